@@ -1,0 +1,48 @@
+"""What an attack is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from kdaudit.signals.tokens import TokenSignals
+from kdaudit.views.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """All that an attack may know of one record under one target model."""
+
+    text: str
+    """The text as scored: what was left of the record after the cut that all models share."""
+
+    target: Mapping[View, TokenSignals]
+    """The target's signals, one entry per view that the attack asks for."""
+
+    reference: TokenSignals | None = None
+    """The reference model's signals on the plain view, where the attack needs a reference."""
+
+    is_same_tokenizer: bool = True
+    """Whether target and reference split the text into the same tokens, so that position t means the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A membership-inference attack.
+
+    `score` maps a sample to a float, larger meaning more likely a member, for every attack alike. It
+    returns NaN when the sample cannot be scored; the audit counts those, and no attack replaces one
+    by a number.
+    """
+
+    name: str
+    score: Callable[[Sample], float]
+    summary: str
+    """One line for `--list-attacks`: what the score is."""
+    source: str
+    views: tuple[View, ...] = (View.PLAIN,)
+    needs_reference: bool = False
+    needs_same_tokenizer: bool = False
+    """Token-wise comparison with the reference: not applicable across tokenizers."""
+    version: int = 1
+    """Raised whenever a change moves a score."""

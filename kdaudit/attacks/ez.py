@@ -1,0 +1,41 @@
+"""EZ: where the target errs, a member's tokens still gained on the reference.
+
+Source: arXiv:2601.12104. A token that ties with the top choice is no error.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kdaudit.attacks.base import Attack, Sample
+from kdaudit.attacks.loss import mean
+from kdaudit.attacks.reference import token_gains
+from kdaudit.views.view import View
+
+
+def score(sample: Sample) -> float:
+    """Share of the gains in gains plus losses against the reference over the target's error tokens, in [0, 1].
+
+    With no gain and no loss there: 1 where the whole text gained, else 0. NaN where no token is scored.
+    """
+    target, gains = sample.target[View.PLAIN], token_gains(sample)
+    average = mean(gains)
+    if math.isnan(average) or not math.isfinite(target.logprob_top.sum()):  # NaN would count as no error
+        return math.nan
+    gains_at_errors = gains[target.logprob < target.logprob_top]
+    total = float(np.abs(gains_at_errors).sum())
+    if total == 0:
+        return float(average > 0)
+    return float(np.maximum(gains_at_errors, 0).sum()) / total
+
+
+ATTACK = Attack(
+    "ez",
+    score,
+    summary="share of gains over the reference among the tokens that the target gets wrong",
+    source="arXiv:2601.12104",
+    needs_reference=True,
+    needs_same_tokenizer=True,
+)

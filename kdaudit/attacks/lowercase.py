@@ -1,0 +1,24 @@
+"""Lowercase: a member is remembered as it was written, so lower case costs it more.
+
+Source: Carlini et al. 2021, arXiv:2012.07805, section 5; the difference of the mean losses rather than their ratio.
+"""
+
+from __future__ import annotations
+
+from kdaudit.attacks.base import Attack, Sample
+from kdaudit.attacks.loss import mean
+from kdaudit.views.view import View
+
+
+def score(sample: Sample) -> float:
+    """Mean log-likelihood as written minus in lower case, in nats; NaN where either has no scored token."""
+    return mean(sample.target[View.PLAIN].logprob) - mean(sample.target[View.LOWERCASED].logprob)
+
+
+ATTACK = Attack(
+    "lowercase",
+    score,
+    summary="mean log-likelihood minus that of the lower-cased text",
+    source="Carlini et al. 2021, arXiv:2012.07805",
+    views=(View.PLAIN, View.LOWERCASED),
+)

@@ -1,0 +1,36 @@
+"""ReCaLL: an unseen prefix makes a member less likely, and leaves an unseen text as it was.
+
+Source: Xie et al. 2024, arXiv:2406.15968. Differs from the authors' code: the shots are never among the scored texts,
+and numerator and denominator cover the same tokens of the text.
+"""
+
+from __future__ import annotations
+
+import math
+
+from kdaudit.attacks.base import Attack, Sample
+from kdaudit.attacks.loss import mean
+from kdaudit.views.view import View
+
+
+def score(sample: Sample) -> float:
+    """Log-likelihood after the shots over log-likelihood alone; NaN where no token is scored or the latter is 0.
+
+    Raises:
+        ValueError: the two views do not start at the same byte of the text: a mistake of the engine.
+    """
+    plain, prefixed = sample.target[View.PLAIN], sample.target[View.PREFIXED]
+    if plain.byte_start != prefixed.byte_start:
+        raise ValueError(f"the views start at bytes {plain.byte_start} and {prefixed.byte_start}")
+    n_tokens = min(plain.logprob.size, prefixed.logprob.size)  # the shots may leave room for only a head of the text
+    alone = mean(plain.logprob[:n_tokens])
+    return mean(prefixed.logprob[:n_tokens]) / alone if alone != 0 else math.nan
+
+
+ATTACK = Attack(
+    "recall",
+    score,
+    summary="log-likelihood after 12 non-member shots over log-likelihood alone",
+    source="arXiv:2406.15968",
+    views=(View.PLAIN, View.PREFIXED),
+)

@@ -1,0 +1,1 @@
+"""The audit: from checkpoints and records to results."""

@@ -1,0 +1,230 @@
+"""The run folder: what an audit leaves behind, every file written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import kdaudit
+from kdaudit.config import AuditConfig
+from kdaudit.errors import ConfigError, DiskFullError, OutputError
+
+if TYPE_CHECKING:
+    from kdaudit.audit.data import AuditData
+    from kdaudit.audit.scoring import Floats
+
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy", "scipy")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything that is needed to repeat a run, and nothing of any text."""
+
+    command: str
+    identity: Mapping[str, Any]
+    """What a later run must share with this one to continue it."""
+    models: Mapping[str, Any]
+    data: Mapping[str, Any]
+    compute: Mapping[str, Any]
+    """Device, dtype, batch size."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where the artefacts of one run lie."""
+
+    path: Path
+
+    @property
+    def signals(self) -> Path:
+        """The cache of signals."""
+        return self.path / "signals"
+
+    @property
+    def manifest(self) -> Path:
+        """What was run, with what."""
+        return self.path / "manifest.json"
+
+    @property
+    def results(self) -> Path:
+        """What was found: the only file that later stages read."""
+        return self.path / "results.json"
+
+    @property
+    def scores(self) -> Path:
+        """One row per record, model and attack."""
+        return self.path / "scores.parquet"
+
+    @property
+    def summary(self) -> Path:
+        """The results in Markdown, for a pull request."""
+        return self.path / "summary.md"
+
+
+def open_folder(config: AuditConfig) -> RunFolder:
+    """The run folder of `config`, made where it does not exist.
+
+    Raises:
+        ConfigError: it holds something that is no run.
+        OutputError: it cannot be written.
+    """
+    folder = RunFolder(config.out)
+    with writing(config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+        probe = config.out / f".{os.getpid()}.tmp"
+        probe.write_bytes(b"")
+        probe.unlink()
+        strangers = sorted(path.name for path in config.out.iterdir() if path.name != "signals")
+    if strangers and not folder.manifest.is_file() and not config.overwrite:
+        raise ConfigError(
+            f"--out: {config.out} is not empty and holds no earlier run ({strangers[0]})",
+            hint="choose another folder, or pass --overwrite to write into this one",
+        )
+    return folder
+
+
+def identify(config: AuditConfig, data: AuditData, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What a later run must share with this one to continue it: configuration, data and weights."""
+    return {
+        **config.identity(),
+        "data_sha256": data.sha256,
+        **{f"{name}_fingerprint": model["fingerprint"] for name, model in models.items()},
+    }
+
+
+def refuse_another_run(folder: RunFolder, identity: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Refuse a folder whose run had another configuration, other records or other weights.
+
+    Raises:
+        ConfigError: naming what differs.
+    """
+    if overwrite or not folder.manifest.is_file():
+        return
+    earlier = read_manifest(folder).get("identity", {})
+    differing = [name for name in identity if earlier.get(name) != identity[name]]
+    if differing:
+        more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
+        was, now = (_shortened(found.get(differing[0])) for found in (earlier, identity))
+        raise ConfigError(
+            f"--out: {folder.path} holds a run with another {differing[0].replace('_', ' ')}: "
+            f"{was} then, {now} now{more}",
+            hint="choose another --out, or replace that run with --overwrite",
+        )
+
+
+def read_manifest(folder: RunFolder) -> dict[str, Any]:
+    """The manifest of an earlier run.
+
+    Raises:
+        ConfigError: it is not readable.
+    """
+    try:
+        found = json.loads(folder.manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{folder.manifest} cannot be read: {error}", hint="choose another --out, or pass --overwrite"
+        ) from error
+    return found if isinstance(found, dict) else {}
+
+
+def write_manifest(folder: RunFolder, about: Manifest, *, status: str) -> None:
+    """Write manifest.json; `status` is running or complete."""
+    versions = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    content = {"kdaudit_version": kdaudit.__version__, "status": status, **asdict(about), "versions": versions}
+    write_text(folder.manifest, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_scores(
+    folder: RunFolder,
+    data: AuditData,
+    scores: Mapping[str, Mapping[str, Floats]],
+    *,
+    is_calibration: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+) -> None:
+    """Write scores.parquet, one row per record, model and attack; a record that was not scored has a null.
+
+    Args:
+        folder: where.
+        data: the records.
+        scores: attack -> model -> (n,).
+        is_calibration: (n,), True for records that fitted thresholds.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ids = pa.array([record.id for record in data.records])
+    member = pa.array(data.is_member)
+    part = pa.array(np.where(is_calibration, "calibration", "evaluation")).dictionary_encode()
+    schema = pa.schema(
+        [
+            ("id", pa.string()),
+            ("member", pa.bool_()),
+            ("part", part.type),
+            ("model", pa.dictionary(pa.int32(), pa.string())),
+            ("attack", pa.dictionary(pa.int32(), pa.string())),
+            ("score", pa.float64()),
+        ]
+    )
+    waiting = folder.scores.with_suffix(f".{os.getpid()}.tmp")
+    with writing(folder.scores, waiting):
+        with pq.ParquetWriter(waiting, schema) as writer:
+            for attack, by_model in scores.items():
+                for model, values in by_model.items():
+                    columns = [ids, member, part, *(_repeated(name, len(values)) for name in (model, attack))]
+                    writer.write_table(pa.table([*columns, pa.array(values, from_pandas=True)], schema=schema))
+        os.replace(waiting, folder.scores)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    waiting = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with writing(path, waiting):
+        with waiting.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(waiting, path)
+
+
+@contextmanager
+def writing(path: Path, waiting: Path | None = None) -> Iterator[None]:
+    """Turn what the operating system says of a write into an error that the user can act on.
+
+    Raises:
+        DiskFullError: no space is left.
+        OutputError: the path cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if waiting is not None:
+            waiting.unlink(missing_ok=True)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFullError(
+                f"the disk is full: {path} could not be written",
+                hint="free some space and run the same command again: what is finished is kept",
+            ) from error
+        raise OutputError(
+            f"--out: {path} cannot be written: {error.strerror or error}", hint="choose another folder with --out"
+        ) from error
+
+
+def _repeated(name: str, n: int) -> Any:
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, dtype=np.int32)), pa.array([name]))
+
+
+def _shortened(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:12]}…"

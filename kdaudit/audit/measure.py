@@ -1,0 +1,102 @@
+"""The passes of an audit: one model in memory at a time, every finished shard kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+
+from kdaudit.audit.plan import Pass, Plan
+from kdaudit.models.loading import loaded
+from kdaudit.signals import store
+from kdaudit.signals.engine import ENGINE_VERSION, Front, device_name, measure
+from kdaudit.views.passage import Passage
+from kdaudit.views.view import View
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, what is done and what there is to do."""
+
+SignalFiles = Mapping[tuple[str, View], tuple[Path, ...]]
+"""(checkpoint fingerprint, view) -> one file per shard."""
+
+
+def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_progress: Progress) -> SignalFiles:
+    """Run every pass whose signals are not on disk yet.
+
+    Args:
+        plan: what to run.
+        shards: indices of the texts, the same groups for every model.
+        folder: of the signals.
+        on_progress: told about text tokens.
+
+    Raises:
+        ModelError: a checkpoint cannot be loaded or scored.
+    """
+    files: dict[tuple[str, View], tuple[Path, ...]] = {}
+    for _, group in groupby(plan.passes, key=lambda one: one.checkpoint.fingerprint):
+        passes = list(group)
+        lacking: list[tuple[Pass, list[int]]] = []
+        for one in passes:
+            paths = _paths(plan, one, shards, folder)
+            files[one.checkpoint.fingerprint, one.view] = paths
+            absent = [i for i, path in enumerate(paths) if store.read(path) is None]
+            if absent:
+                lacking.append((one, absent))
+        if lacking:
+            with loaded(lacking[0][0].checkpoint, device=plan.device, dtype=plan.dtype) as model:
+                for one, absent in lacking:
+                    paths = files[one.checkpoint.fingerprint, one.view]
+                    advance = _counter(f"{one.label}, {one.view.value}", plan, one, shards, absent, on_progress)
+                    waiting = _shards(plan, one, [shards[i] for i in absent])
+                    measured = measure(
+                        model, waiting, _front(plan, one), batch_tokens=plan.batch_tokens, on_tokens=advance
+                    )
+                    for i, signals in zip(absent, measured, strict=True):
+                        store.write(paths[i], signals)
+    return files
+
+
+def _shards(plan: Plan, one: Pass, shards: list[list[int]]) -> Iterator[list[Passage]]:
+    for shard in shards:
+        yield plan.passages.read(shard, one.view, one.tokenizer)
+
+
+def _paths(plan: Plan, one: Pass, shards: list[list[int]], folder: Path) -> tuple[Path, ...]:
+    libraries = ["torch", "transformers"]
+    libraries += ["bitsandbytes"] if one.checkpoint.load else []
+    libraries += ["peft"] if one.checkpoint.base else []
+    front = _front(plan, one)
+    key = store.PassKey(
+        engine_version=ENGINE_VERSION,
+        model=one.checkpoint.fingerprint,
+        dtype=plan.dtype,
+        device=device_name(plan.device),
+        versions=tuple(f"{name} {version(name)}" for name in libraries),
+        front=hashlib.sha256(repr((front.lead, front.prefix)).encode()).hexdigest(),
+        batch_tokens=plan.batch_tokens,
+    )
+    return tuple(store.shard_path(folder, key, shard) for shard in _shards(plan, one, shards))
+
+
+def _front(plan: Plan, one: Pass) -> Front:
+    prefix = plan.passages.prefixes[one.tokenizer] if one.view is View.PREFIXED else ()
+    return Front(plan.passages.leads[one.tokenizer], prefix)
+
+
+def _counter(
+    stage: str, plan: Plan, one: Pass, shards: list[list[int]], absent: list[int], on_progress: Progress
+) -> Callable[[int], None]:
+    """A counter of tokens that starts at what an earlier run has finished; shares are by characters."""
+    total = plan.passages.n_tokens[one.view][one.tokenizer]
+    n_chars = [sum(len(plan.passages.texts[i]) for i in shard) for shard in shards]
+    done = round(total * (1 - sum(n_chars[i] for i in absent) / max(1, sum(n_chars))))
+    on_progress(stage, done, total)
+
+    def advance(n_tokens: int) -> None:
+        nonlocal done
+        done = min(total, done + n_tokens)
+        on_progress(stage, done, total)
+
+    return advance

@@ -1,0 +1,256 @@
+"""What will run on which model, settled and shown before any weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kdaudit.attacks import expand
+from kdaudit.attacks.base import Attack
+from kdaudit.audit.data import AuditData
+from kdaudit.config import AuditConfig, student_names
+from kdaudit.errors import CheckpointError, ConfigError
+from kdaudit.models.checkpoint import Checkpoint, find
+from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
+from kdaudit.views.build import Passages, build
+from kdaudit.views.view import View
+
+DEFAULT_WINDOW = 2048  # tokens, where no model of the audit states a context
+CPU_BATCH_TOKENS = 4096
+ACCELERATOR_BATCH_TOKENS = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An audited model and the checkpoint that it started from, if one was given."""
+
+    name: str
+    """teacher, student, student-2."""
+    checkpoint: Checkpoint
+    reference: Checkpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttackPlan:
+    """One attack and, per audited model, why it cannot run there ("" where it can)."""
+
+    attack: Attack
+    is_requested: bool
+    obstacles: Mapping[str, str]
+
+    @property
+    def runs_on(self) -> tuple[str, ...]:
+        """The audited models that the attack runs on."""
+        return tuple(name for name, obstacle in self.obstacles.items() if not obstacle)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One forward pass of one checkpoint over all records in one view."""
+
+    label: str
+    """The model's part in the audit: teacher, student, student-reference."""
+    checkpoint: Checkpoint
+    view: View
+    tokenizer: int
+    """Index into the audit's tokenizers."""
+    n_tokens: int
+    """Tokens that go through the model, the front of every text included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is settled before the first weight is read."""
+
+    subjects: tuple[Subject, ...]
+    attacks: tuple[AttackPlan, ...]
+    passes: tuple[Pass, ...]
+    passages: Passages
+    tokenizer_of: Mapping[str, int]
+    """Checkpoint fingerprint -> index into the audit's tokenizers."""
+    device: str
+    dtype: str
+    batch_tokens: int
+    warnings: tuple[str, ...]
+
+    def memory_bytes(self, one: Pass) -> float:
+        """Expected peak of one pass, from the weights and the states of one batch; a rough figure."""
+        width = {"float32": 4, "bfloat16": 2, "float16": 2}[self.dtype]
+        states = self.batch_tokens * one.checkpoint.hidden_size * width * 16
+        return one.checkpoint.memory_bytes(self.dtype) + states + 3 * 2**24
+
+
+def find_subjects(config: AuditConfig) -> tuple[Subject, ...]:
+    """Find every checkpoint of the audit.
+
+    Raises:
+        CheckpointError: one is none, or a reference has the weights of a model that saw the records.
+    """
+    options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
+    names = ("teacher", *student_names(len(config.students)))
+    targets = [
+        find(
+            given,
+            option="--teacher" if name == "teacher" else "--student",
+            load=config.teacher_load if name == "teacher" else config.student_load,
+            **options,
+        )
+        for name, given in zip(names, (config.teacher, *config.students), strict=True)
+    ]
+    subjects = []
+    for name, target in zip(names, targets, strict=True):
+        given_reference = config.reference_of[name]
+        option = "--teacher-reference" if name == "teacher" else "--student-reference"
+        reference = find(given_reference, option=option, load=target.load, **options) if given_reference else None
+        for other, audited in zip(names, targets, strict=True):
+            if reference and reference.weights_sha256 == audited.weights_sha256:
+                raise CheckpointError(
+                    f"{option}: {given_reference} has the same weights as the {other} ({audited.name})",
+                    hint="a reference must not have seen the records: give the checkpoint that the model started from",
+                )
+        subjects.append(Subject(name, target, reference))
+    return tuple(subjects)
+
+
+def make_plan(config: AuditConfig, subjects: tuple[Subject, ...], data: AuditData) -> Plan:
+    """Settle tokenizers, cuts, attacks and passes.
+
+    Raises:
+        ConfigError: an attack that was asked for by name can run on no model.
+    """
+    checkpoints = _distinct(subjects)
+    tokenizers, tokenizer_of = _tokenizers(checkpoints)
+    chosen = expand(config.attacks)
+    views = sorted({view for attack, _ in chosen for view in attack.views}, key=list(View).index)
+    passages = build(
+        tuple(record.text for record in data.records),
+        tokenizers,
+        views=views,
+        shots=data.shots,
+        window=_window(config, checkpoints),
+    )
+    attacks = tuple(
+        AttackPlan(
+            attack,
+            is_requested,
+            {subject.name: _obstacle(attack, subject, passages, tokenizer_of, data) for subject in subjects},
+        )
+        for attack, is_requested in chosen
+    )
+    for plan in attacks:
+        if plan.is_requested and not plan.runs_on:
+            raise ConfigError(
+                f"--attack {plan.attack.name}: {next(iter(plan.obstacles.values()))}",
+                hint="kdaudit attack --list-attacks says what each attack needs",
+            )
+    device = choose_device(config.device)
+    return Plan(
+        subjects=subjects,
+        attacks=attacks,
+        passes=_passes(subjects, attacks, passages, tokenizer_of),
+        passages=passages,
+        tokenizer_of=tokenizer_of,
+        device=device,
+        dtype=choose_dtype(config.dtype, device, checkpoints),
+        batch_tokens=config.batch_tokens or (CPU_BATCH_TOKENS if device == "cpu" else ACCELERATOR_BATCH_TOKENS),
+        warnings=tuple(_warnings(config, data, passages)),
+    )
+
+
+def _distinct(subjects: Sequence[Subject]) -> dict[str, Checkpoint]:
+    found: dict[str, Checkpoint] = {}
+    for subject in subjects:
+        for checkpoint in (subject.checkpoint, subject.reference):
+            if checkpoint is not None:
+                found.setdefault(checkpoint.fingerprint, checkpoint)
+    return found
+
+
+def _tokenizers(checkpoints: Mapping[str, Checkpoint]) -> tuple[list[object], dict[str, int]]:
+    """The tokenizers of the checkpoints, equal ones once, and which checkpoint has which."""
+    tokenizers: list[object] = []
+    index_of_state: dict[str, int] = {}
+    tokenizer_of = {}
+    for fingerprint, checkpoint in checkpoints.items():
+        tokenizer = load_tokenizer(checkpoint)
+        state = tokenizer.backend_tokenizer.to_str() + repr(tokenizer.special_tokens_map)
+        if state not in index_of_state:
+            index_of_state[state] = len(tokenizers)
+            tokenizers.append(tokenizer)
+        tokenizer_of[fingerprint] = index_of_state[state]
+    return tokenizers, tokenizer_of
+
+
+def _window(config: AuditConfig, checkpoints: Mapping[str, Checkpoint]) -> int:
+    smallest = min(
+        (checkpoint for checkpoint in checkpoints.values() if checkpoint.context),
+        key=lambda c: c.context or 0,
+        default=None,
+    )
+    if smallest is None or smallest.context is None:
+        return config.max_tokens or DEFAULT_WINDOW
+    if config.max_tokens and config.max_tokens > smallest.context:
+        raise ConfigError(
+            f"--max-tokens: {config.max_tokens} is more than {smallest.name} reads at once ({smallest.context})",
+            hint=f"leave it out, or give at most {smallest.context}",
+        )
+    return config.max_tokens or smallest.context
+
+
+def _obstacle(
+    attack: Attack, subject: Subject, passages: Passages, tokenizer_of: Mapping[str, int], data: AuditData
+) -> str:
+    """Why `attack` cannot run on a model; "" where it can."""
+    if attack.needs_reference and subject.reference is None:
+        option = "--teacher-reference" if subject.name == "teacher" else "--student-reference"
+        return f"no reference model was given ({option})"
+    if attack.needs_same_tokenizer and subject.reference is not None:
+        own, other = (tokenizer_of[c.fingerprint] for c in (subject.checkpoint, subject.reference))
+        if passages.splits[own] != passages.splits[other]:
+            return "the reference model has another tokenizer, so its tokens cannot be compared one by one"
+    if View.PREFIXED in attack.views and passages.n_shots == 0:
+        return (
+            f"no shot fits into half of the context ({passages.window} tokens)"
+            if data.shots
+            else "there are too few non-members to take shots from"
+        )
+    return ""
+
+
+def _passes(
+    subjects: Sequence[Subject], attacks: Sequence[AttackPlan], passages: Passages, tokenizer_of: Mapping[str, int]
+) -> tuple[Pass, ...]:
+    """Every pass once, a checkpoint's passes next to each other; the plain view also feeds mixed supervision."""
+    found: dict[tuple[str, View], Pass] = {}
+    for subject in subjects:
+        views = {view for plan in attacks if not plan.obstacles[subject.name] for view in plan.attack.views}
+        wanted = [(subject.name, subject.checkpoint, view) for view in View if view is View.PLAIN or view in views]
+        if subject.reference is not None:
+            wanted.append((f"{subject.name}-reference", subject.reference, View.PLAIN))
+        for label, checkpoint, view in wanted:
+            k = tokenizer_of[checkpoint.fingerprint]
+            front = len(passages.leads[k]) + (len(passages.prefixes[k]) if view is View.PREFIXED else 0)
+            n_tokens = passages.n_tokens[view][k] + (front if view is View.PREFIXED else front * len(passages.texts))
+            found.setdefault((checkpoint.fingerprint, view), Pass(label, checkpoint, view, k, n_tokens))
+    return tuple(
+        sorted(found.values(), key=lambda one: list(dict.fromkeys(p.label for p in found.values())).index(one.label))
+    )
+
+
+def _warnings(config: AuditConfig, data: AuditData, passages: Passages) -> list[str]:
+    warnings = []
+    if passages.n_cut:
+        warnings.append(
+            f"{passages.n_cut} of {len(passages.texts)} texts are longer than {passages.window} tokens "
+            "and were cut, the same for all models"
+        )
+    if data.shots and passages.n_shots < len(data.shots):
+        warnings.append(
+            f"{passages.n_shots} of {len(data.shots)} shots fill half of the context ({passages.window} tokens); "
+            "the others were left out"
+        )
+    if not config.shots and data.is_shots_drawn and len(data.shots) < config.n_shots:
+        warnings.append(
+            f"only {len(data.shots)} shots (--n-shots {config.n_shots}) could be taken from the non-members"
+        )
+    return warnings

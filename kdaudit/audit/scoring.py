@@ -1,0 +1,123 @@
+"""From signals on disk to one score per record, attack and model, a shard at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.attacks import min_k, min_k_plus_plus
+from kdaudit.attacks.base import Sample
+from kdaudit.audit.measure import SignalFiles
+from kdaudit.audit.plan import Plan, Subject
+from kdaudit.errors import ModelError
+from kdaudit.models.checkpoint import Checkpoint
+from kdaudit.signals import store
+from kdaudit.signals.tokens import TokenSignals
+from kdaudit.views.view import View
+
+Floats = NDArray[np.float64]
+
+PAPER_FRACTIONS = {"min-k": (min_k.score, 0.9), "min-k++": (min_k_plus_plus.score, 0.1)}
+"""The fractions that arXiv:2505.11837 uses, for --paper-compat only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one model makes of each record in the plain view; arrays (n,), NaN where nothing is scored."""
+
+    mean_logprob: Floats
+    """Nats per token."""
+    mean_prob: Floats
+    """Mean of p(x_t | x_<t): alignment with the ground truth."""
+    top_share: Floats
+    """Share of the tokens that are the model's top choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of all records, members before non-members."""
+
+    by_attack: Mapping[str, Mapping[str, Floats]]
+    """Attack -> audited model -> (n,), larger means more likely a member, NaN means not scored."""
+    paper: Mapping[str, Mapping[str, Floats]]
+    """For --paper-compat: the same with the paper's fractions, for the attacks where they differ; else empty."""
+    with_paper: bool
+    facts: Mapping[str, Facts]
+    """By checkpoint fingerprint."""
+
+
+def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFiles, *, with_paper: bool) -> Scores:
+    """Score every record with every attack on every model that it runs on."""
+    n = len(plan.passages.texts)
+    by_attack = {one.attack.name: {name: np.full(n, np.nan) for name in one.runs_on} for one in plan.attacks}
+    paper = {
+        name: {model: np.full(n, np.nan) for model in models}
+        for name, models in by_attack.items()
+        if with_paper and name in PAPER_FRACTIONS
+    }
+    plain = [fingerprint for fingerprint, view in files if view is View.PLAIN]
+    facts = {fingerprint: Facts(*(np.full(n, np.nan) for _ in range(3))) for fingerprint in plain}
+    for k, shard in enumerate(shards):
+        signals = {key: _read(files, key, k) for key in files}
+        for fingerprint in plain:
+            _fill_facts(facts[fingerprint], shard, signals[fingerprint, View.PLAIN])
+        for subject in plan.subjects:
+            same = _is_same_tokenizer(plan, subject)
+            running = [one for one in plan.attacks if not one.obstacles[subject.name]]
+            for position, index in enumerate(shard):
+                sample = _sample(plan, subject, signals, position, index, is_same_tokenizer=same)
+                for one in running:
+                    by_attack[one.attack.name][subject.name][index] = one.attack.score(sample)
+                for name in paper:
+                    if subject.name in paper[name]:
+                        score, fraction = PAPER_FRACTIONS[name]
+                        paper[name][subject.name][index] = score(sample, fraction=fraction)
+    return Scores(by_attack, paper, with_paper, facts)
+
+
+def _read(files: SignalFiles, key: tuple[str, View], k: int) -> list[TokenSignals]:
+    found = store.read(files[key][k])
+    if found is None:
+        raise ModelError(
+            f"{files[key][k]} has vanished or was damaged during the run", hint="run the same command again"
+        )
+    return found
+
+
+def _sample(
+    plan: Plan,
+    subject: Subject,
+    signals: Mapping[tuple[str, View], Sequence[TokenSignals]],
+    position: int,
+    index: int,
+    *,
+    is_same_tokenizer: bool,
+) -> Sample:
+    own = subject.checkpoint.fingerprint
+    reference = subject.reference
+    return Sample(
+        text=plan.passages.scored_text(index),
+        target={view: signals[own, view][position] for view in View if (own, view) in signals},
+        reference=signals[reference.fingerprint, View.PLAIN][position] if reference else None,
+        is_same_tokenizer=is_same_tokenizer,
+    )
+
+
+def _is_same_tokenizer(plan: Plan, subject: Subject) -> bool:
+    return subject.reference is None or _split(plan, subject.checkpoint) == _split(plan, subject.reference)
+
+
+def _split(plan: Plan, checkpoint: Checkpoint) -> str:
+    return plan.passages.splits[plan.tokenizer_of[checkpoint.fingerprint]]
+
+
+def _fill_facts(facts: Facts, shard: Sequence[int], signals: Sequence[TokenSignals]) -> None:
+    for index, found in zip(shard, signals, strict=True):
+        if found.logprob.size:
+            facts.mean_logprob[index] = found.logprob.mean(dtype=np.float64)
+            facts.mean_prob[index] = np.exp(found.logprob).mean(dtype=np.float64)
+            is_top = np.where(np.isnan(found.logprob), np.nan, found.logprob >= found.logprob_top)
+            facts.top_share[index] = is_top.mean()

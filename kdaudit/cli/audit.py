@@ -1,0 +1,44 @@
+"""Running an audit with a plan and progress on the terminal; loads torch."""
+
+from __future__ import annotations
+
+import warnings
+
+from kdaudit.audit.data import AuditData
+from kdaudit.audit.folder import RunFolder, write_text
+from kdaudit.audit.plan import Plan
+from kdaudit.audit.run import run_audit
+from kdaudit.cli import output
+from kdaudit.cli.progress import StageBars
+from kdaudit.config import AuditConfig
+from kdaudit.report.render import render_summary
+from kdaudit.results import AuditResult
+
+
+def audit_with_progress(config: AuditConfig, *, command: str, is_quiet: bool) -> AuditResult:
+    """Run the audit, show its plan and progress on stderr, and write the Markdown summary beside its results."""
+    hush_libraries()
+    with StageBars(is_shown=not is_quiet) as bars:
+
+        def show_plan(plan: Plan, data: AuditData) -> None:
+            if not is_quiet:
+                output.print_plan(plan, data)
+
+        try:
+            result = run_audit(config, command=command, on_plan=show_plan, on_progress=bars.update)
+        except KeyboardInterrupt:
+            output.note(f"interrupted; the same command continues from what is in {config.out}")
+            raise
+    write_text(RunFolder(config.out).summary, render_summary(result))
+    return result
+
+
+def hush_libraries() -> None:
+    """Keep the libraries' own bars and advice off the terminal: what matters is said by kdaudit."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    warnings.filterwarnings("ignore", module="bitsandbytes")

@@ -1,0 +1,160 @@
+"""What a user sees: stdout carries the result, stderr the rest."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from kdaudit.attacks.base import Attack
+    from kdaudit.audit.data import AuditData
+    from kdaudit.audit.plan import Plan
+    from kdaudit.results import AuditResult
+
+STATUS_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not_gated": "bold"}
+PLAIN_WIDTH = 160  # columns where stdout is no terminal
+METRICS = {"auc": "AUC", "tpr@0.01": "true positive rate at 1 % false positive rate"}
+
+
+def note(message: str) -> None:
+    """One line on stderr."""
+    _stderr().print(escape(message))
+
+
+def heading(text: str) -> None:
+    """One bold line on stdout."""
+    _print(f"\n[bold]{escape(text)}[/bold]")
+
+
+def print_attacks(attacks: Mapping[str, Attack], groups: Mapping[str, Sequence[str]]) -> None:
+    """The table of `--list-attacks`."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("attack", "groups", "needs", "cost", "score (larger: more likely a member)", "source"):
+        table.add_column(heading, overflow="fold")
+    for name, attack in attacks.items():
+        passes = len(attack.views)
+        needs = ["target"] + (["reference"] if attack.needs_reference else [])
+        needs += ["same tokenizer"] if attack.needs_same_tokenizer else []
+        cost = f"{passes} pass{'es' if passes > 1 else ''}" + (
+            " + 1 of the reference" if attack.needs_reference else ""
+        )
+        member_of = ", ".join(group for group, names in groups.items() if name in names)
+        table.add_row(name, member_of, ", ".join(needs), cost, attack.summary, attack.source)
+    _print(table)
+    _print("\nOne forward pass feeds every attack that lives on it: passes are shared, not added up.")
+
+
+def print_plan(plan: Plan, data: AuditData) -> None:
+    """What will run, before any weights are loaded."""
+    console = _stderr()
+    console.print(
+        f"[bold]Plan[/bold]: {len(data.members)} members, {len(data.nonmembers)} non-members, {len(data.shots)} shots; "
+        f"{len(plan.passes)} forward passes over them on {plan.device} in {plan.dtype}, one model in memory at a time"
+    )
+    table = Table(box=None, pad_edge=False)
+    for heading in ("  model", "checkpoint", "parameters", "view", "tokens", "memory"):
+        table.add_column(heading, justify="right" if heading in {"parameters", "tokens", "memory"} else "left")
+    for one in plan.passes:
+        checkpoint = one.checkpoint
+        name = escape(checkpoint.name) + (f" @ {checkpoint.revision[:12]}" if checkpoint.revision else "")
+        name += f" ({checkpoint.load})" if checkpoint.load else ""
+        table.add_row(
+            f"  {one.label}", name, f"{checkpoint.n_parameters:,}", one.view.value, f"{one.n_tokens:,}",
+            f"about {_megabytes(plan.memory_bytes(one))}",
+        )  # fmt: skip
+    console.print(table)
+    for attack in plan.attacks:
+        obstacles = "; ".join(f"{name}: {reason}" for name, reason in attack.obstacles.items() if reason)
+        where = ", ".join(attack.runs_on) or "nothing"
+        console.print(
+            f"  {attack.attack.name} on {where}" + (f" [dim]({escape(obstacles)})[/dim]" if obstacles else "")
+        )
+    for warning in plan.warnings:
+        console.print(f"  [yellow]note:[/yellow] {escape(warning)}")
+
+
+def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: str = "") -> None:
+    """Tables, validity, gates and the verdict on stdout; the files on stderr."""
+    from kdaudit.report import wording  # numpy: not at the top, so --help stays light
+
+    if not is_quiet:
+        for metric, title in METRICS.items():
+            _print_table(f"{title} with 95 % interval", *wording.table(result, metric))
+        for line in wording.not_applicable(result):
+            _print(f"[dim]not applicable:[/dim] {escape(line)}")
+        _print("\n[bold]Validity[/bold]")
+        for line in wording.validity_notes(result):
+            _print(f"  {escape(line)}")
+    if result.verdict.gates:
+        _print_gates(result)
+    if gates_note:
+        _print(f"[dim]{escape(gates_note)}[/dim]")
+    verdict = result.verdict
+    _print(f"\n[{STATUS_STYLES[verdict.status]}]{verdict.status.replace('_', ' ')}[/]: {escape(verdict.sentence)}")
+    if verdict.next_step:
+        _print(escape(verdict.next_step))
+    if not is_quiet:
+        note(
+            f"written: {out / 'results.json'}, {out / 'summary.md'}, {out / 'scores.parquet'}, {out / 'manifest.json'}"
+        )
+
+
+def print_json(out: Path) -> None:
+    """results.json as it lies in the run folder."""
+    _write((out / "results.json").read_text(encoding="utf-8"))
+
+
+def _print_gates(result: AuditResult) -> None:
+    rows = []
+    for gate in result.verdict.gates:
+        bound = "–" if gate.bound is None else f"{gate.bound_side} {gate.bound:.3f} at {gate.level:.4f}"
+        rows.append([gate.gate, gate.status, gate.deciding_attack or "–", bound, gate.reason])
+    _print_table("Gates", ["gate", "status", "decided by", "bound", "reason"], rows)
+
+
+def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for heading in head:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    _print("")
+    _print(table)
+
+
+def _print(renderable: Any) -> None:
+    console = Console(highlight=False, soft_wrap=not isinstance(renderable, Table))
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PLAIN_WIDTH
+    with console.capture() as captured:  # rich itself would exit with 1, a finding's code, on a closed pipe
+        console.print(renderable)
+    _write(captured.get())
+
+
+def _write(text: str) -> None:
+    """Write to stdout; a reader such as `head` that has seen enough does not change the exit code."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _stderr() -> Console:
+    console = Console(stderr=True, highlight=False)
+    return (
+        console
+        if console.is_terminal or "COLUMNS" in os.environ
+        else Console(stderr=True, highlight=False, width=PLAIN_WIDTH)
+    )
+
+
+def _megabytes(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"

@@ -1,0 +1,179 @@
+"""One frozen dataclass per command, checked when built; all problems are reported at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from kdaudit.errors import ConfigError
+
+LOADS = ("4bit", "8bit")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditConfig:
+    """Everything that decides an audit's numbers, as the user gave it."""
+
+    teacher: str
+    students: tuple[str, ...]
+    members: str | None = None
+    nonmembers: str | None = None
+    shots: str | None = None
+    text_field: str = "text"
+    id_field: str = "id"
+    teacher_reference: str | None = None
+    student_references: tuple[str, ...] = ()
+    """One per student, or one for all of them."""
+    attacks: tuple[str, ...] = ()
+    out: Path = Path("kdaudit-run")
+    gates: tuple[str, ...] = ()
+    seed: int = 0
+    max_tokens: int | None = None
+    limit: int | None = None
+    """Records per class, drawn by the seed."""
+    batch_tokens: int | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    n_shots: int = 12
+    calibration_share: float = 0.3
+    teacher_load: str | None = None
+    student_load: str | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    paper_compat: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ConfigError: lists every problem, one a line.
+        """
+        problems = list(_problems(self))
+        if problems:
+            raise ConfigError("\n".join(problems), hint="kdaudit attack --help lists the options")
+
+    @property
+    def reference_of(self) -> dict[str, str | None]:
+        """The reference checkpoint of every audited model, by model name."""
+        names = student_names(len(self.students))
+        given = self.student_references
+        references = given * len(names) if len(given) == 1 else given or (None,) * len(names)
+        return {"teacher": self.teacher_reference, **dict(zip(names, references, strict=True))}
+
+    def identity(self) -> dict[str, Any]:
+        """What a run folder must share with this configuration to be continued by it.
+
+        Gates and the folder itself change no measurement; checkpoints and records count by their contents,
+        not by their names.
+        """
+        names = {"teacher", "students", "teacher_reference", "student_references", "members", "nonmembers", "shots"}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if name not in names | {"out", "gates", "overwrite"}
+        }
+
+
+def student_names(n_students: int) -> tuple[str, ...]:
+    """The names that students carry in results and gates: student, student-2, student-3."""
+    return tuple("student" if i == 0 else f"student-{i + 1}" for i in range(n_students))
+
+
+def _problems(config: AuditConfig) -> Iterable[str]:
+    if not config.students:
+        yield "--student: at least one student is needed"
+    if (config.members is None) != (config.nonmembers is None):
+        given, missing = ("--members", "--nonmembers") if config.members else ("--nonmembers", "--members")
+        yield f"{given} is given but {missing} is not: an audit compares the two"
+    if len(config.student_references) not in {0, 1, len(config.students)}:
+        yield (
+            f"--student-reference: {len(config.student_references)} given for {len(config.students)} students; "
+            "give one for each, in the same order, or one for all"
+        )
+    minimum = {"max_tokens": 2, "limit": 1, "batch_tokens": 1, "n_shots": 1}
+    for name, least in minimum.items():
+        value = getattr(config, name)
+        if value is not None and value < least:
+            yield f"--{name.replace('_', '-')}: {value} is too small, the least is {least}"
+    if config.seed < 0:
+        yield f"--seed: {config.seed} is negative"
+    if not 0.05 <= config.calibration_share <= 0.95:
+        yield f"--calibration-share: {config.calibration_share} lies outside 0.05 to 0.95"
+    choices = {"device": DEVICES, "dtype": DTYPES, "teacher_load": LOADS, "student_load": LOADS}
+    for name, allowed in choices.items():
+        value = getattr(config, name)
+        if value is not None and value not in allowed and not (name == "device" and value.startswith("cuda:")):
+            yield f"--{name.replace('_', '-')}: '{value}' is none of {', '.join(allowed)}"
+
+
+def find_config_file(folder: Path) -> Path | None:
+    """The configuration that applies in `folder`: kdaudit.toml, else a pyproject.toml with [tool.kdaudit]."""
+    own = folder / "kdaudit.toml"
+    if own.is_file():
+        return own
+    project = folder / "pyproject.toml"
+    if project.is_file() and "kdaudit" in _parse(project).get("tool", {}):
+        return project
+    return None
+
+
+def read_config_file(path: Path, *, known: Mapping[str, type]) -> dict[str, Any]:
+    """The settings in a kdaudit.toml, or under [tool.kdaudit] of a pyproject.toml.
+
+    Args:
+        path: the file.
+        known: the keys that a command takes, written with underscores, each with the type of its value.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown, or a value has another type.
+    """
+    table = _parse(path)
+    if path.name == "pyproject.toml":
+        table = table.get("tool", {}).get("kdaudit", {})
+    settings: dict[str, Any] = {}
+    for raw_key, value in table.items():
+        key = raw_key.replace("-", "_")
+        if key not in known:
+            near = get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(sorted(known))}"
+            raise ConfigError(f"{path}: unknown key '{raw_key}'", hint=hint)
+        wanted = known[key]
+        is_number_for_float = wanted is float and isinstance(value, int) and not isinstance(value, bool)
+        if (
+            not (isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)))
+            and not is_number_for_float
+        ):
+            raise ConfigError(
+                f"{path}: '{raw_key}' must be a {_TYPE_WORDS[wanted]}, not {type(value).__name__}",
+                hint=f"write it as {_TYPE_EXAMPLES[wanted].format(key=raw_key)}",
+            )
+        if wanted is list and not all(isinstance(item, str) for item in value):
+            raise ConfigError(f"{path}: every entry of '{raw_key}' must be a string")
+        settings[key] = value
+    return settings
+
+
+_TYPE_WORDS = {str: "string", int: "whole number", float: "number", bool: "true or false", list: "list of strings"}
+_TYPE_EXAMPLES = {
+    str: '{key} = "…"',
+    int: "{key} = 1",
+    float: "{key} = 0.5",
+    bool: "{key} = true",
+    list: '{key} = ["…"]',
+}
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error

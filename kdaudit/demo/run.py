@@ -1,0 +1,114 @@
+"""The demo: a positive and a negative control, on models trained on the spot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kdaudit.audit.folder import writing
+from kdaudit.audit.measure import Progress
+from kdaudit.audit.run import run_audit
+from kdaudit.config import AuditConfig
+from kdaudit.demo.corpus import generate, write
+from kdaudit.demo.training import train
+from kdaudit.errors import ConfigError, ControlError
+from kdaudit.metrics.estimate import lower_bound, upper_bound
+from kdaudit.results import AuditResult
+
+N_MEMBERS = N_NONMEMBERS = 800
+N_PUBLIC = 600
+MARKER = "kdaudit-demo"
+DETECTED_LEVEL = 0.999  # one-sided, of the positive control
+CHANCE_LEVEL = 0.9995  # each side and attack of the negative control: about one sound demo in 100 fails
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """Both audits of the demo."""
+
+    positive: AuditResult
+    """Of teacher and student, which saw the members."""
+    negative: AuditResult
+    """Of their starts, which did not."""
+    positive_folder: Path
+    negative_folder: Path
+
+
+def run_demo(folder: Path, *, seed: int, command: str, on_progress: Progress) -> Controls:
+    """Make notes, train models on some of them, and audit the models and their starts.
+
+    Args:
+        folder: gets the notes, the checkpoints and both run folders; an earlier demo in it is replaced.
+        seed: of the notes, the training and the audits.
+        command: as the user typed it, for the manifests.
+        on_progress: told about long work.
+
+    Raises:
+        ConfigError: the folder holds something that is no demo.
+    """
+    _claim(folder)
+    corpus = generate(seed, N_MEMBERS, N_NONMEMBERS, N_PUBLIC)
+    data = write(corpus, folder / "data")
+    models = train(corpus, folder / "checkpoints", seed=seed, on_progress=on_progress)
+    positive = AuditConfig(
+        teacher=str(models.teacher),
+        students=(str(models.student),),
+        members=str(data["members"]),
+        nonmembers=str(data["nonmembers"]),
+        teacher_reference=str(models.teacher_start),
+        student_references=(str(models.student_start),),
+        out=folder / "run",
+        seed=seed,
+        overwrite=True,
+    )
+    negative = replace(
+        positive,
+        teacher=str(models.teacher_start),
+        students=(str(models.student_start),),
+        teacher_reference=None,
+        student_references=(),
+        out=folder / "control",
+    )
+    return Controls(
+        positive=run_audit(positive, command=command, on_progress=_labelled("audit", on_progress)),
+        negative=run_audit(negative, command=command, on_progress=_labelled("control", on_progress)),
+        positive_folder=positive.out,
+        negative_folder=negative.out,
+    )
+
+
+def check_controls(controls: Controls) -> None:
+    """Raise where the tool does not find what is there, or finds what is not.
+
+    Raises:
+        ControlError: the student is not detected, or its start is.
+    """
+    found = controls.positive.attacks["reference"].cells["student"].auc
+    low = None if found is None else lower_bound(found, DETECTED_LEVEL)
+    if low is None or low <= 0.5:
+        raise ControlError(f"positive control: the student saw the members, yet its AUC may be {low}")
+    for name, attack in controls.negative.attacks.items():
+        estimate = attack.cells["student"].auc
+        if estimate is None:
+            continue
+        low, high = lower_bound(estimate, CHANCE_LEVEL), upper_bound(estimate, CHANCE_LEVEL)
+        if low is None or high is None or not low <= 0.5 <= high:
+            raise ControlError(
+                f"negative control: {name} tells members from non-members on a model that saw neither "
+                f"(AUC {estimate.value}, from {low} to {high})"
+            )
+
+
+def _claim(folder: Path) -> None:
+    """Refuse a folder of the user's own; the marker says that a demo made it."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise ConfigError(f"--out: {folder} is not empty and holds no earlier demo", hint="choose another folder")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out: {folder} is a file", hint="choose another folder")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARKER).write_text("made by kdaudit demo\n", encoding="utf-8")
+
+
+def _labelled(label: str, on_progress: Progress) -> Progress:
+    return lambda stage, done, total: on_progress(f"{label}: {stage}", done, total)

@@ -1,0 +1,136 @@
+"""Rank correlation between two figures of the same records, and plain means, for the mixed-supervision summary."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+from kdaudit.metrics.bootstrap import RESAMPLES, draw_counts
+from kdaudit.metrics.estimate import Estimate
+from kdaudit.metrics.scores import Floats, Integers, finite
+
+MIN_RECORDS = 4
+"""Fewer ranks than these leave a partial correlation no freedom."""
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """A rank correlation in [-1, 1] with a two-sided interval; `value` is None where `reason` says why."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    level: float = 0.95
+    method: str = ""
+    reason: str = ""
+
+
+def spearman(
+    x: Floats,
+    y: Floats,
+    *,
+    rng: np.random.Generator,
+    given: Floats | None = None,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+) -> Correlation:
+    """Spearman's rank correlation of x and y, with a percentile bootstrap over records, ranked again in each.
+
+    Args:
+        x: (n,), finite.
+        y: (n,), finite, of the same records.
+        rng: draws the resamples.
+        given: (n,), finite: what to partial out, by its ranks.
+        resamples: bootstrap replicates; those in which a variable is constant are left out of the interval.
+        level: chance that the interval covers the true value, in (0, 1).
+
+    Raises:
+        ValueError: the sizes differ, or a value is NaN or infinite.
+
+    Source: Spearman 1904; the partial form is the first-order partial correlation of the ranks.
+    """
+    columns = [finite(column) for column in ((x, y) if given is None else (x, y, given))]
+    n = columns[0].size
+    if any(column.size != n for column in columns):
+        raise ValueError("correlated figures must be of the same records")
+    method = "Spearman, percentile bootstrap" if given is None else "partial Spearman, percentile bootstrap"
+    if n < MIN_RECORDS:
+        return Correlation(None, n=n, level=level, method=method, reason=f"fewer than {MIN_RECORDS} records")
+    if any(np.ptp(column) == 0 for column in columns):
+        return Correlation(None, n=n, level=level, method=method, reason="a figure does not vary")
+    rankings = [_Ranking.of(column) for column in columns]
+    value = _correlation(rankings, np.ones(n, dtype=np.intp))
+    if math.isnan(value):
+        return Correlation(None, n=n, level=level, method=method, reason="what is partialled out says it all")
+    draws = np.array([_correlation(rankings, draw_counts(n, rng)) for _ in range(resamples)])
+    low, high = np.quantile(draws[np.isfinite(draws)], [(1 - level) / 2, (1 + level) / 2])
+    return Correlation(value, float(low), float(high), n, level, method)
+
+
+def mean_estimate(values: Floats, *, level: float = 0.95) -> Estimate:
+    """Mean with Student's t interval; `n` counts the values, `m` is 0; no interval for a single value.
+
+    Args:
+        values: (n,), finite.
+        level: chance that the interval covers the true mean, in (0, 1).
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    values = finite(values)
+    n, method = values.size, "mean, Student's t"
+    if n == 0:
+        return Estimate(None, level=level, method=method, reason="no values")
+    mean = float(values.mean())
+    if n == 1:
+        return Estimate(mean, n=1, level=level, method=method)
+    reach = float(stdtrit(n - 1, (1 + level) / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
+    return Estimate(mean, mean - reach, mean + reach, n, 0, level, method)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """One variable sorted once, so that ranks of a resample are a pass over counts."""
+
+    group: Integers
+    """(n,), which distinct value each record has, counted from the lowest."""
+    order: Integers
+    """(n,), sorts the records."""
+    last_of_tie: Integers
+    """(d,), where each distinct value ends in that order."""
+
+    @classmethod
+    def of(cls, values: Floats) -> _Ranking:
+        order = np.argsort(values, kind="stable")
+        is_last = np.append(values[order][1:] != values[order][:-1], True)
+        group = np.empty(values.size, dtype=np.intp)
+        group[order] = np.concatenate([[0], np.cumsum(is_last[:-1])])
+        return cls(group, order, np.flatnonzero(is_last))
+
+    def centred(self, counts: Integers) -> Floats:
+        """Mid-rank of each record in the resample, minus the mean rank."""
+        up_to = np.cumsum(counts.take(self.order))[self.last_of_tie]
+        mid = up_to - np.diff(up_to, prepend=0) / 2
+        return np.asarray((mid - up_to[-1] / 2)[self.group], dtype=np.float64)
+
+
+def _correlation(rankings: list[_Ranking], counts: Integers) -> float:
+    """Correlation of the first two rankings, the third partialled out where there is one; NaN where undefined."""
+    ranks = [ranking.centred(counts) for ranking in rankings]
+    weighted = [counts * rank for rank in ranks]
+    norms = [math.sqrt(float(rank @ weight)) for rank, weight in zip(ranks, weighted, strict=True)]
+    if min(norms) == 0:
+        return math.nan
+    plain = float(ranks[0] @ weighted[1]) / (norms[0] * norms[1])
+    if len(ranks) == 2:
+        return min(max(plain, -1.0), 1.0)
+    with_x = float(ranks[0] @ weighted[2]) / (norms[0] * norms[2])
+    with_y = float(ranks[1] @ weighted[2]) / (norms[1] * norms[2])
+    left = (1 - with_x**2) * (1 - with_y**2)
+    if left < 1e-12:  # rounding: x or y is a function of what is partialled out
+        return math.nan
+    return min(max((plain - with_x * with_y) / math.sqrt(left), -1.0), 1.0)

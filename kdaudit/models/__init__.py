@@ -1,0 +1,1 @@
+"""Checkpoints: where they lie, what they are made of, and loading one into memory."""

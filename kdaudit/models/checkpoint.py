@@ -1,0 +1,159 @@
+"""Checkpoints on disk: found and fingerprinted, no weights in memory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kdaudit.errors import CheckpointError
+from kdaudit.models.hub import locate
+from kdaudit.models.weights import count_weights, first_line, read_json, sha256_files, sha256_text, weight_files
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+LOAD_BYTES = {"4bit": 0.6, "8bit": 1.1}  # per weight, with scales and what stays unquantised
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on disk, found and fingerprinted; no weights in memory."""
+
+    name: str
+    """As the user gave it, without the revision."""
+    folder: Path
+    revision: str | None
+    """The commit of a Hub checkpoint."""
+    weights_sha256: str
+    """Over the contents of the weight files, an adapter's base included."""
+    config_sha256: str
+    n_parameters: int
+    n_bytes: int
+    dtype: str
+    """In which most weights are stored: float32, float16, bfloat16."""
+    architecture: str
+    context: int | None
+    """Tokens that the model can read at once, special tokens included; None where nothing limits it."""
+    hidden_size: int
+    n_layers: int
+    vocab_size: int
+    base: Checkpoint | None = None
+    """What an adapter stands on."""
+    load: str | None = None
+    """4bit, 8bit, or None: as stored."""
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything in the folder that can change a log-probability, and of how it is loaded."""
+        return sha256_text(json.dumps([self.weights_sha256, self.config_sha256, self.load]))
+
+    def memory_bytes(self, dtype: str) -> float:
+        """Expected bytes of the weights in memory."""
+        per_weight = LOAD_BYTES.get(self.load or "", {"float32": 4.0}.get(dtype, 2.0))
+        return self.n_parameters * per_weight
+
+
+def find(
+    name: str,
+    *,
+    option: str,
+    load: str | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+) -> Checkpoint:
+    """Find a checkpoint (a folder, a Hub id, or either with @revision) and fingerprint it.
+
+    Raises:
+        CheckpointError: it is not a checkpoint: no such folder, no weights, no tokenizer, or only pickled weights.
+        ModelError: the Hub cannot be reached, or a file in it is damaged.
+    """
+    folder, commit = locate(name, option, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    bare_name = name.rpartition("@")[0] if commit and "@" in name else name
+    weights = weight_files(folder, option, allow_pickle=allow_pickle)
+    base = None
+    if (folder / "adapter_config.json").is_file():
+        base = _find_base(folder, option, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    elif not (folder / "config.json").is_file():
+        raise CheckpointError(f"{option}: {folder} has no config.json", hint="save it with save_pretrained")
+    if base is None and not has_tokenizer(folder):
+        raise CheckpointError(
+            f"{option}: {folder} has no tokenizer",
+            hint=f"save the tokenizer beside the weights: tokenizer.save_pretrained('{folder}')",
+        )
+    n_parameters, n_bytes, dtype = count_weights(weights, option)
+    digest = sha256_files(weights)
+    if base is not None:
+        adapter_config = sha256_files([folder / "adapter_config.json"])
+        return replace(
+            base,
+            name=bare_name,
+            folder=folder,
+            revision=commit,
+            weights_sha256=sha256_text(digest + base.weights_sha256),
+            config_sha256=sha256_text(adapter_config + base.config_sha256),
+            n_parameters=n_parameters + base.n_parameters,
+            n_bytes=n_bytes + base.n_bytes,
+            base=base,
+            load=load,
+        )
+    config = _read_config(folder, option, trust_remote_code=trust_remote_code)
+    text_config = config.get_text_config()
+    return Checkpoint(
+        name=bare_name,
+        folder=folder,
+        revision=commit,
+        weights_sha256=digest,
+        config_sha256=sha256_files([folder / "config.json"]),
+        n_parameters=n_parameters,
+        n_bytes=n_bytes,
+        dtype=dtype,
+        architecture=(getattr(config, "architectures", None) or [config.model_type])[0],
+        context=_context(text_config),
+        hidden_size=int(getattr(text_config, "hidden_size", 0) or 0),
+        n_layers=int(getattr(text_config, "num_hidden_layers", 0) or 0),
+        vocab_size=int(getattr(text_config, "vocab_size", 0) or 0),
+        load=load,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def _find_base(folder: Path, option: str, *, allow_pickle: bool, trust_remote_code: bool) -> Checkpoint:
+    settings = read_json(folder / "adapter_config.json", option)
+    base_name = settings.get("base_model_name_or_path")
+    if not isinstance(base_name, str) or not base_name:
+        raise CheckpointError(f"{option}: adapter_config.json of {folder} names no base_model_name_or_path")
+    beside = folder / base_name
+    if not Path(base_name).expanduser().is_dir() and beside.is_dir():
+        base_name = str(beside)
+    elif settings.get("revision") and not Path(base_name).expanduser().is_dir():
+        base_name = f"{base_name}@{settings['revision']}"
+    return find(base_name, option=f"{option} (base)", allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+
+
+def _read_config(folder: Path, option: str, *, trust_remote_code: bool) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        needs_code = "trust_remote_code" in str(error)
+        raise CheckpointError(
+            f"{option}: the config.json of {folder} cannot be used: {first_line(error)}",
+            hint="the checkpoint brings its own code: read it, then pass --trust-remote-code" if needs_code else "",
+        ) from error
+
+
+def _context(config: Any) -> int | None:
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length"):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer of its own."""
+    return any((folder / name).is_file() for name in TOKENIZER_FILES) or any(folder.glob("*.tiktoken"))

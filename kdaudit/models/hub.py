@@ -1,0 +1,66 @@
+"""Where a checkpoint lies: a folder, or a Hub id that is downloaded into the cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kdaudit.errors import CheckpointError, ModelError
+from kdaudit.models.weights import PICKLE_PATTERNS, first_line
+
+METADATA_PATTERNS = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja")
+
+
+def locate(name: str, option: str, *, allow_pickle: bool, trust_remote_code: bool) -> tuple[Path, str | None]:
+    """The folder of a checkpoint and, for one of the Hub, its commit.
+
+    Raises:
+        CheckpointError: it is neither a folder nor a Hub id.
+        ModelError: the Hub cannot be reached or does not give it.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path, None
+    if path.is_file():
+        raise CheckpointError(
+            f"{option}: {name} is a file", hint="give the folder that holds config.json and the weights"
+        )
+    repository, _, revision = name.partition("@")
+    if name.startswith((".", "/", "~")) or repository.count("/") > 1 or "\\" in name or not repository:
+        raise CheckpointError(f"{option}: there is no folder {name}", hint="give a checkpoint folder or a Hub id")
+    return _download(repository, revision or None, option, allow_pickle=allow_pickle, code=trust_remote_code)
+
+
+def _download(
+    repository: str, revision: str | None, option: str, *, allow_pickle: bool, code: bool
+) -> tuple[Path, str]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.safetensors", *METADATA_PATTERNS, *(PICKLE_PATTERNS if allow_pickle else ())]
+    command = f"hf download {repository}" + (f" --revision {revision}" if revision else "")
+    try:
+        folder = snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=[*patterns, *(["*.py"] if code else [])],
+            ignore_patterns=["*/*"],
+        )
+    except HFValidationError as error:
+        raise CheckpointError(
+            f"{option}: '{repository}' is neither a folder nor a Hub id", hint="a Hub id looks like owner/name"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        raise ModelError(
+            f"{option}: {repository} is not in the local cache and the Hub cannot be reached{offline}",
+            hint=f"where there is a network, run: {command}",
+        ) from error
+    except HfHubHTTPError as error:
+        raise ModelError(
+            f"{option}: the Hub does not give {repository}: {first_line(error)}",
+            hint=f"check the name and the revision; for a private one run: hf auth login; then: {command}",
+        ) from error
+    except OSError as error:
+        raise ModelError(f"{option}: {repository} cannot be downloaded: {first_line(error)}", hint=command) from error
+    return Path(folder), Path(folder).name

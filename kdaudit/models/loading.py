@@ -1,0 +1,163 @@
+"""Loading a checkpoint: its tokenizer, and its weights one model at a time."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from kdaudit.errors import CheckpointError, ModelError
+from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
+from kdaudit.models.weights import first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """The checkpoint's own tokenizer; an adapter without one uses its base's.
+
+    Raises:
+        CheckpointError: it cannot be loaded, or gives no offsets (a slow tokenizer).
+    """
+    from transformers import AutoTokenizer  # imports torch: not at the top
+
+    has_own = checkpoint.base is None or has_tokenizer(checkpoint.folder)
+    folder = checkpoint.folder if has_own or checkpoint.base is None else checkpoint.base.folder
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+        raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise CheckpointError(
+            f"the tokenizer of {checkpoint.name} gives no character offsets",
+            hint="save it as a fast tokenizer (tokenizer.json)",
+        )
+    return tokenizer
+
+
+def choose_device(wanted: str) -> str:
+    """The device to compute on; `auto` takes cuda, then mps, then cpu.
+
+    Raises:
+        ModelError: the device is not there.
+    """
+    import torch
+
+    has_cuda = torch.cuda.is_available()
+    has_mps = torch.backends.mps.is_available()
+    if wanted == "auto":
+        return "cuda" if has_cuda else "mps" if has_mps else "cpu"
+    if (wanted.startswith("cuda") and not has_cuda) or (wanted == "mps" and not has_mps):
+        raise ModelError(f"--device: there is no {wanted} device here", hint="leave --device out, or use --device cpu")
+    return wanted
+
+
+def choose_dtype(wanted: str, device: str, checkpoints: Mapping[str, Checkpoint]) -> str:
+    """One dtype for all models of an audit; `auto` is float32 on a CPU, else what all of them are stored in."""
+    if wanted != "auto":
+        return wanted
+    stored = {checkpoint.dtype for checkpoint in checkpoints.values()}
+    return stored.pop() if device != "cpu" and len(stored) == 1 else "float32"
+
+
+@contextmanager
+def loaded(checkpoint: Checkpoint, *, device: str, dtype: str) -> Iterator[PreTrainedModel]:
+    """The model in memory, in eval mode, for the length of a `with` block.
+
+    Raises:
+        ModelError: it cannot be loaded, or the checkpoint lacks weights that would then be random.
+    """
+    import torch
+
+    model = _load(checkpoint, device=device, dtype=dtype)
+    try:
+        yield model
+    finally:
+        del model
+        gc.collect()
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+
+def _load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    whole = checkpoint.base or checkpoint
+    try:
+        loading: Any = AutoModelForCausalLM  # its stubs do not know output_loading_info
+        model, info = loading.from_pretrained(
+            whole.folder,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            use_safetensors=None if checkpoint.allow_pickle else True,
+            trust_remote_code=checkpoint.trust_remote_code,
+            output_loading_info=True,
+            **_quantisation(checkpoint.load, device, dtype),
+        )
+        if checkpoint.load is None:
+            model.to(device)
+    except _OUT_OF_MEMORY as error:
+        raise ModelError(
+            f"{checkpoint.name} does not fit into memory: {first_line(error)}",
+            hint="try --teacher-load 4bit or --student-load 4bit, or --device cpu",
+        ) from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError) as error:
+        raise ModelError(f"{checkpoint.name} cannot be loaded: {first_line(error)}") from error
+    except _safetensors_error() as error:
+        raise ModelError(
+            f"{checkpoint.name} cannot be loaded, a weight file is damaged: {first_line(error)}"
+        ) from error
+    lacking = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    if lacking:
+        raise ModelError(
+            f"{checkpoint.name} lacks {len(lacking)} weights that would be random: {', '.join(lacking[:3])}",
+            hint="this is not a causal language model's checkpoint, or it was saved incompletely",
+        )
+    if checkpoint.base is not None:
+        model = _with_adapter(model, checkpoint)
+    model.eval()
+    model.requires_grad_(False)
+    return model  # type: ignore[no-any-return]
+
+
+def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
+    from peft import PeftModel  # ten seconds: only for adapters
+
+    try:
+        adapted = PeftModel.from_pretrained(model, str(checkpoint.folder), local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise ModelError(f"the adapter {checkpoint.name} cannot be loaded: {first_line(error)}") from error
+    if adapted.active_peft_config.is_prompt_learning:
+        raise ModelError(
+            f"{checkpoint.name} is a prompt-learning adapter ({adapted.active_peft_config.peft_type.value})",
+            hint="kdaudit reads adapters that change weights, such as LoRA",
+        )
+    return adapted.get_base_model()
+
+
+def _quantisation(load: str | None, device: str, dtype: str) -> dict[str, Any]:
+    if load is None:
+        return {}
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    config = (
+        BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, dtype))
+        if load == "4bit"
+        else BitsAndBytesConfig(load_in_8bit=True)
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+_OUT_OF_MEMORY = (MemoryError,)
+
+
+def _safetensors_error() -> type[Exception]:
+    from safetensors import SafetensorError
+
+    return SafetensorError

@@ -1,0 +1,195 @@
+"""From a source to a checked set of records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import BinaryIO
+
+from kdaudit.errors import RecordsError
+from kdaudit.records import hub, rows
+from kdaudit.records.record import Record, RecordSet, digest, keyed_ids
+from kdaudit.records.rows import Problem, Row
+
+SUFFIXES = (".jsonl", ".ndjson", ".json-lines", ".csv", ".tsv", ".txt", ".parquet")
+SHOWN_KINDS = 3  # different problems in one message
+SHOWN_LINES = 5  # lines for each of them
+
+
+def read(source: str, *, option: str, text_field: str = "text", id_field: str = "id") -> RecordSet:
+    """Read the records of a file or a Hub data set.
+
+    A text that stands there again is dropped and counted. A record without an id gets a keyed hash of its
+    text (see `keyed_ids`). Error messages hold ids, lines, field names and types, never any text.
+
+    Args:
+        source: path of a .jsonl, .ndjson, .json-lines, .csv, .tsv, .txt (one text a line) or .parquet file,
+            UTF-8 with or without BOM, or `hub:name[:config]:split`.
+        option: the option that named the source, for messages: `--members`.
+        text_field: field with the text; a .txt file has no fields.
+        id_field: field with the id, a string or an integer; it may be absent or null.
+
+    Raises:
+        RecordsError: the source cannot be read, or a row of it cannot be used; one error for all rows.
+        HubError: the data set can neither be reached nor found in the local cache.
+    """
+    label = f"{option} {source}"
+    found: list[tuple[int, str | None, str]] = []
+    problems: list[Problem] = []
+    has_id_field = False
+    for row in _rows(source, label, text_field, id_field):
+        if isinstance(row, Row):
+            has_id_field = has_id_field or id_field in row.fields
+            problem = _text_problem(row, text_field) or _id_problem(row, id_field)
+            if problem is None:
+                found.append((row.line, _id(row.fields.get(id_field)), str(row.fields[text_field])))
+        else:
+            problem = row
+        if problem is not None:
+            problems.append(problem)
+    records = _distinct(found)
+    problems += _shared_ids(records)
+    if problems:
+        unit = "row" if source.startswith(hub.PREFIX) or source.lower().endswith(".parquet") else "line"
+        raise _refusal(label, sorted(problems, key=lambda problem: problem.line), unit)
+    if not records:
+        raise RecordsError(f"{label}: holds no record", hint="give a file with at least one text")
+    if id_field != "id" and not has_id_field:
+        raise RecordsError(f"{label}: no record has the field '{id_field}'", hint="correct or drop --id-field")
+    return RecordSet(option, source, records, len(found) - len(records), digest(records))
+
+
+def _rows(source: str, label: str, text_field: str, id_field: str) -> Iterator[Row | Problem]:
+    if source.startswith(hub.PREFIX):
+        yield from hub.hub_rows(source, label, text_field, id_field)
+        return
+    with _opened(source, label) as file:
+        match Path(source).suffix.lower():
+            case ".jsonl" | ".ndjson" | ".json-lines":
+                yield from rows.json_rows(file, label)
+            case ".csv":
+                yield from rows.table_rows(file, label, text_field, delimiter=",")
+            case ".tsv":
+                yield from rows.table_rows(file, label, text_field, delimiter="\t")
+            case ".txt":
+                yield from rows.text_rows(file, label, text_field)
+            case ".parquet":
+                yield from rows.parquet_rows(file, label, text_field, id_field)
+            case suffix:
+                raise RecordsError(f"{label}: unknown kind of file '{suffix}'", hint=f"kdaudit reads {_kinds(suffix)}")
+
+
+def _kinds(suffix: str) -> str:
+    listed = f"{', '.join(SUFFIXES)} and hub:name[:config]:split"
+    return f"{listed}; a JSON list becomes .jsonl by jq -c '.[]' FILE" if suffix == ".json" else listed
+
+
+@contextmanager
+def _opened(source: str, label: str) -> Iterator[BinaryIO]:
+    path = Path(source)
+    try:
+        file = path.open("rb")
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the path
+        raise RecordsError(f"{label}: no such file", hint=_near_files(path)) from error
+    except IsADirectoryError as error:
+        inside = ", ".join(sorted(name for name in _names_in(path) if Path(name).suffix.lower() in SUFFIXES)[:5])
+        hint = f"give one of its files: {inside}" if inside else "give a file"
+        raise RecordsError(f"{label}: is a folder, not a file", hint=hint) from error
+    except OSError as error:
+        raise RecordsError(f"{label}: cannot be opened: {error.strerror}", hint="check its permissions") from error
+    with file:
+        if not file.peek(1):
+            raise RecordsError(f"{label}: is empty", hint="give a file with at least one text")
+        yield file
+
+
+def _near_files(path: Path) -> str:
+    near = get_close_matches(path.name, _names_in(path.parent))
+    return f"did you mean {', '.join(str(path.parent / name) for name in near)}?" if near else "check the path"
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except (OSError, ValueError):  # it only serves a suggestion
+        return []
+
+
+def _text_problem(row: Row, field: str) -> Problem | None:
+    if field not in row.fields:
+        return Problem(row.line, rows.missing(field, row.fields), rows.nearest(field, row.fields))
+    text = row.fields[field]
+    if not isinstance(text, str):
+        return Problem(row.line, f"field '{field}' is {rows.kind(text)}, not a string", "every text is a string")
+    if not text.strip():
+        what = "only whitespace" if text else "an empty text"
+        return Problem(row.line, what, "remove the record or give it a text")
+    return _encoding_problem(row.line, text, f"field '{field}'")
+
+
+def _id_problem(row: Row, field: str) -> Problem | None:
+    value = row.fields.get(field)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return None
+    if not isinstance(value, str):
+        return Problem(row.line, f"field '{field}' is {rows.kind(value)}", "an id is a string or an integer")
+    return _encoding_problem(row.line, value, f"field '{field}'")
+
+
+def _encoding_problem(line: int, value: str, what: str) -> Problem | None:
+    if "\0" in value:
+        return Problem(line, f"{what} holds a NUL character", "remove it")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        return Problem(line, f"{what} holds half a surrogate pair at character {error.start + 1}", "remove it")
+    return None
+
+
+def _id(value: object) -> str | None:
+    """The id as a string; an empty cell of a table is no id."""
+    return None if value is None or value == "" else str(value)
+
+
+def _distinct(found: Sequence[tuple[int, str | None, str]]) -> tuple[Record, ...]:
+    first: dict[str, tuple[int, str | None]] = {}
+    for line, own_id, text in found:
+        first.setdefault(text, (line, own_id))
+    keyed = keyed_ids(list(first))
+    return tuple(
+        Record(keyed_id if own_id is None else own_id, text, line)
+        for keyed_id, (text, (line, own_id)) in zip(keyed, first.items(), strict=True)
+    )
+
+
+def _shared_ids(records: Sequence[Record]) -> list[Problem]:
+    first: dict[str, int] = {}
+    problems = []
+    for record in records:
+        line = first.setdefault(record.id, record.line)
+        if line != record.line:
+            what = f"id {record.id[:40]!r} stands on line {line} too, with another text"
+            problems.append(Problem(record.line, what, "give every text an id of its own, or none at all"))
+    return problems
+
+
+def _refusal(label: str, problems: Sequence[Problem], unit: str) -> RecordsError:
+    """One error for all unusable rows: the first few of the first few kinds of problem, and the count."""
+    hint = problems[0].hint
+    if len(problems) == 1:
+        return RecordsError(f"{label}, {unit} {problems[0].line}: {problems[0].what}", hint=hint)
+    lines: dict[str, list[int]] = {}
+    for problem in problems:
+        lines.setdefault(problem.what, []).append(problem.line)
+    parts = [f"\n  {_listed(unit, numbers)}: {what}" for what, numbers in list(lines.items())[:SHOWN_KINDS]]
+    rest = len(problems) - sum(len(numbers) for numbers in list(lines.values())[:SHOWN_KINDS])
+    parts += [f"\n  and {rest} more"] if rest else []
+    return RecordsError(f"{label}: {len(problems)} {unit}s cannot be used{''.join(parts)}", hint=hint)
+
+
+def _listed(unit: str, numbers: Sequence[int]) -> str:
+    head = ", ".join(str(number) for number in numbers[:SHOWN_LINES])
+    more = f" and {len(numbers) - SHOWN_LINES} more" if len(numbers) > SHOWN_LINES else ""
+    return f"{unit}{'s' if len(numbers) > 1 else ''} {head}{more}"

@@ -1,0 +1,195 @@
+"""Raw rows out of files: one row per line or table row, or what is wrong with it."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import BinaryIO
+
+from kdaudit.errors import RecordsError
+
+WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # UTF-32 LE starts as UTF-16 LE does
+TO_UTF8 = "convert it: iconv -f ENCODING -t UTF-8 FILE > NEW (ENCODING is UTF-16 or LATIN1, for example)"
+ROWS_AT_A_TIME = 1000  # rows of a column store in memory beside the texts that were kept
+SHOWN_NAMES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a source, before anything about its fields is checked."""
+
+    line: int
+    """Line of the file (the first one, where a quoted text spans several) or row of the table, from 1."""
+    fields: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why one row cannot be used. Never holds any of its text."""
+
+    line: int
+    what: str
+    hint: str = ""
+
+
+def json_rows(file: BinaryIO, label: str) -> Iterator[Row | Problem]:
+    """One JSON object per line; blank lines hold no record and are skipped."""
+    for number, line in enumerate(_lines(file, label), start=1):
+        if isinstance(line, Problem):
+            yield line
+        elif line.strip(" \t\r\n"):
+            yield _json_row(number, line)
+
+
+def text_rows(file: BinaryIO, label: str, text_field: str) -> Iterator[Row | Problem]:
+    """One text per line; the line break is not part of it."""
+    for number, line in enumerate(_lines(file, label), start=1):
+        if isinstance(line, Problem):
+            yield line
+        else:
+            yield Row(number, {text_field: line.removesuffix("\n").removesuffix("\r")})
+
+
+def table_rows(file: BinaryIO, label: str, text_field: str, *, delimiter: str) -> Iterator[Row | Problem]:
+    """CSV or TSV with a header; a quoted field may hold line breaks.
+
+    Raises:
+        RecordsError: the header lacks `text_field` or names a column twice.
+    """
+    csv.field_size_limit(2**31 - 1)  # the default refuses texts of more than 131072 characters
+    undecodable: list[Problem] = []
+
+    def decoded() -> Iterator[str]:
+        for line in _lines(file, label):
+            if isinstance(line, Problem):
+                undecodable.append(line)
+            yield "\n" if isinstance(line, Problem) else line  # a blank line keeps the line numbers right
+
+    reader = csv.reader(decoded(), delimiter=delimiter, strict=True)  # else an open quote swallows the file
+    header: list[str] | None = None
+    start = 1
+    try:
+        for cells in reader:
+            if cells and header is None and not undecodable:
+                header = cells
+                require_field(label, text_field, header, noun="column")
+            elif cells and header is not None:
+                yield _table_row(start, header, cells)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        yield Problem(start, f"broken table row: {error}", "a field that holds a quote is quoted, its quotes doubled")
+    yield from undecodable
+
+
+def parquet_rows(file: BinaryIO, label: str, text_field: str, id_field: str) -> Iterator[Row]:
+    """Rows of a Parquet file; only the two columns are read.
+
+    Raises:
+        RecordsError: it is not a Parquet file, or it lacks `text_field`.
+    """
+    import pyarrow.parquet  # heavy
+    from pyarrow import ArrowException
+
+    try:
+        table = pyarrow.parquet.ParquetFile(file)
+        require_field(label, text_field, table.schema_arrow.names, noun="column")
+        columns = [name for name in (text_field, id_field) if name in table.schema_arrow.names]
+        start = 1
+        for batch in table.iter_batches(batch_size=ROWS_AT_A_TIME, columns=columns):
+            yield from column_rows(start, {name: batch.column(name).to_pylist() for name in columns})
+            start += batch.num_rows
+    except (ArrowException, OSError) as error:
+        raise RecordsError(f"{label}: not a readable Parquet file", hint="write the file again") from error
+    except UnicodeDecodeError as error:
+        raise RecordsError(f"{label}: a string that is not valid UTF-8", hint="write the column as UTF-8") from error
+
+
+def column_rows(start: int, columns: Mapping[str, list[object]]) -> Iterator[Row]:
+    """Rows out of columns of equal length; the first one is row `start`."""
+    for line, values in enumerate(zip(*columns.values(), strict=True), start=start):
+        yield Row(line, dict(zip(columns, values, strict=True)))
+
+
+def require_field(label: str, field: str, names: Iterable[str], *, noun: str) -> None:
+    """Raise a RecordsError unless `names` holds `field` and no name twice."""
+    names = list(names)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise RecordsError(f"{label}: {noun} {shown(repeated)} stands in the header twice", hint="rename one of them")
+    if field not in names:
+        raise RecordsError(f"{label}: {missing(field, names, noun=noun)}", hint=nearest(field, names))
+
+
+def missing(field: str, names: Iterable[str], *, noun: str = "field") -> str:
+    """Say that `field` is not among `names`, and what is."""
+    return f"no {noun} '{field}'; {noun}s: {shown(names) or 'none'}"
+
+
+def nearest(field: str, names: Iterable[str], *, option: str = "--text-field") -> str:
+    """The way out of a missing field."""
+    by_lower = {name.lower(): name for name in names if _is_name(name)}
+    near = get_close_matches(field.lower(), by_lower, n=1)
+    return f"did you mean {option} {by_lower[near[0]]}?" if near else f"name the field by {option}"
+
+
+def shown(names: Iterable[str]) -> str:
+    """Names of fields for a message; what does not look like one may be a text of a file without header."""
+    names = list(names)
+    listed = [name if _is_name(name) else f"({len(name)} characters)" for name in names[:SHOWN_NAMES]]
+    return ", ".join(listed) + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
+
+
+def _is_name(name: str) -> bool:
+    return re.fullmatch(r"[\w.;|-]{1,40}", name) is not None
+
+
+def _json_row(number: int, line: str) -> Row | Problem:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        return Problem(number, f"broken JSON at column {error.colno}: {error.msg}", "one JSON object per line")
+    except (ValueError, RecursionError):
+        return Problem(number, "JSON with a number or a nesting beyond what can be read")
+    if not isinstance(value, dict):
+        return Problem(number, f"{kind(value)} where a JSON object is needed", 'one object per line: {"text": "…"}')
+    return Row(number, value)
+
+
+def _table_row(line: int, header: list[str], cells: list[str]) -> Row | Problem:
+    if len(cells) != len(header):
+        what = f"{len(cells)} fields where the header has {len(header)}"
+        return Problem(line, what, "quote a text that holds a delimiter or a line break")
+    return Row(line, dict(zip(header, cells, strict=True)))
+
+
+def kind(value: object) -> str:
+    """What a value is, in the words of a data file."""
+    if value is None:
+        return "null"
+    names = {bool: "true or false", str: "a string", bytes: "bytes", dict: "an object", list: "a list"}
+    return names.get(type(value), "a number" if isinstance(value, int | float) else f"a {type(value).__name__}")
+
+
+def _lines(file: BinaryIO, label: str) -> Iterator[str | Problem]:
+    """Lines with their breaks, split at line feeds alone: str.splitlines would also cut at U+2028 inside a text."""
+    offset = 0
+    for number, raw in enumerate(file, start=1):
+        if number == 1 and raw.startswith(WIDE_BOMS):
+            raise RecordsError(f"{label}: is UTF-16 or UTF-32, needs UTF-8", hint=TO_UTF8)
+        bom = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
+        yield _decoded(number, raw[bom:], offset + bom)
+        offset += len(raw)
+
+
+def _decoded(number: int, raw: bytes, offset: int) -> str | Problem:
+    if b"\0" in raw:
+        return Problem(number, f"a NUL byte at byte {offset + raw.index(0) + 1} of the file", TO_UTF8)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        return Problem(number, f"not valid UTF-8 at byte {offset + error.start + 1} of the file", TO_UTF8)

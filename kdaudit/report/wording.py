@@ -1,0 +1,100 @@
+"""Figures and cells in words, the same in every output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.results import AttackResult, AuditResult
+
+ABSENT = "–"
+FAINT_P = 0.001
+
+
+def interval(estimate: Estimate | None) -> str:
+    """A value with its 95 % interval: `0.813 [0.799, 0.826]`; the reason in its place where there is no value."""
+    if estimate is None:
+        return ABSENT
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return f"{ABSENT} ({estimate.reason})" if estimate.reason else ABSENT
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def difference(found: Difference | None) -> str:
+    """A difference with its 95 % interval and sign: `+0.057 [+0.050, +0.064]`."""
+    if found is None:
+        return ABSENT
+    if found.value is None or found.low is None or found.high is None:
+        return f"{ABSENT} ({found.reason})" if found.reason else ABSENT
+    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+
+
+def p_value(found: Difference | None) -> str:
+    """The Holm-adjusted p-value: `0.012`, `< 0.001`."""
+    if found is None or found.p_value_holm is None:
+        return ABSENT
+    return f"< {FAINT_P}" if found.p_value_holm < FAINT_P else f"{found.p_value_holm:.3f}"
+
+
+def metric_of(result: AttackResult, model: str, metric: str) -> Estimate | None:
+    """One figure of one cell; `metric` is auc, balanced_accuracy, or tpr@F."""
+    cell = result.cells[model]
+    if metric.startswith("tpr@"):
+        return cell.tpr_at_fpr.get(metric.removeprefix("tpr@"))
+    return {"auc": cell.auc, "balanced_accuracy": cell.balanced_accuracy}[metric]
+
+
+def difference_of(result: AttackResult, student: str, metric: str) -> Difference | None:
+    """One figure of one comparison."""
+    comparison = result.comparison[student]
+    if metric.startswith("tpr@"):
+        return comparison.tpr_at_fpr.get(metric.removeprefix("tpr@"))
+    return {"auc": comparison.auc, "balanced_accuracy": comparison.balanced_accuracy}[metric]
+
+
+def table(result: AuditResult, metric: str) -> tuple[list[str], list[list[str]]]:
+    """The head and the rows of attacks x (models, differences) for one metric."""
+    models = list(result.models)
+    students = [name for name in models if name != "teacher"]
+    compared = [heading for name in students for heading in (f"{name} − teacher", "p (Holm)")]
+    rows = []
+    for name, attack in result.attacks.items():
+        cells = [
+            interval(metric_of(attack, model, metric)) if attack.cells[model].status == "ok" else "not applicable"
+            for model in models
+        ]
+        differences = [
+            text
+            for student in students
+            for text in (
+                difference(difference_of(attack, student, metric)),
+                p_value(difference_of(attack, student, metric)),
+            )
+        ]
+        rows.append([name, *cells, *differences])
+    return ["attack", *models, *compared], rows
+
+
+def not_applicable(result: AuditResult) -> Iterator[str]:
+    """Why some cells have no figures, one line per reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, attack in result.attacks.items():
+        for model, cell in attack.cells.items():
+            if cell.status == "not_applicable":
+                reasons.setdefault(cell.reason, []).append(f"{name} on {model}")
+    for reason, cells in reasons.items():
+        yield f"{', '.join(cells)}: {reason}"
+
+
+def validity_notes(result: AuditResult) -> Iterator[str]:
+    """The validity of the comparison, one line each: blind baseline, power, unscored records, warnings."""
+    validity = result.validity
+    yield f"blind baseline ({validity.blind_name}): AUC {interval(validity.blind_auc)}, no model involved"
+    smallest = result.power.get("smallest_detectable_auc")
+    if smallest is not None:
+        yield f"power: this run could have told an AUC of {smallest:.3f} from 0.5 (95 % level, 80 % power)"
+    for name, attack in result.attacks.items():
+        unscored = max((cell.unscored for cell in attack.cells.values()), default=0)
+        if unscored:
+            yield f"{name}: {unscored} records could not be scored (NaN) and are left out for every model"
+    yield from validity.warnings

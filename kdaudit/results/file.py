@@ -1,0 +1,225 @@
+"""A result as JSON: its fixed layout, and reading it back with every key and type checked."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from kdaudit.errors import ConfigError, DiskFullError, OutputError
+from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.results.parts import MODEL_NAME, AttackResult, AuditResult, Cell, Comparison
+
+SCHEMA = "kdaudit.results/1"
+MAX_BYTES = 64 * 1024 * 1024  # ten attacks on three models take about 3 MB: more is another kind of file
+MAX_DIGITS = 18  # of a whole number in the file: with more it is no count, and float() of it may overflow
+HINT = "give the results.json of a run folder that `kdaudit attack` wrote"
+
+# In these parts a field that holds its default is left out of the file, apart from the ones named.
+ALWAYS_WRITTEN: Mapping[type, frozenset[str]] = {
+    Estimate: frozenset({"value", "low", "high", "n", "m", "level", "method"}),
+    Difference: frozenset({"value", "low", "high", "p_value", "p_value_holm", "n", "m", "level", "method"}),
+    Cell: frozenset({"unscored"}),
+    Comparison: frozenset(),
+}
+
+
+def to_json(result: AuditResult) -> dict[str, Any]:
+    """The result in the fixed layout of its file: dicts, lists, strings, booleans, finite numbers and None.
+
+    Raises:
+        ValueError: a number is NaN or infinite; the message says which.
+    """
+    layout = {"schema": SCHEMA, **_encode(result, "result")}
+    layout["attacks"] = {name: _flatten(attack) for name, attack in layout["attacks"].items()}
+    return layout
+
+
+def save(result: AuditResult, path: Path) -> None:
+    """Write the result; a reader finds the old file or the whole new one, and equal results give equal bytes.
+
+    Raises:
+        OutputError: the file cannot be written.
+        DiskFullError: no space is left; an older file is still whole.
+    """
+    text = json.dumps(to_json(result), indent=2, allow_nan=False) + "\n"
+    partial = path.with_name(f"{path.name}.partial")  # in the same folder: a rename cannot cross file systems
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"{path}: no space left on the disk", hint="free space and run the command again"
+            ) from error
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def load(path: Path) -> AuditResult:
+    """Read a result that `save` wrote.
+
+    Raises:
+        ConfigError: the file cannot be read, is too large, is no JSON, or holds no result of this schema.
+    """
+    try:
+        n_bytes = path.stat().st_size
+        if n_bytes > MAX_BYTES:
+            raise ConfigError(f"{path}: too large for a results file: {n_bytes} bytes, at most {MAX_BYTES}", hint=HINT)
+        text = path.read_text(encoding="utf-8")
+        layout = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", hint=HINT) from error
+    except (ValueError, RecursionError) as error:  # broken JSON, invalid UTF-8, NaN, nested without end
+        raise ConfigError(f"{path}: not a results file: {error}", hint=HINT) from error
+    return from_json(layout, source=str(path))
+
+
+def from_json(layout: object, *, source: str = "results") -> AuditResult:
+    """The result that `to_json` laid out; keys that this version does not know are ignored.
+
+    Args:
+        layout: what a JSON parser gave.
+        source: the file, for messages.
+
+    Raises:
+        ConfigError: the schema is another one, a key is missing, or a value is of the wrong kind.
+    """
+    try:
+        return _audit_result(_object(layout, "the file"))
+    except ValueError as error:
+        raise ConfigError(f"{source}: {error}", hint=HINT) from error
+
+
+def _audit_result(top: dict[str, Any]) -> AuditResult:
+    if (schema := _item(top, "schema", "")) != SCHEMA:
+        raise ValueError(f"its schema is {schema!r}, and this version of kdaudit reads {SCHEMA!r}")
+    models = [name for name in _object(_item(top, "models", ""), "models") if MODEL_NAME.fullmatch(name)]
+    attacks = {
+        name: _unflatten(attack, models, f"attacks.{name}")
+        for name, attack in _object(_item(top, "attacks", ""), "attacks").items()
+    }
+    return AuditResult(attacks=attacks, **_field_values(AuditResult, top, "", without="attacks"))
+
+
+def _flatten(attack: dict[str, Any]) -> dict[str, Any]:
+    """The cells of an attack stand beside its other keys, not one level down."""
+    cells = attack.pop("cells")
+    return {"version": attack.pop("version"), "requested": attack.pop("requested"), **cells, **attack}
+
+
+def _unflatten(raw: object, models: list[str], where: str) -> AttackResult:
+    attack = _object(raw, where)
+    cells = {model: _decode(Cell, _item(attack, model, where), f"{where}.{model}") for model in models}
+    return AttackResult(cells=cells, **_field_values(AttackResult, attack, where, without="cells"))
+
+
+def _encode(value: Any, where: str) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} is {value}: a number that is missing must be None")
+    if isinstance(value, Mapping):
+        return {key: _encode(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(item, f"{where}[{position}]") for position, item in enumerate(value)]
+    if not is_dataclass(value):
+        return value
+    always = ALWAYS_WRITTEN.get(type(value))
+    return {
+        part.name: _encode(getattr(value, part.name), f"{where}.{part.name}")
+        for part in fields(value)
+        if always is None or part.name in always or getattr(value, part.name) != _default(part)
+    }
+
+
+def _decode(kind: Any, value: object, where: str) -> Any:
+    """`value` as the annotated type `kind`, one of those that the parts of a result use."""
+    origin, of = get_origin(kind), get_args(kind)
+    if type(None) in of:
+        return None if value is None else _decode(of[0], value, where)
+    if origin is tuple:
+        items = _checked(value, list, where)
+        return tuple(_decode(of[0], item, f"{where}[{position}]") for position, item in enumerate(items))
+    if origin is Mapping:
+        return {key: _decode(of[1], item, f"{where}.{key}") for key, item in _object(value, where).items()}
+    if origin is Literal:
+        if value not in of:
+            raise ValueError(f"{where} is {value!r:.40}, not one of {', '.join(of)}")
+        return value
+    if is_dataclass(kind) and isinstance(kind, type):
+        return kind(**_field_values(kind, _object(value, where), where))
+    if kind is Any:
+        return value
+    return float(_checked(value, int | float, where)) if kind is float else _checked(value, kind, where)
+
+
+def _field_values(kind: type, raw: Mapping[str, Any], where: str, *, without: str = "") -> dict[str, Any]:
+    """Arguments for the dataclass `kind`: a field without a default must be there, another key is ignored."""
+    return {
+        name: _decode(hint, _item(raw, name, where), _join(where, name))
+        for name, (hint, is_required) in _schema(kind).items()
+        if name != without and (is_required or name in raw)
+    }
+
+
+@cache
+def _schema(kind: type) -> dict[str, tuple[Any, bool]]:
+    """Each field's type, and whether a file must hold it."""
+    hints = get_type_hints(kind)
+    return {part.name: (hints[part.name], _default(part) is MISSING) for part in fields(kind)}
+
+
+def _default(part: Field[Any]) -> Any:
+    return part.default if part.default_factory is MISSING else part.default_factory()
+
+
+def _item(raw: Mapping[str, Any], key: str, where: str) -> Any:
+    if key not in raw:
+        raise ValueError(f"{_join(where, key)} is missing")
+    return raw[key]
+
+
+def _object(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is no object but {value!r:.40}")
+    return value
+
+
+def _checked(value: object, kind: Any, where: str) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{where} is {value!r:.40}, not of type {getattr(kind, '__name__', 'float')}")
+    return value
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(float(digits)):
+        raise ValueError(f"{digits} is out of range")
+    return float(digits)
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"{digits[:MAX_DIGITS]}… is out of range")
+    return int(digits)

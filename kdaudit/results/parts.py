@@ -1,0 +1,168 @@
+"""What an audit found, part by part."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kdaudit.metrics.estimate import Difference, Estimate
+
+MODEL_NAME = re.compile(r"teacher|student(-([2-9]|[1-9][0-9]+))?")
+"""What an audited model may be called: teacher, student, student-2, student-3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A ROC curve of at most 200 points with a pointwise 95 % band on the TPR."""
+
+    fpr: tuple[float, ...]
+    tpr: tuple[float, ...]
+    tpr_low: tuple[float, ...]
+    tpr_high: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Scores of members and non-members over shared bins; no bin holds fewer than 5 records."""
+
+    edges: tuple[float, ...]
+    """(bins + 1,), rising."""
+    members: tuple[int, ...]
+    nonmembers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PaperCompat:
+    """The paper's in-sample figures: threshold fitted on the records that it judges. Never gated."""
+
+    label: str
+    auc: float
+    balanced_accuracy: float
+    member_success: float
+    nonmember_success: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One attack on one model."""
+
+    status: Literal["ok", "not_applicable"]
+    reason: str = ""
+    auc: Estimate | None = None
+    tpr_at_fpr: Mapping[str, Estimate] = field(default_factory=dict)
+    """Keys "0.001", "0.01", "0.1"."""
+    balanced_accuracy: Estimate | None = None
+    member_success: Estimate | None = None
+    nonmember_success: Estimate | None = None
+    unscored: int = 0
+    """Records (both classes) whose score is NaN."""
+    vs_blind: Difference | None = None
+    """AUC of the attack minus AUC of the blind classifier, paired over records."""
+    paper_compat: PaperCompat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One attack, a student minus the teacher, paired over records."""
+
+    status: Literal["ok", "not_applicable"]
+    reason: str = ""
+    auc: Difference | None = None
+    tpr_at_fpr: Mapping[str, Difference] = field(default_factory=dict)
+    balanced_accuracy: Difference | None = None
+    member_success: Difference | None = None
+    nonmember_success: Difference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TwoByTwo:
+    """Teacher detects x student detects at each model's calibrated threshold, evaluation records of one class."""
+
+    both: int
+    teacher_only: int
+    student_only: int
+    neither: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttackResult:
+    """All that was measured for one attack."""
+
+    version: int
+    requested: bool
+    """Asked for by name, not as part of a group."""
+    cells: Mapping[str, Cell]
+    """By model name: teacher, student, student-2."""
+    comparison: Mapping[str, Comparison]
+    """By student."""
+    curves: Mapping[str, Curve]
+    histograms: Mapping[str, Histogram]
+    two_by_two: Mapping[str, Mapping[str, TwoByTwo]]
+    """By student, then "members" and "nonmembers"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """Whether members and non-members can be told apart without any model."""
+
+    status: Literal["ok", "failed"]
+    blind_auc: Estimate
+    blind_name: str
+    """Which blind classifier is the stronger one."""
+    blind: Mapping[str, Estimate]
+    duplicates: Mapping[str, int]
+    overlap: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """One gate as judged."""
+
+    gate: str
+    """The gate in its normal form, for example `student.auc[loss]<=0.6`."""
+    status: Literal["pass", "fail", "inconclusive"]
+    reason: str
+    subject: str
+    metric: str
+    limit: float
+    deciding_attack: str | None = None
+    value: float | None = None
+    bound: float | None = None
+    """The one-sided bound of the deciding cell that settled the status."""
+    bound_side: Literal["lower", "upper"] | None = None
+    level: float | None = None
+    skipped: tuple[str, ...] = ()
+    """Cells that were not applicable, each `attack: reason`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All gates together."""
+
+    status: Literal["pass", "fail", "inconclusive", "not_gated"]
+    gates: tuple[GateResult, ...] = ()
+    n_cells: int = 0
+    """K of the correction: scored cells over all gates of the run."""
+    sentence: str = ""
+    """The verdict in one sentence for a reader."""
+    next_step: str = ""
+    """What to do now, where something is to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """Everything in results.json."""
+
+    kdaudit_version: str
+    models: Mapping[str, Mapping[str, Any]]
+    data: Mapping[str, Any]
+    """members, nonmembers, shots (counts that were scored), sha256, and more."""
+    attacks: Mapping[str, AttackResult]
+    validity: Validity
+    power: Mapping[str, Any]
+    mixed_supervision: Mapping[str, Any]
+    verdict: Verdict
+    config: Mapping[str, Any]

@@ -1,0 +1,1 @@
+"""Per-token signals: what one forward pass leaves behind."""

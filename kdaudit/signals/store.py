@@ -1,0 +1,81 @@
+"""Signals on disk: one file per shard, written atomically, named by everything that can change a number in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from kdaudit.signals.tokens import TokenSignals
+from kdaudit.views.passage import Passage
+
+ARRAYS = ("logprob", "logprob_mean", "logprob_std", "logprob_top", "byte_end")
+
+
+@dataclass(frozen=True, slots=True)
+class PassKey:
+    """Everything about one pass of one model that can change a signal, the texts apart."""
+
+    engine_version: int
+    model: str
+    """Fingerprint of weights, adapter, configuration and quantisation."""
+    dtype: str
+    device: str
+    """Kind and name of the device: rounding differs between them."""
+    versions: tuple[str, ...]
+    """Of the libraries that compute."""
+    front: str
+    """Hash of the lead and prefix tokens."""
+    batch_tokens: int
+
+
+def shard_path(folder: Path, key: PassKey, shard: Sequence[Passage]) -> Path:
+    """Where the signals of `shard` lie; another model, view, cut or text gives another path."""
+    digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode())
+    for passage in shard:
+        for array in (passage.ids, passage.byte_end):
+            digest.update(len(array).to_bytes(4, "little") + array.tobytes())
+    name = digest.hexdigest()
+    return folder / name[:2] / f"{name}.safetensors"
+
+
+def write(path: Path, signals: Sequence[TokenSignals]) -> None:
+    """Write one shard; it is whole or absent, whenever the process ends."""
+    arrays = {name: np.concatenate([getattr(found, name) for found in signals]) for name in ARRAYS}
+    arrays["size"] = np.array([found.logprob.size for found in signals], dtype=np.int32)
+    arrays["byte_start"] = np.array([found.byte_start for found in signals], dtype=np.int32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waiting = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        waiting.write_bytes(save(arrays))
+        os.replace(waiting, path)
+    except OSError:
+        waiting.unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> list[TokenSignals] | None:
+    """The signals of one shard, or None where there is no readable file."""
+    try:
+        arrays = load(path.read_bytes())
+        ends = np.cumsum(arrays["size"])
+        return [
+            TokenSignals(
+                logprob=arrays["logprob"][end - size : end],
+                logprob_mean=arrays["logprob_mean"][end - size : end],
+                logprob_std=arrays["logprob_std"][end - size : end],
+                logprob_top=arrays["logprob_top"][end - size : end],
+                byte_end=arrays["byte_end"][end - size : end],
+                byte_start=int(start),
+            )
+            for size, end, start in zip(arrays["size"], ends, arrays["byte_start"], strict=True)
+        ]
+    except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+        return None

@@ -1,0 +1,51 @@
+"""What one forward pass leaves behind: per-token numbers, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSignals:
+    """Per-token signals of one text; the float arrays have shape (T,), float32, in nats.
+
+    T counts the scored tokens: not padding, not a prefix, and the first token only after a BOS, else
+    nothing predicts it. A text with nothing to score has T = 0.
+    """
+
+    logprob: NDArray[np.float32]
+    """log p(x_t | x_<t)."""
+
+    logprob_mean: NDArray[np.float32]
+    """Mean of log p(v | x_<t) over the vocabulary under p: minus the entropy at t."""
+
+    logprob_std: NDArray[np.float32]
+    """Standard deviation of log p(v | x_<t) under p; 0 where p is one-hot or uniform."""
+
+    logprob_top: NDArray[np.float32]
+    """max over v of log p(v | x_<t); equal to `logprob` where the text's token is the top choice."""
+
+    byte_end: NDArray[np.int32]
+    """(T,): UTF-8 bytes of the text up to and including token t; tokens that split a character share its end."""
+
+    byte_start: int
+    """UTF-8 bytes of the text before the first scored token (0 where a BOS precedes it)."""
+
+    @property
+    def n_bytes(self) -> int:
+        """UTF-8 bytes that the scored tokens spell."""
+        return int(self.byte_end[-1]) - self.byte_start if self.byte_end.size else 0
+
+    def head(self, n_tokens: int) -> TokenSignals:
+        """The same signals cut to the first `n_tokens` scored tokens."""
+        return TokenSignals(
+            self.logprob[:n_tokens],
+            self.logprob_mean[:n_tokens],
+            self.logprob_std[:n_tokens],
+            self.logprob_top[:n_tokens],
+            self.byte_end[:n_tokens],
+            self.byte_start,
+        )

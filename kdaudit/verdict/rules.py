@@ -1,0 +1,199 @@
+"""The rules by which measured intervals settle gates: absence of evidence is never a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from kdaudit.errors import ExitCode
+from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
+from kdaudit.results import AttackResult, Cell, Comparison, GateResult, Validity, Verdict
+from kdaudit.verdict import wording
+from kdaudit.verdict.gates import DIFFERENCE, Gate
+
+ALPHA = 0.05  # chance that a run whose every true value lies on its limit fails, and that a wrong pass is given
+MIN_RECORDS = 200  # scored records of either class in the part that the metric uses
+MAX_UNSCORED = 0.01  # share of records without a score
+MIN_CELLS = 2  # scored cells under a gate over all attacks
+
+Status = Literal["pass", "fail", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One cell under a gate: an attack on a model, or on a student minus the teacher."""
+
+    attack: str
+    label: str
+    """The attack, with the student's name where a difference covers several."""
+    is_requested: bool
+    """Asked for by name, by the run or by the gate."""
+    reason: str = ""
+    """Why the cell is not applicable, or why there is no figure."""
+    is_applicable: bool = True
+    figure: Estimate | Difference | None = None
+    vs_blind: Difference | None = None
+    unscored_share: float = 0.0
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether there is a number to hold against the limit."""
+        return self.is_applicable and self.figure is not None and self.figure.value is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one cell says about its gate, and the bound that says so."""
+
+    cell: Measurement
+    status: Status
+    words: str = ""
+    """Why it is inconclusive."""
+    next_step: str = ""
+    bound: float | None = None
+    side: Literal["lower", "upper"] | None = None
+    level: float | None = None
+
+
+def judge(attacks: Mapping[str, AttackResult], validity: Validity, gates: Sequence[Gate]) -> Verdict:
+    """Hold every gate against the intervals.
+
+    A gate fails where some cell's lower bound at level 1 - 0.05/K lies above the limit and the attack beats the blind
+    classifier; K counts the scored cells of all gates, so that one gate per attack does not dodge the correction. It
+    passes where every cell's 95 % upper bound is at or below the limit and nothing asked for is missing (an
+    intersection-union test: no correction). Else, and always where the validity check failed, it is inconclusive.
+
+    Args:
+        attacks: the run's results by attack.
+        validity: the checks that never see a model.
+        gates: in the order in which the verdict lists them; none: not gated.
+    """
+    if not gates:
+        return Verdict("not_gated", sentence=wording.NOT_GATED, next_step=wording.SET_A_GATE)
+    covered = [(gate, _measurements(gate, attacks)) for gate in gates]
+    n_cells = sum(cell.is_scored for _, cells in covered for cell in cells)
+    judged = [_judge_gate(gate, cells, 1 - ALPHA / max(n_cells, 1)) for gate, cells in covered]
+    if validity.status == "failed":
+        words = wording.not_comparable(validity)
+        judged = [(replace(gate, status="inconclusive", reason=words), wording.SAME_SOURCE) for gate, _ in judged]
+    statuses: Sequence[Status] = ("fail", "inconclusive", "pass")  # the first that any gate has is the run's
+    status = next(status for status in statuses if any(gate.status == status for gate, _ in judged))
+    results = tuple(gate for gate, _ in judged)
+    next_step = next(step for gate, step in judged if gate.status == status)
+    return Verdict(status, results, n_cells, wording.sentence(status, results), next_step)
+
+
+def exit_code(verdict: Verdict, *, exit_zero: bool = False) -> ExitCode:
+    """What the process ends with; `exit_zero` turns a failed or inconclusive verdict into PASSED."""
+    if exit_zero or verdict.status in ("pass", "not_gated"):
+        return ExitCode.PASSED
+    return ExitCode.GATE_FAILED if verdict.status == "fail" else ExitCode.INCONCLUSIVE
+
+
+def _measurements(gate: Gate, attacks: Mapping[str, AttackResult]) -> list[Measurement]:
+    """The cells that a gate covers; one that ought to be there and is not comes without a figure."""
+    names = list(attacks) if gate.attack is None else [gate.attack]
+    return [cell for name in names for cell in _of_attack(gate, name, attacks.get(name))]
+
+
+def _of_attack(gate: Gate, name: str, result: AttackResult | None) -> list[Measurement]:
+    absent = Measurement(name, name, is_requested=True, reason=wording.NOT_IN_RUN)
+    if result is None:
+        return [absent]
+    if gate.subject != DIFFERENCE:
+        cell = result.cells.get(gate.subject)
+        return [absent] if cell is None else [_measurement(gate, name, name, result, cell, [gate.subject])]
+    is_one = len(result.comparison) == 1
+    return [
+        _measurement(gate, name, name if is_one else f"{name} on {student}", result, comparison, [student, "teacher"])
+        for student, comparison in result.comparison.items()
+    ] or [absent]
+
+
+def _measurement(
+    gate: Gate, attack: str, label: str, result: AttackResult, part: Cell | Comparison, models: Sequence[str]
+) -> Measurement:
+    """`part` holds the figure; `models` are those behind it, first the one that must beat the blind classifier."""
+    is_requested = result.requested or gate.attack is not None
+    if part.status == "not_applicable":
+        return Measurement(attack, label, is_requested, part.reason or wording.NOT_APPLICABLE, is_applicable=False)
+    if gate.metric == "tpr":
+        figure: Estimate | Difference | None = part.tpr_at_fpr.get(f"{gate.fpr:g}")
+    else:
+        figure = part.auc if gate.metric == "auc" else part.balanced_accuracy
+    cells = [result.cells[model] for model in models if model in result.cells]
+    return Measurement(
+        attack,
+        label,
+        is_requested,
+        figure.reason if figure is not None and figure.reason else wording.NO_VALUE,
+        figure=figure,
+        vs_blind=cells[0].vs_blind if len(cells) == len(models) else None,
+        unscored_share=max(map(_unscored_share, cells), default=0.0),
+    )
+
+
+def _unscored_share(cell: Cell) -> float:
+    n_scored = 0 if cell.auc is None else cell.auc.n + cell.auc.m
+    return cell.unscored / max(cell.unscored + n_scored, 1)
+
+
+def _judge_gate(gate: Gate, cells: Sequence[Measurement], level: float) -> tuple[GateResult, str]:
+    """The gate's row, and what to do next."""
+    findings = [_finding(cell, gate.limit, level) for cell in cells if cell.is_applicable or cell.is_requested]
+    status, reason, next_step, deciding = _settle(gate, findings)
+    figure = deciding.cell.figure if deciding else None
+    row = GateResult(
+        str(gate),
+        status,
+        reason,
+        gate.subject,
+        gate.metric if gate.fpr is None else f"{gate.metric}@{gate.fpr:g}",
+        gate.limit,
+        deciding_attack=deciding.cell.attack if deciding else None,
+        value=figure.value if figure else None,
+        bound=deciding.bound if deciding else None,
+        bound_side=deciding.side if deciding else None,
+        level=deciding.level if deciding else None,
+        skipped=tuple(f"{cell.label}: {cell.reason}" for cell in cells if not cell.is_applicable),
+    )
+    return row, next_step
+
+
+def _settle(gate: Gate, findings: Sequence[Finding]) -> tuple[Status, str, str, Finding | None]:
+    """Status, reason, next step and the deciding finding: one failing cell is enough, a pass needs them all."""
+    by_bound = sorted(findings, key=lambda finding: -2.0 if finding.bound is None else finding.bound, reverse=True)
+    failing = [finding for finding in by_bound if finding.status == "fail"]
+    if failing:
+        return "fail", wording.lies_above(failing[0].cell.label, gate.limit), wording.reduce(gate.subject), failing[0]
+    open_findings = [finding for finding in by_bound if finding.status == "inconclusive"]
+    if open_findings:
+        reason = wording.grouped([(finding.words, finding.cell.label) for finding in open_findings])
+        return "inconclusive", reason, open_findings[0].next_step, open_findings[0]
+    n_scored = len(by_bound)
+    if n_scored < (MIN_CELLS if gate.attack is None else 1):
+        deciding = by_bound[0] if by_bound else None
+        return "inconclusive", wording.too_few_cells(n_scored), wording.NAME_THE_ATTACK, deciding
+    return "pass", wording.ALL_BELOW, "", by_bound[0]
+
+
+def _finding(cell: Measurement, limit: float, level: float) -> Finding:
+    """What one cell says; `level` is the corrected one at which it may fail its gate."""
+    figure = cell.figure
+    if not cell.is_scored or figure is None:
+        return Finding(cell, "inconclusive", cell.reason, wording.MEASURE_IT)
+    if min(figure.n, figure.m) < MIN_RECORDS:
+        words = wording.too_few_records(figure.n, figure.m, MIN_RECORDS)
+        return Finding(cell, "inconclusive", words, wording.more_records(MIN_RECORDS))
+    if cell.unscored_share > MAX_UNSCORED:
+        return Finding(cell, "inconclusive", wording.unscored(cell.unscored_share), wording.SCORE_THEM)
+    lower, upper = lower_bound(figure, level), upper_bound(figure, 1 - ALPHA)
+    if lower is not None and lower > limit:
+        beyond_blind = None if cell.vs_blind is None else lower_bound(cell.vs_blind, 1 - ALPHA)
+        if beyond_blind is not None and beyond_blind > 0:
+            return Finding(cell, "fail", bound=lower, side="lower", level=level)
+        return Finding(cell, "inconclusive", wording.NOT_BEYOND_BLIND, wording.COMPARE, lower, "lower", level)
+    if upper is not None and upper <= limit:
+        return Finding(cell, "pass", bound=upper, side="upper", level=1 - ALPHA)
+    return Finding(cell, "inconclusive", wording.WIDE, wording.NARROW, upper, "upper", 1 - ALPHA)

@@ -1,0 +1,101 @@
+"""The verdict in words, for a reader who has not read the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kdaudit.results import GateResult, Validity
+from kdaudit.verdict.gates import format_limit
+
+NOT_GATED = "Not gated: no limit was set, so nothing passed or failed."
+ALL_BELOW = "every upper bound lies at or below the limit"
+NOT_IN_RUN = "not measured in this run"
+NOT_APPLICABLE = "not applicable"
+NO_VALUE = "no value was measured"
+NOT_BEYOND_BLIND = "above the limit, but no better than a classifier that never sees a model"
+WIDE = "the interval reaches to both sides of the limit"
+
+SET_A_GATE = "Set a limit to get a verdict, for example --gate 'student.auc <= 0.6'."
+SAME_SOURCE = "Draw members and non-members from one source, so that only membership differs, and audit again."
+NAME_THE_ATTACK = "Run more attacks (--attack paper), or name the attack in the gate, as in 'student.auc[loss] <= 0.6'."
+MEASURE_IT = "Give the run what the figure needs (a reference, more records), or gate another metric or attack."
+SCORE_THEM = "See in scores.parquet which records have no score, take them out of the data, and audit again."
+COMPARE = "Compare with the model before it saw the members (--reference), on records drawn from one source."
+NARROW = "Audit with more records: four times as many halve the interval."
+
+
+def more_records(n_required: int) -> str:
+    """What to do where a class is too small."""
+    return (
+        f"Audit with more records: {n_required} scored ones of each class, in the evaluation part alone where the "
+        "metric needs a threshold."
+    )
+
+
+def reduce(subject: str) -> str:
+    """What to do about a leak of `subject`."""
+    if subject == "teacher":
+        return "Train the teacher for fewer epochs, then audit again on the same records."
+    return "Distill again with fewer epochs or a lower weight on the hard label, then audit on the same records."
+
+
+def lies_above(label: str, limit: float) -> str:
+    """Why a gate failed."""
+    return f"the lower bound of {label} lies above the limit {format_limit(limit)}"
+
+
+def too_few_cells(n_scored: int) -> str:
+    """Why a gate over all attacks is not settled by so few of them."""
+    scored = "nothing was measured" if n_scored == 0 else "only one cell was measured"
+    return f"{scored}: too little for a gate over all attacks"
+
+
+def too_few_records(n: int, m: int, n_required: int) -> str:
+    """Why a cell of `n` members and `m` non-members is not judged."""
+    return f"{n} members and {m} non-members, {n_required} of each needed"
+
+
+def unscored(share: float) -> str:
+    """Why a cell with such a share of records without a score is not judged."""
+    return f"{100 * share:.1f} % of the records have no score"
+
+
+def not_comparable(validity: Validity) -> str:
+    """Why no gate can be judged where a validity check failed."""
+    blind = validity.blind_auc.value
+    figure = "" if blind is None else f": AUC {blind:.3f}"
+    return f"members and non-members differ without any model ({validity.blind_name}{figure})"
+
+
+def grouped(reasons: Sequence[tuple[str, str]]) -> str:
+    """`(words, label)` pairs as one text that gives every reason once: `words (label, label); words (label)`."""
+    labels: dict[str, list[str]] = {}
+    for words, label in reasons:
+        labels.setdefault(words, []).append(label)
+    return "; ".join(f"{words} ({', '.join(names)})" for words, names in labels.items())
+
+
+def sentence(status: str, gates: Sequence[GateResult]) -> str:
+    """The verdict in one sentence; `gates` holds at least one of this status."""
+    matching = [gate for gate in gates if gate.status == status]
+    others = f" ({len(matching)} of {len(gates)} gates)" if len(gates) > 1 else ""
+    if status == "inconclusive":
+        return f"Inconclusive{others}: {matching[0].gate}: {matching[0].reason}."
+    if status == "fail":
+        worst = max(matching, key=_excess)
+        return f"Fail{others}: {_figures(worst, 'at least')}, above the limit {format_limit(worst.limit)}."
+    closest = max(matching, key=_excess)
+    return f"Pass{others}: the closest, {_figures(closest, 'at most')}, keeps the limit {format_limit(closest.limit)}."
+
+
+def _excess(gate: GateResult) -> float:
+    return -2.0 if gate.bound is None else gate.bound - gate.limit
+
+
+def _figures(gate: GateResult, side: str) -> str:
+    """`student.auc is 0.936 under reference, at least 0.927 (99.58 % bound)`."""
+    level = f"{100 * (gate.level or 0):.4g} %"
+    return (
+        f"{gate.subject}.{gate.metric} is {gate.value or 0:.3f} under {gate.deciding_attack}, "
+        f"{side} {gate.bound or 0:.3f} ({level} bound)"
+    )

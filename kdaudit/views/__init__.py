@@ -1,0 +1,1 @@
+"""Texts as they are put in front of a model."""

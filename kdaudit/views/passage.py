@@ -1,0 +1,91 @@
+"""Texts as token sequences: encoding, the cut that all models of an audit share, and the views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One text as one tokenizer splits it, without special tokens."""
+
+    ids: NDArray[np.int32]
+    """(T,)."""
+
+    char_end: NDArray[np.int32]
+    """(T,): characters of the text up to and including token t; non-decreasing, the last one the text's length."""
+
+    byte_end: NDArray[np.int32]
+    """(T,): the same in UTF-8 bytes."""
+
+    def head(self, n_chars: int) -> Passage:
+        """The tokens that lie within the first `n_chars` characters."""
+        kept = int(np.searchsorted(self.char_end, n_chars, side="right"))
+        return Passage(self.ids[:kept], self.char_end[:kept], self.byte_end[:kept])
+
+
+def encode(tokenizer: Any, texts: Sequence[str]) -> list[Passage]:
+    """Split texts into tokens, without special tokens.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer (offsets are needed).
+        texts: any strings.
+    """
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    return [
+        _passage(text, ids, offsets)
+        for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    ]
+
+
+def _passage(text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> Passage:
+    char_end = np.array([end for _, end in offsets], dtype=np.int32)
+    if char_end.size:
+        np.maximum.accumulate(char_end, out=char_end)
+        char_end[-1] = len(text)  # tokenizers leave trailing white space out of the last offset
+    if text.isascii():
+        return Passage(np.array(ids, dtype=np.int32), char_end, char_end.copy())
+    sizes = np.fromiter((len(char.encode("utf-8", "surrogatepass")) for char in text), dtype=np.int32, count=len(text))
+    bytes_before = np.concatenate([[0], np.cumsum(sizes, dtype=np.int32)]).astype(np.int32)
+    return Passage(np.array(ids, dtype=np.int32), char_end, bytes_before[char_end])
+
+
+def lead_ids(tokenizer: Any) -> tuple[int, ...]:
+    """The special tokens that a tokenizer puts in front of a text (a BOS, as a rule), or ()."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a", add_special_tokens=True)["input_ids"]
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return tuple(int(i) for i in full[:start])
+    return ()
+
+
+def common_cut(passages: Sequence[Passage], rooms: Sequence[int], *, n_chars: int) -> int:
+    """Characters of a text that every model can read: where the model that stops first has to stop.
+
+    Args:
+        passages: the whole text, once per tokenizer.
+        rooms: how many of its tokens each tokenizer's model has room for.
+        n_chars: length of the text; the answer where it fits everywhere.
+    """
+    return min([n_chars, *(_end_within(passage.char_end, room) for passage, room in zip(passages, rooms, strict=True))])
+
+
+def _end_within(char_end: NDArray[np.int32], room: int) -> int:
+    if char_end.size <= room:
+        return int(char_end[-1]) if char_end.size else np.iinfo(np.int32).max
+    # a character that is split over the edge does not fit
+    kept = int(np.searchsorted(char_end, char_end[room], side="left")) if char_end[room] == char_end[room - 1] else room
+    return int(char_end[kept - 1]) if kept else 0

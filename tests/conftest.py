@@ -1,0 +1,36 @@
+"""What every test shares: no network, and golden files that change only on request."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before any import: huggingface_hub reads it once
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # subprocess tests fork
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Compares output with the agreed file of that name under tests/golden."""
+
+    update: bool
+
+    def check(self, name: str, actual: str) -> None:
+        path = GOLDEN / name
+        if self.update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(actual, encoding="utf-8")
+        assert actual == path.read_text(encoding="utf-8")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the agreed files from what the code gives")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    return Golden(update=bool(request.config.getoption("--update-golden")))

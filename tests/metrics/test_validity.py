@@ -1,0 +1,207 @@
+"""Whether two sets of texts differ without any model: overlap, near-duplicates, blind classifiers."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdaudit.metrics.roc import auc
+from kdaudit.metrics.validity import _deal, blind_baseline, near_duplicate_groups, overlap, surface_features
+
+VOCABULARY = np.array([a + b + c for a in "bdfgklmn" for b in "aeiou" for c in "rstv"])
+WORDS_A = 1 / np.arange(1, VOCABULARY.size + 1)
+WORDS_B = np.roll(WORDS_A, 40)  # another topic: other words are frequent
+
+
+def write_texts(n: int, rng: np.random.Generator, *, weights: np.ndarray = WORDS_A, length: int = 30) -> list[str]:
+    lengths = rng.integers(length - 10, length + 11, n)
+    return [" ".join(rng.choice(VOCABULARY, size, p=weights / weights.sum())) for size in lengths]
+
+
+def passages(text: str, n: int) -> list[tuple[str, ...]]:
+    words = text.lower().split()
+    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)] or [tuple(words)]
+
+
+few_words = st.lists(st.sampled_from("abc"), min_size=1, max_size=8).map(" ".join)
+few_texts = st.lists(few_words, min_size=1, max_size=6)
+
+
+@given(few_texts, few_texts)
+def test_overlap_agrees_with_sets_of_passages(members: list[str], nonmembers: list[str]) -> None:
+    known = {passage for text in members for passage in passages(text, 3)}
+    expected = [np.mean([passage in known for passage in passages(text, 3)]) for text in nonmembers]
+    found = overlap(members, nonmembers, n=3)
+    assert found.shares.tolist() == pytest.approx(expected)
+    assert found.mean_share == pytest.approx(np.mean(expected))
+    assert found.max_share == max(expected)
+    assert found.n_above_20_percent == sum(share > 0.2 for share in expected)
+    assert found.n_with_any == sum(share > 0 for share in expected)
+    assert found.n_too_short == sum(len(text.split()) < 3 for text in nonmembers)
+
+
+@given(few_texts)
+def test_groups_agree_with_linking_every_pair_that_shares_a_passage(texts: list[str]) -> None:
+    group = list(range(len(texts)))
+    for a, b in combinations(range(len(texts)), 2):
+        if set(passages(texts[a], 3)) & set(passages(texts[b], 3)):
+            group = [group[a] if g == group[b] else g for g in group]
+    found = near_duplicate_groups(texts, n=3)
+    for a, b in combinations(range(len(texts)), 2):
+        assert (found[a] == found[b]) == (group[a] == group[b])
+
+
+def test_a_passage_of_13_words_counts_whatever_its_case_and_punctuation() -> None:
+    words = [f"word{i}" for i in range(16)]
+    member = " ".join(words)
+    found = overlap([member], [member.title().replace(" ", ", ") + "!", " ".join(words[::-1]), " ".join(words[:12])])
+    assert found.shares.tolist() == [1, 0, 0]
+    assert found.share_above == pytest.approx(1 / 3)
+
+
+def test_a_short_text_overlaps_only_where_a_member_has_exactly_its_words() -> None:
+    found = overlap(["Yes, sir.", "No way at all", "🎉"], ["yes sir", "no way", "🎉", "🎈"])
+    assert found.shares.tolist() == [1, 0, 1, 0]
+    assert found.n_too_short == 4
+
+
+def test_texts_without_spaces_overlap_by_character() -> None:
+    sentence = "机器学习模型会记住训练数据中的一部分内容"
+    assert overlap([sentence], [sentence[2:] + "\uff0c真的"]).max_share > 0.5
+
+
+def test_overlap_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="each class"):
+        overlap([], ["a"])
+    assert near_duplicate_groups([]).size == 0
+
+
+def test_random_halves_of_one_pool_cannot_be_told_apart() -> None:
+    values, lows = [], []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        texts = write_texts(400, rng)
+        found = blind_baseline(texts[:200], texts[200:], rng=rng)
+        values += [estimate.value for estimate in found.by_name.values() if estimate.value is not None]
+        lows.append(found.auc.low)
+    assert len(values) == 16
+    assert np.mean(values) == pytest.approx(0.5, abs=0.05)  # 3 standard errors of 8 runs
+    assert max(low for low in lows if low is not None) < 0.55
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [60, 250])
+def test_without_a_shift_the_intervals_cover_one_half(size: int) -> None:
+    n_covered = n_failed = 0
+    for seed in range(150):
+        rng = np.random.default_rng([size, seed])
+        texts = write_texts(2 * size, rng)
+        found = blind_baseline(texts[:size], texts[size:], rng=rng, repeats=3)
+        for estimate in found.by_name.values():
+            assert estimate.low is not None
+            assert estimate.high is not None
+            n_covered += estimate.low <= 0.5 <= estimate.high
+        n_failed += found.auc.low is not None and found.auc.low > 0.55
+    assert n_covered >= 0.91 * 300  # 0.83 to 0.86 with DeLong's variance as it is
+    assert n_failed <= 3
+
+
+def test_another_topic_is_told_apart_by_its_words() -> None:
+    rng = np.random.default_rng(0)
+    found = blind_baseline(write_texts(150, rng), write_texts(150, rng, weights=WORDS_B), rng=rng)
+    assert found.name == "tfidf"
+    assert found.auc.low is not None
+    assert found.auc.low > 0.8
+
+
+@pytest.mark.parametrize(
+    ("member_end", "nonmember_end"),
+    [("", " and so on and on and on and on and on"), (" in {}", " {} 17 {} 4 {}")],
+)
+def test_lengths_and_digits_are_told_apart_by_the_surface(member_end: str, nonmember_end: str) -> None:
+    rng = np.random.default_rng(0)
+    ends = [end.format(*rng.integers(1000, 10_000, 3)) for end in [member_end] * 150 + [nonmember_end] * 150]
+    texts = [text + end for text, end in zip(write_texts(300, rng, length=15), ends, strict=True)]
+    surface = blind_baseline(texts[:150], texts[150:], rng=rng).by_name["surface"]
+    assert surface.low is not None
+    assert surface.low > 0.6
+
+
+def test_later_years_are_told_apart_by_the_surface() -> None:
+    rng = np.random.default_rng(0)
+    texts = [f"{text} {year}" for text, year in zip(write_texts(300, rng), rng.integers(1900, 1950, 300), strict=True)]
+    later = [text[:-4] + str(int(text[-4:]) + 60) for text in texts[150:]]
+    surface = blind_baseline(texts[:150], later, rng=rng).by_name["surface"]
+    assert surface.low is not None
+    assert surface.low > 0.9
+
+
+def test_the_scores_are_those_of_the_stronger_one_and_depend_on_the_seed_alone() -> None:
+    texts = write_texts(120, np.random.default_rng(0))
+    first, again, other = (
+        blind_baseline(texts[:60], texts[60:], rng=np.random.default_rng(seed), repeats=2) for seed in (3, 3, 4)
+    )
+    assert auc(first.scores_members, first.scores_nonmembers) == first.auc.value
+    assert first.auc == first.by_name[first.name]
+    assert np.array_equal(first.scores_members, again.scores_members)
+    assert first.auc == again.auc
+    assert not np.array_equal(first.scores_members, other.scores_members)
+
+
+def test_near_duplicates_of_one_class_are_not_learned_by_heart() -> None:
+    rng = np.random.default_rng(0)
+    documents = write_texts(60, rng, weights=np.ones_like(WORDS_A))
+    copies = [f"{text} {i}" for text in documents for i in range(4)]
+    grouped = blind_baseline(copies[:120], copies[120:], rng=rng).by_name["tfidf"]
+    assert grouped.value is not None
+    assert grouped.value < 0.75  # 1.0 where copies of a test text are trained on
+
+
+def test_boilerplate_in_every_text_leaves_the_baseline_measurable() -> None:
+    rng = np.random.default_rng(0)
+    texts = [f"{' '.join(VOCABULARY[:20])} {text}" for text in write_texts(60, rng)]
+    assert blind_baseline(texts[:30], texts[30:], rng=rng).auc.value is not None
+
+
+def test_too_few_texts_give_a_reason_instead_of_a_value() -> None:
+    texts = write_texts(9, np.random.default_rng(0))
+    found = blind_baseline(texts[:4], texts[4:], rng=np.random.default_rng(0))
+    assert found.auc.value is None
+    assert found.auc.reason == "fewer than 5 distinct texts in a class"
+    assert (found.auc.n, found.auc.m) == (4, 5)
+    assert np.isnan(found.scores_members).all()
+    assert found.scores_nonmembers.shape == (5,)
+
+
+def test_five_texts_a_class_are_measured() -> None:
+    texts = write_texts(10, np.random.default_rng(0))
+    assert blind_baseline(texts[:5], texts[5:], rng=np.random.default_rng(0)).auc.value is not None
+
+
+def test_texts_that_all_look_the_same_have_no_surface_score() -> None:
+    texts = ["".join(letters) for letters in combinations("abcdefghij", 3)]
+    found = blind_baseline(texts[:60], texts[60:], rng=np.random.default_rng(0), repeats=1)
+    assert found.by_name["surface"].reason == "scores do not vary"
+
+
+def test_odd_texts_are_handled() -> None:
+    odd = ["🎉", "", "\u0300", "١٩٩٩", "x" * 5000, "2" * 400, "…", "- -", "\n\n", "\uff41"]
+    assert np.isfinite(surface_features(odd)).all()
+    assert surface_features([]).shape == (0, 13)
+    blind_baseline(odd, odd[::-1], rng=np.random.default_rng(0), repeats=1)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(1, 4), min_size=15, max_size=40), st.integers(0, 2**32 - 1))
+def test_folds_keep_groups_together_and_classes_apart_in_number(sizes: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    is_member = rng.random(groups.size) < 0.5
+    is_member[groups < 5], is_member[(groups >= 5) & (groups < 10)] = True, False
+    fold = _deal(is_member, groups, 5, rng)
+    assert all(np.unique(fold[groups == group]).size == 1 for group in range(len(sizes)))
+    assert set(fold) == set(range(5))
+    for k in range(5):
+        assert set(is_member[fold != k]) == {True, False}

@@ -1,0 +1,404 @@
+import errno
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdaudit.errors import ConfigError, DiskFullError, ExitCode, OutputError
+from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
+from kdaudit.results import (
+    AttackResult,
+    AuditResult,
+    Cell,
+    Comparison,
+    Curve,
+    GateResult,
+    Histogram,
+    PaperCompat,
+    TwoByTwo,
+    Validity,
+    Verdict,
+    file,
+    from_json,
+    load,
+    save,
+    to_json,
+)
+
+AUC = Estimate(0.8125, 0.78, 0.84, 2000, 1988, 0.95, "delong", logit_value=1.466, logit_se=0.1 + 0.2)
+TPR = Estimate(
+    0.1,
+    0.05,
+    0.15,
+    1400,
+    1391,
+    0.9,
+    method="bootstrap",
+    quantiles=tuple(q / 3 for q in QUANTILE_GRID),
+    threshold=-1.5,
+    realised_fpr=0.011,
+    realised_fpr_low=0.006,
+    realised_fpr_high=0.018,
+    fixed_threshold_low=0.08,
+    fixed_threshold_high=0.12,
+)
+UNREPORTABLE = Estimate(None, n=1400, m=1391, reason="too few non-members for this rate")
+GAIN = Difference(0.02, -0.01, 0.05, 0.2, 0.4, 2000, 1988, method="paired delong", se=0.015)
+RISE = Difference(
+    0.1, 0.0, 0.2, 0.05, 0.1, 1400, 1391, 0.9, "bootstrap", "a note", quantiles=QUANTILE_GRID, mcnemar_p_value=0.03
+)
+CELL = Cell(
+    "ok",
+    auc=AUC,
+    tpr_at_fpr={"0.001": UNREPORTABLE, "0.01": TPR, "0.1": replace(TPR, threshold=None)},
+    balanced_accuracy=TPR,
+    member_success=TPR,
+    nonmember_success=TPR,
+    unscored=3,
+    vs_blind=GAIN,
+    paper_compat=PaperCompat("in-sample", 0.8125, 0.75, 0.7, 0.8),
+)
+NOT_APPLICABLE = Cell("not_applicable", "no reference was given")
+LOSS = AttackResult(
+    1,
+    True,
+    {
+        "teacher": replace(CELL, auc=replace(AUC, value=1.0, high=1.0, is_separable=True)),
+        "student": CELL,
+        "student-2": CELL,
+    },
+    {
+        "student": Comparison("ok", "", GAIN, {"0.01": RISE}, RISE, RISE, RISE),
+        "student-2": Comparison("ok"),
+    },
+    {"student": Curve((0.0, 0.5, 1.0), (0.0, 0.8, 1.0), (0.0, 0.7, 1.0), (0.0, 0.9, 1.0))},
+    {"student": Histogram((-3.0, -2.0, -1.0), (5, 1995), (1000, 988))},
+    {"student": {"members": TwoByTwo(1, 2, 3, 4), "nonmembers": TwoByTwo(5, 6, 7, 8)}},
+)
+REFERENCE = AttackResult(
+    2,
+    False,
+    dict.fromkeys(["teacher", "student", "student-2"], NOT_APPLICABLE),
+    {"student": Comparison("not_applicable", "no reference was given")},
+    {},
+    {},
+    {},
+)
+RICH = AuditResult(
+    kdaudit_version="0.1.0",
+    models={"teacher": {"source": "a/b", "dtype": "float32"}, "student": {"layers": 6}, "student-2": {"adapter": None}},
+    data={"members": 2000, "nonmembers": 1988, "shots": 12, "sha256": "ab" * 32},
+    attacks={"loss": LOSS, "reference": REFERENCE},
+    validity=Validity(
+        "ok",
+        replace(AUC, value=0.5),
+        "tf-idf",
+        {"tf-idf": AUC},
+        {"members": 2},
+        {"share": 0.25, "n": [1, 2]},
+        ("a 13-gram overlap above 20 %",),
+    ),
+    power={"loss": 0.52},
+    mixed_supervision={"student": {"spearman": -0.25, "table": [[1, 2], [3, None]]}},
+    verdict=Verdict(
+        "fail",
+        (
+            GateResult(
+                "student.auc<=0.6",
+                "fail",
+                "it lies above the limit",
+                "student",
+                "auc",
+                0.6,
+                "loss",
+                0.8125,
+                0.78,
+                "lower",
+                0.975,
+                ("reference: no reference was given",),
+            ),
+            GateResult("teacher.auc<=1", "inconclusive", "nothing was measured", "teacher", "auc", 1.0),
+        ),
+        2,
+        "Fail.",
+        "Distill again.",
+    ),
+    config={"seed": 0, "attack": ["loss"], "limit": None},
+)
+
+
+def test_a_result_comes_back_from_its_file_exactly(tmp_path: Path) -> None:
+    save(RICH, tmp_path / "results.json")
+    assert load(tmp_path / "results.json") == RICH
+
+
+def test_the_fixture_sets_every_field_of_every_part() -> None:
+    """Else the round trip would not notice a field that the file forgets."""
+    seen: dict[type, set[str]] = {}
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, tuple):
+            for item in value:
+                walk(item)
+        elif hasattr(value, "__dataclass_fields__"):
+            for part in fields(value):
+                item = getattr(value, part.name)
+                if item != part.default and item not in ({}, ()):
+                    seen.setdefault(type(value), set()).add(part.name)
+                walk(item)
+
+    walk(RICH)
+    assert {kind.__name__: {part.name for part in fields(kind)} - names for kind, names in seen.items()} == {
+        kind.__name__: set() for kind in seen
+    }
+    assert len(seen) == 13  # every dataclass of a result
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+optional = st.none() | finite
+estimates = st.builds(
+    Estimate,
+    optional,
+    optional,
+    optional,
+    st.integers(0, 10**9),
+    st.integers(0, 10**9),
+    finite,
+    st.text(max_size=5),
+    st.text(max_size=5),
+    optional,
+    optional,
+    st.none() | st.lists(finite, max_size=3).map(tuple),
+    st.booleans(),
+    *[optional] * 6,
+)
+differences = st.builds(
+    Difference,
+    *[optional] * 5,
+    st.integers(0, 10**9),
+    st.integers(0, 10**9),
+    finite,
+    st.text(max_size=5),
+    st.text(max_size=5),
+    optional,
+    st.none() | st.lists(finite, max_size=3).map(tuple),
+    optional,
+)
+
+
+@given(estimates, differences)
+def test_any_finite_numbers_come_back_exactly(estimate: Estimate, difference: Difference) -> None:
+    cell = Cell("ok", auc=estimate, tpr_at_fpr={"0.1": estimate}, vs_blind=difference)
+    attack = replace(
+        LOSS, cells=dict.fromkeys(RICH.models, cell), comparison={"student": Comparison("ok", auc=difference)}
+    )
+    result = replace(RICH, attacks={"loss": attack})
+    assert from_json(json.loads(json.dumps(to_json(result)))) == result
+
+
+def test_the_layout_is_the_fixed_one() -> None:
+    layout = to_json(RICH)
+    assert list(layout) == [
+        "schema",
+        "kdaudit_version",
+        "models",
+        "data",
+        "attacks",
+        "validity",
+        "power",
+        "mixed_supervision",
+        "verdict",
+        "config",
+    ]
+    assert layout["schema"] == "kdaudit.results/1"
+    loss = layout["attacks"]["loss"]
+    models = ["teacher", "student", "student-2"]
+    assert list(loss) == ["version", "requested", *models, "comparison", "curves", "histograms", "two_by_two"]
+    assert loss["student"]["status"] == "ok"
+    assert loss["student"]["unscored"] == 3
+    assert loss["student"]["tpr_at_fpr"]["0.01"]["value"] == 0.1
+    assert loss["comparison"]["student"]["auc"]["p_value_holm"] == 0.4
+    assert layout["attacks"]["reference"]["student"] == {
+        "status": "not_applicable",
+        "reason": "no reference was given",
+        "unscored": 0,
+    }
+    assert layout["verdict"]["gates"][0]["gate"] == "student.auc<=0.6"
+    assert layout["verdict"]["gates"][1]["bound"] is None
+
+
+def test_an_estimate_writes_its_figures_always_and_the_rest_where_there_is_something_to_write() -> None:
+    estimate = to_json(RICH)["attacks"]["loss"]["student"]["tpr_at_fpr"]["0.001"]
+    assert estimate == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "n": 1400,
+        "m": 1391,
+        "level": 0.95,
+        "method": "",
+        "reason": "too few non-members for this rate",
+    }
+
+
+def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
+    save(RICH, tmp_path / "one.json")
+    save(load(tmp_path / "one.json"), tmp_path / "two.json")
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+
+
+def test_a_numpy_number_is_written_as_a_number() -> None:
+    layout = to_json(replace(RICH, data={"members": np.int64(3), "share": np.float32(0.5)}))
+    assert json.dumps(layout["data"]) == '{"members": 3, "share": 0.5}'
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32("nan")])
+def test_a_number_that_is_none_is_never_written(tmp_path: Path, value: float) -> None:
+    save(RICH, tmp_path / "results.json")
+    before = (tmp_path / "results.json").read_bytes()
+    with pytest.raises(ValueError, match=r"result\.power\.loss is -?(nan|inf)"):
+        save(replace(RICH, power={"loss": value}), tmp_path / "results.json")
+    cell = replace(CELL, auc=replace(AUC, low=value))
+    with pytest.raises(ValueError, match=r"cells\.student\.auc\.low"):
+        to_json(replace(RICH, attacks={"loss": replace(LOSS, cells={"student": cell})}))
+    assert (tmp_path / "results.json").read_bytes() == before
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "results.json"
+    save(RICH, path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFullError, match=r"results\.json: no space left"):
+        save(replace(RICH, kdaudit_version="9"), path)
+    assert load(path) == RICH
+    assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_an_output_that_cannot_be_written_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"nowhere.results\.json: cannot be written: No such file") as error:
+        save(RICH, tmp_path / "nowhere" / "results.json")
+    assert error.value.exit_code is ExitCode.BAD_INPUT
+    (tmp_path / "results.json").mkdir()
+    (tmp_path / "plain").touch()
+    for path in (tmp_path / "results.json", tmp_path / "plain" / "results.json"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            save(RICH, path)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"results.json", "plain"}
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    assert error.value.exit_code is ExitCode.BAD_INPUT
+    assert error.value.hint
+    assert str(path) in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "Expecting value"),
+        (b'{"schema": "kdaudit.res', "Unterminated string"),
+        (b"\xff\xfe{}", "can't decode"),
+        (b'{"schema": NaN}', "NaN is no number"),
+        (b'{"schema": -Infinity}', "-Infinity is no number"),
+        (b'{"schema": 1e999}', "1e999 is out of range"),
+        (b'{"schema": ' + b"9" * 5000 + b"}", "out of range"),
+        (b"[" * 100_000, "not a results file"),
+        (b"[]", "no object"),
+        (b"{}", "schema is missing"),
+        (b'{"schema": "kdaudit.results/2"}', "its schema is 'kdaudit.results/2'"),
+        (b'{"schema": "kdaudit.mitigation/1"}', "reads 'kdaudit.results/1'"),
+    ],
+)
+def test_a_file_that_holds_no_result_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_bytes(content)
+    assert words in refusal(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "results.json"
+    save(RICH, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    assert "not a results file" in refusal(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    assert "No such file" in refusal(tmp_path / "results.json")
+    assert "cannot be read" in refusal(tmp_path)
+
+
+def test_a_file_of_another_size_class_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    with path.open("wb") as sparse:
+        sparse.truncate(file.MAX_BYTES + 1)
+    assert "too large" in refusal(path)
+
+
+def edited(edit: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    layout: dict[str, Any] = json.loads(json.dumps(to_json(RICH)))
+    edit(layout)
+    return layout
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda top: top.pop("verdict"), "verdict is missing"),
+        (lambda top: top["attacks"]["loss"].pop("student"), "attacks.loss.student is missing"),
+        (lambda top: top["attacks"]["loss"]["student"].pop("status"), "attacks.loss.student.status is missing"),
+        (
+            lambda top: top["attacks"]["loss"]["student"]["auc"].pop("value"),
+            "attacks.loss.student.auc.value is missing",
+        ),
+        (lambda top: top["verdict"]["gates"][0].pop("limit"), "verdict.gates[0].limit is missing"),
+        (
+            lambda top: top["attacks"]["loss"]["student"].update(status="fine"),
+            "student.status is 'fine', not one of ok",
+        ),
+        (
+            lambda top: top["attacks"]["loss"]["student"]["auc"].update(value="0.5"),
+            "auc.value is '0.5', not of type float",
+        ),
+        (
+            lambda top: top["attacks"]["loss"]["student"]["auc"].update(value=True),
+            "auc.value is True, not of type float",
+        ),
+        (lambda top: top["attacks"]["loss"]["student"]["auc"].update(n=1.5), "auc.n is 1.5, not of type int"),
+        (lambda top: top["attacks"]["loss"].update(requested=1), "loss.requested is 1, not of type bool"),
+        (lambda top: top.update(models=[]), "models is no object"),
+        (lambda top: top["verdict"].update(gates={}), "verdict.gates is {}, not of type list"),
+    ],
+)
+def test_a_missing_key_or_a_wrong_type_is_named(edit: Callable[[dict[str, Any]], object], words: str) -> None:
+    with pytest.raises(ConfigError, match=r"^run/results\.json: ") as error:
+        from_json(edited(edit), source="run/results.json")
+    assert words in str(error.value)
+
+
+def test_keys_of_a_later_version_are_ignored() -> None:
+    def extend(top: dict[str, Any]) -> None:
+        top["later"] = {"a": 1}
+        top["attacks"]["loss"]["later"] = []
+        top["attacks"]["loss"]["student"]["auc"]["later"] = None
+
+    assert from_json(edited(extend)) == RICH
