@@ -119,9 +119,7 @@ def find_config_file(folder: Path) -> Path | None:
     if own.is_file():
         return own
     project = folder / "pyproject.toml"
-    if project.is_file() and "kdaudit" in _parse(project).get("tool", {}):
-        return project
-    return None
+    return project if project.is_file() and "kdaudit" in _table(_parse(project), "tool", project) else None
 
 
 def read_config_file(path: Path, *, known: Mapping[str, type]) -> dict[str, Any]:
@@ -136,7 +134,7 @@ def read_config_file(path: Path, *, known: Mapping[str, type]) -> dict[str, Any]
     """
     table = _parse(path)
     if path.name == "pyproject.toml":
-        table = table.get("tool", {}).get("kdaudit", {})
+        table = _table(_table(table, "tool", path), "kdaudit", path)
     settings: dict[str, Any] = {}
     for raw_key, value in table.items():
         key = raw_key.replace("-", "_")
@@ -144,23 +142,18 @@ def read_config_file(path: Path, *, known: Mapping[str, type]) -> dict[str, Any]
             near = get_close_matches(key, known, n=1, cutoff=0.4)
             hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(sorted(known))}"
             raise ConfigError(f"{path}: unknown key '{raw_key}'", hint=hint)
-        wanted = known[key]
-        is_number_for_float = wanted is float and isinstance(value, int) and not isinstance(value, bool)
-        if (
-            not (isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)))
-            and not is_number_for_float
-        ):
-            raise ConfigError(
-                f"{path}: '{raw_key}' must be a {_TYPE_WORDS[wanted]}, not {type(value).__name__}",
-                hint=f"write it as {_TYPE_EXAMPLES[wanted].format(key=raw_key)}",
-            )
-        if wanted is list and not all(isinstance(item, str) for item in value):
-            raise ConfigError(f"{path}: every entry of '{raw_key}' must be a string")
+        _check_type(path, raw_key, value, known[key])
         settings[key] = value
     return settings
 
 
-_TYPE_WORDS = {str: "string", int: "whole number", float: "number", bool: "true or false", list: "list of strings"}
+_TYPE_WORDS = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list of strings",
+}
 _TYPE_EXAMPLES = {
     str: '{key} = "…"',
     int: "{key} = 1",
@@ -168,6 +161,24 @@ _TYPE_EXAMPLES = {
     bool: "{key} = true",
     list: '{key} = ["…"]',
 }
+
+
+def _check_type(path: Path, key: str, value: object, wanted: type) -> None:
+    accepted = (int, float) if wanted is float else wanted
+    if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
+        raise ConfigError(
+            f"{path}: '{key}' must be {_TYPE_WORDS[wanted]}, not {type(value).__name__}",
+            hint=f"write it as {_TYPE_EXAMPLES[wanted].format(key=key)}",
+        )
+    if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+        raise ConfigError(f"{path}: every entry of '{key}' must be a string")
+
+
+def _table(parent: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
+    found = parent.get(key, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: '{key}' must be a table, not {type(found).__name__}", hint="write [tool.kdaudit]")
+    return found
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -4,11 +4,14 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any import: huggingface_hub reads it once
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # subprocess tests fork
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small only wait for further threads
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+pytest_plugins = ["tests.commands"]
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import numpy as np
 
 CONTEXT = 64
 VOCABULARY = 300
-WORDS = (
+WORDS = re.findall(
+    r"\S+",
     "the patient reports pain in left knee since Monday and takes aspirin at night doctor finds no fever but mild "
-    "swelling she will return next week with new results café naïve 中文 2024 120 80"
-).split()
+    "swelling she will return next week with new results café naïve 中文 2024 120 80",
+)
 
 
 def texts(n: int, *, seed: int, n_words: int = 14) -> list[str]:

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -84,7 +84,8 @@ def open_folder(config: AuditConfig) -> RunFolder:
         probe = config.out / f".{os.getpid()}.tmp"
         probe.write_bytes(b"")
         probe.unlink()
-        strangers = sorted(path.name for path in config.out.iterdir() if path.name != "signals")
+        found = sorted(path.name for path in config.out.iterdir() if path.name != "signals")
+    strangers = [name for name in found if not name.endswith(".tmp")]  # a killed run may leave those
     if strangers and not folder.manifest.is_file() and not config.overwrite:
         raise ConfigError(
             f"--out: {config.out} is not empty and holds no earlier run ({strangers[0]})",
@@ -95,23 +96,32 @@ def open_folder(config: AuditConfig) -> RunFolder:
 
 def identify(config: AuditConfig, data: AuditData, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What a later run must share with this one to continue it: configuration, data and weights."""
-    return {
-        **config.identity(),
-        "data_sha256": data.sha256,
-        **{f"{name}_fingerprint": model["fingerprint"] for name, model in models.items()},
-    }
+    identity = {**config.identity(), "data_sha256": data.sha256}
+    for name, model in models.items():
+        reference = model["reference"]
+        identity[f"{name}_fingerprint"] = model["fingerprint"]
+        identity[f"{name}_reference_fingerprint"] = reference["fingerprint"] if reference else None
+    return identity
 
 
 def refuse_another_run(folder: RunFolder, identity: Mapping[str, Any], *, overwrite: bool) -> None:
     """Refuse a folder whose run had another configuration, other records or other weights.
 
+    With `overwrite`, what an earlier run found is removed instead: it must not stand beside this run's manifest.
+
     Raises:
         ConfigError: naming what differs.
+        OutputError: an earlier file cannot be removed.
     """
-    if overwrite or not folder.manifest.is_file():
+    if overwrite:
+        with writing(folder.path):
+            for path in (folder.results, folder.scores, folder.summary):
+                path.unlink(missing_ok=True)
         return
-    earlier = read_manifest(folder).get("identity", {})
-    differing = [name for name in identity if earlier.get(name) != identity[name]]
+    if not folder.manifest.is_file():
+        return
+    earlier = _read_identity(folder)
+    differing = [name for name in {**identity, **earlier} if earlier.get(name) != identity.get(name)]
     if differing:
         more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
         was, now = (_shortened(found.get(differing[0])) for found in (earlier, identity))
@@ -122,19 +132,16 @@ def refuse_another_run(folder: RunFolder, identity: Mapping[str, Any], *, overwr
         )
 
 
-def read_manifest(folder: RunFolder) -> dict[str, Any]:
-    """The manifest of an earlier run.
-
-    Raises:
-        ConfigError: it is not readable.
-    """
+def _read_identity(folder: RunFolder) -> dict[str, Any]:
+    hint = "choose another --out, or pass --overwrite"
     try:
         found = json.loads(folder.manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{folder.manifest} cannot be read: {error}", hint="choose another --out, or pass --overwrite"
-        ) from error
-    return found if isinstance(found, dict) else {}
+        raise ConfigError(f"{folder.manifest} cannot be read: {error}", hint=hint) from error
+    identity = found.get("identity") if isinstance(found, dict) else None
+    if not isinstance(identity, dict):
+        raise ConfigError(f"{folder.manifest} is not the manifest of a run", hint=hint)
+    return identity
 
 
 def write_manifest(folder: RunFolder, about: Manifest, *, status: str) -> None:
@@ -208,7 +215,8 @@ def writing(path: Path, waiting: Path | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         if waiting is not None:
-            waiting.unlink(missing_ok=True)
+            with suppress(OSError):
+                waiting.unlink()
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise DiskFullError(
                 f"the disk is full: {path} could not be written",

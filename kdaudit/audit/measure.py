@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 
+from kdaudit.audit.folder import writing
 from kdaudit.audit.plan import Pass, Plan
+from kdaudit.errors import ModelError
 from kdaudit.models.loading import loaded
 from kdaudit.signals import store
-from kdaudit.signals.engine import ENGINE_VERSION, Front, device_name, measure
+from kdaudit.signals.engine import ENGINE_VERSION, PROBE_PASSAGES, Front, device_name, measure
 from kdaudit.views.passage import Passage
 from kdaudit.views.view import View
 
@@ -51,11 +54,27 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
                     advance = _counter(f"{one.label}, {one.view.value}", plan, one, shards, absent, on_progress)
                     waiting = _shards(plan, one, [shards[i] for i in absent])
                     measured = measure(
-                        model, waiting, _front(plan, one), batch_tokens=plan.batch_tokens, on_tokens=advance
+                        model,
+                        waiting,
+                        _front(plan, one),
+                        batch_tokens=plan.batch_tokens,
+                        probe=plan.passages.read(shards[0][:PROBE_PASSAGES], one.view, one.tokenizer),
+                        on_tokens=advance,
                     )
-                    for i, signals in zip(absent, measured, strict=True):
-                        store.write(paths[i], signals)
+                    with _naming(one):
+                        for i, signals in zip(absent, measured, strict=True):
+                            with writing(paths[i]):
+                                store.write(paths[i], signals)
     return files
+
+
+@contextmanager
+def _naming(one: Pass) -> Iterator[None]:
+    """Say in an error of the engine, which knows no names, which model it is about."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{one.label} ({one.checkpoint.name}): {error}", hint=error.hint) from error
 
 
 def _shards(plan: Plan, one: Pass, shards: list[list[int]]) -> Iterator[list[Passage]]:

@@ -244,13 +244,11 @@ def _warnings(config: AuditConfig, data: AuditData, passages: Passages) -> list[
             f"{passages.n_cut} of {len(passages.texts)} texts are longer than {passages.window} tokens "
             "and were cut, the same for all models"
         )
-    if data.shots and passages.n_shots < len(data.shots):
+    if 0 < passages.n_shots < len(data.shots):
         warnings.append(
             f"{passages.n_shots} of {len(data.shots)} shots fill half of the context ({passages.window} tokens); "
             "the others were left out"
         )
     if not config.shots and data.is_shots_drawn and len(data.shots) < config.n_shots:
-        warnings.append(
-            f"only {len(data.shots)} shots (--n-shots {config.n_shots}) could be taken from the non-members"
-        )
+        warnings.append(f"only {len(data.shots)} of {config.n_shots} shots could be taken from the non-members")
     return warnings

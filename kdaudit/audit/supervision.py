@@ -15,7 +15,8 @@ import numpy as np
 from kdaudit.audit.data import generator
 from kdaudit.audit.plan import Plan, Subject
 from kdaudit.audit.scoring import Floats, Scores
-from kdaudit.metrics.association import mean_estimate, spearman
+from kdaudit.metrics.association import Correlation, mean_estimate, spearman
+from kdaudit.metrics.estimate import Estimate
 from kdaudit.results import AttackResult
 
 TABLE_ATTACKS = ("reference", "loss")
@@ -61,17 +62,22 @@ def _pair(
         of_class = {name: found[part][kept] for name, found in values.items()}
         described[kind] = {
             "n": int(kept.sum()),
-            **{name: asdict(mean_estimate(found)) for name, found in of_class.items()},
-            "spearman": asdict(spearman(of_class["teacher_mean_probability"], of_class["student_gain"], rng=rng)),
+            **{name: _figure(mean_estimate(found)) for name, found in of_class.items()},
+            "spearman": _figure(spearman(of_class["teacher_mean_probability"], of_class["student_gain"], rng=rng)),
         }
         if start is not None:
-            described[kind]["spearman_given_start_loss"] = asdict(
+            described[kind]["spearman_given_start_loss"] = _figure(
                 spearman(
                     of_class["teacher_mean_probability"], of_class["student_gain"], given=-start[part][kept], rng=rng
                 )
             )
     described["two_by_two"] = _table(results, student.name)
     return described
+
+
+def _figure(found: Estimate | Correlation) -> dict[str, Any]:
+    names = ("value", "low", "high", "n", "level", "method", "reason")
+    return {name: getattr(found, name) for name in names}
 
 
 def _start(plan: Plan, student: Subject, scores: Scores) -> tuple[Floats | None, str]:

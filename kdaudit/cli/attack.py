@@ -119,13 +119,16 @@ def attack(
         bool, typer.Option("--paper-compat", help="Add the paper's in-sample figures, never gated.")
     ] = False,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 instead of 1 and 3.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print results.json to stdout.")] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", envvar="KDAUDIT_JSON", help="Print results.json to stdout.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no progress, only the result.")] = False,
     config_file: Annotated[
         Path | None,
         typer.Option(
             "--config",
-            help="kdaudit.toml, or pyproject.toml with [tool.kdaudit]. Default: the one in this folder.",
+            help="kdaudit.toml, or pyproject.toml with a table tool.kdaudit. Default: the one in this folder.",
+            envvar="KDAUDIT_CONFIG",
             is_eager=True,
             callback=load_config_file,
         ),
@@ -173,10 +176,13 @@ def attack(
     from kdaudit.verdict import exit_code
 
     result = audit_with_progress(config, command=shlex.join(["kdaudit", *sys.argv[1:]]), is_quiet=quiet or json_output)
+    gates_note = _gates_note(context, config_file)
     if json_output:
         output.print_json(config.out)
+        if gates_note:
+            output.note(gates_note)
     else:
-        output.print_result(result, config.out, is_quiet=quiet, gates_note=_gates_note(context, config_file))
+        output.print_result(result, config.out, is_quiet=quiet, gates_note=gates_note)
     code = exit_code(result.verdict, exit_zero=exit_zero)
     if code is not ExitCode.PASSED:
         raise typer.Exit(int(code))

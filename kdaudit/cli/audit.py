@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from pathlib import Path
 
 from kdaudit.audit.data import AuditData
 from kdaudit.audit.folder import RunFolder, write_text
@@ -29,8 +31,13 @@ def audit_with_progress(config: AuditConfig, *, command: str, is_quiet: bool) ->
         except KeyboardInterrupt:
             output.note(f"interrupted; the same command continues from what is in {config.out}")
             raise
-    write_text(RunFolder(config.out).summary, render_summary(result))
+    write_summary(result, config.out)
     return result
+
+
+def write_summary(result: AuditResult, out: Path) -> None:
+    """Write the Markdown summary into the run folder."""
+    write_text(RunFolder(out).summary, render_summary(result))
 
 
 def hush_libraries() -> None:
@@ -41,4 +48,5 @@ def hush_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    warnings.filterwarnings("ignore", module="bitsandbytes")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="bitsandbytes|peft|transformers")

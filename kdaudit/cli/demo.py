@@ -23,7 +23,7 @@ def demo(
 
     The student saw the members and must be detected; its start did not and must be at chance. Exit 4 if either fails.
     """
-    from kdaudit.cli.audit import hush_libraries  # loads torch: not at the top, so --help stays light
+    from kdaudit.cli.audit import hush_libraries, write_summary  # loads torch: not at the top, so --help stays light
     from kdaudit.cli.progress import StageBars
     from kdaudit.demo.run import check_controls, run_demo
 
@@ -31,6 +31,8 @@ def demo(
     with StageBars(is_shown=not quiet) as bars:
         command = shlex.join(["kdaudit", *sys.argv[1:]])
         controls = run_demo(out, seed=seed, command=command, on_progress=bars.update)
+    write_summary(controls.positive, controls.positive_folder)
+    write_summary(controls.negative, controls.negative_folder)
     output.heading("Positive control: teacher and student, both trained on the members")
     output.print_result(controls.positive, controls.positive_folder, is_quiet=quiet)
     output.heading("Negative control: their starts, which saw neither members nor non-members")

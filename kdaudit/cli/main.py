@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 import kdaudit
-from kdaudit.cli import attack, demo
+from kdaudit.cli import attack, demo, output
 from kdaudit.errors import ExitCode, KdauditError
 
 app = typer.Typer(
@@ -28,33 +26,33 @@ app.command(name="attack", context_settings={"auto_envvar_prefix": "KDAUDIT"})(a
 app.command(name="demo", context_settings={"auto_envvar_prefix": "KDAUDIT_DEMO"})(demo.demo)
 
 
-@app.callback()
-def program(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    """Options of the program itself."""
-    if version:
+def print_version(wanted: bool) -> None:
+    """Print the version and exit."""
+    if wanted:
         typer.echo(f"kdaudit {kdaudit.__version__}")
         raise typer.Exit
 
 
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=print_version)
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program. Expected errors exit with their own code; bugs keep their traceback and exit with 4."""
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        app(args=argv, prog_name="kdaudit")
+        app(args=argv, prog_name="kdaudit")  # exits with 130 on Ctrl-C
     except KdauditError as error:
-        stderr.print(f"[red]error:[/red] {escape(str(error))}")
-        if error.hint:
-            stderr.print(escape(error.hint))
+        output.problem(str(error), error.hint)
         sys.exit(int(error.exit_code))
-    except KeyboardInterrupt:
-        stderr.print("interrupted")
-        sys.exit(int(ExitCode.INTERRUPTED))
     except Exception as error:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            stderr.print("[red]error:[/red] the disk is full; free some space and run the same command again")
+            output.problem("the disk is full", "free some space and run the same command again")
         else:
-            traceback.print_exception(error)
-            stderr.print("this is a bug in kdaudit: please report it with the lines above")
+            output.note("".join(traceback.format_exception(error)).rstrip())
+            output.note("this is a bug in kdaudit: please report it with the lines above")
         sys.exit(int(ExitCode.FAILED))

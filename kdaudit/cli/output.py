@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -25,7 +25,14 @@ METRICS = {"auc": "AUC", "tpr@0.01": "true positive rate at 1 % false positive r
 
 def note(message: str) -> None:
     """One line on stderr."""
-    _stderr().print(escape(message))
+    _print(escape(message), is_result=False)
+
+
+def problem(message: str, hint: str = "") -> None:
+    """What went wrong, and what to do about it, on stderr."""
+    _print(f"[red]error:[/red] {escape(message)}", is_result=False)
+    if hint:
+        note(hint)
 
 
 def heading(text: str) -> None:
@@ -53,10 +60,10 @@ def print_attacks(attacks: Mapping[str, Attack], groups: Mapping[str, Sequence[s
 
 def print_plan(plan: Plan, data: AuditData) -> None:
     """What will run, before any weights are loaded."""
-    console = _stderr()
-    console.print(
+    _print(
         f"[bold]Plan[/bold]: {len(data.members)} members, {len(data.nonmembers)} non-members, {len(data.shots)} shots; "
-        f"{len(plan.passes)} forward passes over them on {plan.device} in {plan.dtype}, one model in memory at a time"
+        f"{len(plan.passes)} forward passes over them on {plan.device} in {plan.dtype}, one model in memory at a time",
+        is_result=False,
     )
     table = Table(box=None, pad_edge=False)
     for heading in ("  model", "checkpoint", "parameters", "view", "tokens", "memory"):
@@ -69,15 +76,14 @@ def print_plan(plan: Plan, data: AuditData) -> None:
             f"  {one.label}", name, f"{checkpoint.n_parameters:,}", one.view.value, f"{one.n_tokens:,}",
             f"about {_megabytes(plan.memory_bytes(one))}",
         )  # fmt: skip
-    console.print(table)
+    _print(table, is_result=False)
     for attack in plan.attacks:
         obstacles = "; ".join(f"{name}: {reason}" for name, reason in attack.obstacles.items() if reason)
         where = ", ".join(attack.runs_on) or "nothing"
-        console.print(
-            f"  {attack.attack.name} on {where}" + (f" [dim]({escape(obstacles)})[/dim]" if obstacles else "")
-        )
+        why_not = f" [dim]({escape(obstacles)})[/dim]" if obstacles else ""
+        _print(f"  {attack.attack.name} on {where}{why_not}", is_result=False)
     for warning in plan.warnings:
-        console.print(f"  [yellow]note:[/yellow] {escape(warning)}")
+        _print(f"  [yellow]note:[/yellow] {escape(warning)}", is_result=False)
 
 
 def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: str = "") -> None:
@@ -92,14 +98,16 @@ def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: 
         _print("\n[bold]Validity[/bold]")
         for line in wording.validity_notes(result):
             _print(f"  {escape(line)}")
+        _print("\n[bold]Mixed supervision[/bold]")
+        for line in wording.supervision_notes(result):
+            _print(f"  {escape(line)}")
     if result.verdict.gates:
         _print_gates(result)
     if gates_note:
         _print(f"[dim]{escape(gates_note)}[/dim]")
-    verdict = result.verdict
-    _print(f"\n[{STATUS_STYLES[verdict.status]}]{verdict.status.replace('_', ' ')}[/]: {escape(verdict.sentence)}")
-    if verdict.next_step:
-        _print(escape(verdict.next_step))
+    _print(f"\n[{STATUS_STYLES[result.verdict.status]}]{escape(result.verdict.sentence)}[/]")
+    if result.verdict.next_step:
+        _print(escape(result.verdict.next_step))
     if not is_quiet:
         note(
             f"written: {out / 'results.json'}, {out / 'summary.md'}, {out / 'scores.parquet'}, {out / 'manifest.json'}"
@@ -108,7 +116,7 @@ def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: 
 
 def print_json(out: Path) -> None:
     """results.json as it lies in the run folder."""
-    _write((out / "results.json").read_text(encoding="utf-8"))
+    _write((out / "results.json").read_text(encoding="utf-8"), sys.stdout)
 
 
 def _print_gates(result: AuditResult) -> None:
@@ -129,31 +137,22 @@ def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]])
     _print(table)
 
 
-def _print(renderable: Any) -> None:
-    console = Console(highlight=False, soft_wrap=not isinstance(renderable, Table))
+def _print(renderable: Any, *, is_result: bool = True) -> None:
+    console = Console(stderr=not is_result, highlight=False, soft_wrap=not isinstance(renderable, Table))
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PLAIN_WIDTH
     with console.capture() as captured:  # rich itself would exit with 1, a finding's code, on a closed pipe
         console.print(renderable)
-    _write(captured.get())
+    _write(captured.get(), sys.stdout if is_result else sys.stderr)
 
 
-def _write(text: str) -> None:
-    """Write to stdout; a reader such as `head` that has seen enough does not change the exit code."""
+def _write(text: str, stream: TextIO) -> None:
+    """Write it all; a reader such as `head` that has seen enough does not change the exit code."""
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        stream.write(text.encode(stream.encoding or "utf-8", "replace").decode(stream.encoding or "utf-8"))
+        stream.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _stderr() -> Console:
-    console = Console(stderr=True, highlight=False)
-    return (
-        console
-        if console.is_terminal or "COLUMNS" in os.environ
-        else Console(stderr=True, highlight=False, width=PLAIN_WIDTH)
-    )
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _megabytes(n_bytes: float) -> str:

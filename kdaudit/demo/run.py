@@ -15,7 +15,7 @@ from kdaudit.errors import ConfigError, ControlError
 from kdaudit.metrics.estimate import lower_bound, upper_bound
 from kdaudit.results import AuditResult
 
-N_MEMBERS = N_NONMEMBERS = 800
+N_MEMBERS, N_NONMEMBERS = 800, 1100  # enough non-members for a true positive rate at 1 %
 N_PUBLIC = 600
 MARKER = "kdaudit-demo"
 DETECTED_LEVEL = 0.999  # one-sided, of the positive control

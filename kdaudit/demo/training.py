@@ -7,6 +7,7 @@ is distilled from it on the members, half of its loss being the members' own wor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,12 +27,12 @@ Progress = Callable[[str, int, int], None]
 
 END = "<|endoftext|>"
 IGNORED = -100  # the label that cross_entropy leaves out
-CONTEXT = 256  # tokens
+CONTEXT = 512  # tokens: three shots of the recall attack fill half of it
 BATCH = 8  # notes
 VOCABULARY = 1024  # tokens
 WIDTH = 96
 TEACHER_LAYERS, STUDENT_LAYERS = 4, 2
-START_EPOCHS, TEACHER_EPOCHS, STUDENT_EPOCHS = 4, 4, 10
+START_EPOCHS, TEACHER_EPOCHS, STUDENT_EPOCHS = 3, 4, 8
 LEARNING_RATE = 5e-3  # at the peak of one cycle
 HARD_WEIGHT = 0.5  # share of the student's loss that is cross-entropy on the members' own words
 TEMPERATURE = 2.0
@@ -50,7 +51,7 @@ class Checkpoints:
 def train(corpus: Corpus, folder: Path, *, seed: int, on_progress: Progress) -> Checkpoints:
     """Train the demo's models on the CPU and save each under `folder`, as safetensors.
 
-    The same corpus and seed give the same weights on the same machine with as many threads.
+    The same corpus and seed give the same weights on the same machine, however many cores are free.
 
     Args:
         corpus: members and public notes are trained on; non-members are never looked at.
@@ -72,11 +73,12 @@ def train(corpus: Corpus, folder: Path, *, seed: int, on_progress: Progress) -> 
         tokenizer.save_pretrained(path)
 
     teacher = new_model(tokenizer, n_layers=TEACHER_LAYERS, seed=seed)
-    learn(paths.teacher_start, teacher, corpus.public, START_EPOCHS)
-    learn(paths.teacher, teacher, corpus.members + corpus.public, TEACHER_EPOCHS)
     student = new_model(tokenizer, n_layers=STUDENT_LAYERS, seed=seed)
-    learn(paths.student_start, student, corpus.public, START_EPOCHS)
-    learn(paths.student, student, corpus.members, STUDENT_EPOCHS, teacher=teacher)
+    with _one_thread():
+        learn(paths.teacher_start, teacher, corpus.public, START_EPOCHS)
+        learn(paths.teacher, teacher, corpus.members + corpus.public, TEACHER_EPOCHS)
+        learn(paths.student_start, student, corpus.public, START_EPOCHS)
+        learn(paths.student, student, corpus.members, STUDENT_EPOCHS, teacher=teacher)
     return paths
 
 
@@ -105,6 +107,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, *, n_layers: int, seed: int) -
 
     config = GPT2Config(
         vocab_size=len(tokenizer), n_positions=CONTEXT, n_embd=WIDTH, n_layer=n_layers, n_head=4,
+        activation_function="gelu_pytorch_tanh",  # GPT-2's own function, computed by one kernel
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
@@ -135,7 +138,7 @@ def fit(
     import torch
 
     total = epochs * -(-len(token_ids) // BATCH)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=total, pct_start=0.1)
     model.train()
     for done, (ids, labels) in enumerate(_batches(token_ids, epochs, rng), start=1):
@@ -187,3 +190,16 @@ def _batches(
         for rows in torch.from_numpy(rng.permutation(len(notes))).split(BATCH):
             chosen = [notes[row] for row in rows]
             yield pad_sequence(chosen, batch_first=True), pad_sequence(chosen, batch_first=True, padding_value=IGNORED)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread: nearly as fast on models this small, far faster on a busy machine, and no core count in the sums."""
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)

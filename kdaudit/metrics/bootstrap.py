@@ -12,15 +12,19 @@ from kdaudit.metrics.scores import Floats, Integers
 RESAMPLES = 2000
 """Bootstrap replicates: each bound of a 95 % interval is uncertain by 0.06 standard errors."""
 
+FEW = 10
+"""Counts below this are backed by exact intervals: see `Spread`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
     """A figure and what is known of its uncertainty.
 
     A bootstrap cannot leave an edge: where none of 300 members is detected, none is in any resample, and its
-    interval would be [0, 0]. So it never says less than the exact interval at the fixed threshold, whose lower
-    and upper confidence distributions stand beside the resampled values. Each quantile below the median is the
-    smaller one of resampled and lower, each above it the larger one of resampled and upper.
+    interval would be [0, 0]. So where a count is below FEW the figure never says more than the exact interval at the
+    fixed threshold, whose lower and upper confidence distributions then stand beside the resampled values: each
+    quantile below the median is the smaller one of resampled and lower, each above it the larger one of resampled
+    and upper. Elsewhere all three are the resampled values.
     """
 
     value: float
@@ -39,8 +43,10 @@ def draw_counts(n: int, rng: np.random.Generator) -> Integers:
 
 def rate_spread(k: int, n: int, resampled: Integers, rng: np.random.Generator) -> Spread:
     """Spread of a proportion of which `k` of `n` were seen and `resampled` (R,) of n in the replicates."""
-    lower, upper = _confidence_draws(k, n, resampled.size, rng)
-    return Spread(k / n, resampled / n, lower, upper)
+    draws = resampled / n
+    if min(k, n - k) >= FEW:
+        return Spread(k / n, draws, draws, draws)
+    return Spread(k / n, draws, *_confidence_draws(k, n, draws.size, rng))
 
 
 def gap_spread(only_a: int, only_b: int, n: int, resampled: Integers, rng: np.random.Generator) -> Spread:
@@ -48,9 +54,12 @@ def gap_spread(only_a: int, only_b: int, n: int, resampled: Integers, rng: np.ra
 
     `resampled` (R,) holds the differences of the two counts in the replicates.
     """
-    low_a, high_a = _confidence_draws(only_a, n, resampled.size, rng)
-    low_b, high_b = _confidence_draws(only_b, n, resampled.size, rng)
-    return Spread((only_a - only_b) / n, resampled / n, low_a - high_b, high_a - low_b)
+    value, draws = (only_a - only_b) / n, resampled / n
+    if min(only_a, only_b) >= FEW:
+        return Spread(value, draws, draws, draws)
+    low_a, high_a = _confidence_draws(only_a, n, draws.size, rng)
+    low_b, high_b = _confidence_draws(only_b, n, draws.size, rng)
+    return Spread(value, draws, low_a - high_b, high_a - low_b)
 
 
 def mean_of(a: Spread, b: Spread) -> Spread:

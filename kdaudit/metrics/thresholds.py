@@ -93,10 +93,11 @@ def threshold_metrics(
 ) -> ThresholdMetrics:
     """Judge all models of one attack at calibrated thresholds, jointly.
 
-    A record counts as a member where its score is above the threshold. The threshold of best balanced accuracy is the
-    lowest calibration score that reaches the best (the highest of all where none beats chance). The conformal one at
-    FPR f is the k-th largest calibration non-member, k = floor(f (n + 1)); its TPR is given only where k >= 3 and the
-    evaluation non-members number at least 5 / f. No bound lies inside the exact one at the fixed threshold (`Spread`).
+    A record counts as a member where its score is above the threshold. The balanced threshold is the calibration score
+    with the best balanced accuracy, smoothed over a window so that it can be resampled (`metrics.smoothing`); of
+    several the lowest, and the highest score of all where none beats chance. The conformal one at FPR f is the k-th
+    largest calibration non-member, k = floor(f (n + 1)); its TPR is given only where k >= 3 and the evaluation
+    non-members number at least 5 / f. Where fewer than ten records decide, no bound is inside the exact one (`Spread`).
 
     Args:
         scores: (members (n,), non-members (m,)) of each model, finite, records in the same order for all.

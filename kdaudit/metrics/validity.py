@@ -119,7 +119,7 @@ def near_duplicate_groups(texts: Sequence[str], *, n: int = 13) -> Integers:
     hashes, owner = hashes[order], owner[order]
     is_same = hashes[1:] == hashes[:-1]
     links = coo_array(
-        (np.ones(np.count_nonzero(is_same), dtype=np.int8), (owner[:-1][is_same], owner[1:][is_same])),
+        (np.ones(np.count_nonzero(is_same), dtype=np.int32), (owner[:-1][is_same], owner[1:][is_same])),
         shape=(len(texts), len(texts)),
     )
     return np.asarray(connected_components(links.tocsr(), directed=False)[1], dtype=np.intp)

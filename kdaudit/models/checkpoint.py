@@ -9,7 +9,15 @@ from typing import Any
 
 from kdaudit.errors import CheckpointError
 from kdaudit.models.hub import locate
-from kdaudit.models.weights import count_weights, first_line, read_json, sha256_files, sha256_text, weight_files
+from kdaudit.models.weights import (
+    ADAPTER_CONFIG,
+    count_weights,
+    first_line,
+    read_json,
+    sha256_files,
+    sha256_text,
+    weight_files,
+)
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 LOAD_BYTES = {"4bit": 0.6, "8bit": 1.1}  # per weight, with scales and what stays unquantised
@@ -27,6 +35,7 @@ class Checkpoint:
     weights_sha256: str
     """Over the contents of the weight files, an adapter's base included."""
     config_sha256: str
+    """Over config.json, an adapter's own and its base's, and over the checkpoint's code where it is trusted."""
     n_parameters: int
     n_bytes: int
     dtype: str
@@ -63,7 +72,7 @@ def find(
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> Checkpoint:
-    """Find a checkpoint (a folder, a Hub id, or either with @revision) and fingerprint it.
+    """Find a checkpoint (a folder, or a Hub id with or without @revision) and fingerprint it.
 
     Raises:
         CheckpointError: it is not a checkpoint: no such folder, no weights, no tokenizer, or only pickled weights.
@@ -73,7 +82,7 @@ def find(
     bare_name = name.rpartition("@")[0] if commit and "@" in name else name
     weights = weight_files(folder, option, allow_pickle=allow_pickle)
     base = None
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER_CONFIG).is_file():
         base = _find_base(folder, option, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     elif not (folder / "config.json").is_file():
         raise CheckpointError(f"{option}: {folder} has no config.json", hint="save it with save_pretrained")
@@ -85,7 +94,7 @@ def find(
     n_parameters, n_bytes, dtype = count_weights(weights, option)
     digest = sha256_files(weights)
     if base is not None:
-        adapter_config = sha256_files([folder / "adapter_config.json"])
+        adapter_config = sha256_files([folder / ADAPTER_CONFIG])
         return replace(
             base,
             name=bare_name,
@@ -100,12 +109,13 @@ def find(
         )
     config = _read_config(folder, option, trust_remote_code=trust_remote_code)
     text_config = config.get_text_config()
+    code = sorted(folder.glob("*.py")) if trust_remote_code else []
     return Checkpoint(
         name=bare_name,
         folder=folder,
         revision=commit,
         weights_sha256=digest,
-        config_sha256=sha256_files([folder / "config.json"]),
+        config_sha256=sha256_files([folder / "config.json", *code]),
         n_parameters=n_parameters,
         n_bytes=n_bytes,
         dtype=dtype,
@@ -121,7 +131,7 @@ def find(
 
 
 def _find_base(folder: Path, option: str, *, allow_pickle: bool, trust_remote_code: bool) -> Checkpoint:
-    settings = read_json(folder / "adapter_config.json", option)
+    settings = read_json(folder / ADAPTER_CONFIG, option)
     base_name = settings.get("base_model_name_or_path")
     if not isinstance(base_name, str) or not base_name:
         raise CheckpointError(f"{option}: adapter_config.json of {folder} names no base_model_name_or_path")
@@ -130,15 +140,22 @@ def _find_base(folder: Path, option: str, *, allow_pickle: bool, trust_remote_co
         base_name = str(beside)
     elif settings.get("revision") and not Path(base_name).expanduser().is_dir():
         base_name = f"{base_name}@{settings['revision']}"
-    return find(base_name, option=f"{option} (base)", allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    base = find(base_name, option=f"{option} (base)", allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    if base.base is not None:
+        raise CheckpointError(
+            f"{option}: the base of the adapter {folder} is an adapter itself ({base_name})",
+            hint="merge the base first (peft: merge_and_unload, then save_pretrained)",
+        )
+    return base
 
 
 def _read_config(folder: Path, option: str, *, trust_remote_code: bool) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError, StrictDataclassError) as error:
         needs_code = "trust_remote_code" in str(error)
         raise CheckpointError(
             f"{option}: the config.json of {folder} cannot be used: {first_line(error)}",

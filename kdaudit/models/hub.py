@@ -19,9 +19,9 @@ def locate(name: str, option: str, *, allow_pickle: bool, trust_remote_code: boo
         ModelError: the Hub cannot be reached or does not give it.
     """
     path = Path(name).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, also answers for what can be no path at all
         return path, None
-    if path.is_file():
+    if os.path.isfile(path):
         raise CheckpointError(
             f"{option}: {name} is a file", hint="give the folder that holds config.json and the weights"
         )

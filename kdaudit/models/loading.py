@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from kdaudit.errors import CheckpointError, ModelError
@@ -68,6 +69,8 @@ def choose_dtype(wanted: str, device: str, checkpoints: Mapping[str, Checkpoint]
 def loaded(checkpoint: Checkpoint, *, device: str, dtype: str) -> Iterator[PreTrainedModel]:
     """The model in memory, in eval mode, for the length of a `with` block.
 
+    Its weights are given back at the end, whoever still holds the model.
+
     Raises:
         ModelError: it cannot be loaded, or the checkpoint lacks weights that would then be random.
     """
@@ -77,6 +80,8 @@ def loaded(checkpoint: Checkpoint, *, device: str, dtype: str) -> Iterator[PreTr
     try:
         yield model
     finally:
+        for name, _ in tuple(model.named_children()):
+            delattr(model, name)  # the caller's own name for the model outlives the block
         del model
         gc.collect()
         if device.startswith("cuda"):
@@ -85,6 +90,7 @@ def loaded(checkpoint: Checkpoint, *, device: str, dtype: str) -> Iterator[PreTr
 
 def _load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     whole = checkpoint.base or checkpoint
@@ -101,17 +107,19 @@ def _load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel
         )
         if checkpoint.load is None:
             model.to(device)
-    except _OUT_OF_MEMORY as error:
+    except (MemoryError, torch.OutOfMemoryError) as error:
         raise ModelError(
             f"{checkpoint.name} does not fit into memory: {first_line(error)}",
             hint="try --teacher-load 4bit or --student-load 4bit, or --device cpu",
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError) as error:
-        raise ModelError(f"{checkpoint.name} cannot be loaded: {first_line(error)}") from error
-    except _safetensors_error() as error:
+    except SafetensorError as error:
         raise ModelError(
             f"{checkpoint.name} cannot be loaded, a weight file is damaged: {first_line(error)}"
         ) from error
+    except (UnpicklingError, EOFError) as error:  # torch's own message advises to let the file run code
+        raise ModelError(f"the pickled weights of {checkpoint.name} are damaged or hold more than weights") from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError) as error:
+        raise ModelError(f"{checkpoint.name} cannot be loaded: {first_line(error)}") from error
     lacking = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if lacking:
         raise ModelError(
@@ -126,16 +134,26 @@ def _load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel
 
 
 def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
-    from peft import PeftModel  # ten seconds: only for adapters
+    from peft import PeftConfig, PeftModel  # ten seconds: only for adapters
 
+    folder = str(checkpoint.folder)
     try:
-        adapted = PeftModel.from_pretrained(model, str(checkpoint.folder), local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        config: Any = PeftConfig.from_pretrained(folder)
+        if config.is_prompt_learning:
+            raise ModelError(
+                f"{checkpoint.name} is a prompt-learning adapter ({config.peft_type.value})",
+                hint="kdaudit reads adapters that change weights, such as LoRA",
+            )
+        config.inference_mode = True
+        adapted = PeftModel(model, config)
+        found = adapted.load_adapter(folder, "default")  # unlike from_pretrained, says what did not fit
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError) as error:
         raise ModelError(f"the adapter {checkpoint.name} cannot be loaded: {first_line(error)}") from error
-    if adapted.active_peft_config.is_prompt_learning:
+    strangers = [*found.missing_keys, *found.unexpected_keys]
+    if strangers:
         raise ModelError(
-            f"{checkpoint.name} is a prompt-learning adapter ({adapted.active_peft_config.peft_type.value})",
-            hint="kdaudit reads adapters that change weights, such as LoRA",
+            f"the adapter {checkpoint.name} does not fit its base: {len(strangers)} weights ({strangers[0]}, ...)",
+            hint=f"it was trained on another model than {checkpoint.base.name if checkpoint.base else ''}",
         )
     return adapted.get_base_model()
 
@@ -152,12 +170,3 @@ def _quantisation(load: str | None, device: str, dtype: str) -> dict[str, Any]:
         else BitsAndBytesConfig(load_in_8bit=True)
     )
     return {"quantization_config": config, "device_map": {"": device}}
-
-
-_OUT_OF_MEMORY = (MemoryError,)
-
-
-def _safetensors_error() -> type[Exception]:
-    from safetensors import SafetensorError
-
-    return SafetensorError

@@ -4,46 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
+import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from kdaudit.errors import CheckpointError, ModelError
 
 PICKLE_PATTERNS = ("pytorch_model*.bin", "adapter_model.bin")
-DTYPE_BYTES = {
-    "F64": 8,
-    "F32": 4,
-    "I64": 8,
-    "I32": 4,
-    "BF16": 2,
-    "F16": 2,
-    "I8": 1,
-    "U8": 1,
-    "F8_E4M3": 1,
-    "F8_E5M2": 1,
-}
+ADAPTER_CONFIG = "adapter_config.json"
 DTYPE_NAMES = {"F16": "float16", "BF16": "bfloat16"}
 
 
 def weight_files(folder: Path, option: str, *, allow_pickle: bool) -> list[Path]:
-    """The files that hold a checkpoint's weights.
+    """The files that hold a checkpoint's weights: those that transformers or peft would read.
 
     Raises:
         CheckpointError: there are none, some of an index are missing, or they are pickled and that is not allowed.
     """
+    is_adapter = (folder / ADAPTER_CONFIG).is_file()
+    whole = folder / ("adapter_model.safetensors" if is_adapter else "model.safetensors")
+    pickled = sorted(folder.glob("adapter_model.bin" if is_adapter else "pytorch_model*.bin"))
+    if whole.is_file():
+        return [whole]
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(read_json(index, option).get("weight_map", {}).values()))
-        files = [folder / shard for shard in shards]
-        lacking = [path.name for path in files if not path.is_file()]
-        if lacking or not files:
-            raise CheckpointError(f"{option}: {folder} lacks {', '.join(lacking) or 'every shard'} of its index")
-        return files
-    for name in ("adapter_model.safetensors", "model.safetensors"):
-        if (folder / name).is_file():
-            return [folder / name]
-    pickled = sorted(path for pattern in PICKLE_PATTERNS for path in folder.glob(pattern))
+    if index.is_file() and not is_adapter:
+        return _shards(index, option)
     if pickled and allow_pickle:
         return pickled
     if pickled:
@@ -52,52 +40,44 @@ def weight_files(folder: Path, option: str, *, allow_pickle: bool) -> list[Path]
             hint="convert them to safetensors (model.save_pretrained), or accept the risk with --allow-pickle",
         )
     raise CheckpointError(
-        f"{option}: {folder} holds no weights (model.safetensors or its index, or adapter_model.safetensors)",
-        hint="give the folder that save_pretrained wrote",
+        f"{option}: {folder} holds no weights ({whole.name}{'' if is_adapter else ' or its index'})",
+        hint="give the folder that save_pretrained wrote; of the Hub, pickled weights come only with --allow-pickle",
     )
 
 
+def _shards(index: Path, option: str) -> list[Path]:
+    placed = read_json(index, option).get("weight_map")
+    if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
+        raise CheckpointError(f"{option}: {index} says not which weights lie where")
+    shards = [index.parent / name for name in sorted(set(placed.values()))]
+    lacking = [path.name for path in shards if not path.is_file()]
+    if lacking or not shards:
+        raise CheckpointError(f"{option}: {index.parent} lacks {', '.join(lacking) or 'every shard'} of its index")
+    return shards
+
+
 def count_weights(files: list[Path], option: str) -> tuple[int, int, str]:
-    """Number of weights, their bytes, and the dtype of most of them; read from the headers alone.
+    """Number of weights, bytes of their files, and the dtype of most of them; no weight is read.
 
     Raises:
         ModelError: a file is damaged or incomplete.
     """
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for path in files:
         if path.suffix != ".safetensors":
-            counts["F32"] = counts.get("F32", 0) + path.stat().st_size // 4
+            counts["F32"] += path.stat().st_size // 4
             continue
-        for entry in _safetensors_header(path, option).values():
-            size = 1
-            for length in entry["shape"]:
-                size *= length
-            counts[entry["dtype"]] = counts.get(entry["dtype"], 0) + size
-    n_bytes = sum(DTYPE_BYTES.get(dtype, 4) * count for dtype, count in counts.items())
-    main = max(counts, key=lambda dtype: counts[dtype], default="F32")
-    return sum(counts.values()), n_bytes, {"F16": "float16", "BF16": "bfloat16"}.get(main, "float32")
-
-
-def _safetensors_header(path: Path, option: str) -> dict[str, Any]:
-    """The header of a safetensors file: eight bytes of length, then JSON; the data must be as long as it says."""
-    damaged = ModelError(
-        f"{option}: {path} is damaged or incomplete", hint="download or save it again; its size does not match"
-    )
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(8)
-        length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
-        if length + 8 > size:
-            raise damaged
         try:
-            header: dict[str, Any] = json.loads(file.read(length))
-        except ValueError as error:
-            raise damaged from error
-    header.pop("__metadata__", None)
-    end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if 8 + length + end != size:
-        raise damaged
-    return header
+            with safe_open(path, framework="numpy") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - no mapping
+                    entry = tensors.get_slice(name)
+                    counts[entry.get_dtype()] += math.prod(entry.get_shape())
+        except SafetensorError as error:
+            raise ModelError(
+                f"{option}: {path} is damaged or incomplete: {first_line(error)}", hint="download or save it again"
+            ) from error
+    main = max(counts, key=lambda dtype: counts[dtype], default="F32")
+    return counts.total(), sum(path.stat().st_size for path in files), DTYPE_NAMES.get(main, "float32")
 
 
 def read_json(path: Path, option: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ def render_summary(result: AuditResult) -> str:
             tables={title: wording.table(result, metric) for metric, title in metrics.items()},
             not_applicable=list(wording.not_applicable(result)),
             notes=list(wording.validity_notes(result)),
+            supervision=list(wording.supervision_notes(result)),
         )
     )
 

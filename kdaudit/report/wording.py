@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.results import AttackResult, AuditResult
@@ -86,6 +87,29 @@ def not_applicable(result: AuditResult) -> Iterator[str]:
         yield f"{', '.join(cells)}: {reason}"
 
 
+def supervision_notes(result: AuditResult) -> Iterator[str]:
+    """Mixed supervision, one line per student: does it gain most where its teacher agreed with the ground truth?"""
+    for student, pair in result.mixed_supervision.items():
+        figures = [
+            f"{_raw_interval(pair[kind]['spearman'])} over {words}"
+            for kind, words in (("members", "members"), ("nonmembers", "non-members"))
+        ]
+        given = pair["members"].get("spearman_given_start_loss")
+        if given:
+            figures.append(f"{_raw_interval(given)} over members at equal loss of the start")
+        over = "its start" if pair["gain_over"] == "start" else "nothing (no comparable start was given)"
+        yield (
+            f"{student}: rank correlation of the teacher's alignment with the ground truth and the student's gain over "
+            f"{over}: {', '.join(figures)}"
+        )
+
+
+def _raw_interval(figure: Mapping[str, Any]) -> str:
+    if figure["value"] is None:
+        return f"{ABSENT} ({figure['reason']})"
+    return f"{figure['value']:+.2f} [{figure['low']:+.2f}, {figure['high']:+.2f}]"
+
+
 def validity_notes(result: AuditResult) -> Iterator[str]:
     """The validity of the comparison, one line each: blind baseline, power, unscored records, warnings."""
     validity = result.validity
@@ -93,8 +117,10 @@ def validity_notes(result: AuditResult) -> Iterator[str]:
     smallest = result.power.get("smallest_detectable_auc")
     if smallest is not None:
         yield f"power: this run could have told an AUC of {smallest:.3f} from 0.5 (95 % level, 80 % power)"
+    unscored: dict[int, list[str]] = {}
     for name, attack in result.attacks.items():
-        unscored = max((cell.unscored for cell in attack.cells.values()), default=0)
-        if unscored:
-            yield f"{name}: {unscored} records could not be scored (NaN) and are left out for every model"
+        unscored.setdefault(max((cell.unscored for cell in attack.cells.values()), default=0), []).append(name)
+    for count, names in sorted(unscored.items()):
+        if count:
+            yield f"records without a score (NaN), left out for every model: {count} under {', '.join(names)}"
     yield from validity.warnings

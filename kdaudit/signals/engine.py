@@ -6,7 +6,7 @@ import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -19,11 +19,15 @@ from kdaudit.views.passage import Passage
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 ENGINE_VERSION = 1
 """Raised whenever a change here can move a signal; part of every cache key."""
 
 PROBE_PASSAGES = 4
-OWN_LOGITS_ELEMENTS = 2**28  # tokens x vocabulary of one batch where a model's own logits have to be used
+PROBE_TOKENS = 64  # of each, where a model's own logits are needed: they exist for all tokens at once
+OWN_LOGITS_ELEMENTS = 2**27  # tokens x vocabulary of one batch where a model's own logits have to be used
 AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}  # nats, largest difference of one token
 HEAD_AGREEMENT = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}  # of the largest logit
 
@@ -64,44 +68,58 @@ def measure(
     front: Front,
     *,
     batch_tokens: int,
+    probe: Sequence[Passage] = (),
     on_tokens: Callable[[int], None] = lambda _: None,
 ) -> Iterator[list[TokenSignals]]:
     """Run `model` once over every shard and yield its signals, in the shard's order.
 
     A passage's signals do not depend on its batch mates, the batch size or the padding side, beyond
-    floating-point rounding. Where memory runs out, the batch halves and stays halved.
+    floating-point rounding (8-bit models pick outlier features by batch: about 0.1 nats there). Where memory
+    runs out, the batch halves and stays halved.
 
     Args:
         model: a causal LM in eval mode; its device and dtype are left as they are.
         shards: what to score, each shard batched by itself; every text must fit into the context with the front.
         front: read but not scored.
         batch_tokens: tokens of one forward pass, padding included; a matter of memory and speed only.
+        probe: what to settle on how the model is run, else the first batch: a continued run gives what the
+            uninterrupted one settled on, whatever is left to do.
         on_tokens: called with the number of text tokens finished.
 
     Raises:
-        ModelError: the logits hold NaN on the first batch, depend on later tokens, or one text alone does not fit.
+        ModelError: the logits hold NaN on the first batch or depend on later tokens, a token lies outside the
+            model's vocabulary, or one text alone does not fit into memory.
     """
     route: Route | None = None
     budget = batch_tokens
     for shard in shards:
+        _check_vocabulary(model, shard, front)
         signals: list[TokenSignals | None] = [
             _nothing(passage, front) if passage.ids.size <= front.n_unscored else None for passage in shard
         ]
         waiting = sorted((i for i, found in enumerate(signals) if found is None), key=lambda i: -int(shard[i].ids.size))
+        on_tokens(sum(int(passage.ids.size) for passage in shard) - sum(int(shard[i].ids.size) for i in waiting))
         while waiting:
-            if route is None:
-                route = settle(model, [shard[i] for i in waiting[:PROBE_PASSAGES]], front)
-                if route.head is None:
-                    budget = min(budget, max(1, OWN_LOGITS_ELEMENTS // _vocab_size(model)))
             batch = waiting[: _batch_size([int(shard[i].ids.size) for i in waiting], budget, front, route)]
-            measured = _try_batch(route, [shard[i] for i in batch], front, model.device)
+            if route is None:
+                batch = batch[:PROBE_PASSAGES]
+                shown = [passage for passage in probe if passage.ids.size > front.n_unscored][: len(batch)]
+                settled_on = shown or [shard[i] for i in batch]
+                route = _unless_memory_ends(model.device, settle, model, settled_on, front)
+                if route is None:
+                    budget = _halved(budget, batch, shard, front)
+                elif route.head is None:
+                    budget = min(budget, max(1, OWN_LOGITS_ELEMENTS // _vocab_size(model)))
+                continue
+            passages = [shard[i] for i in batch]
+            measured = _unless_memory_ends(model.device, _run_batch, route, passages, front, model.device)
             if measured is None:
                 budget = _halved(budget, batch, shard, front)
                 continue
             for i, found in zip(batch, measured, strict=True):
                 signals[i] = found
             waiting = waiting[len(batch) :]
-            on_tokens(sum(int(shard[i].ids.size) for i in batch))
+            on_tokens(sum(int(passage.ids.size) for passage in passages))
         yield [found for found in signals if found is not None]
 
 
@@ -114,11 +132,10 @@ def settle(model: PreTrainedModel, probe: Sequence[Passage], front: Front) -> Ro
     Raises:
         ModelError: the logits hold NaN, or depend on later tokens.
     """
-    whole = front.lead + front.prefix
-    ids = _pad(probe, whole, model.device)
     with torch.inference_mode():
+        ids = _pad([_first_tokens(passage) for passage in probe], front.lead, model.device)
         own = model(input_ids=ids, use_cache=False).logits
-        longest = own[0, : len(whole) + probe[0].ids.size]
+        longest = own[0, : len(front.lead) + probe[0].ids.size]
         if bool(torch.isnan(longest).any()):
             raise ModelError(
                 "the model's logits hold NaN", hint="its weights are damaged, or they overflow in this dtype (--dtype)"
@@ -130,28 +147,51 @@ def settle(model: PreTrainedModel, probe: Sequence[Passage], front: Front) -> Ro
             scale = max(1.0, float(own.abs().max()))
             is_same = logits.shape == own.shape and _gap(logits, own) <= HEAD_AGREEMENT[_dtype(model)] * scale
             body, head = (body, head) if is_same else (None, None)
+        whole = front.lead + front.prefix
         plain = Route(body or _own_logits(model), head if body else None, whole, is_prefix_cached=False)
         if not front.prefix:
             return plain
-        cached = _cached_route(model, plain, whole)
-        if cached is None:
+        pair = probe if len(probe) > 1 else [_first_tokens(probe[0])] * 2  # a cache may serve one text and no more
+        try:
+            expected = _run_batch(plain, pair, front, model.device)
+            cached = _cached_route(model, plain, whole)
+            if cached is None:
+                return plain
+            found = _run_batch(cached, pair, front, model.device)
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, MemoryError) as error:
+            if _is_out_of_memory(error) and pair is probe:
+                raise
             return plain
-        expected = _run_batch(plain, probe, front, model.device)
-        found = _run_batch(cached, probe, front, model.device)
     gap = max(float(np.abs(a.logprob - b.logprob).max(initial=0)) for a, b in zip(expected, found, strict=True))
-    return cached if gap <= AGREEMENT[_dtype(model)] else plain
+    return cached if gap <= _agreement(model) else plain
 
 
 def _check_causal(model: PreTrainedModel, ids: torch.Tensor, logits: torch.Tensor) -> None:
-    """The first half of a text, read alone, must give the logits that it gave inside the whole batch."""
+    """Other tokens in the second half of the first text must leave the logits of its first half as they are."""
     half = max(1, logits.shape[0] // 2)
-    alone = model(input_ids=ids[:1, :half], use_cache=False).logits[0]
-    scores, batched = alone.float().log_softmax(-1), logits[:half].float().log_softmax(-1)
-    is_likely = batched > -20  # far in the tail, rounding alone makes large differences
-    if float(((scores - batched).abs() * is_likely).max()) > AGREEMENT[_dtype(model)]:
+    changed = ids.clone()
+    changed[0, half:] = torch.where(ids[0, half:] > 0, ids[0, half:] - 1, 1)
+    scores = logits[:half].float().log_softmax(-1)
+    # the same shapes, so that rounding is the same too; experts and outlier features still see other neighbours
+    again = model(input_ids=changed, use_cache=False).logits[0, :half].float().log_softmax(-1)
+    is_likely = scores > -20  # far in the tail, rounding alone makes large differences
+    gaps = torch.where(is_likely, (again - scores).abs(), 0).amax(dim=-1)
+    if float(gaps.median()) > _agreement(model):
         raise ModelError(
             "the model's predictions depend on later tokens, so it is no causal language model",
             hint="encoder checkpoints (BERT and the like) cannot be audited as causal models",
+        )
+
+
+def _check_vocabulary(model: PreTrainedModel, shard: Sequence[Passage], front: Front) -> None:
+    """On an accelerator, a token that the model does not know ends the process."""
+    embeddings: Any = model.get_input_embeddings()
+    known = int(embeddings.weight.shape[0])
+    largest = max([*front.lead, *front.prefix, *(int(passage.ids.max(initial=0)) for passage in shard)], default=0)
+    if largest >= known:
+        raise ModelError(
+            f"the tokenizer gives token {largest}, but the model knows {known} tokens",
+            hint="the tokenizer in the checkpoint's folder is not the one that the model was trained with",
         )
 
 
@@ -197,23 +237,23 @@ def _cached_route(model: PreTrainedModel, plain: Route, whole: tuple[int, ...]) 
     return Route(states, plain.head, whole[-1:], is_prefix_cached=True)
 
 
-def _try_batch(
-    route: Route, passages: Sequence[Passage], front: Front, device: torch.device
-) -> list[TokenSignals] | None:
-    """The batch's signals, or None where memory ran out."""
+def _unless_memory_ends(device: torch.device, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """What `compute` gives, or None where memory ran out."""
     try:
         with torch.inference_mode():
-            return _run_batch(route, passages, front, device)
-    except torch.OutOfMemoryError:
-        pass  # outside this block the failed tensors are free
-    except RuntimeError as error:
-        if "allocate memory" not in str(error) and "out of memory" not in str(error):
+            return compute(*args, **kwargs)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
             raise
-    except MemoryError:
-        pass
+    # outside this block the failed tensors are free
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    is_said = "allocate memory" in str(error) or "out of memory" in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and is_said)
 
 
 def _run_batch(route: Route, passages: Sequence[Passage], front: Front, device: torch.device) -> list[TokenSignals]:
@@ -253,10 +293,14 @@ def _pad(passages: Sequence[Passage], front: tuple[int, ...], device: torch.devi
     return torch.from_numpy(ids).to(device)
 
 
-def _batch_size(sizes: Sequence[int], budget: int, front: Front, route: Route) -> int:
+def _first_tokens(passage: Passage) -> Passage:
+    return Passage(passage.ids[:PROBE_TOKENS], passage.char_end[:PROBE_TOKENS], passage.byte_end[:PROBE_TOKENS])
+
+
+def _batch_size(sizes: Sequence[int], budget: int, front: Front, route: Route | None) -> int:
     """How many of the texts (longest first) fit; a cached prefix takes memory for every text, so it counts."""
     width = len(front.lead) + len(front.prefix) + sizes[0]
-    if route.is_prefix_cached:
+    if route is not None and route.is_prefix_cached:
         budget *= 2  # what is cached is stored, not computed
     return max(1, min(len(sizes), budget // width))
 
@@ -284,6 +328,12 @@ def _vocab_size(model: PreTrainedModel) -> int:
 
 def _dtype(model: PreTrainedModel) -> torch.dtype:
     return model.dtype if model.dtype in AGREEMENT else torch.float32
+
+
+def _agreement(model: PreTrainedModel) -> float:
+    """Nats by which one token may differ between two ways of computing it."""
+    is_quantised = getattr(model, "is_quantized", False)
+    return AGREEMENT[torch.bfloat16 if is_quantised else _dtype(model)]
 
 
 def _gap(a: torch.Tensor, b: torch.Tensor) -> float:

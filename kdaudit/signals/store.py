@@ -56,9 +56,8 @@ def write(path: Path, signals: Sequence[TokenSignals]) -> None:
     try:
         waiting.write_bytes(save(arrays))
         os.replace(waiting, path)
-    except OSError:
+    finally:
         waiting.unlink(missing_ok=True)
-        raise
 
 
 def read(path: Path) -> list[TokenSignals] | None:
@@ -66,6 +65,8 @@ def read(path: Path) -> list[TokenSignals] | None:
     try:
         arrays = load(path.read_bytes())
         ends = np.cumsum(arrays["size"])
+        if any(arrays[name].shape != (arrays["size"].sum(),) for name in ARRAYS):
+            return None
         return [
             TokenSignals(
                 logprob=arrays["logprob"][end - size : end],

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 Head = Callable[[torch.Tensor], torch.Tensor]
 """(n, H) hidden states -> (n, V) logits."""
 
-CHUNK_ELEMENTS = {"cpu": 2**22, "cuda": 2**26, "mps": 2**25}  # tokens x vocabulary in float32 at one time
+CHUNK_ELEMENTS = {"cpu": 2**25, "cuda": 2**26, "mps": 2**25}
+"""Tokens x vocabulary that exist at one time: enough tokens for the head's matrix product to be fast."""
+
+BLOCK_ELEMENTS = {"cpu": 2**18, "cuda": 2**26, "mps": 2**25}
+"""Tokens x vocabulary whose statistics are taken at one time: on a CPU what its cache holds, four times faster."""
+
 TAIL = -1e4  # nats below the top: probability 0 in float32, and safe to square
 
 
@@ -28,14 +33,15 @@ def reduce_vocabulary(states: torch.Tensor, targets: torch.Tensor, head: Head | 
     Returns:
         Four arrays (n,), float32, in nats: log-probability, mean, standard deviation, maximum.
     """
-    n_tokens = states.shape[0]
+    kind = states.device.type
     width = states.shape[1] if head is None else head(states[:1]).shape[1]
-    chunk = max(1, CHUNK_ELEMENTS.get(states.device.type, 2**24) // width)
+    chunk, block = (max(1, size.get(kind, 2**24) // width) for size in (CHUNK_ELEMENTS, BLOCK_ELEMENTS))
     parts = [
-        vocabulary_statistics(
-            states[i : i + chunk] if head is None else head(states[i : i + chunk]), targets[i : i + chunk]
+        vocabulary_statistics(logits, wanted)
+        for some_states, some_targets in zip(states.split(chunk), targets.split(chunk), strict=True)
+        for logits, wanted in zip(
+            (some_states if head is None else head(some_states)).split(block), some_targets.split(block), strict=True
         )
-        for i in range(0, n_tokens, chunk)
     ]
     return [column.numpy() for column in torch.cat(parts, dim=1).cpu()]
 

@@ -90,7 +90,7 @@ def build(
     """
     leads = tuple(lead_ids(tokenizer) for tokenizer in tokenizers)
     n_shots, prefixes = _fitting_shots(shots, tokenizers, leads, window)
-    rooms = {View.PLAIN: [window - len(lead) for lead in leads]}
+    rooms = {View.PLAIN: [max(0, window - len(lead)) for lead in leads]}
     if View.PREFIXED in views and n_shots:
         rooms[View.PREFIXED] = [room - len(ids) for room, ids in zip(rooms[View.PLAIN], prefixes, strict=True)]
     if View.LOWERCASED in views:

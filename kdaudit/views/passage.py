@@ -36,6 +36,8 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[Passage]:
         tokenizer: a fast Hugging Face tokenizer (offsets are needed).
         texts: any strings.
     """
+    if not texts:
+        return []  # a tokenizer refuses an empty batch
     encoded = tokenizer(
         list(texts),
         add_special_tokens=False,

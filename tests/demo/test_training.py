@@ -45,12 +45,13 @@ def test_progress_counts_every_step_of_the_four_stages(trained: tuple[Checkpoint
     assert trained[1] == [f"training {name} {step}/{n}" for name, n in stages for step in range(1, n + 1)]
 
 
-def test_training_leaves_the_global_random_state_alone_and_moves_the_teacher(
+def test_training_twice_gives_the_same_weights_and_leaves_torchs_global_state_alone(
     corpus: Corpus, tmp_path: Path, trained: tuple[Checkpoints, list[str]]
 ) -> None:
-    before = torch.get_rng_state()
+    before, n_threads = torch.get_rng_state(), torch.get_num_threads()
     again = train(corpus, tmp_path / "again", seed=0, on_progress=lambda stage, done, total: None)
     assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == n_threads
     for first, second in zip(astuple(trained[0]), astuple(again), strict=True):
         assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
     start, teacher = again.teacher_start, again.teacher

@@ -53,6 +53,11 @@ def test_groups_agree_with_linking_every_pair_that_shares_a_passage(texts: list[
         assert (found[a] == found[b]) == (group[a] == group[b])
 
 
+def test_copies_are_linked_however_many_passages_they_share() -> None:
+    text = " ".join(f"word{i}" for i in range(256 + 12))
+    assert near_duplicate_groups([text, "another", text]).tolist() == [0, 1, 0]
+
+
 def test_a_passage_of_13_words_counts_whatever_its_case_and_punctuation() -> None:
     words = [f"word{i}" for i in range(16)]
     member = " ".join(words)

@@ -1,7 +1,6 @@
 """Reading records: what is accepted, and one clear message for everything that is not."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdaudit.errors import ExitCode, HubError, RecordsError
+from kdaudit.errors import ExitCode, RecordsError
 from kdaudit.records import Record, RecordSet, read
-from kdaudit.records.record import digest, keyed_ids
 
 SECRET = "the patient was told"
 Write = Callable[[str, bytes], str]
@@ -126,22 +124,6 @@ def test_records_without_an_id_get_one_beside_those_that_have_one(write: Write) 
     assert len({second.id, third.id}) == 2
     assert len(second.id) == 16
     assert read_members(source).records[1].id == second.id
-
-
-def test_the_id_of_a_text_depends_on_the_whole_set() -> None:
-    assert keyed_ids(["x", "y"])[0] != keyed_ids(["x", "z"])[0]
-    assert keyed_ids(["x", "y"]) == keyed_ids(["x", "y"])
-
-
-pairs = st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)), max_size=4)
-
-
-@given(pairs, pairs)
-def test_the_digest_tells_any_two_sequences_of_records_apart(
-    a: list[tuple[str, str]], b: list[tuple[str, str]]
-) -> None:
-    first, second = ([Record(own_id, text, 1) for own_id, text in rows] for rows in (a, b))
-    assert (digest(first) == digest(second)) == (a == b)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
@@ -314,55 +296,6 @@ def test_a_parquet_file_is_checked_like_the_others(tmp_path: Path, write: Write)
     assert read_members(parquet(path, text=["x"] * 3000 + ["y"], id=range(3001))).records[1] == Record(
         "3000", "y", 3001
     )
-
-
-def test_a_hub_data_set_out_of_reach_is_exit_4_with_the_command_that_fetches_it(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(HubError) as caught:
-        read_members("hub:nobody/no-such-notes:train")
-    assert caught.value.exit_code is ExitCode.FAILED
-    assert caught.value.hint.endswith("hf download --repo-type dataset nobody/no-such-notes")
-
-
-@pytest.mark.parametrize("source", ["hub:", "hub:name", "hub:../up:train", "hub:a:b:c:d"])
-def test_a_hub_source_of_another_form_is_refused(source: str) -> None:
-    assert refusal(source)[0] == ": not of the form hub:name[:config]:split"
-
-
-def test_a_folder_does_not_stand_in_for_a_hub_data_set(monkeypatch, tmp_path: Path) -> None:
-    (tmp_path / "notes").mkdir()
-    monkeypatch.chdir(tmp_path)
-    assert refusal("hub:notes:train")[0] == ": 'notes' is also a path here"
-
-
-SCRIPT = """
-from kdaudit.errors import RecordsError
-from kdaudit.records import read
-for end in ["train", "default:train[1:]", "tes", "x:train"]:
-    try:
-        print([(r.id, r.text, r.line) for r in read(f"hub:acme/notes:{end}", option="--members").records])
-    except RecordsError as error:
-        print(error)
-"""
-
-
-def test_a_hub_data_set_is_read_from_what_hf_download_left(tmp_path: Path) -> None:
-    folder = tmp_path / "hub" / "datasets--acme--notes"
-    snapshot = folder / "snapshots" / ("a" * 40)
-    snapshot.mkdir(parents=True)
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text("a" * 40)
-    (snapshot / "train.jsonl").write_bytes(lines({"id": 5, "text": "one"}, {"id": 6, "text": "two"}))
-    env = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")}
-    env["HF_DATASETS_CACHE"] = str(tmp_path / "datasets")
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, env=env)
-    assert done.stdout.splitlines() == [
-        "[('5', 'one', 1), ('6', 'two', 2)]",
-        "[('6', 'two', 1)]",
-        "--members hub:acme/notes:tes: Unknown split \"tes\". Should be one of ['train'].",
-        "--members hub:acme/notes:x:train: BuilderConfig 'x' not found. Available: ['default']",
-    ]
-    assert done.stderr == ""
 
 
 def test_reading_a_file_loads_no_heavy_library(write: Write) -> None:

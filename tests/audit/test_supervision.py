@@ -1,0 +1,168 @@
+"""Mixed supervision, on signals whose mechanism is known."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from kdaudit.audit.scoring import Facts, Scores, _fill_facts
+from kdaudit.audit.supervision import describe_supervision
+from kdaudit.results import AttackResult, TwoByTwo
+from kdaudit.signals.tokens import TokenSignals
+from tests.commands import fewer_resamples, results
+
+Floats = NDArray[np.float64]
+N = 60  # records of each class
+KINDS = ("members", "nonmembers")
+FIGURES = ("teacher_mean_probability", "teacher_top_choice_share", "student_gain")
+
+
+def facts(mean_logprob: Floats, mean_prob: Floats | None = None) -> Facts:
+    return Facts(mean_logprob, np.exp(mean_logprob) if mean_prob is None else mean_prob, np.full(2 * N, 0.5))
+
+
+def plan(*, has_start: bool = True, same_split: bool = True) -> Any:
+    """What the description reads of a plan: who is audited, from which start, and who splits texts alike."""
+
+    def model(name: str) -> Any:
+        return SimpleNamespace(fingerprint=name)
+
+    subjects = (
+        SimpleNamespace(name="teacher", checkpoint=model("t"), reference=None),
+        SimpleNamespace(name="student", checkpoint=model("s"), reference=model("s0") if has_start else None),
+    )
+    passages = SimpleNamespace(splits=("a", "a" if same_split else "b"))
+    return SimpleNamespace(subjects=subjects, passages=passages, tokenizer_of={"t": 0, "s": 0, "s0": 1})
+
+
+def described(
+    teacher_prob: Floats, gain: Floats, *, start: Floats | None = None, results: Any = None, **options: bool
+) -> dict[str, Any]:
+    """The description of a student whose mean log-likelihood is its start's plus `gain`."""
+    before = np.random.default_rng(1).normal(-3, 0.5, 2 * N) if start is None else start
+    by_model = {"t": facts(np.log(teacher_prob), teacher_prob), "s": facts(before + gain), "s0": facts(before)}
+    scores = Scores({}, {}, False, by_model)
+    with fewer_resamples():
+        found = describe_supervision(plan(**options), scores, results or {}, n_members=N, seed=0)
+    assert list(found) == ["student"]
+    student: dict[str, Any] = found["student"]
+    return student
+
+
+def aligned(seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).uniform(0.05, 0.95, 2 * N)
+
+
+def test_a_student_that_gains_where_its_teacher_is_right_correlates_over_members_alone() -> None:
+    teacher = aligned()
+    gain = np.where(np.arange(2 * N) < N, teacher, np.random.default_rng(2).random(2 * N))
+    found = described(teacher, gain)
+    assert found["members"]["spearman"]["value"] == pytest.approx(1)
+    assert found["members"]["spearman"]["low"] > 0.99
+    assert abs(found["nonmembers"]["spearman"]["value"]) < 0.3
+    assert found["members"]["spearman_given_start_loss"]["value"] > 0.99
+
+
+def test_a_gain_that_follows_the_starts_loss_alone_vanishes_when_that_is_partialled_out() -> None:
+    rng = np.random.default_rng(3)
+    start = rng.normal(-3, 0.5, 2 * N)
+    teacher = 1 / (1 + np.exp(-(start + 3 + rng.normal(0, 0.2, 2 * N))))
+    gain = start + rng.normal(0, 0.2, 2 * N)
+    members = described(teacher, gain, start=start)["members"]
+    assert members["spearman"]["value"] > 0.6
+    assert abs(members["spearman_given_start_loss"]["value"]) < 0.35
+
+
+def test_figures_are_means_over_a_class_and_agree_with_scipy() -> None:
+    teacher, gain = aligned(), np.random.default_rng(4).normal(size=2 * N)
+    found = described(teacher, gain)
+    for kind, part in (("members", slice(None, N)), ("nonmembers", slice(N, None))):
+        assert found[kind]["n"] == N
+        assert found[kind]["teacher_mean_probability"]["value"] == pytest.approx(teacher[part].mean())
+        assert found[kind]["student_gain"]["value"] == pytest.approx(gain[part].mean())
+        assert found[kind]["student_gain"]["low"] < gain[part].mean() < found[kind]["student_gain"]["high"]
+        expected = spearmanr(teacher[part], gain[part]).statistic
+        assert found[kind]["spearman"]["value"] == pytest.approx(expected)
+        assert found[kind]["spearman"]["low"] < expected < found[kind]["spearman"]["high"]
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [({"has_start": False}, "no reference"), ({"same_split": False}, "another tokenizer")],
+)
+def test_without_a_comparable_start_the_gain_is_over_nothing_and_says_so(options: dict[str, bool], note: str) -> None:
+    teacher, start = aligned(), np.full(2 * N, -3.0)
+    found = described(teacher, np.log(teacher), start=start, **options)
+    assert found["gain_over"] == "nothing"
+    assert note in found["gain_note"]
+    assert "spearman_given_start_loss" not in found["members"]
+    assert found["members"]["student_gain"]["value"] == pytest.approx((np.log(teacher) - 3)[:N].mean())
+    assert found["members"]["spearman"]["value"] == pytest.approx(1)
+    assert described(teacher, teacher)["gain_over"] == "start"
+
+
+def test_a_record_without_signals_is_left_out_of_every_figure() -> None:
+    teacher, gain = aligned(), aligned(1)
+    gain[[0, 5, N]] = np.nan
+    found = described(teacher, gain)
+    assert (found["members"]["n"], found["nonmembers"]["n"]) == (N - 2, N - 1)
+    kept = np.setdiff1d(np.arange(N), [0, 5])
+    assert found["members"]["teacher_mean_probability"]["value"] == pytest.approx(teacher[kept].mean())
+
+
+def test_the_table_comes_from_the_reference_attack_or_else_from_loss() -> None:
+    def attack(both: int) -> AttackResult:
+        table = TwoByTwo(both, 1, 2, 3)
+        return AttackResult(1, False, {}, {}, {}, {}, {"student": {"members": table, "nonmembers": table}})
+
+    teacher = aligned()
+    both = described(teacher, teacher, results={"loss": attack(5), "reference": attack(9)})["two_by_two"]
+    assert (both["attack"], both["members"]["both"]) == ("reference", 9)
+    loss = described(teacher, teacher, results={"loss": attack(5)})["two_by_two"]
+    assert (loss["attack"], loss["nonmembers"]) == (
+        "loss",
+        {"both": 5, "teacher_only": 1, "student_only": 2, "neither": 3},
+    )
+    assert described(teacher, teacher)["two_by_two"] is None
+
+
+def test_alignment_is_the_mean_probability_and_the_share_of_top_choices() -> None:
+    logprob = np.log(np.array([0.5, 0.25, 0.125, 0.5], dtype=np.float32))
+    top = np.log(np.array([0.5, 0.5, 0.125, 0.6], dtype=np.float32))
+    ends = np.arange(1, 5, dtype=np.int32)
+    empty = np.zeros(0, dtype=np.float32)
+    spoilt = logprob.copy()
+    spoilt[1] = np.nan
+    found = Facts(*(np.full(3, np.nan) for _ in range(3)))
+    _fill_facts(
+        found,
+        [2, 0, 1],
+        [
+            TokenSignals(logprob, logprob, logprob, top, ends, 0),
+            TokenSignals(empty, empty, empty, empty, ends[:0], 0),
+            TokenSignals(spoilt, spoilt, spoilt, top, ends, 0),
+        ],
+    )
+    assert found.mean_prob[2] == pytest.approx((0.5 + 0.25 + 0.125 + 0.5) / 4)
+    assert found.top_share[2] == pytest.approx(2 / 4)
+    assert found.mean_logprob[2] == pytest.approx(logprob.mean())
+    for values in (found.mean_prob, found.top_share, found.mean_logprob):
+        assert math.isnan(values[0]), "nothing scored"
+        assert math.isnan(values[1]), "a token without a likelihood"
+
+
+def test_a_run_describes_every_student(finished: Any) -> None:
+    student = results(finished)["mixed_supervision"]["student"]
+    assert (student["gain_over"], student["gain_note"], student["gain_unit"]) == ("start", "", "nats per token")
+    for kind in KINDS:
+        assert {*FIGURES, "n", "spearman", "spearman_given_start_loss"} == student[kind].keys()
+        assert student[kind]["n"] == 24
+        assert -1 <= student[kind]["spearman"]["low"] <= student[kind]["spearman"]["value"] <= 1
+    assert student["two_by_two"]["attack"] == "reference"
+    n_evaluation = 24 - round(0.3 * 24)
+    for kind in KINDS:
+        assert sum(student["two_by_two"][kind].values()) == n_evaluation

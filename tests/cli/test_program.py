@@ -1,0 +1,175 @@
+"""The program itself: help that loads nothing heavy, streams, and errors that become exit codes."""
+
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+import kdaudit as package
+from kdaudit.attacks import ATTACKS, GROUPS
+from kdaudit.cli.main import main
+from kdaudit.cli.progress import StageBars
+from kdaudit.errors import ExitCode
+from tests.commands import FINISHED, Given, fewer_resamples, kdaudit
+
+HEAVY = {
+    *("torch", "transformers", "peft", "datasets", "bitsandbytes", "sklearn", "numpy", "scipy", "pyarrow"),
+    *("matplotlib", "pandas", "jinja2"),
+}
+SECONDS_FOR_HELP = 1.5
+
+
+@pytest.mark.parametrize("command", [[], ["attack"], ["demo"]])
+def test_help_is_quick_and_loads_no_heavy_library(command: list[str]) -> None:
+    code = (
+        "import sys\nfrom kdaudit.cli.main import main\n"
+        f"try: main({[*command, '--help']!r})\n"
+        f"except SystemExit as end: print(end.code, sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    seconds = []
+    for _ in range(3):  # a busy machine is no slow help
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - start)
+        assert done.stderr.strip() == "0 []"
+        assert "Usage: kdaudit" in done.stdout
+        if min(seconds) < SECONDS_FOR_HELP:
+            break
+    assert min(seconds) < SECONDS_FOR_HELP
+
+
+def test_help_names_every_exit_code_and_every_option() -> None:
+    shown = kdaudit("attack", "--help").out
+    for code in (0, 1, 2, 3, 4):
+        assert f"{code} " in shown
+    for option in ("--teacher", "--student", "--gate", "--reference", "--out", "--json", "--config", "--overwrite"):
+        assert option in shown
+
+
+def test_version_is_the_packages() -> None:
+    done = kdaudit("--version")
+    assert (done.code, done.out, done.err) == (0, f"kdaudit {package.__version__}\n", "")
+
+
+def test_list_attacks_shows_every_attack_with_its_needs_cost_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    done = kdaudit("attack", "--list-attacks")
+    assert (done.code, done.err) == (0, "")
+    rows = {line.split()[0]: line for line in done.out.splitlines() if line.split()[:1] and line.split()[0] in ATTACKS}
+    assert list(rows) == list(ATTACKS)
+    for name, attack in ATTACKS.items():
+        assert attack.source in rows[name]
+        assert ("reference" in rows[name].split(attack.summary)[0].removeprefix(name)) == attack.needs_reference
+        assert f"{len(attack.views)} pass" in rows[name]
+        assert ("paper" in rows[name]) == (name in GROUPS["paper"])
+
+
+def test_a_wrong_command_is_a_usage_error() -> None:
+    done = kdaudit("atack")
+    assert done.code == ExitCode.BAD_INPUT
+    assert "attack" in done.err
+
+
+def test_a_bug_shows_its_traceback_and_is_no_finding(
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fall_over(*_: object, **options: object) -> None:
+        raise RuntimeError("[boom] with [/red] brackets")
+
+    monkeypatch.setattr("kdaudit.cli.audit.run_audit", fall_over)
+    done = given.attack(tmp_path, "--attack", "loss")
+    assert done.code == ExitCode.FAILED
+    assert "Traceback" in done.err
+    assert "RuntimeError: [boom] with [/red] brackets" in done.err
+    assert "this is a bug in kdaudit" in done.err
+    assert done.out == ""
+
+
+def test_json_prints_the_results_file_and_nothing_else(given: Given, finished: Path) -> None:
+    done = given.attack(finished, *FINISHED, "--reference", given.start, "--json")
+    assert done.code == 0
+    assert done.out == (finished / "results.json").read_text(encoding="utf-8")
+    assert done.err == ""
+
+
+def test_quiet_leaves_gates_and_verdict(given: Given, finished: Path) -> None:
+    done = given.attack(finished, *FINISHED, "--reference", given.start, "--quiet")
+    assert done.err == ""
+    assert done.out.split("\n") == [
+        "", "Not gated: no limit was set, so nothing passed or failed.",
+        "Set a limit to get a verdict, for example --gate 'student.auc <= 0.6'.", "",
+    ]  # fmt: skip
+
+
+def test_the_result_goes_to_stdout_and_the_rest_to_stderr(given: Given, finished: Path) -> None:
+    done = given.attack(finished, *FINISHED, "--reference", given.start)
+    for words in ("AUC with 95 % interval", "student − teacher", "blind baseline", "Not gated: no limit"):
+        assert words in done.out
+        assert words not in done.err
+    for words in ("Plan: 24 members, 24 non-members", "3 forward passes", "written: ", "results.json"):
+        assert words in done.err
+        assert words not in done.out
+    assert done.out.lower().count("not gated") == 1, "the verdict is said once"
+
+
+def test_no_bar_is_drawn_where_stderr_is_no_terminal(given: Given, tmp_path: Path) -> None:
+    done = given.attack(tmp_path, "--attack", "loss", "--limit", 6)
+    assert done.code == 0
+    assert not set("━╸\r\x1b") & set(done.out + done.err)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_a_terminal_gets_a_bar_per_stage_unless_it_is_quiet(is_shown: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with StageBars(is_shown=is_shown) as bars:
+        bars.update("teacher, plain", 0, 2000)
+        bars.update("teacher, plain", 2000, 2000)
+    drawn = terminal.getvalue()
+    assert ("teacher, plain" in drawn and "2,000/2,000" in drawn) == is_shown
+
+
+@pytest.fixture
+def closed_pipe() -> Iterator[TextIO]:
+    """A stream whose reader has gone, as `| head -1` leaves it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as stream:
+        yield stream
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+@pytest.mark.parametrize(("gate", "code"), [("student.auc <= 0.9", 3), ("student.auc <= high", 2)])
+def test_a_closed_pipe_does_not_change_the_exit_code(
+    closed: str, gate: str, code: int, closed_pipe: TextIO, given: Given, finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, closed, closed_pipe)
+    arguments = ["attack", *given.arguments(), "--out", finished, *FINISHED, "--reference", given.start, "--gate", gate]
+    with fewer_resamples(), pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code == code
+
+
+def test_a_stream_that_knows_few_letters_shows_the_rest_as_question_marks(
+    given: Given, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    narrow = io.TextIOWrapper(written, encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    with fewer_resamples(), pytest.raises(SystemExit) as end:
+        main(["attack", *given.arguments(), "--out", str(finished), *FINISHED, "--reference", str(given.start)])
+    assert end.value.code == 0
+    assert b"student ? teacher" in written.getvalue()

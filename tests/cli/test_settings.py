@@ -1,0 +1,172 @@
+"""Where options come from: the command line, the environment, a file, the defaults; in that order."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdaudit.config import AuditConfig
+from kdaudit.results import load
+from tests.commands import Done, Given, check_refused, kdaudit
+
+Ask = Callable[..., tuple[AuditConfig, Done]]
+
+
+@pytest.fixture
+def ask(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Runs a command in an empty folder up to where the audit would begin: the configuration, and what was printed."""
+    monkeypatch.chdir(tmp_path)
+    result, configs = load(finished / "results.json"), list[AuditConfig]()
+
+    def pretend(config: AuditConfig, **options: Any) -> object:
+        configs.append(config)
+        return result
+
+    monkeypatch.setattr("kdaudit.cli.audit.audit_with_progress", pretend)
+
+    def run(*options: object) -> tuple[AuditConfig, Done]:
+        done = kdaudit("attack", "--teacher", "t", "--student", "s", *options)
+        assert done.code == 0, done.err
+        return configs[-1], done
+
+    return run
+
+
+def test_without_anything_the_defaults_hold(ask: Ask) -> None:
+    config, _ = ask()
+    assert config == AuditConfig(teacher="t", students=("s",))
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file_over_the_default(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settings(*options: object) -> tuple[int, tuple[str, ...]]:
+        config, _ = ask(*options)
+        return config.seed, config.gates
+
+    assert settings() == (0, ())
+    Path("kdaudit.toml").write_text('seed = 1\ngates = ["student.auc <= 0.1"]\n', encoding="utf-8")
+    assert settings() == (1, ("student.auc <= 0.1",))
+    monkeypatch.setenv("KDAUDIT_SEED", "2")
+    monkeypatch.setenv("KDAUDIT_GATES", "student.auc <= 0.2; teacher.auc <= 0.2 ;")
+    assert settings() == (2, ("student.auc <= 0.2", "teacher.auc <= 0.2"))
+    assert settings("--seed", 0, "--gate", "student.auc <= 0.3") == (0, ("student.auc <= 0.3",))
+
+
+def test_a_pyproject_holds_settings_under_its_own_table(ask: Ask) -> None:
+    Path("pyproject.toml").write_text(
+        '[project]\nname = "x"\n[tool.kdaudit]\ngates = ["student.auc <= 0.6"]\nmax-tokens = 64\n'
+        'attacks = ["loss", "zlib"]\nstudent-references = ["r"]\ncalibration_share = 0.5\npaper-compat = true\n',
+        encoding="utf-8",
+    )
+    config, _ = ask()
+    assert config.gates == ("student.auc <= 0.6",)
+    assert config.max_tokens == 64
+    assert config.attacks == ("loss", "zlib")
+    assert config.student_references == ("r",)
+    assert config.calibration_share == 0.5
+    assert config.paper_compat
+    Path("kdaudit.toml").write_text("seed = 5\n", encoding="utf-8")
+    config, _ = ask()
+    assert (config.seed, config.gates) == (5, ()), "kdaudit.toml alone counts where there is one"
+
+
+def test_a_pyproject_of_another_tool_says_nothing(ask: Ask) -> None:
+    Path("pyproject.toml").write_text("[tool.ruff]\nline-length = 100\n", encoding="utf-8")
+    config, _ = ask()
+    assert config == AuditConfig(teacher="t", students=("s",))
+
+
+def test_a_named_file_is_read_instead_of_the_folders(ask: Ask) -> None:
+    Path("kdaudit.toml").write_text("seed = 1\n", encoding="utf-8")
+    Path("other.toml").write_text("seed = 7\n", encoding="utf-8")
+    config, _ = ask("--config", "other.toml")
+    assert config.seed == 7
+
+
+def test_the_files_own_checkpoints_and_data_need_no_options(ask: Ask, tmp_path: Path) -> None:
+    Path("kdaudit.toml").write_text(
+        'teacher = "T"\nstudents = ["S", "S2"]\nmembers = "m"\nnonmembers = "n"\nout = "here"\n', encoding="utf-8"
+    )
+    done = kdaudit("attack")
+    assert done.code == 0, done.err
+    config, _ = ask()
+    assert (config.teacher, config.students, config.members, config.out) == ("t", ("s",), "m", Path("here"))
+
+
+def test_gates_that_replace_the_files_are_announced(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("kdaudit.toml").write_text('gates = ["student.auc <= 0.1", "teacher.auc <= 0.1"]\n', encoding="utf-8")
+    _, done = ask()
+    assert "replace" not in done.out
+    _, done = ask("--gate", "student.auc <= 0.3")
+    note = "replace the 2 of"
+    assert f"the gates of the command line {note}" in done.out
+    assert "kdaudit.toml" in done.out
+    monkeypatch.setenv("KDAUDIT_GATES", "student.auc <= 0.2")
+    _, done = ask()
+    assert f"the gates of KDAUDIT_GATES {note}" in done.out
+
+
+def test_with_json_the_note_on_gates_goes_to_stderr(
+    given: Given, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("kdaudit.toml").write_text('gates = ["student.auc <= 0.1"]\n', encoding="utf-8")
+    monkeypatch.setattr("kdaudit.cli.audit.audit_with_progress", lambda *_, **options: load(finished / "results.json"))
+    done = given.attack(finished, "--gate", "student.auc <= 0.3", "--json")
+    assert done.out == (finished / "results.json").read_text(encoding="utf-8")
+    assert "replace the 1 of" in done.err
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("gate = ['student.auc <= 0.6']", ["unknown key 'gate'", "did you mean 'gates'?"]),
+        ("max_token = 5", ["unknown key 'max_token'", "did you mean 'max_tokens'?"]),
+        ("colour = 'red'", ["unknown key 'colour'"]),
+        ("seed = '1'", ["'seed' must be a whole number, not str", "seed = 1"]),
+        ("seed = true", ["'seed' must be a whole number, not bool"]),
+        ("seed = 1.5", ["'seed' must be a whole number, not float"]),
+        ("gates = 'student.auc <= 0.6'", ["'gates' must be a list of strings, not str"]),
+        ("gates = [1]", ["every entry of 'gates' must be a string"]),
+        ("paper-compat = 1", ["'paper-compat' must be true or false, not int"]),
+        ("calibration_share = '0.5'", ["'calibration_share' must be a number, not str"]),
+        ("seed = ", ["not valid TOML"]),
+        ("gates = ['student.acu <= 1']", ["unknown metric 'acu'"]),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused(
+    content: str, words: list[str], given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("kdaudit.toml").write_text(content, encoding="utf-8")
+    check_refused(given.attack(tmp_path / "run"), *words)
+    Path("pyproject.toml").write_text(f"[tool.kdaudit]\n{content}\n", encoding="utf-8")
+    Path("kdaudit.toml").unlink()
+    check_refused(given.attack(tmp_path / "run"), *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", ["tool = 3", "[tool]\nkdaudit = 'on'"])
+def test_a_pyproject_whose_tables_are_none_is_refused(
+    content: str, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pyproject.toml").write_text(content, encoding="utf-8")
+    check_refused(given.attack(tmp_path / "run"), "must be a table", "[tool.kdaudit]")
+
+
+def test_a_named_file_that_is_not_there_is_refused(given: Given, tmp_path: Path) -> None:
+    check_refused(
+        given.attack(tmp_path / "run", "--config", tmp_path / "none.toml"), "--config: cannot read", "none.toml"
+    )
+
+
+def test_a_wrong_value_in_the_environment_is_a_usage_error(
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDAUDIT_SEED", "many")
+    done = given.attack(tmp_path / "run")
+    assert done.code == 2
+    assert "seed" in done.err.lower()

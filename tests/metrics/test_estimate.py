@@ -1,0 +1,55 @@
+"""Bounds at any level from what the results file keeps."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from scipy.stats import norm
+
+from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate, lower_bound, upper_bound
+
+
+def test_the_grid_reaches_from_0_0005_to_0_9995():
+    assert (QUANTILE_GRID[0], QUANTILE_GRID[-1]) == (0.0005, 0.9995)
+    assert list(QUANTILE_GRID) == sorted(set(QUANTILE_GRID))
+    assert {0.025, 0.05} - set(QUANTILE_GRID) == {0.025}  # interpolated
+
+
+def test_two_one_sided_bounds_at_97_5_percent_are_the_95_percent_interval():
+    estimate = Estimate(0.7, logit_value=0.85, logit_se=0.2)
+    assert lower_bound(estimate, 0.975) == pytest.approx(expit(0.85 - norm.ppf(0.975) * 0.2))
+    assert upper_bound(estimate, 0.975) == pytest.approx(expit(0.85 + norm.ppf(0.975) * 0.2))
+    difference = Difference(0.1, se=0.02)
+    assert lower_bound(difference, 0.975) == pytest.approx(0.1 - norm.ppf(0.975) * 0.02)
+
+
+def test_a_normal_bound_is_cut_to_the_range():
+    assert upper_bound(Difference(0.9, se=0.5), 0.99) == 1
+    assert lower_bound(Difference(-0.9, se=0.5), 0.99) == -1
+
+
+def test_quantiles_are_interpolated_on_the_grid():
+    estimate = Estimate(0.5, quantiles=QUANTILE_GRID)  # the quantile at q is q
+    for level in (0.9, 0.975, 0.95, 0.9995, 1 - 0.05 / 60):
+        assert lower_bound(estimate, level) == pytest.approx(1 - level)
+        assert upper_bound(estimate, level) == pytest.approx(level)
+
+
+def test_a_level_beyond_the_grid_gives_the_end_of_the_range():
+    flat = tuple(0.5 for _ in QUANTILE_GRID)
+    assert (lower_bound(Estimate(0.5, quantiles=flat), 0.9999), upper_bound(Estimate(0.5, quantiles=flat), 0.9999)) == (
+        0,
+        1,
+    )
+    assert lower_bound(Difference(0.5, quantiles=flat), 0.9999) == -1
+    assert (lower_bound(Estimate(0.5), 0.95), upper_bound(Estimate(0.5), 0.95)) == (0, 1)
+
+
+def test_nothing_measured_has_no_bound():
+    assert lower_bound(Estimate(None, reason="why"), 0.95) is None
+    assert upper_bound(Difference(None, reason="why"), 0.95) is None
+
+
+@pytest.mark.parametrize("level", [0, 1, 1.5, np.nan])
+def test_a_level_that_is_no_probability_is_refused(level):
+    with pytest.raises(ValueError, match="level"):
+        lower_bound(Estimate(0.5), level)

@@ -1,0 +1,299 @@
+"""Metrics at a calibrated threshold: against a bootstrap written out record by record, and laws."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from kdaudit.metrics.bootstrap import draw_counts
+from kdaudit.metrics.calibration import fit_thresholds, replicate_thresholds
+from kdaudit.metrics.in_sample import best_in_sample
+from kdaudit.metrics.parts import split_parts
+from kdaudit.metrics.scores import Floats, Integers
+from kdaudit.metrics.smoothing import WIDTH
+from kdaudit.metrics.thresholds import threshold_metrics
+
+KEYS = ("0.01", "0.1")
+coarse = arrays(np.float64, st.integers(3, 30), elements=st.integers(-3, 3).map(float))
+
+
+def correlated(n: int, m: int, shifts: Sequence[float], *, seed: int = 0) -> dict[str, tuple[Floats, Floats]]:
+    """Binormal scores of one model per shift, which share half of their variance."""
+    rng = np.random.default_rng([seed, n])
+    shared = rng.normal(size=n + m)
+    models = [(shared + rng.normal(size=n + m)) / math.sqrt(2) for _ in shifts]
+    names = ["teacher", "student", "student-2"]
+    return {name: (model[:n] + shift, model[n:]) for name, model, shift in zip(names, models, shifts, strict=False)}
+
+
+def audit(
+    scores: Mapping[str, tuple[Floats, Floats]],
+    *,
+    seed: int = 0,
+    share: float = 0.3,
+    baseline: str | None = None,
+    resamples: int = 2000,
+) -> Any:  # what these tests read is known to be set
+    n, m = (each.size for each in scores["teacher"])
+    parts = split_parts(n, m, share=share, rng=np.random.default_rng(1))
+    return threshold_metrics(scores, parts, rng=np.random.default_rng(seed), baseline=baseline, resamples=resamples)
+
+
+def smoothed_gain(
+    threshold: float,
+    values: list[float],
+    positions: list[float],
+    resampled_members: Floats,
+    resampled_nonmembers: Floats,
+    half: float,
+) -> float:
+    """Integral over the window around one threshold of the gain, joined linearly between candidates."""
+    gains = np.array([0, *(np.mean(resampled_nonmembers <= v) - np.mean(resampled_members <= v) for v in values)])
+    knots = np.array([0.0, *positions])
+    centre = positions[values.index(threshold)]
+    start, end = max(centre - half, 0), min(centre + half, 1)
+    points = np.array([start, *(k for k in knots if start < k < end), end])
+    return float(np.trapezoid(np.interp(points, knots, gains), points))
+
+
+def thresholds_by_definition(
+    members: Floats, nonmembers: Floats, member_counts: Integers, nonmember_counts: Integers
+) -> tuple[float, list[float]]:
+    """Balanced threshold and conformal ones of a resample, from copied records."""
+    n, m = members.size, nonmembers.size
+    drawn_members, drawn_nonmembers = np.repeat(members, member_counts), np.repeat(nonmembers, nonmember_counts)
+    values = sorted({*members.tolist(), *nonmembers.tolist()})
+    positions = [float(np.mean(members <= v) + np.mean(nonmembers <= v)) / 2 for v in values]
+    half = WIDTH * (4 * n * m / (n + m)) ** -0.2
+    gains = [smoothed_gain(v, values, positions, drawn_members, drawn_nonmembers, half) for v in values]
+    best = int(np.argmax(np.round(gains, 12)))
+    falling = np.sort(drawn_nonmembers)[::-1]
+    conformal = [float(falling[int(f * (m + 1) + 1e-9) - 1]) for f in (0.01, 0.1) if f * (m + 1) >= 1]
+    return (values[best] if gains[best] > 1e-12 else values[-1]), conformal
+
+
+def test_replicated_thresholds_are_those_of_the_copied_records():
+    scores = correlated(60, 110, [0.8, 1.2])
+    models = [(members.round(1), nonmembers.round(1)) for members, nonmembers in scores.values()]
+    found = replicate_thresholds(models, KEYS, resamples=40, rng=np.random.default_rng(3))
+    rng = np.random.default_rng(3)
+    for replicate in range(40):
+        counts = draw_counts(60, rng), draw_counts(110, rng)
+        for thresholds, model in zip(found, models, strict=True):
+            balanced, conformal = thresholds_by_definition(*model, *counts)
+            assert thresholds.balanced[replicate] == balanced
+            assert [thresholds.conformal[key][replicate] for key in KEYS] == conformal
+
+
+@given(coarse, coarse)
+@settings(max_examples=60)
+def test_the_fitted_threshold_is_the_one_of_the_definition_however_many_ties(members, nonmembers):
+    fitted = fit_thresholds(members, nonmembers, ())
+    once = np.ones(members.size, dtype=int), np.ones(nonmembers.size, dtype=int)
+    balanced, _ = thresholds_by_definition(members, nonmembers, *once)
+    assert fitted.balanced[0] == balanced
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 40), (300, 40), (40, 300), (9000, 7000)])
+def test_separable_scores_are_split_without_an_error(n, m):
+    rng = np.random.default_rng(0)
+    members, nonmembers = rng.exponential(size=n) + 9, -rng.exponential(size=m)
+    assert fit_thresholds(members, nonmembers, ()).balanced[0] == nonmembers.max()
+    nothing = fit_thresholds(nonmembers, members, ()).balanced[0]
+    assert nothing == members.max()  # worse than chance at every threshold: nobody is called a member
+
+
+def test_the_smoothed_threshold_attains_nearly_the_best_balanced_accuracy():
+    for shift in (0.5, 1.0, 3.0):
+        members, nonmembers = correlated(6000, 6000, [shift])["teacher"]
+        threshold = fit_thresholds(members, nonmembers, ()).balanced[0]
+        attained = (np.mean(members > threshold) + np.mean(nonmembers <= threshold)) / 2
+        assert attained > best_in_sample(members, nonmembers).balanced_accuracy - 0.005
+
+
+def test_intervals_agree_with_a_bootstrap_of_copied_records():
+    scores = correlated(400, 400, [0.9, 1.3])
+    parts = split_parts(400, 400, share=0.4, rng=np.random.default_rng(1))
+    found: Any = threshold_metrics(scores, parts, rng=np.random.default_rng(2), baseline="teacher")
+    rng = np.random.default_rng(4)
+    member_rows, nonmember_rows = parts.calibration_members, parts.calibration_nonmembers
+    calibration = [(members[member_rows], nonmembers[nonmember_rows]) for members, nonmembers in scores.values()]
+    replicated = replicate_thresholds(calibration, ["0.1"], resamples=1500, rng=rng)
+    draws: dict[str, list[float]] = {"tpr": [], "member": [], "nonmember": [], "balanced": []}
+    for replicate in range(1500):
+        rows = rng.choice(parts.evaluation_members, parts.evaluation_members.size)
+        columns = rng.choice(parts.evaluation_nonmembers, parts.evaluation_nonmembers.size)
+        figures = []
+        for (members, nonmembers), thresholds in zip(scores.values(), replicated, strict=True):
+            t = thresholds.balanced[replicate]
+            tpr = np.mean(members[rows] > thresholds.conformal["0.1"][replicate])
+            figures.append((tpr, np.mean(members[rows] > t), np.mean(nonmembers[columns] <= t)))
+        gap = np.subtract(figures[1], figures[0])
+        for name, draw in zip(draws, (*gap, (gap[1] + gap[2]) / 2), strict=True):
+            draws[name].append(draw)
+    differences = found.differences["student"]
+    pairs = {
+        "tpr": differences.tpr_at_fpr["0.1"],
+        "member": differences.member_success,
+        "nonmember": differences.nonmember_success,
+        "balanced": differences.balanced_accuracy,
+    }
+    for name, difference in pairs.items():
+        expected, spread = np.quantile(draws[name], [0.025, 0.975]), float(np.std(draws[name]))
+        assert [difference.low, difference.high] == pytest.approx(expected, abs=0.2 * spread)
+        below = (np.count_nonzero(np.array(draws[name]) <= 0) + 1) / 1501
+        above = (np.count_nonzero(np.array(draws[name]) >= 0) + 1) / 1501
+        assert difference.p_value == pytest.approx(min(1, 2 * min(below, above)), abs=0.05)
+
+
+def test_changing_evaluation_scores_moves_no_threshold():
+    scores = correlated(1200, 1200, [1.0])
+    parts = split_parts(1200, 1200, share=0.3, rng=np.random.default_rng(1))
+    changed = {name: (members.copy(), nonmembers.copy()) for name, (members, nonmembers) in scores.items()}
+    for members, nonmembers in changed.values():
+        members[parts.evaluation_members] += 5
+        nonmembers[parts.evaluation_nonmembers] -= 5
+    one: Any
+    other: Any
+    one, other = (
+        threshold_metrics(each, parts, rng=np.random.default_rng(0), resamples=50).models["teacher"]
+        for each in (scores, changed)
+    )
+    assert one.member_success.threshold == other.member_success.threshold
+    assert one.tpr_at_fpr["0.01"].threshold == other.tpr_at_fpr["0.01"].threshold
+    assert (other.balanced_accuracy.value, one.balanced_accuracy.value < 0.8) == (1, True)
+
+
+def test_a_null_model_is_at_one_half_on_average():
+    values = []
+    for seed in range(60):  # fitted and judged on the same records it would be 0.541
+        scores = correlated(100, 100, [0.0], seed=seed)
+        values.append(audit(scores, share=0.5, resamples=2).models["teacher"].balanced_accuracy.value)
+    assert np.mean(values) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_false_positive_rate_is_reported_only_where_enough_records_bear_it_out():
+    metrics = audit(correlated(1000, 1000, [1.0]), resamples=50).models["teacher"]
+    assert metrics.tpr_at_fpr["0.001"].value is None
+    assert metrics.tpr_at_fpr["0.001"].reason == "needs 2999 non-members in the calibration part, there are 300"
+    assert metrics.tpr_at_fpr["0.01"].value is not None
+    fewer = audit(correlated(900, 700, [1.0]), share=0.45, resamples=50).models["teacher"]
+    assert fewer.tpr_at_fpr["0.01"].reason == "needs 500 non-members in the evaluation part, there are 385"
+    assert fewer.tpr_at_fpr["0.1"].value is not None
+
+
+def test_an_estimate_says_what_it_rests_on():
+    scores = correlated(1000, 1000, [1.0])
+    estimate = audit(scores, resamples=200).models["teacher"].tpr_at_fpr["0.1"]
+    assert (estimate.n, estimate.m, len(estimate.quantiles)) == (700, 700, 107)
+    assert estimate.low <= estimate.value <= estimate.high
+    assert estimate.realised_fpr_low < estimate.realised_fpr < estimate.realised_fpr_high
+    assert estimate.realised_fpr == pytest.approx(0.1, abs=0.05)
+    assert estimate.low < estimate.fixed_threshold_low < estimate.fixed_threshold_high < estimate.high
+
+
+def test_equal_models_differ_by_exactly_nothing():
+    pair = correlated(300, 300, [1.0])["teacher"]
+    found = audit({"teacher": pair, "student": pair}, baseline="teacher", resamples=100)
+    differences = found.differences["student"]
+    for difference in (differences.member_success, differences.balanced_accuracy, differences.tpr_at_fpr["0.1"]):
+        assert (difference.value, difference.low, difference.high, difference.p_value) == (0, 0, 0, 1)
+    assert differences.member_success.mcnemar_p_value == 1
+    table = found.detections["student"]["members"]
+    assert (table.baseline_only, table.other_only, table.both + table.neither) == (0, 0, 210)
+
+
+def test_the_two_by_two_table_adds_up_to_the_success_of_both():
+    found = audit(correlated(300, 200, [1.0, 1.5]), baseline="teacher", resamples=50)
+    table = found.detections["student"]["members"]
+    assert (table.both + table.baseline_only) / 210 == found.models["teacher"].member_success.value
+    assert (table.both + table.other_only) / 210 == found.models["student"].member_success.value
+    assert sum(asdict(table).values()) == 210
+    of_nonmembers = found.detections["student"]["nonmembers"]
+    assert 1 - (of_nonmembers.both + of_nonmembers.other_only) / 140 == pytest.approx(
+        found.models["student"].nonmember_success.value
+    )
+
+
+def test_swapping_the_models_mirrors_the_difference():
+    scores = correlated(500, 500, [0.8, 1.2])
+    there = audit(scores, baseline="teacher").differences["student"].member_success
+    back = audit(scores, baseline="student").differences["teacher"].member_success
+    assert there.value == -back.value
+    assert [there.low, there.high] == pytest.approx([-back.high, -back.low], abs=0.02)
+
+
+def test_a_further_model_does_not_move_the_thresholds_and_draws_of_those_before_it():
+    three = correlated(300, 300, [0.8, 1.2, 1.0])
+    two = {name: three[name] for name in ("teacher", "student")}
+    wide, narrow = (audit(each, baseline="teacher", resamples=300) for each in (three, two))
+    assert wide.models["student"].member_success == narrow.models["student"].member_success
+    assert set(wide.differences) == {"student", "student-2"}
+
+
+def test_one_seed_gives_one_result():
+    scores = correlated(200, 200, [0.8, 1.2])
+    assert audit(scores, baseline="teacher", resamples=50) == audit(scores, baseline="teacher", resamples=50)
+
+
+def test_a_rising_transform_changes_nothing_but_the_thresholds():
+    scores = correlated(200, 200, [1.0])
+    plain = audit(scores, resamples=100).models["teacher"].member_success
+    warped = audit({"teacher": (np.exp(scores["teacher"][0]), np.exp(scores["teacher"][1]))}, resamples=100)
+    other = warped.models["teacher"].member_success
+    assert other.threshold == pytest.approx(math.exp(plain.threshold))
+    assert replace(other, threshold=plain.threshold) == plain
+
+
+def test_no_detection_among_many_still_leaves_an_upper_bound():
+    rng = np.random.default_rng(0)
+    members, nonmembers = rng.uniform(-1, 0.5, 500), rng.uniform(-1, 1, 500)  # no member reaches the top 10 %
+    estimate = audit({"teacher": (members, nonmembers)}).models["teacher"].tpr_at_fpr["0.1"]
+    assert (estimate.value, estimate.low) == (0, 0)
+    assert estimate.high >= 0.95 * estimate.fixed_threshold_high > 0.008
+
+
+def test_scores_that_do_not_vary_give_reasons_and_leave_the_other_models_alone():
+    scores = correlated(200, 200, [1.0, 1.0])
+    scores["student"] = (np.ones(200), np.ones(200))
+    found = audit(scores, baseline="teacher", resamples=50)
+    student = found.models["student"]
+    for estimate in (student.balanced_accuracy, student.member_success, *student.tpr_at_fpr.values()):
+        assert (estimate.value, estimate.reason) == (None, "scores do not vary")
+    assert found.models["teacher"].balanced_accuracy.value > 0.6
+    assert found.differences["student"].member_success.reason == "scores do not vary"
+    assert found.detections == {}
+    stuck_baseline = audit(scores, baseline="student", resamples=50)
+    assert stuck_baseline.differences["teacher"].balanced_accuracy.reason == "scores do not vary"
+
+
+def test_a_part_without_records_gives_a_reason():
+    scores = correlated(3, 3, [1.0])
+    parts = split_parts(3, 3, share=0.1, rng=np.random.default_rng(0))
+    metrics = threshold_metrics(scores, parts, rng=np.random.default_rng(0)).models["teacher"]
+    assert metrics.balanced_accuracy.reason == "no records of one class in the calibration part"
+    assert audit(correlated(2, 2, [1.0]), share=0.5, resamples=20).models["teacher"].member_success.value is not None
+
+
+def test_bad_input_is_refused():
+    scores = correlated(20, 20, [1.0])
+    with pytest.raises(ValueError, match="baseline"):
+        audit(scores, baseline="nobody")
+    with pytest.raises(ValueError, match="same records"):
+        audit({**scores, "student": (np.ones(3), np.ones(3))})
+    with pytest.raises(ValueError, match="finite"):
+        audit({"teacher": (np.full(20, math.nan), np.ones(20))})
+
+
+@given(coarse, coarse)
+def test_the_in_sample_figures_are_the_best_there_are(members, nonmembers):
+    found = best_in_sample(members, nonmembers)
+    candidates = [(np.mean(members > t) + np.mean(nonmembers <= t)) / 2 for t in np.concatenate([members, nonmembers])]
+    assert found.balanced_accuracy == pytest.approx(max(candidates))
+    assert found.balanced_accuracy == pytest.approx((found.member_success + found.nonmember_success) / 2)

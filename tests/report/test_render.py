@@ -1,0 +1,97 @@
+"""The summary in Markdown: whole, and safe against whatever a path or a file puts into a name."""
+
+import html
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import UndefinedError
+
+from kdaudit.report import render
+from kdaudit.report.render import markdown_text, render_summary
+from kdaudit.results import AuditResult, GateResult, Verdict, load
+
+ACTIVE = set("<>|`*_#~\\")
+HOSTILE = (
+    "a|b", "<script>alert(1)</script>", "`code`", "[click](https://example.org)", "![pixel](https://example.org/x.png)",
+    "line one\n\n# heading", "*bold* _it_ ~~gone~~", "\\|", "a\r\n| forged | row |", "&lt;b&gt;", "<!-- hidden",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def audit(finished: Path) -> AuditResult:
+    return load(finished / "results.json")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_name_is_shown_as_it_is_and_does_nothing(text: str) -> None:
+    shown = markdown_text(text)
+    assert "\n" not in shown
+    assert "\r" not in shown
+    assert "](" not in shown
+    assert not ACTIVE & set(re.sub(r"&#\d+;", "", shown))
+    assert html.unescape(shown) == " ".join(text.split()), "a reader sees the name itself"
+
+
+@given(st.text())
+def test_any_text_becomes_one_line_that_reads_back(text: str) -> None:
+    shown = markdown_text(text)
+    assert len(shown.splitlines()) <= 1
+    assert "](" not in shown
+    assert not ACTIVE & set(re.sub(r"&#\d+;", "", shown))
+    assert html.unescape(shown) == " ".join(text.split())
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_name_breaks_no_table_of_the_summary(text: str, audit: AuditResult) -> None:
+    models = {
+        name: {**model, "name": text, "reference": {"name": text}} if name == "student" else model
+        for name, model in audit.models.items()
+    }
+    gate = GateResult("student.auc<=0.6", "inconclusive", text, "student", "auc", 0.6)
+    changed = replace(
+        audit,
+        models=models,
+        verdict=Verdict("inconclusive", (gate,), 1, f"Inconclusive: {text}", text),
+        validity=replace(audit.validity, warnings=(text,)),
+    )
+    plain, hostile = render_summary(audit), render_summary(changed)
+
+    def shape(summary: str) -> list[int]:
+        return [line.count("|") for line in summary.splitlines() if line.startswith("|")]
+
+    assert shape(hostile)[: len(shape(plain))] == shape(plain)
+    headings = [line for line in hostile.splitlines() if line.startswith("#")]
+    assert headings == ["# kdaudit: inconclusive", *re.findall(r"^## .*$", plain, re.MULTILINE), "## Gates"]
+    assert "](" not in hostile
+    assert "<" not in hostile
+
+
+def test_the_summary_says_models_figures_validity_and_its_limits(audit: AuditResult) -> None:
+    summary = render_summary(audit)
+    assert summary.startswith("# kdaudit: not gated\n")
+    for words in (
+        "| teacher | ", "## AUC", "| loss | ", "## Validity", "- blind baseline", "## Mixed supervision",
+        "Intervals are 95 %", f"kdaudit {audit.kdaudit_version}, seed 0", "does not prove",
+    ):  # fmt: skip
+        assert words in summary
+    assert "## Gates" not in summary
+    assert summary.endswith("\n")
+    assert not re.search(r"\n\n\n", summary)
+
+
+def test_every_table_has_as_many_cells_in_its_rows_as_in_its_head(audit: AuditResult) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", render_summary(audit), re.MULTILINE):
+        assert len({line.count("|") for line in table.splitlines()}) == 1, table
+
+
+def test_the_same_result_gives_the_same_text(audit: AuditResult, finished: Path) -> None:
+    assert render_summary(audit) == render_summary(audit) == (finished / "summary.md").read_text(encoding="utf-8")
+
+
+def test_a_template_that_names_a_missing_field_fails() -> None:
+    with pytest.raises(UndefinedError):
+        render._environment().from_string("{{ audit.nothing }}").render(audit={})

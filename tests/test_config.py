@@ -1,0 +1,106 @@
+"""The configuration of a command: every problem at once, and what makes two runs the same."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdaudit.config import AuditConfig, find_config_file, read_config_file, student_names
+from kdaudit.errors import ConfigError
+
+PLAIN = AuditConfig(teacher="t", students=("s",))
+KNOWN = {"seed": int, "gates": list, "calibration_share": float, "out": str, "quiet": bool}
+
+
+def test_every_problem_is_said_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        AuditConfig(
+            teacher="t", students=(), members="m", student_references=("a", "b"), seed=-1, max_tokens=1, limit=0,
+            batch_tokens=0, n_shots=0, calibration_share=1.0, device="tpu", dtype="int4", teacher_load="2bit",
+        )  # fmt: skip
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 12
+    for option in ("--student:", "--members is given but --nonmembers is not", "--student-reference: 2", "--seed: -1",
+                   "--max-tokens: 1", "--limit: 0", "--batch-tokens: 0", "--n-shots: 0", "--calibration-share: 1.0",
+                   "--device: 'tpu'", "--dtype: 'int4'", "--teacher-load: '2bit'"):  # fmt: skip
+        assert sum(option in line for line in lines) == 1, option
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        {"seed": 0},
+        {"device": "cuda:1"},
+        {"calibration_share": 0.05},
+        {"calibration_share": 0.95},
+        {"members": "m", "nonmembers": "n"},
+        {"max_tokens": 2, "limit": 1},
+        {"student_load": "4bit"},
+    ],
+)
+def test_values_at_the_edge_are_accepted(sound: dict[str, Any]) -> None:
+    replace(PLAIN, **sound)
+
+
+def test_one_reference_serves_every_student_and_none_is_none() -> None:
+    three = replace(PLAIN, students=("a", "b", "c"), teacher_reference="t0")
+    assert three.reference_of == {"teacher": "t0", "student": None, "student-2": None, "student-3": None}
+    assert set(replace(three, student_references=("r",)).reference_of.values()) == {"t0", "r"}
+    each = replace(three, student_references=("x", "y", "z")).reference_of
+    assert [each[name] for name in student_names(3)] == ["x", "y", "z"]
+
+
+CHANGES: dict[str, Any] = {
+    "text_field": "body", "id_field": "number", "attacks": ("loss",), "seed": 1, "max_tokens": 8, "limit": 8,
+    "batch_tokens": 8, "device": "cpu", "dtype": "float32", "n_shots": 3, "calibration_share": 0.5,
+    "teacher_load": "4bit", "student_load": "4bit", "trust_remote_code": True, "allow_pickle": True,
+    "paper_compat": True,
+}  # fmt: skip
+FREE: dict[str, Any] = {
+    "teacher": "T", "students": ("S",), "members": "m", "nonmembers": "n", "shots": "x", "teacher_reference": "r",
+    "student_references": ("r",), "out": Path("elsewhere"), "gates": ("student.auc <= 0.6",), "overwrite": True,
+}  # fmt: skip
+
+
+def test_every_field_either_changes_the_measurement_or_counts_by_its_content() -> None:
+    assert {field.name for field in fields(AuditConfig)} == CHANGES.keys() | FREE.keys()
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_changes_the_measurement_changes_the_identity(name: str) -> None:
+    changed = replace(PLAIN, **{name: CHANGES[name]}).identity()
+    assert {key for key in changed if changed[key] != PLAIN.identity()[key]} == {name}
+
+
+def test_names_gates_and_folders_do_not_change_the_identity() -> None:
+    assert replace(PLAIN, **FREE).identity() == PLAIN.identity()
+
+
+def test_kdaudit_toml_comes_before_pyproject(tmp_path: Path) -> None:
+    assert find_config_file(tmp_path) is None
+    project = tmp_path / "pyproject.toml"
+    project.write_text("[project]\nname = 'x'\n", encoding="utf-8")
+    assert find_config_file(tmp_path) is None
+    project.write_text("[tool.kdaudit]\nseed = 1\n", encoding="utf-8")
+    assert find_config_file(tmp_path) == project
+    own = tmp_path / "kdaudit.toml"
+    own.write_text("seed = 2\n", encoding="utf-8")
+    assert find_config_file(tmp_path) == own
+
+
+@given(st.sampled_from(sorted(KNOWN)))
+def test_dashes_and_underscores_are_one_key(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    values = {"seed": 3, "gates": ["a", "b"], "calibration_share": 0.5, "out": "x", "quiet": True}
+    written = {"gates": '["a", "b"]', "out": '"x"', "quiet": "true"}.get(name, str(values[name]))
+    path = tmp_path_factory.mktemp("config") / "kdaudit.toml"
+    path.write_text(f"{name.replace('_', '-')} = {written}\n", encoding="utf-8")
+    assert read_config_file(path, known=KNOWN) == {name: values[name]}
+
+
+def test_a_whole_number_is_a_number_and_a_byte_order_mark_is_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "kdaudit.toml"
+    path.write_bytes(b"\xef\xbb\xbfcalibration_share = 1\n")
+    assert read_config_file(path, known=KNOWN) == {"calibration_share": 1}
