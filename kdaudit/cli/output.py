@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 STATUS_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not_gated": "bold"}
 PLAIN_WIDTH = 160  # columns where stdout is no terminal
-METRICS = {"auc": "AUC", "tpr@0.01": "true positive rate at 1 % false positive rate"}
 
 
 def note(message: str) -> None:
@@ -91,10 +90,10 @@ def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: 
     from kdaudit.report import wording  # numpy: not at the top, so --help stays light
 
     if not is_quiet:
-        for metric, title in METRICS.items():
+        for metric, title in wording.METRICS.items():
             _print_table(f"{title} with 95 % interval", *wording.table(result, metric))
-        for line in wording.not_applicable(result):
-            _print(f"[dim]not applicable:[/dim] {escape(line)}")
+        for line in wording.missing(result):
+            _print(f"[dim]–[/dim] {escape(line)}")
         _print("\n[bold]Validity[/bold]")
         for line in wording.validity_notes(result):
             _print(f"  {escape(line)}")

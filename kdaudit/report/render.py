@@ -17,14 +17,13 @@ TEMPLATES = (PACKAGE / "templates", PACKAGE.parent / "templates")
 
 def render_summary(result: AuditResult) -> str:
     """The result in GitHub-flavoured Markdown, short enough for a pull request."""
-    metrics = {"auc": "AUC", "tpr@0.01": "True positive rate at 1 % false positive rate"}
     return (
         _environment()
         .get_template("summary.md.j2")
         .render(
             audit=result,
-            tables={title: wording.table(result, metric) for metric, title in metrics.items()},
-            not_applicable=list(wording.not_applicable(result)),
+            tables={title: wording.table(result, metric) for metric, title in wording.METRICS.items()},
+            missing=list(wording.missing(result)),
             notes=list(wording.validity_notes(result)),
             supervision=list(wording.supervision_notes(result)),
         )

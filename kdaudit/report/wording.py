@@ -10,6 +10,8 @@ from kdaudit.results import AttackResult, AuditResult
 
 ABSENT = "–"
 FAINT_P = 0.001
+METRICS = {"auc": "AUC", "tpr@0.01": "true positive rate at 1 % false positive rate"}
+"""What the tables show."""
 
 
 def interval(estimate: Estimate | None) -> str:
@@ -54,21 +56,23 @@ def difference_of(result: AttackResult, student: str, metric: str) -> Difference
 
 
 def table(result: AuditResult, metric: str) -> tuple[list[str], list[list[str]]]:
-    """The head and the rows of attacks x (models, differences) for one metric."""
+    """The head and the rows of attacks x (models, differences) for one metric; `missing` says why a cell is empty."""
     models = list(result.models)
     students = [name for name in models if name != "teacher"]
     compared = [heading for name in students for heading in (f"{name} − teacher", "p (Holm)")]
     rows = []
     for name, attack in result.attacks.items():
         cells = [
-            interval(metric_of(attack, model, metric)) if attack.cells[model].status == "ok" else "not applicable"
+            interval(metric_of(attack, model, metric)).split(" (")[0]
+            if attack.cells[model].status == "ok"
+            else "not applicable"
             for model in models
         ]
         differences = [
             text
             for student in students
             for text in (
-                difference(difference_of(attack, student, metric)),
+                difference(difference_of(attack, student, metric)).split(" (")[0],
                 p_value(difference_of(attack, student, metric)),
             )
         ]
@@ -76,15 +80,21 @@ def table(result: AuditResult, metric: str) -> tuple[list[str], list[list[str]]]
     return ["attack", *models, *compared], rows
 
 
-def not_applicable(result: AuditResult) -> Iterator[str]:
-    """Why some cells have no figures, one line per reason."""
-    reasons: dict[str, list[str]] = {}
+def missing(result: AuditResult) -> Iterator[str]:
+    """Why some cells of the tables have no figure, one line per reason."""
+    cells: dict[str, list[str]] = {}
     for name, attack in result.attacks.items():
         for model, cell in attack.cells.items():
             if cell.status == "not_applicable":
-                reasons.setdefault(cell.reason, []).append(f"{name} on {model}")
-    for reason, cells in reasons.items():
-        yield f"{', '.join(cells)}: {reason}"
+                cells.setdefault(cell.reason, []).append(f"{name} on {model}")
+                continue
+            for metric, title in METRICS.items():
+                found = metric_of(attack, model, metric)
+                if found is not None and found.value is None:
+                    cells.setdefault(f"no {title}: {found.reason}", []).append(f"{name} on {model}")
+    n_cells = len(result.attacks) * len(result.models)
+    for reason, listed in cells.items():
+        yield f"{'every cell' if len(listed) == n_cells else ', '.join(listed)}: {reason}"
 
 
 def supervision_notes(result: AuditResult) -> Iterator[str]:

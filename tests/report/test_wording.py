@@ -66,14 +66,19 @@ def test_the_table_has_a_column_per_model_and_two_per_comparison() -> None:
 
 
 def test_every_metric_has_its_table() -> None:
-    for metric, shown in (("tpr@0.01", "– (needs 299 non-members)"), ("balanced_accuracy", "0.700 [0.799, 0.826]")):
+    for metric, shown in (("tpr@0.01", "–"), ("balanced_accuracy", "0.700 [0.799, 0.826]")):
         _, rows = wording.table(AUDIT, metric)
         assert rows[0][1] == shown
     assert wording.metric_of(AUDIT.attacks["loss"], "teacher", "tpr@0.1") is None
 
 
 def test_a_reason_is_said_once_for_all_its_cells() -> None:
-    assert list(wording.not_applicable(AUDIT)) == ["reference on teacher: no reference model was given"]
+    cells = [f"{name} on {model}" for name in ("loss", "zlib") for model in ("teacher", "student", "student-2")]
+    assert list(wording.missing(AUDIT)) == [
+        f"{', '.join([*cells, 'reference on student', 'reference on student-2'])}: "
+        "no true positive rate at 1 % false positive rate: needs 299 non-members",
+        "reference on teacher: no reference model was given",
+    ]
 
 
 def test_the_notes_say_blind_baseline_power_unscored_records_and_every_warning() -> None:

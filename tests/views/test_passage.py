@@ -41,10 +41,17 @@ def like_llama() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
 
 
-TOKENIZERS = [tiny.tokenizer(), tiny.tokenizer(bos=True, seed=5), wordwise(), like_llama()]
+def like_roberta() -> Any:
+    """A tokenizer whose offsets leave the white space around a token out."""
+    backend = Tokenizer.from_str(tiny.tokenizer().backend_tokenizer.to_str())
+    backend.post_processor = processors.ByteLevel(trim_offsets=True)
+    return PreTrainedTokenizerFast(tokenizer_object=backend)
 
 
-@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["bytes", "bytes and BOS", "words", "like Llama"])
+TOKENIZERS = [tiny.tokenizer(), tiny.tokenizer(bos=True, seed=5), wordwise(), like_llama(), like_roberta()]
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["bytes", "bytes and BOS", "words", "like Llama", "like RoBERTa"])
 @given(texts)
 def test_offsets_never_fall_and_end_with_the_text(tokenizer: Any, text: str) -> None:
     (passage,) = encode(tokenizer, [text])
@@ -53,6 +60,15 @@ def test_offsets_never_fall_and_end_with_the_text(tokenizer: Any, text: str) -> 
         assert (np.diff(ends) >= 0).all()
         assert not ends.size or ends[-1] == whole
     assert [len(text[:end].encode()) for end in passage.char_end] == passage.byte_end.tolist()
+
+
+def test_a_token_without_a_place_in_the_text_ends_where_the_one_before_it_does() -> None:
+    def tokenizer(texts: list[str], **_: Any) -> dict[str, Any]:
+        return {"input_ids": [[5, 6, 7, 8]], "offset_mapping": [[(0, 2), (0, 0), (2, 3), (3, 3)]]}
+
+    (passage,) = encode(tokenizer, ["aé c"])
+    assert passage.char_end.tolist() == [2, 2, 3, 4]
+    assert passage.byte_end.tolist() == [3, 3, 4, 5]
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
@@ -76,7 +92,7 @@ def test_neither_padding_side_nor_pad_token_nor_truncation_of_a_tokenizer_matter
         assert [passage.ids.tolist() for passage in encode(other, sample)] == expected
 
 
-@given(texts, st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=1, max_size=3))
+@given(texts, st.lists(st.tuples(st.integers(0, 4), st.integers(0, 12)), min_size=1, max_size=3))
 def test_a_cut_leaves_whole_characters_that_every_tokenizer_has_room_for(text: str, given: list[Any]) -> None:
     tokenizers = [TOKENIZERS[which] for which, _ in given]
     rooms = [room for _, room in given]
