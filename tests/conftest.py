@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["tests.commands"]
+
+# a busy machine is no failure, and a submission is judged on the same examples every time
+settings.register_profile("kdaudit", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("kdaudit")
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -14,7 +14,8 @@ from kdaudit.audit.plan import Pass, Plan
 from kdaudit.errors import ModelError
 from kdaudit.models.loading import loaded
 from kdaudit.signals import store
-from kdaudit.signals.engine import ENGINE_VERSION, PROBE_PASSAGES, Front, device_name, measure
+from kdaudit.signals.batch import Front
+from kdaudit.signals.engine import ENGINE_VERSION, PROBE_PASSAGES, device_name, measure
 from kdaudit.views.passage import Passage
 from kdaudit.views.view import View
 

@@ -18,6 +18,9 @@ from kdaudit.metrics.smoothing import SmoothCurve
 FALSE_POSITIVE_RATES: Mapping[str, int] = {"0.001": 1000, "0.01": 100, "0.1": 10}
 """Each rate under its key in the results: one false positive in so many non-members."""
 
+ROUNDING = 1e-9
+"""Of the largest gain: what lies closer together is a tie."""
+
 MIN_RANK = 3
 """A conformal threshold is at least the third largest calibration score; above that it is mostly chance."""
 
@@ -70,8 +73,9 @@ class Ladder:
                 times how often it was drawn, positive for a non-member and negative for a member.
         """
         reached = self.curve.smoothed(np.cumsum(gains.take(self.order)))
-        best = int(reached.argmax())
-        return float(self.curve.values[best] if reached[best] > 0 else self.curve.values[-1])
+        rounding = ROUNDING * np.abs(reached).max()
+        best = int((reached >= reached.max() - rounding).argmax())  # the lowest, whatever rounding does to ties
+        return float(self.curve.values[best] if reached[best] > rounding else self.curve.values[-1])
 
     def conformal_thresholds(self, nonmember_counts: Integers, ranks: Integers) -> Floats:
         """Scores at which the resampled non-members reach each of the rising `ranks` (p,), counted from the top."""

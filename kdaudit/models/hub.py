@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from kdaudit.errors import CheckpointError, ModelError
@@ -61,6 +63,13 @@ def _download(
             f"{option}: the Hub does not give {repository}: {first_line(error)}",
             hint=f"check the name and the revision; for a private one run: hf auth login; then: {command}",
         ) from error
-    except OSError as error:
+    except (OSError, _connection_error()) as error:
         raise ModelError(f"{option}: {repository} cannot be downloaded: {first_line(error)}", hint=command) from error
     return Path(folder), Path(folder).name
+
+
+def _connection_error() -> type[Exception]:
+    """What the Hub's client raises where a connection breaks: releases differ in the library that they build on."""
+    name = "httpx2" if find_spec("httpx2") else "httpx"
+    error: type[Exception] = import_module(name).HTTPError
+    return error

@@ -105,7 +105,8 @@ def _time_one(label: str, checkpoint: Path, texts: list[str], folder: Path, devi
 def time_recall(options: argparse.Namespace) -> None:
     """The prefixed pass over the plain one: 12 shots of about 40 tokens, texts of about 128."""
     from kdaudit.models.loading import loaded
-    from kdaudit.signals.engine import Front, measure
+    from kdaudit.signals.batch import Front
+    from kdaudit.signals.engine import measure
     from kdaudit.views.passage import encode
 
     with tempfile.TemporaryDirectory() as folder:
@@ -183,7 +184,8 @@ def _plan(checkpoint: Path, texts: list[str], folder: Path, device: str) -> Any:
 
 def _measure_shards(plan: Any, one: Any, shards: list[list[int]], model: Any, folder: Path) -> tuple[Path, ...]:
     from kdaudit.signals import store
-    from kdaudit.signals.engine import Front, measure
+    from kdaudit.signals.batch import Front
+    from kdaudit.signals.engine import measure
 
     paths = tuple(folder / f"{i}.safetensors" for i in range(len(shards)))
     passages = (plan.passages.read(shard, one.view, one.tokenizer) for shard in shards)

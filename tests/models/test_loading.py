@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from kdaudit.errors import CheckpointError, ExitCode, ModelError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer, loaded
-from kdaudit.signals.engine import Front, measure
+from kdaudit.signals.batch import Front
+from kdaudit.signals.engine import measure
 from kdaudit.signals.tokens import TokenSignals
 from kdaudit.views.passage import encode
 from tests import tiny

@@ -1,0 +1,77 @@
+"""One batch through a model: the only target mask of the project."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kdaudit.signals.tokens import TokenSignals
+from kdaudit.signals.vocabulary import Head, reduce_vocabulary
+from kdaudit.views.passage import Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What stands before every text of a pass: the tokenizer's own lead (a BOS) and a prefix."""
+
+    lead: tuple[int, ...]
+    prefix: tuple[int, ...] = ()
+
+    @property
+    def n_unscored(self) -> int:
+        """Tokens of a text that are not scored: the first one where no BOS stands before the text."""
+        return 0 if self.lead else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How one model's states are computed, settled on its first batch."""
+
+    states: Callable[[torch.Tensor], torch.Tensor]
+    """(B, S) token ids -> (B, S, H) hidden states, or (B, S, V) logits where `head` is None."""
+    head: Head | None
+    front: tuple[int, ...]
+    """What is put before each text's tokens in the batch; the rest of the front lies in the cache."""
+    is_prefix_cached: bool
+
+
+def run_batch(route: Route, passages: Sequence[Passage], front: Front, device: torch.device) -> list[TokenSignals]:
+    """The signals of some passages, one forward pass for all of them."""
+    ids = pad(passages, route.front, device)
+    states = route.states(ids)
+    # the one target mask: text token j is predicted at the position before it, and nothing predicts an unscored one
+    before, skip = len(route.front) - 1, front.n_unscored
+    sizes = [int(passage.ids.size) for passage in passages]
+    rows = np.repeat(np.arange(len(sizes)), [size - skip for size in sizes])
+    columns = np.concatenate([np.arange(before + skip, before + size) for size in sizes])
+    row_index, column_index = torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)
+    logprob, mean, std, top = reduce_vocabulary(
+        states[row_index, column_index], ids[row_index, column_index + 1], route.head
+    )
+    starts = itertools.accumulate((size - skip for size in sizes), initial=0)
+    spans = [slice(start, start + size - skip) for start, size in zip(starts, sizes, strict=False)]
+    return [
+        TokenSignals(
+            logprob=logprob[span],
+            logprob_mean=mean[span],
+            logprob_std=std[span],
+            logprob_top=top[span],
+            byte_end=passage.byte_end[skip:],
+            byte_start=int(passage.byte_end[skip - 1]) if skip else 0,
+        )
+        for passage, span in zip(passages, spans, strict=True)
+    ]
+
+
+def pad(passages: Sequence[Passage], front: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Token ids (B, S), padded on the right: under a causal mask nothing real can see the padding."""
+    width = len(front) + max(int(passage.ids.size) for passage in passages)
+    ids = np.zeros((len(passages), width), dtype=np.int64)
+    for row, passage in zip(ids, passages, strict=True):
+        row[: len(front)] = front
+        row[len(front) : len(front) + passage.ids.size] = passage.ids
+    return torch.from_numpy(ids).to(device)

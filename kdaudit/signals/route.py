@@ -1,0 +1,158 @@
+"""How one model can be run: every shortcut is checked against the model's own logits before it is taken."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from kdaudit.errors import ModelError
+from kdaudit.signals.batch import Front, Route, pad, run_batch
+from kdaudit.signals.vocabulary import Head
+from kdaudit.views.passage import Passage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PROBE_TOKENS = 64  # of each text, where a model's own logits are needed: they exist for all tokens at once
+AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}  # nats, largest difference of one token
+HEAD_AGREEMENT = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}  # of the largest logit
+
+
+def settle(model: PreTrainedModel, probe: Sequence[Passage], front: Front) -> Route:
+    """Decide on a few passages how this model can be run, checking every shortcut against its own logits.
+
+    The head is applied in chunks of tokens only where that gives the model's own logits (soft-capped or
+    scaled logits do not), and a prefix is computed once only where its cache gives what one full pass gives.
+
+    Raises:
+        ModelError: the logits hold NaN, or depend on later tokens.
+    """
+    with torch.inference_mode():
+        ids = pad([_first_tokens(passage) for passage in probe], front.lead, model.device)
+        own = _first_pass(model, ids)
+        longest = own[0, : len(front.lead) + probe[0].ids.size]
+        if bool(torch.isnan(longest).any()):
+            raise ModelError(
+                "the model's logits hold NaN", hint="its weights are damaged, or they overflow in this dtype (--dtype)"
+            )
+        _check_causal(model, ids, longest)
+        body, head = _body_and_head(model)
+        if body is not None and head is not None:
+            logits = head(body(ids))
+            scale = max(1.0, float(own.abs().max()))
+            is_same = logits.shape == own.shape and _gap(logits, own) <= HEAD_AGREEMENT[_dtype(model)] * scale
+            body, head = (body, head) if is_same else (None, None)
+        whole = front.lead + front.prefix
+        plain = Route(body or _own_logits(model), head if body else None, whole, is_prefix_cached=False)
+        if not front.prefix:
+            return plain
+        pair = probe if len(probe) > 1 else [_first_tokens(probe[0])] * 2  # a cache may serve one text and no more
+        try:
+            expected = run_batch(plain, pair, front, model.device)
+            cached = _cached_route(model, plain, whole)
+            if cached is None:
+                return plain
+            found = run_batch(cached, pair, front, model.device)
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, MemoryError) as error:
+            if is_out_of_memory(error) and pair is probe:
+                raise
+            return plain
+    gap = max(float(np.abs(a.logprob - b.logprob).max(initial=0)) for a, b in zip(expected, found, strict=True))
+    return cached if gap <= _agreement(model) else plain
+
+
+def _first_pass(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    try:
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
+    except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(f"the model cannot be run on texts: {error}") from error
+    return logits
+
+
+def _check_causal(model: PreTrainedModel, ids: torch.Tensor, logits: torch.Tensor) -> None:
+    """Other tokens in the second half of the first text must leave the logits of its first half as they are."""
+    half = max(1, logits.shape[0] // 2)
+    changed = ids.clone()
+    changed[0, half:] = torch.where(ids[0, half:] > 0, ids[0, half:] - 1, 1)
+    scores = logits[:half].float().log_softmax(-1)
+    # the same shapes, so that rounding is the same too; experts and outlier features still see other neighbours
+    again = model(input_ids=changed, use_cache=False).logits[0, :half].float().log_softmax(-1)
+    is_likely = scores > -20  # far in the tail, rounding alone makes large differences
+    gaps = torch.where(is_likely, (again - scores).abs(), 0).amax(dim=-1)
+    if float(gaps.median()) > _agreement(model):
+        raise ModelError(
+            "the model's predictions depend on later tokens, so it is no causal language model",
+            hint="encoder checkpoints (BERT and the like) cannot be audited as causal models",
+        )
+
+
+def _body_and_head(model: PreTrainedModel) -> tuple[Callable[[torch.Tensor], torch.Tensor] | None, Head | None]:
+    body = getattr(model, model.base_model_prefix, None)
+    head = model.get_output_embeddings()
+    if body is None or body is model or head is None:
+        return None, None
+
+    def states(ids: torch.Tensor) -> torch.Tensor:
+        hidden: torch.Tensor = body(input_ids=ids, use_cache=False).last_hidden_state
+        return hidden
+
+    return states, head
+
+
+def _own_logits(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
+    def states(ids: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
+        return logits
+
+    return states
+
+
+def _cached_route(model: PreTrainedModel, plain: Route, whole: tuple[int, ...]) -> Route | None:
+    """All of the front but its last token in a key/value cache; None where the model has no such cache."""
+    runner: Any = getattr(model, model.base_model_prefix) if plain.head is not None else model
+    kept = torch.tensor([whole[:-1]], device=model.device)
+    if kept.shape[1] == 0:
+        return None
+    prefix_cache: Any = getattr(runner(input_ids=kept, use_cache=True), "past_key_values", None)
+    layers = getattr(prefix_cache, "layers", [])
+    if not layers or not all(hasattr(layer, "batch_repeat_interleave") for layer in layers):
+        return None
+
+    def states(ids: torch.Tensor) -> torch.Tensor:
+        cache = copy.deepcopy(prefix_cache)
+        cache.batch_repeat_interleave(ids.shape[0])
+        output = runner(input_ids=ids, past_key_values=cache, use_cache=True)
+        found: torch.Tensor = output.logits if plain.head is None else output.last_hidden_state
+        return found
+
+    return Route(states, plain.head, whole[-1:], is_prefix_cached=True)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch or of Python says that memory ran out."""
+    is_said = "allocate memory" in str(error) or "out of memory" in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and is_said)
+
+
+def _first_tokens(passage: Passage) -> Passage:
+    return Passage(passage.ids[:PROBE_TOKENS], passage.char_end[:PROBE_TOKENS], passage.byte_end[:PROBE_TOKENS])
+
+
+def _dtype(model: PreTrainedModel) -> torch.dtype:
+    return model.dtype if model.dtype in AGREEMENT else torch.float32
+
+
+def _agreement(model: PreTrainedModel) -> float:
+    """Nats by which one token may differ between two ways of computing it."""
+    is_quantised = getattr(model, "is_quantized", False)
+    return AGREEMENT[torch.bfloat16 if is_quantised else _dtype(model)]
+
+
+def _gap(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.float() - b.float()).abs().max())
