@@ -134,7 +134,7 @@ def measure_memory() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         models = {
-            part: save_gpt2(folder / part, context=256, width=64, n_layers=2, seed=seed)
+            part: save_gpt2(folder / part, context=256, width=64, n_layers=2, seed=seed, vocabulary=1024)
             for seed, part in enumerate(("teacher", "student", "start"))
         }
         for n_records in (2_000, 20_000):

@@ -13,7 +13,41 @@ from jinja2 import UndefinedError
 from kdaudit.report import render
 from kdaudit.report.render import markdown_text, render_summary
 from kdaudit.results import AuditResult, GateResult, Verdict, load
+from tests.conftest import Golden
+from tests.report.test_wording import AUDIT
 
+MODEL = {
+    "name": "student|v1",
+    "revision": "0123456789abcdef",
+    "load": "4bit",
+    "n_parameters": 1725696,
+    "reference": None,
+}
+PAIR = {
+    "gain_over": "start",
+    "members": {
+        "spearman": {"value": 0.211, "low": 0.168, "high": 0.252, "reason": ""},
+        "spearman_given_start_loss": {"value": 0.414, "low": 0.378, "high": 0.452, "reason": ""},
+    },
+    "nonmembers": {"spearman": {"value": None, "low": None, "high": None, "reason": "too few records"}},
+}
+LEAKY = replace(
+    AUDIT,
+    models=dict.fromkeys(AUDIT.models, MODEL),
+    data={"members": 2000, "nonmembers": 1988, "seed": 0},
+    mixed_supervision={"student": PAIR},
+    verdict=Verdict(
+        "fail",
+        (
+            GateResult(
+                "student.auc<=0.6", "fail", "far above", "student", "auc", 0.6, "loss", 0.812, 0.8, "lower", 0.99
+            ),
+        ),
+        n_cells=2,
+        sentence="Fail: student.auc is 0.812.",
+        next_step="Train fewer epochs.",
+    ),
+)
 ACTIVE = set("<>|`*_#~\\")
 HOSTILE = (
     "a|b", "<script>alert(1)</script>", "`code`", "[click](https://example.org)", "![pixel](https://example.org/x.png)",
@@ -34,6 +68,10 @@ def test_a_hostile_name_is_shown_as_it_is_and_does_nothing(text: str) -> None:
     assert "](" not in shown
     assert not ACTIVE & set(re.sub(r"&#\d+;", "", shown))
     assert html.unescape(shown) == " ".join(text.split()), "a reader sees the name itself"
+
+
+def test_the_summary_of_a_leaky_student_reads_as_agreed(golden: Golden) -> None:
+    golden.check("leaky_student.md", render_summary(LEAKY))
 
 
 @given(st.text())
