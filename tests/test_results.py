@@ -283,21 +283,19 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DiskFullError, match=r"results\.json: no space left"):
+    with pytest.raises(DiskFullError, match=r"the disk is full: .*results\.json"):
         save(replace(RICH, kdaudit_version="9"), path)
     assert load(path) == RICH
     assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
 
 
 def test_an_output_that_cannot_be_written_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"nowhere.results\.json: cannot be written: No such file") as error:
-        save(RICH, tmp_path / "nowhere" / "results.json")
-    assert error.value.exit_code is ExitCode.BAD_INPUT
     (tmp_path / "results.json").mkdir()
     (tmp_path / "plain").touch()
     for path in (tmp_path / "results.json", tmp_path / "plain" / "results.json"):
-        with pytest.raises(OutputError, match="cannot be written"):
+        with pytest.raises(OutputError, match=r"results\.json cannot be written: (Is a directory|File exists)") as error:
             save(RICH, path)
+        assert error.value.exit_code is ExitCode.BAD_INPUT
     assert {entry.name for entry in tmp_path.iterdir()} == {"results.json", "plain"}
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import kdaudit
+from kdaudit.artefacts import replacing, write_text, writing
 from kdaudit.config import AuditConfig
-from kdaudit.errors import ConfigError, DiskFullError, OutputError
+from kdaudit.errors import ConfigError
 
 if TYPE_CHECKING:
     from kdaudit.audit.data import AuditData
@@ -182,49 +181,11 @@ def write_scores(
             ("score", pa.float64()),
         ]
     )
-    waiting = folder.scores.with_suffix(f".{os.getpid()}.tmp")
-    with writing(folder.scores, waiting):
-        with pq.ParquetWriter(waiting, schema) as writer:
-            for attack, by_model in scores.items():
-                for model, values in by_model.items():
-                    columns = [ids, member, part, *(_repeated(name, len(values)) for name in (model, attack))]
-                    writer.write_table(pa.table([*columns, pa.array(values, from_pandas=True)], schema=schema))
-        os.replace(waiting, folder.scores)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    waiting = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with writing(path, waiting):
-        with waiting.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(waiting, path)
-
-
-@contextmanager
-def writing(path: Path, waiting: Path | None = None) -> Iterator[None]:
-    """Turn what the operating system says of a write into an error that the user can act on.
-
-    Raises:
-        DiskFullError: no space is left.
-        OutputError: the path cannot be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        if waiting is not None:
-            with suppress(OSError):
-                waiting.unlink()
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskFullError(
-                f"the disk is full: {path} could not be written",
-                hint="free some space and run the same command again: what is finished is kept",
-            ) from error
-        raise OutputError(
-            f"--out: {path} cannot be written: {error.strerror or error}", hint="choose another folder with --out"
-        ) from error
+    with replacing(folder.scores) as waiting, pq.ParquetWriter(waiting, schema) as writer:
+        for attack, by_model in scores.items():
+            for model, values in by_model.items():
+                columns = [ids, member, part, *(_repeated(name, len(values)) for name in (model, attack))]
+                writer.write_table(pa.table([*columns, pa.array(values, from_pandas=True)], schema=schema))
 
 
 def _repeated(name: str, n: int) -> Any:

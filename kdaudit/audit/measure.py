@@ -9,7 +9,6 @@ from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 
-from kdaudit.audit.folder import writing
 from kdaudit.audit.plan import Pass, Plan
 from kdaudit.errors import ModelError
 from kdaudit.models.loading import loaded
@@ -64,8 +63,7 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
                     )
                     with _naming(one):
                         for i, signals in zip(absent, measured, strict=True):
-                            with writing(paths[i]):
-                                store.write(paths[i], signals)
+                            store.write(paths[i], signals)
     return files
 
 

@@ -6,8 +6,9 @@ import logging
 import warnings
 from pathlib import Path
 
+from kdaudit.artefacts import write_text
 from kdaudit.audit.data import AuditData
-from kdaudit.audit.folder import RunFolder, write_text
+from kdaudit.audit.folder import RunFolder
 from kdaudit.audit.plan import Plan
 from kdaudit.audit.run import run_audit
 from kdaudit.cli import output

@@ -7,13 +7,14 @@ dates, vital signs) that two notes are never alike and that a model can only pre
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
+
+from kdaudit.artefacts import write_text
 
 ONSETS = ("b", "br", "d", "dr", "f", "g", "h", "k", "kr", "l", "m", "n", "p", "qu", "r", "s", "st", "t", "v", "z")
 NUCLEI = ("a", "e", "i", "o", "u", "ae", "ei", "ou")
@@ -76,7 +77,6 @@ def write(corpus: Corpus, folder: Path) -> dict[str, Path]:
     Returns:
         The path of each set: `members`, `nonmembers`, `public`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for field in fields(corpus):
         path = paths[field.name] = folder / f"{field.name}.jsonl"
@@ -84,9 +84,7 @@ def write(corpus: Corpus, folder: Path) -> dict[str, Path]:
             json.dumps({"id": f"{field.name}-{number:04}", "text": text}) + "\n"
             for number, text in enumerate(getattr(corpus, field.name))
         )
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(lines), encoding="utf-8")
-        os.replace(partial, path)
+        write_text(path, "".join(lines))
     return paths
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kdaudit.audit.folder import writing
+from kdaudit.artefacts import write_text, writing
 from kdaudit.audit.measure import Progress
 from kdaudit.audit.run import run_audit
 from kdaudit.config import AuditConfig
@@ -107,7 +107,7 @@ def _claim(folder: Path) -> None:
         raise ConfigError(f"--out: {folder} is a file", hint="choose another folder")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARKER).write_text("made by kdaudit demo\n", encoding="utf-8")
+    write_text(folder / MARKER, "made by kdaudit demo\n")
 
 
 def _labelled(label: str, on_progress: Progress) -> Progress:

@@ -16,20 +16,20 @@ METRICS = {"auc": "AUC", "tpr@0.01": "true positive rate at 1 % false positive r
 
 def interval(estimate: Estimate | None) -> str:
     """A value with its 95 % interval: `0.813 [0.799, 0.826]`; the reason in its place where there is no value."""
-    if estimate is None:
-        return ABSENT
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return f"{ABSENT} ({estimate.reason})" if estimate.reason else ABSENT
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return _figure(estimate, ".3f")
 
 
 def difference(found: Difference | None) -> str:
     """A difference with its 95 % interval and sign: `+0.057 [+0.050, +0.064]`."""
+    return _figure(found, "+.3f")
+
+
+def _figure(found: Estimate | Difference | None, form: str) -> str:
     if found is None:
         return ABSENT
     if found.value is None or found.low is None or found.high is None:
         return f"{ABSENT} ({found.reason})" if found.reason else ABSENT
-    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
 def p_value(found: Difference | None) -> str:

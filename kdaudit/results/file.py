@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +12,8 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from kdaudit.errors import ConfigError, DiskFullError, OutputError
+from kdaudit.artefacts import write_text
+from kdaudit.errors import ConfigError
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.results.parts import MODEL_NAME, AttackResult, AuditResult, Cell, Comparison
 
@@ -51,22 +49,7 @@ def save(result: AuditResult, path: Path) -> None:
         OutputError: the file cannot be written.
         DiskFullError: no space is left; an older file is still whole.
     """
-    text = json.dumps(to_json(result), indent=2, allow_nan=False) + "\n"
-    partial = path.with_name(f"{path.name}.partial")  # in the same folder: a rename cannot cross file systems
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(
-                f"{path}: no space left on the disk", hint="free space and run the command again"
-            ) from error
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    write_text(path, json.dumps(to_json(result), indent=2, allow_nan=False) + "\n")
 
 
 def load(path: Path) -> AuditResult:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from kdaudit.artefacts import replacing
 from kdaudit.signals.tokens import TokenSignals
 from kdaudit.views.passage import Passage
 
@@ -47,17 +47,17 @@ def shard_path(folder: Path, key: PassKey, shard: Sequence[Passage]) -> Path:
 
 
 def write(path: Path, signals: Sequence[TokenSignals]) -> None:
-    """Write one shard; it is whole or absent, whenever the process ends."""
+    """Write one shard; it is whole or absent, whenever the process ends.
+
+    Raises:
+        DiskFullError: no space is left.
+        OutputError: the file cannot be written.
+    """
     arrays = {name: np.concatenate([getattr(found, name) for found in signals]) for name in ARRAYS}
     arrays["size"] = np.array([found.logprob.size for found in signals], dtype=np.int32)
     arrays["byte_start"] = np.array([found.byte_start for found in signals], dtype=np.int32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    waiting = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with replacing(path) as waiting:
         waiting.write_bytes(save(arrays))
-        os.replace(waiting, path)
-    finally:
-        waiting.unlink(missing_ok=True)
 
 
 def read(path: Path) -> list[TokenSignals] | None:
