@@ -94,9 +94,12 @@ def _problems(config: AuditConfig) -> Iterable[str]:
         yield f"{given} is given but {missing} is not: an audit compares the two"
     if len(config.student_references) not in {0, 1, len(config.students)}:
         yield (
-            f"--student-reference: {len(config.student_references)} given for {len(config.students)} students; "
+            f"--student-reference: {len(config.student_references)} given, but {len(config.students)} of --student; "
             "give one for each, in the same order, or one for all"
         )
+    yield from _empty_settings(config)
+    if config.id_field == config.text_field:
+        yield f"--id-field: '{config.id_field}' is the field of the text, and ids stand in the run's files"
     minimum = {"max_tokens": 2, "limit": 1, "batch_tokens": 1, "n_shots": 1}
     for name, least in minimum.items():
         value = getattr(config, name)
@@ -110,7 +113,19 @@ def _problems(config: AuditConfig) -> Iterable[str]:
     for name, allowed in choices.items():
         value = getattr(config, name)
         if value is not None and value not in allowed and not (name == "device" and value.startswith("cuda:")):
-            yield f"--{name.replace('_', '-')}: '{value}' is none of {', '.join(allowed)}"
+            listed = ", ".join((*allowed, "cuda:N") if name == "device" else allowed)
+            yield f"--{name.replace('_', '-')}: '{value}' is none of {listed}"
+
+
+def _empty_settings(config: AuditConfig) -> Iterable[str]:
+    names = ("teacher", "students", "members", "nonmembers", "shots", "teacher_reference", "student_references")
+    options = {"students": "--student", "student_references": "--student-reference", "gates": "--gate"}
+    for name in (*names, "attacks", "gates", "text_field", "id_field"):
+        value = getattr(config, name)
+        given = value if isinstance(value, tuple) else () if value is None else (value,)
+        if any(not text.strip() for text in given):
+            option = options.get(name, f"--{name.removesuffix('s') if name == 'attacks' else name.replace('_', '-')}")
+            yield f"{option}: an empty value was given; is a variable unset?"
 
 
 def find_config_file(folder: Path) -> Path | None:

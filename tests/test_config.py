@@ -29,6 +29,18 @@ def test_every_problem_is_said_at_once() -> None:
         assert sum(option in line for line in lines) == 1, option
 
 
+@pytest.mark.parametrize("name", ["teacher", "members", "shots", "teacher_reference", "text_field"])
+def test_an_empty_setting_is_refused_by_its_option(name: str) -> None:
+    settings: dict[str, Any] = {"teacher": "t", "members": "m", "nonmembers": "n", name: " "}
+    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}: an empty value"):
+        AuditConfig(students=("s",), **settings)
+
+
+def test_the_text_is_no_id() -> None:
+    with pytest.raises(ConfigError, match="--id-field: 'body' is the field of the text"):
+        AuditConfig(teacher="t", students=("s",), text_field="body", id_field="body")
+
+
 @pytest.mark.parametrize(
     "sound",
     [

@@ -293,7 +293,9 @@ def test_an_output_that_cannot_be_written_is_the_users_mistake(tmp_path: Path) -
     (tmp_path / "results.json").mkdir()
     (tmp_path / "plain").touch()
     for path in (tmp_path / "results.json", tmp_path / "plain" / "results.json"):
-        with pytest.raises(OutputError, match=r"results\.json cannot be written: (Is a directory|File exists)") as error:
+        with pytest.raises(
+            OutputError, match=r"results\.json cannot be written: (Is a directory|File exists)"
+        ) as error:
             save(RICH, path)
         assert error.value.exit_code is ExitCode.BAD_INPUT
     assert {entry.name for entry in tmp_path.iterdir()} == {"results.json", "plain"}

@@ -125,8 +125,8 @@ def refuse_another_run(folder: RunFolder, identity: Mapping[str, Any], *, overwr
         more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
         was, now = (_shortened(found.get(differing[0])) for found in (earlier, identity))
         raise ConfigError(
-            f"--out: {folder.path} holds a run with another {differing[0].replace('_', ' ')}: "
-            f"{was} then, {now} now{more}",
+            f"--out: {folder.path} holds a run with other settings: {differing[0].replace('_', ' ')} was {was} "
+            f"and is now {now}{more}",
             hint="choose another --out, or replace that run with --overwrite",
         )
 
@@ -195,5 +195,9 @@ def _repeated(name: str, n: int) -> Any:
 
 
 def _shortened(value: Any) -> str:
-    text = "none" if value is None else str(value)
+    if value is None or value == []:
+        return "not given"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 60 else f"{text[:12]}…"

@@ -99,13 +99,20 @@ def find_subjects(config: AuditConfig) -> tuple[Subject, ...]:
     ]
     subjects = []
     for name, target in zip(names, targets, strict=True):
+        twin = names[[other.fingerprint for other in targets].index(target.fingerprint)]
+        if twin != name:
+            raise CheckpointError(
+                f"--student: {target.name} ({name}) is the same checkpoint as the {twin.replace('-', ' ')}",
+                hint="compare different weights, or the same ones loaded differently (--student-load)",
+            )
         given_reference = config.reference_of[name]
         option = "--teacher-reference" if name == "teacher" else "--student-reference"
+        option += " (or --reference)"
         reference = find(given_reference, option=option, load=target.load, **options) if given_reference else None
         for other, audited in zip(names, targets, strict=True):
             if reference and reference.weights_sha256 == audited.weights_sha256:
                 raise CheckpointError(
-                    f"{option}: {given_reference} has the same weights as the {other} ({audited.name})",
+                    f"{option}: {given_reference} has the same weights as the audited {other.replace('-', ' ')}",
                     hint="a reference must not have seen the records: give the checkpoint that the model started from",
                 )
         subjects.append(Subject(name, target, reference))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from kdaudit.metrics.parts import Parts, split_parts
 from kdaudit.metrics.power import smallest_detectable_auc
 from kdaudit.metrics.validity import BlindBaseline, Overlap, blind_baseline, overlap
 from kdaudit.models.checkpoint import Checkpoint
-from kdaudit.results import AuditResult, Validity
+from kdaudit.results import AttackResult, AuditResult, Validity
 from kdaudit.verdict import check_gates, judge, parse_gate
 from kdaudit.views.view import View
 
@@ -102,7 +102,7 @@ def run_audit(
         data=about.data,
         attacks=attacks,
         validity=validity,
-        power=_power(n_members, len(data.nonmembers)),
+        power=_power(attacks),
         mixed_supervision=describe_supervision(plan, scores, attacks, n_members=n_members, seed=config.seed),
         verdict=judge(attacks, validity, gates),
         config=config.identity(),
@@ -200,9 +200,12 @@ def _describe_overlap(shared: Overlap) -> dict[str, Any]:
     }
 
 
-def _power(n_members: int, n_nonmembers: int) -> dict[str, Any]:
-    smallest = smallest_detectable_auc(n_members, n_nonmembers)
-    return {"smallest_detectable_auc": smallest, "level": 0.95, "power": 0.8, "n": n_members, "m": n_nonmembers}
+def _power(attacks: Mapping[str, AttackResult]) -> dict[str, Any]:
+    """What the attack with the most scored records could have told apart; null where no AUC is large enough."""
+    sizes = [(cell.auc.n, cell.auc.m) for attack in attacks.values() for cell in attack.cells.values() if cell.auc]
+    n, m = max(sizes, key=min, default=(0, 0))
+    smallest = smallest_detectable_auc(n, m) if min(n, m) else 1.0
+    return {"smallest_detectable_auc": smallest if smallest < 1 else None, "level": 0.95, "power": 0.8, "n": n, "m": m}
 
 
 def _calibration_mask(parts: Parts, n_members: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

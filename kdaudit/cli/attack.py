@@ -116,7 +116,7 @@ def attack(
         bool, typer.Option("--trust-remote-code", help="Run modelling code that a checkpoint brings.")
     ] = False,
     paper_compat: Annotated[
-        bool, typer.Option("--paper-compat", help="Add the paper's in-sample figures, never gated.")
+        bool, typer.Option("--paper-compat", help="Add the paper's in-sample figures to results.json; never gated.")
     ] = False,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 instead of 1 and 3.")] = False,
     json_output: Annotated[
@@ -191,8 +191,8 @@ def attack(
 def _gates(context: typer.Context, given: list[str] | None) -> tuple[str, ...]:
     """The gates; in an environment variable a semicolon stands between them, since they may hold spaces."""
     if _source(context, "gates") == "ENVIRONMENT":
-        given = os.environ["KDAUDIT_GATES"].split(";")
-    return tuple(gate.strip() for gate in given or () if gate.strip())
+        given = os.environ["KDAUDIT_GATES"].rstrip("; \n").split(";")
+    return tuple(gate.strip() for gate in given or ())
 
 
 def _gates_note(context: typer.Context, config_file: Path | None) -> str:

@@ -89,17 +89,16 @@ def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: 
     """Tables, validity, gates and the verdict on stdout; the files on stderr."""
     from kdaudit.report import wording  # numpy: not at the top, so --help stays light
 
-    if not is_quiet:
-        for metric, title in wording.METRICS.items():
-            _print_table(f"{title} with 95 % interval", *wording.table(result, metric))
-        for line in wording.missing(result):
-            _print(f"[dim]–[/dim] {escape(line)}")
-        _print("\n[bold]Validity[/bold]")
-        for line in wording.validity_notes(result):
-            _print(f"  {escape(line)}")
-        _print("\n[bold]Mixed supervision[/bold]")
-        for line in wording.supervision_notes(result):
-            _print(f"  {escape(line)}")
+    for title, (head, rows) in wording.tables(result).items():
+        _print_table(f"{title} with 95 % interval", head, rows)
+    for line in wording.missing(result):
+        _print(f"[dim]–[/dim] {escape(line)}")
+    _print("\n[bold]Validity[/bold]")
+    for line in wording.validity_notes(result):
+        _print(f"  {escape(line)}")
+    _print("\n[bold]Mixed supervision[/bold]")
+    for line in wording.supervision_notes(result):
+        _print(f"  {escape(line)}")
     if result.verdict.gates:
         _print_gates(result)
     if gates_note:

@@ -15,10 +15,13 @@ from kdaudit.metrics.scores import Floats, Integers, finite
 MIN_RECORDS = 4
 """Fewer ranks than these leave a partial correlation no freedom."""
 
+MIN_FOR_INTERVAL = 30
+"""Of fewer records a percentile bootstrap makes intervals far too short: of 5, half of them miss a true 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """A rank correlation in [-1, 1] with a two-sided interval; `value` is None where `reason` says why."""
+    """A rank correlation in [-1, 1] with a two-sided interval; what is None `reason` accounts for."""
 
     value: float | None
     low: float | None = None
@@ -66,6 +69,9 @@ def spearman(
     value = _correlation(rankings, np.ones(n, dtype=np.intp))
     if math.isnan(value):
         return Correlation(None, n=n, level=level, method=method, reason="what is partialled out says it all")
+    if n < MIN_FOR_INTERVAL:
+        reason = f"no interval from fewer than {MIN_FOR_INTERVAL} records"
+        return Correlation(value, n=n, level=level, method=method, reason=reason)
     draws = np.array([_correlation(rankings, draw_counts(n, rng)) for _ in range(resamples)])
     low, high = np.quantile(draws[np.isfinite(draws)], [(1 - level) / 2, (1 + level) / 2])
     return Correlation(value, float(low), float(high), n, level, method)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from kdaudit.errors import CheckpointError, ModelError
+from kdaudit.errors import CheckpointError, ConfigError, ModelError
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
 from kdaudit.models.weights import first_line
 
@@ -44,7 +44,7 @@ def choose_device(wanted: str) -> str:
     """The device to compute on; `auto` takes cuda, then mps, then cpu.
 
     Raises:
-        ModelError: the device is not there.
+        ConfigError: the device is not there.
     """
     import torch
 
@@ -53,7 +53,7 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if has_cuda else "mps" if has_mps else "cpu"
     if (wanted.startswith("cuda") and not has_cuda) or (wanted == "mps" and not has_mps):
-        raise ModelError(f"--device: there is no {wanted} device here", hint="leave --device out, or use --device cpu")
+        raise ConfigError(f"--device: there is no {wanted} device here", hint="leave --device out, or use --device cpu")
     return wanted
 
 

@@ -77,7 +77,7 @@ def table_rows(file: BinaryIO, label: str, text_field: str, *, delimiter: str) -
         for cells in reader:
             if cells and header is None and not undecodable:
                 header = cells
-                require_field(label, text_field, header, noun="column")
+                require_field(label, text_field, header, noun="column", is_header=True)
             elif cells and header is not None:
                 yield _table_row(start, header, cells)
             start = reader.line_num + 1
@@ -115,14 +115,16 @@ def column_rows(start: int, columns: Mapping[str, list[object]]) -> Iterator[Row
         yield Row(line, dict(zip(columns, values, strict=True)))
 
 
-def require_field(label: str, field: str, names: Iterable[str], *, noun: str) -> None:
+def require_field(label: str, field: str, names: Iterable[str], *, noun: str, is_header: bool = False) -> None:
     """Raise a RecordsError unless `names` holds `field` and no name twice."""
     names = list(names)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise RecordsError(f"{label}: {noun} {shown(repeated)} stands in the header twice", hint="rename one of them")
     if field not in names:
-        raise RecordsError(f"{label}: {missing(field, names, noun=noun)}", hint=nearest(field, names))
+        # a CSV file without header has a record where the names should be
+        what = f"no {noun} '{field}' among {len(names)}" if is_header else missing(field, names, noun=noun)
+        raise RecordsError(f"{label}: {what}", hint=nearest(field, names))
 
 
 def missing(field: str, names: Iterable[str], *, noun: str = "field") -> str:

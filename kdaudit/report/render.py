@@ -22,7 +22,7 @@ def render_summary(result: AuditResult) -> str:
         .get_template("summary.md.j2")
         .render(
             audit=result,
-            tables={title: wording.table(result, metric) for metric, title in wording.METRICS.items()},
+            tables=wording.tables(result),
             missing=list(wording.missing(result)),
             notes=list(wording.validity_notes(result)),
             supervision=list(wording.supervision_notes(result)),

@@ -11,7 +11,8 @@ from kdaudit.results import AttackResult, AuditResult
 ABSENT = "–"
 FAINT_P = 0.001
 METRICS = {"auc": "AUC", "tpr@0.01": "true positive rate at 1 % false positive rate"}
-"""What the tables show."""
+"""What a reader asks for first: where one is missing, `missing` says why."""
+RATES = {"0.01": "1 %", "0.1": "10 %"}
 
 
 def interval(estimate: Estimate | None) -> str:
@@ -53,6 +54,17 @@ def difference_of(result: AttackResult, student: str, metric: str) -> Difference
     if metric.startswith("tpr@"):
         return comparison.tpr_at_fpr.get(metric.removeprefix("tpr@"))
     return {"auc": comparison.auc, "balanced_accuracy": comparison.balanced_accuracy}[metric]
+
+
+def tables(result: AuditResult) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """By title: the AUC, and the true positive rate at the lowest false positive rate that the sizes allow."""
+    shown = {"AUC": table(result, "auc")}
+    for rate, words in RATES.items():
+        cells = [cell for attack in result.attacks.values() for cell in attack.cells.values()]
+        if any((found := cell.tpr_at_fpr.get(rate)) is not None and found.value is not None for cell in cells):
+            shown[f"true positive rate at {words} false positive rate"] = table(result, f"tpr@{rate}")
+            break
+    return shown
 
 
 def table(result: AuditResult, metric: str) -> tuple[list[str], list[list[str]]]:
@@ -107,16 +119,21 @@ def supervision_notes(result: AuditResult) -> Iterator[str]:
         given = pair["members"].get("spearman_given_start_loss")
         if given:
             figures.append(f"{_raw_interval(given)} over members at equal loss of the start")
-        over = "its start" if pair["gain_over"] == "start" else "nothing (no comparable start was given)"
+        if pair["gain_over"] == "start":
+            of = "gain over its start"
+        else:
+            of = "own log-likelihood, which says little (no comparable start was given, and easy texts raise both)"
         yield (
-            f"{student}: rank correlation of the teacher's alignment with the ground truth and the student's gain over "
-            f"{over}: {', '.join(figures)}"
+            f"{student}: rank correlation of the teacher's alignment with the ground truth and the student's {of}: "
+            f"{', '.join(figures)}"
         )
 
 
 def _raw_interval(figure: Mapping[str, Any]) -> str:
     if figure["value"] is None:
         return f"{ABSENT} ({figure['reason']})"
+    if figure["low"] is None:
+        return f"{figure['value']:+.2f} ({figure['reason']})"
     return f"{figure['value']:+.2f} [{figure['low']:+.2f}, {figure['high']:+.2f}]"
 
 
@@ -125,7 +142,9 @@ def validity_notes(result: AuditResult) -> Iterator[str]:
     validity = result.validity
     yield f"blind baseline ({validity.blind_name}): AUC {interval(validity.blind_auc)}, no model involved"
     smallest = result.power.get("smallest_detectable_auc")
-    if smallest is not None:
+    if smallest is None:
+        yield "power: this run is too small to tell any AUC from 0.5"
+    else:
         yield f"power: this run could have told an AUC of {smallest:.3f} from 0.5 (95 % level, 80 % power)"
     unscored: dict[int, list[str]] = {}
     for name, attack in result.attacks.items():

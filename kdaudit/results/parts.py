@@ -129,6 +129,7 @@ class GateResult:
     metric: str
     limit: float
     deciding_attack: str | None = None
+    """The attack, with the student's name where a difference covers several."""
     value: float | None = None
     bound: float | None = None
     """The one-sided bound of the deciding cell that settled the status."""

@@ -144,14 +144,15 @@ def _judge_gate(gate: Gate, cells: Sequence[Measurement], level: float) -> tuple
     findings = [_finding(cell, gate.limit, level) for cell in cells if cell.is_applicable or cell.is_requested]
     status, reason, next_step, deciding = _settle(gate, findings)
     figure = deciding.cell.figure if deciding else None
+    left_out = [cell.label for cell in cells if not cell.is_applicable and not cell.is_requested]
     row = GateResult(
         str(gate),
         status,
-        reason,
+        wording.without(reason, left_out),
         gate.subject,
         gate.metric if gate.fpr is None else f"{gate.metric}@{gate.fpr:g}",
         gate.limit,
-        deciding_attack=deciding.cell.attack if deciding else None,
+        deciding_attack=deciding.cell.label if deciding else None,
         value=figure.value if figure else None,
         bound=deciding.bound if deciding else None,
         bound_side=deciding.side if deciding else None,

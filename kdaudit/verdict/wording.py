@@ -75,6 +75,11 @@ def grouped(reasons: Sequence[tuple[str, str]]) -> str:
     return "; ".join(f"{words} ({', '.join(names)})" for words, names in labels.items())
 
 
+def without(reason: str, left_out: Sequence[str]) -> str:
+    """The reason, and which cells the gate says nothing about since they are not applicable."""
+    return f"{reason}; not applicable, so not judged: {', '.join(left_out)}" if left_out else reason
+
+
 def sentence(status: str, gates: Sequence[GateResult]) -> str:
     """The verdict in one sentence; `gates` holds at least one of this status."""
     matching = [gate for gate in gates if gate.status == status]
@@ -85,7 +90,10 @@ def sentence(status: str, gates: Sequence[GateResult]) -> str:
         worst = max(matching, key=_excess)
         return f"Fail{others}: {_figures(worst, 'at least')}, above the limit {format_limit(worst.limit)}."
     closest = max(matching, key=_excess)
-    return f"Pass{others}: the closest, {_figures(closest, 'at most')}, keeps the limit {format_limit(closest.limit)}."
+    skipped = dict.fromkeys(entry.partition(":")[0] for gate in matching for entry in gate.skipped)
+    left_out = f" Not applicable, so not judged: {', '.join(skipped)}." if skipped else ""
+    figures = _figures(closest, "at most")
+    return f"Pass{others}: the closest, {figures}, keeps the limit {format_limit(closest.limit)}.{left_out}"
 
 
 def _excess(gate: GateResult) -> float:

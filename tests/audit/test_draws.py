@@ -114,3 +114,10 @@ def test_the_seed_alone_decides_every_draw_and_every_byte(given: Given, tmp_path
     assert parts[0].keys() != parts[1].keys(), "other shots"
     both = parts[0].keys() & parts[1].keys()
     assert [parts[0][name] for name in both] != [parts[1][name] for name in both], "other parts"
+
+
+def test_a_run_too_small_to_tell_anything_says_so(given: Given, tmp_path: Path) -> None:
+    done = given.attack(tmp_path, "--attack", "loss", "--limit", 1)
+    assert done.code == 0
+    assert results(tmp_path)["power"]["smallest_detectable_auc"] is None
+    assert "too small to tell any AUC" in done.out

@@ -120,4 +120,10 @@ def test_several_students_share_one_reference_or_bring_one_each(
 def test_a_wrong_number_of_references_is_refused(given: Given, checkpoint: Checkpoints, tmp_path: Path) -> None:
     references = ("--student-reference", given.start, "--student-reference", given.start)
     done = given.attack(tmp_path / "run", *references)
-    check_refused(done, "--student-reference: 2 given for 1 students", "one for all")
+    check_refused(done, "--student-reference: 2 given, but 1 of --student", "one for all")
+
+
+def test_one_checkpoint_in_two_roles_is_refused(given: Given, tmp_path: Path) -> None:
+    copied = shutil.copytree(given.teacher, tmp_path / "copy")
+    check_refused(given.attack(tmp_path / "a", "--student", copied), "the same checkpoint as the teacher")
+    check_refused(given.attack(tmp_path / "b", "--student", given.student), "the same checkpoint as the student")

@@ -44,12 +44,12 @@ def test_new_gates_alone_cost_no_forward_pass_and_change_no_figure(given: Given,
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--seed", 3), "another seed: 0 then, 3 now"),
-        (("--limit", 10), "another limit: none then, 10 now"),
-        (("--max-tokens", 20), "another max tokens: none then, 20 now"),
-        (("--attack", "zlib"), "another attacks"),
+        (("--seed", 3), "seed was 0 and is now 3"),
+        (("--limit", 10), "limit was not given and is now 10"),
+        (("--max-tokens", 20), "max tokens was not given and is now 20"),
+        (("--attack", "zlib"), "attacks was"),
         (("--seed", 3, "--limit", 10), "(and 1 more)"),
-        (("--student-load", "8bit"), "another student load: none then, 8bit now"),
+        (("--student-load", "8bit"), "student load was not given and is now 8bit"),
     ],
 )
 def test_another_configuration_is_refused_and_named(
@@ -72,7 +72,7 @@ def test_other_models_are_refused_and_named(given: Given, finished: Path, checkp
         (given.attack(finished, *FINISHED, "--student-reference", given.start), "teacher reference fingerprint"),
         (given.attack(finished, *FINISHED, *reference, "--student", other), "student-2 fingerprint"),
     ):
-        check_refused(done, f"holds a run with another {words}")
+        check_refused(done, f"holds a run with other settings: {words}")
     assert files_in(finished) == before
 
 
@@ -81,7 +81,7 @@ def test_a_run_with_fewer_students_is_another_run(
 ) -> None:
     options = ("--attack", "loss", "--limit", 6)
     assert given.attack(tmp_path, *options, "--student", checkpoint(seed=8)).code == 0
-    check_refused(given.attack(tmp_path, *options), "another student-2 fingerprint")
+    check_refused(given.attack(tmp_path, *options), "student-2 fingerprint was")
 
 
 def test_other_texts_under_the_same_name_are_refused(given: Given, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_other_texts_under_the_same_name_are_refused(given: Given, tmp_path: Pat
     mine = given.having(members=members, nonmembers=nonmembers)
     assert mine.attack(tmp_path / "run", "--attack", "loss").code == 0
     tiny.write_jsonl(members, texts(6, seed=5), prefix="m")
-    check_refused(mine.attack(tmp_path / "run", "--attack", "loss"), "another data sha256")
+    check_refused(mine.attack(tmp_path / "run", "--attack", "loss"), "data sha256 was")
 
 
 def test_other_weights_under_the_same_path_are_refused(given: Given, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_other_weights_under_the_same_path_are_refused(given: Given, tmp_path: P
     options = ("--attack", "loss", "--limit", 6)
     assert mine.attack(tmp_path / "run", *options).code == 0
     tiny.save(tmp_path / "student", seed=22)
-    check_refused(mine.attack(tmp_path / "run", *options), "another student fingerprint")
+    check_refused(mine.attack(tmp_path / "run", *options), "student fingerprint was")
 
 
 def test_the_same_files_under_other_names_continue_the_run(given: Given, finished: Path, tmp_path: Path) -> None:

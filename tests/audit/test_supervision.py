@@ -161,7 +161,8 @@ def test_a_run_describes_every_student(finished: Any) -> None:
     for kind in KINDS:
         assert {*FIGURES, "n", "spearman", "spearman_given_start_loss"} == student[kind].keys()
         assert student[kind]["n"] == 24
-        assert -1 <= student[kind]["spearman"]["low"] <= student[kind]["spearman"]["value"] <= 1
+        assert -1 <= student[kind]["spearman"]["value"] <= 1
+        assert student[kind]["spearman"]["low"] is None, "so few records give no interval"
     assert student["two_by_two"]["attack"] == "reference"
     n_evaluation = 24 - round(0.3 * 24)
     for kind in KINDS:

@@ -16,7 +16,7 @@ from kdaudit.attacks import ATTACKS, GROUPS
 from kdaudit.cli.main import main
 from kdaudit.cli.progress import StageBars
 from kdaudit.errors import ExitCode
-from tests.commands import FINISHED, Given, fewer_resamples, kdaudit
+from tests.commands import FINISHED, Given, check_refused, fewer_resamples, kdaudit
 
 HEAVY = {
     *("torch", "transformers", "peft", "datasets", "bitsandbytes", "sklearn", "numpy", "scipy", "pyarrow"),
@@ -98,13 +98,24 @@ def test_json_prints_the_results_file_and_nothing_else(given: Given, finished: P
     assert done.err == ""
 
 
-def test_quiet_leaves_gates_and_verdict(given: Given, finished: Path) -> None:
+def test_quiet_leaves_the_whole_result_and_nothing_else(given: Given, finished: Path) -> None:
     done = given.attack(finished, *FINISHED, "--reference", given.start, "--quiet")
     assert done.err == ""
-    assert done.out.split("\n") == [
-        "", "Not gated: no limit was set, so nothing passed or failed.",
-        "Set a limit to get a verdict, for example --gate 'student.auc <= 0.6'.", "",
-    ]  # fmt: skip
+    assert done.out == given.attack(finished, *FINISHED, "--reference", given.start).out
+
+
+@pytest.mark.parametrize("gates", [("",), (" ",), ("student.auc <= 0.9", "")])
+def test_an_empty_gate_is_refused_and_gates_nothing_away(given: Given, tmp_path: Path, gates: tuple[str, ...]) -> None:
+    options = [part for gate in gates for part in ("--gate", gate)]
+    check_refused(given.attack(tmp_path, *options), "--gate: an empty value was given")
+
+
+@pytest.mark.parametrize("value", [" ", ";", "; ;", "student.auc <= 0.9;;student.auc <= 0.8"])
+def test_an_empty_variable_for_gates_is_refused(
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("KDAUDIT_GATES", value)
+    check_refused(given.attack(tmp_path), "--gate: an empty value was given")
 
 
 def test_the_result_goes_to_stdout_and_the_rest_to_stderr(given: Given, finished: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from kdaudit.errors import CheckpointError, ExitCode, ModelError
+from kdaudit.errors import CheckpointError, ConfigError, ExitCode, ModelError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer, loaded
 from kdaudit.signals.batch import Front
@@ -188,7 +188,7 @@ def test_a_tokenizer_that_brings_code_is_not_run_unasked(copied: Copied, tmp_pat
 def test_a_device_that_is_not_there_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ModelError, match=f"there is no {device} device"):
+    with pytest.raises(ConfigError, match=f"there is no {device} device"):
         choose_device(device)
     assert choose_device("auto") == choose_device("cpu") == "cpu"
 

@@ -267,7 +267,7 @@ def test_one_id_on_two_texts_is_refused_with_both_lines(write: Write) -> None:
 
 
 BAD_TABLES = [
-    (b"body,id\nx,1\n", ": no column 'text'; columns: body, id"),
+    (b"body,id\nx,1\n", ": no column 'text' among 2"),
     (b"id,text,id\n1,x,1\n", ": column id stands in the header twice"),
     (b"text,id\nx,1\nx, y,2\n", ", line 3: 3 fields where the header has 2"),
     (b"text,id\nx\n", ", line 2: 1 fields where the header has 2"),
@@ -282,7 +282,7 @@ def test_a_broken_table_is_refused(write: Write, content: bytes, message: str) -
 
 
 def test_a_table_without_a_header_does_not_show_its_first_text(write: Write) -> None:
-    assert refusal(write("a.csv", f"1,{SECRET}\n".encode()))[0] == ": no column 'text'; columns: 1, (20 characters)"
+    assert refusal(write("a.csv", f"1,{SECRET}\n".encode()))[0] == ": no column 'text' among 2"
 
 
 def test_a_parquet_file_is_checked_like_the_others(tmp_path: Path, write: Write) -> None:

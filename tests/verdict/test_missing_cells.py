@@ -45,6 +45,8 @@ def test_a_cell_that_is_not_applicable_is_skipped_and_named() -> None:
     verdict = judged(["student.auc<=0.6"], attacks)
     assert verdict.status == "pass"
     assert verdict.gates[0].skipped == ("reference: no reference was given",)
+    assert verdict.gates[0].reason.endswith("; not applicable, so not judged: reference")
+    assert verdict.sentence.endswith("Not applicable, so not judged: reference.")
 
 
 @pytest.mark.parametrize("gate", ["student.auc<=0.6", "student.auc[reference]<=0.6"])
