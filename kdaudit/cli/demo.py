@@ -19,7 +19,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the notes, the training and the audits.", min=0)] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
 ) -> None:
-    """Train a small teacher and student on fictitious clinical notes and audit them: about three minutes, no network.
+    """Train a small teacher and student on fictitious clinical notes and audit them: two to four minutes, no network.
 
     The student saw the members and must be detected; its start did not and must be at chance. Exit 4 if either fails.
     """

@@ -26,7 +26,6 @@ Progress = Callable[[str, int, int], None]
 """Called as (stage, steps done, steps in the stage) after every step."""
 
 END = "<|endoftext|>"
-IGNORED = -100  # the label that cross_entropy leaves out
 CONTEXT = 512  # tokens: three shots of the recall attack fill half of it
 BATCH = 8  # notes
 VOCABULARY = 1024  # tokens
@@ -137,14 +136,23 @@ def fit(
     """
     import torch
 
+    from kdaudit.distill.losses import Outputs, count_targets, distillation_loss
+
+    def run(some: GPT2LMHeadModel, ids: torch.Tensor) -> Outputs:
+        return Outputs(some.transformer(ids).last_hidden_state, some.lm_head)
+
     total = epochs * -(-len(token_ids) // BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=total, pct_start=0.1)
     model.train()
     for done, (ids, labels) in enumerate(_batches(token_ids, epochs, rng), start=1):
         with torch.no_grad():
-            taught = None if teacher is None else teacher(ids).logits[:, :-1]
-        value = loss(model(ids).logits[:, :-1], labels[:, 1:], taught)
+            taught = None if teacher is None else run(teacher, ids)
+        value = distillation_loss(
+            run(model, ids), taught, labels,
+            objective="hard" if teacher is None else "forward-kl", hard_weight=HARD_WEIGHT, temperature=TEMPERATURE,
+            n_targets=count_targets(labels),
+        )  # fmt: skip
         optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -154,36 +162,14 @@ def fit(
     model.eval()
 
 
-def loss(logits: torch.Tensor, labels: torch.Tensor, taught: torch.Tensor | None) -> torch.Tensor:
-    """Mean over the tokens of w * cross-entropy + (1 - w) * T^2 * KL(teacher at T || student at T), in nats.
-
-    Args:
-        logits: (B, T, V), float; position t predicts labels[:, t].
-        labels: (B, T), int64; IGNORED does not count.
-        taught: the teacher's logits, shaped as `logits`; None gives the cross-entropy alone.
-
-    Source: Hinton et al. 2015, arXiv:1503.02531.
-    """
-    from torch.nn import functional
-
-    counted = labels != IGNORED
-    rows = logits[counted]  # (n, V)
-    hard = functional.cross_entropy(rows, labels[counted])
-    if taught is None:
-        return hard
-    soft = functional.kl_div(
-        (rows / TEMPERATURE).log_softmax(-1), (taught[counted] / TEMPERATURE).log_softmax(-1),
-        reduction="batchmean", log_target=True,
-    )  # fmt: skip
-    return HARD_WEIGHT * hard + (1 - HARD_WEIGHT) * TEMPERATURE**2 * soft
-
-
 def _batches(
     token_ids: Sequence[Sequence[int]], epochs: int, rng: np.random.Generator
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Ids and labels, both (B, T): padded on the right, where causal attention does not look back from."""
     import torch
     from torch.nn.utils.rnn import pad_sequence
+
+    from kdaudit.distill.losses import IGNORED
 
     notes = [torch.tensor(ids) for ids in token_ids]
     for _ in range(epochs):

@@ -1,18 +1,13 @@
 from dataclasses import astuple
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
-from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdaudit.demo import training
 from kdaudit.demo.corpus import Corpus, generate
-from kdaudit.demo.training import HARD_WEIGHT, IGNORED, TEMPERATURE, Checkpoints, loss, train, train_tokenizer
+from kdaudit.demo.training import Checkpoints, train, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -62,38 +57,3 @@ def test_the_tokenizer_gives_every_note_back_and_adds_no_token(corpus: Corpus) -
     tokenizer = train_tokenizer(corpus.public, vocabulary=300)
     for text in (*corpus.nonmembers, "Ärger, 37 °C, 🙂"):
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-
-
-def test_a_student_equal_to_its_teacher_has_only_the_hard_loss() -> None:
-    logits, labels = random_logits(0), torch.tensor([[1, 2, IGNORED], [0, IGNORED, IGNORED]])
-    hard = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
-    assert loss(logits, labels, logits).item() == pytest.approx(HARD_WEIGHT * hard.item())
-
-
-def test_the_loss_agrees_with_its_formula_written_out_in_numpy() -> None:
-    logits, taught = random_logits(1), random_logits(2)
-    labels = torch.tensor([[1, 2, IGNORED], [0, IGNORED, IGNORED]])
-    values = []
-    for row, column in [(0, 0), (0, 1), (1, 0)]:
-        student, teacher = (tensor[row, column].double().numpy() for tensor in (logits, taught))
-        p, q = softmax(teacher / TEMPERATURE), softmax(student / TEMPERATURE)
-        hard = -np.log(softmax(student)[labels[row, column]])
-        values.append(HARD_WEIGHT * hard + (1 - HARD_WEIGHT) * TEMPERATURE**2 * (p * np.log(p / q)).sum())
-    assert loss(logits, labels, taught).item() == pytest.approx(np.mean(values), rel=1e-5)
-
-
-@settings(max_examples=20)
-@given(st.integers(1, 5))
-def test_padding_does_not_change_the_loss(n_padded: int) -> None:
-    logits, taught, labels = random_logits(3), random_logits(4), torch.tensor([[1, 2, 3], [0, 4, IGNORED]])
-    padded = (functional.pad(tensor, (0, 0, 0, n_padded), value=7.0) for tensor in (logits, taught))
-    longer = loss(next(padded), functional.pad(labels, (0, n_padded), value=IGNORED), next(padded))
-    assert longer.item() == pytest.approx(loss(logits, labels, taught).item())
-
-
-def random_logits(seed: int) -> torch.Tensor:
-    return torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(seed))
-
-
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.exp(logits) / np.exp(logits).sum())
