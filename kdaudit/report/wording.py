@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.results import AttackResult, AuditResult
+from kdaudit.results import AttackResult, AuditResult, Cell, Comparison
 
 ABSENT = "–"
 FAINT_P = 0.001
@@ -57,13 +57,14 @@ def difference_of(result: AttackResult, student: str, metric: str) -> Difference
 
 
 def tables(result: AuditResult) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """By title: the AUC, and the true positive rate at the lowest false positive rate that the sizes allow."""
+    """By title: AUC, the true positive rate at the lowest false positive rate that the sizes allow, and success."""
     shown = {"AUC": table(result, "auc")}
     for rate, words in RATES.items():
         cells = [cell for attack in result.attacks.values() for cell in attack.cells.values()]
         if any((found := cell.tpr_at_fpr.get(rate)) is not None and found.value is not None for cell in cells):
             shown[f"true positive rate at {words} false positive rate"] = table(result, f"tpr@{rate}")
             break
+    shown["member / non-member success at the calibrated threshold"] = success_table(result)
     return shown
 
 
@@ -90,6 +91,29 @@ def table(result: AuditResult, metric: str) -> tuple[list[str], list[list[str]]]
         ]
         rows.append([name, *cells, *differences])
     return ["attack", *models, *compared], rows
+
+
+def success_table(result: AuditResult) -> tuple[list[str], list[list[str]]]:
+    """Member and non-member success of every cell, always side by side.
+
+    A rise of one with an equal fall of the other is a shifted threshold, not a leak.
+    """
+    students = [name for name in result.models if name != "teacher"]
+    rows = [
+        [
+            name,
+            *(_both(interval, attack.cells[model]) for model in result.models),
+            *(_both(difference, attack.comparison[student]) for student in students),
+        ]
+        for name, attack in result.attacks.items()
+    ]
+    return ["attack", *result.models, *(f"{name} − teacher" for name in students)], rows
+
+
+def _both(form: Callable[[Any], str], found: Cell | Comparison) -> str:
+    if found.status != "ok":
+        return "not applicable"
+    return " / ".join(form(figure).split(" (")[0] for figure in (found.member_success, found.nonmember_success))
 
 
 def missing(result: AuditResult) -> Iterator[str]:
