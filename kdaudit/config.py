@@ -118,14 +118,26 @@ def _problems(config: AuditConfig) -> Iterable[str]:
 
 
 def _empty_settings(config: AuditConfig) -> Iterable[str]:
-    names = ("teacher", "students", "members", "nonmembers", "shots", "teacher_reference", "student_references")
-    options = {"students": "--student", "student_references": "--student-reference", "gates": "--gate"}
-    for name in (*names, "attacks", "gates", "text_field", "id_field"):
+    for name, option in _TEXT_OPTIONS.items():
         value = getattr(config, name)
         given = value if isinstance(value, tuple) else () if value is None else (value,)
         if any(not text.strip() for text in given):
-            option = options.get(name, f"--{name.removesuffix('s') if name == 'attacks' else name.replace('_', '-')}")
             yield f"{option}: an empty value was given; is a variable unset?"
+
+
+_TEXT_OPTIONS = {
+    "teacher": "--teacher",
+    "students": "--student",
+    "members": "--members",
+    "nonmembers": "--nonmembers",
+    "shots": "--shots",
+    "teacher_reference": "--teacher-reference",
+    "student_references": "--student-reference",
+    "attacks": "--attack",
+    "gates": "--gate",
+    "text_field": "--text-field",
+    "id_field": "--id-field",
+}
 
 
 def find_config_file(folder: Path) -> Path | None:

@@ -17,20 +17,30 @@ RATES = {"0.01": "1 %", "0.1": "10 %"}
 
 def interval(estimate: Estimate | None) -> str:
     """A value with its 95 % interval: `0.813 [0.799, 0.826]`; the reason in its place where there is no value."""
-    return _figure(estimate, ".3f")
+    return _with_reason(estimate, _level(estimate))
 
 
 def difference(found: Difference | None) -> str:
     """A difference with its 95 % interval and sign: `+0.057 [+0.050, +0.064]`."""
+    return _with_reason(found, _gain(found))
+
+
+def _level(estimate: Estimate | None) -> str:
+    return _figure(estimate, ".3f")
+
+
+def _gain(found: Difference | None) -> str:
     return _figure(found, "+.3f")
 
 
 def _figure(found: Estimate | Difference | None, form: str) -> str:
-    if found is None:
+    if found is None or found.value is None or found.low is None or found.high is None:
         return ABSENT
-    if found.value is None or found.low is None or found.high is None:
-        return f"{ABSENT} ({found.reason})" if found.reason else ABSENT
     return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
+
+
+def _with_reason(found: Estimate | Difference | None, figure: str) -> str:
+    return f"{ABSENT} ({found.reason})" if found is not None and figure == ABSENT and found.reason else figure
 
 
 def p_value(found: Difference | None) -> str:
@@ -76,16 +86,14 @@ def table(result: AuditResult, metric: str) -> tuple[list[str], list[list[str]]]
     rows = []
     for name, attack in result.attacks.items():
         cells = [
-            interval(metric_of(attack, model, metric)).split(" (")[0]
-            if attack.cells[model].status == "ok"
-            else "not applicable"
+            _level(metric_of(attack, model, metric)) if attack.cells[model].status == "ok" else "not applicable"
             for model in models
         ]
         differences = [
             text
             for student in students
             for text in (
-                difference(difference_of(attack, student, metric)).split(" (")[0],
+                _gain(difference_of(attack, student, metric)),
                 p_value(difference_of(attack, student, metric)),
             )
         ]
@@ -102,8 +110,8 @@ def success_table(result: AuditResult) -> tuple[list[str], list[list[str]]]:
     rows = [
         [
             name,
-            *(_both(interval, attack.cells[model]) for model in result.models),
-            *(_both(difference, attack.comparison[student]) for student in students),
+            *(_both(_level, attack.cells[model]) for model in result.models),
+            *(_both(_gain, attack.comparison[student]) for student in students),
         ]
         for name, attack in result.attacks.items()
     ]
@@ -113,7 +121,7 @@ def success_table(result: AuditResult) -> tuple[list[str], list[list[str]]]:
 def _both(form: Callable[[Any], str], found: Cell | Comparison) -> str:
     if found.status != "ok":
         return "not applicable"
-    return " / ".join(form(figure).split(" (")[0] for figure in (found.member_success, found.nonmember_success))
+    return " / ".join(form(figure) for figure in (found.member_success, found.nonmember_success))
 
 
 def missing(result: AuditResult) -> Iterator[str]:
