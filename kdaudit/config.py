@@ -24,12 +24,18 @@ class AuditConfig:
     students: tuple[str, ...]
     members: str | None = None
     nonmembers: str | None = None
+    train: str | None = None
+    """The students' training file, where it is no longer where their manifest says."""
+    manifest: Path | None = None
+    """Of the first student, where it does not lie in its folder."""
+    key_file: Path | None = None
+    """Key of the manifest's record ids, where it does not lie beside the training file."""
     shots: str | None = None
     text_field: str = "text"
     id_field: str = "id"
     teacher_reference: str | None = None
-    student_references: tuple[str, ...] = ()
-    """One per student, or one for all of them."""
+    student_references: tuple[str | None, ...] = ()
+    """One per student, or one for all of them; None: what the student's manifest says, if it has one."""
     attacks: tuple[str, ...] = ()
     out: Path = Path("kdaudit-run")
     gates: tuple[str, ...] = ()
@@ -63,9 +69,13 @@ class AuditConfig:
     def reference_of(self) -> dict[str, str | None]:
         """The reference checkpoint of every audited model, by model name."""
         names = student_names(len(self.students))
+        return {"teacher": self.teacher_reference, **dict(zip(names, self.references_by_student, strict=True))}
+
+    @property
+    def references_by_student(self) -> tuple[str | None, ...]:
+        """One for every student."""
         given = self.student_references
-        references = given * len(names) if len(given) == 1 else given or (None,) * len(names)
-        return {"teacher": self.teacher_reference, **dict(zip(names, references, strict=True))}
+        return given * len(self.students) if len(given) == 1 else given or (None,) * len(self.students)
 
     def identity(self) -> dict[str, Any]:
         """What a run folder must share with this configuration to be continued by it.
@@ -74,6 +84,7 @@ class AuditConfig:
         not by their names.
         """
         names = {"teacher", "students", "teacher_reference", "student_references", "members", "nonmembers", "shots"}
+        names |= {"train", "manifest", "key_file"}
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -89,7 +100,10 @@ def student_names(n_students: int) -> tuple[str, ...]:
 def _problems(config: AuditConfig) -> Iterable[str]:
     if not config.students:
         yield "--student: at least one student is needed"
-    if (config.members is None) != (config.nonmembers is None):
+    for name in ("train", "key_file"):
+        if config.members is not None and getattr(config, name) is not None:
+            yield f"--{name.replace('_', '-')}: serves a student's manifest; --members already says who was a member"
+    if (config.members is None) != (config.nonmembers is None) and not (config.train and config.nonmembers):
         given, missing = ("--members", "--nonmembers") if config.members else ("--nonmembers", "--members")
         yield f"{given} is given but {missing} is not: an audit compares the two"
     if len(config.student_references) not in {0, 1, len(config.students)}:
@@ -121,7 +135,7 @@ def _empty_settings(config: AuditConfig) -> Iterable[str]:
     for name, option in _TEXT_OPTIONS.items():
         value = getattr(config, name)
         given = value if isinstance(value, tuple) else () if value is None else (value,)
-        if any(not text.strip() for text in given):
+        if any(text is not None and not text.strip() for text in given):
             yield f"{option}: an empty value was given; is a variable unset?"
 
 
@@ -130,6 +144,7 @@ _TEXT_OPTIONS = {
     "students": "--student",
     "members": "--members",
     "nonmembers": "--nonmembers",
+    "train": "--train",
     "shots": "--shots",
     "teacher_reference": "--teacher-reference",
     "student_references": "--student-reference",

@@ -74,11 +74,13 @@ CHANGES: dict[str, Any] = {
 FREE: dict[str, Any] = {
     "teacher": "T", "students": ("S",), "members": "m", "nonmembers": "n", "shots": "x", "teacher_reference": "r",
     "student_references": ("r",), "out": Path("elsewhere"), "gates": ("student.auc <= 0.6",), "overwrite": True,
+    "manifest": Path("k.json"),
 }  # fmt: skip
+OF_A_MANIFEST: dict[str, Any] = {"train": "t", "key_file": Path("key")}
 
 
 def test_every_field_either_changes_the_measurement_or_counts_by_its_content() -> None:
-    assert {field.name for field in fields(AuditConfig)} == CHANGES.keys() | FREE.keys()
+    assert {field.name for field in fields(AuditConfig)} == CHANGES.keys() | FREE.keys() | OF_A_MANIFEST.keys()
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -89,6 +91,17 @@ def test_what_changes_the_measurement_changes_the_identity(name: str) -> None:
 
 def test_names_gates_and_folders_do_not_change_the_identity() -> None:
     assert replace(PLAIN, **FREE).identity() == PLAIN.identity()
+    assert replace(PLAIN, **OF_A_MANIFEST).identity() == PLAIN.identity()
+
+
+@pytest.mark.parametrize("name", OF_A_MANIFEST)
+def test_what_serves_a_manifest_is_refused_beside_records_given_by_hand(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}: serves a student's manifest"):
+        AuditConfig(teacher="t", students=("s",), members="m", nonmembers="n", **{name: OF_A_MANIFEST[name]})
+
+
+def test_a_training_file_that_moved_may_come_with_nonmembers_that_moved() -> None:
+    AuditConfig(teacher="t", students=("s",), train="t.jsonl", nonmembers="n.jsonl")
 
 
 def test_kdaudit_toml_comes_before_pyproject(tmp_path: Path) -> None:

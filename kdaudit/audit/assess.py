@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.audit.data import generator
 from kdaudit.audit.plan import AttackPlan
 from kdaudit.audit.scoring import Floats, Scores
+from kdaudit.draws import generator
 from kdaudit.metrics.distributions import histogram, roc_curve
 from kdaudit.metrics.estimate import Difference
 from kdaudit.metrics.in_sample import best_in_sample

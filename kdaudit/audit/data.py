@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
-from zlib import crc32
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit import records
+from kdaudit.audit.lineage import Lineage
 from kdaudit.config import AuditConfig
-from kdaudit.errors import ConfigError, RecordsError
-from kdaudit.records import Record, RecordSet, check_disjoint, draw_shots, read, sample
+from kdaudit.draws import generator
+from kdaudit.errors import RecordsError
+from kdaudit.models.checkpoint import Checkpoint, find
+from kdaudit.models.loading import chat_renderer, load_tokenizer
+from kdaudit.records import Record, RecordSet, check_disjoint, draw_shots, sample
 
 SHOTS_SHARE = 0.25  # of the non-members at most: the rest is still to be judged
 
@@ -28,6 +32,10 @@ class AuditData:
     """As read, before shots and limit."""
     is_shots_drawn: bool
     """Whether the shots were taken out of the non-members."""
+    teacher_obstacle: str = ""
+    """Why nothing can be said about the teacher; "" where something can."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know about where the records come from."""
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
@@ -45,27 +53,21 @@ class AuditData:
         return hashlib.sha256("".join(found.sha256 for found in self.sets).encode()).hexdigest()
 
 
-def generator(seed: int, name: str) -> np.random.Generator:
-    """The random numbers of one named draw: adding another draw does not move this one."""
-    return np.random.default_rng([seed, crc32(name.encode())])
-
-
-def read_data(config: AuditConfig, *, needs_shots: bool) -> AuditData:
-    """Read the sets that `config` names, refuse what cannot be judged, and draw shots and limit by the seed.
+def read_data(config: AuditConfig, lineage: Lineage, *, needs_shots: bool) -> AuditData:
+    """Read the sets that `config` or a manifest names, refuse what cannot be judged, and draw shots and limit.
 
     Raises:
-        ConfigError: no sets are given.
-        RecordsError: a set cannot be read, is empty, or shares texts or ids with another.
+        ConfigError: a manifest cannot be used.
+        RecordsError: a set cannot be read, is empty, has changed, or shares texts or ids with another.
     """
-    if config.members is None or config.nonmembers is None:
-        raise ConfigError(
-            "no records: give --members FILE and --nonmembers FILE",
-            hint="a student's own manifest (kdaudit.json) can name them, but this student's folder has none",
-        )
-    fields = {"text_field": config.text_field, "id_field": config.id_field}
-    members = read(config.members, option="--members", **fields)
-    nonmembers = read(config.nonmembers, option="--nonmembers", **fields)
-    shots = read(config.shots, option="--shots", **fields) if config.shots else None
+    render = chat_renderer(lambda: load_tokenizer(_teacher(config)))
+    read = partial(records.read, text_field=config.text_field, id_field=config.id_field, render=render)
+    if lineage.sets is not None:
+        members, nonmembers = lineage.sets(read)
+    else:
+        members = read(config.members or "", option="--members")
+        nonmembers = read(config.nonmembers or "", option="--nonmembers")
+    shots = read(config.shots, option="--shots") if config.shots else None
     sets = (members, nonmembers, *((shots,) if shots else ()))
     check_disjoint(sets)
 
@@ -83,10 +85,17 @@ def read_data(config: AuditConfig, *, needs_shots: bool) -> AuditData:
         shots=tuple(record.text for record in drawn) if needs_shots else (),
         sets=sets,
         is_shots_drawn=needs_shots and shots is None,
+        teacher_obstacle=lineage.teacher_obstacle,
+        notes=lineage.notes,
     )
 
 
-def _limited(records: tuple[Record, ...], config: AuditConfig, name: str) -> tuple[Record, ...]:
-    if config.limit is None or len(records) <= config.limit:
-        return records
-    return sample(records, config.limit, rng=generator(config.seed, f"limit {name}"))
+def _teacher(config: AuditConfig) -> Checkpoint:
+    code, pickle = config.trust_remote_code, config.allow_pickle
+    return find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code)
+
+
+def _limited(found: tuple[Record, ...], config: AuditConfig, name: str) -> tuple[Record, ...]:
+    if config.limit is None or len(found) <= config.limit:
+        return found
+    return sample(found, config.limit, rng=generator(config.seed, f"limit {name}"))

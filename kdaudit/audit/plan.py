@@ -135,6 +135,7 @@ def make_plan(config: AuditConfig, subjects: tuple[Subject, ...], data: AuditDat
         views=views,
         shots=data.shots,
         window=_window(config, checkpoints),
+        prompts=[record.n_prompt for record in data.records],
     )
     attacks = tuple(
         AttackPlan(
@@ -208,6 +209,8 @@ def _obstacle(
     attack: Attack, subject: Subject, passages: Passages, tokenizer_of: Mapping[str, int], data: AuditData
 ) -> str:
     """Why `attack` cannot run on a model; "" where it can."""
+    if subject.name == "teacher" and data.teacher_obstacle:
+        return data.teacher_obstacle
     if attack.needs_reference and subject.reference is None:
         option = "--teacher-reference" if subject.name == "teacher" else "--student-reference"
         return f"no reference model was given ({option})"
@@ -245,7 +248,7 @@ def _passes(
 
 
 def _warnings(config: AuditConfig, data: AuditData, passages: Passages) -> list[str]:
-    warnings = []
+    warnings = list(data.notes)
     if passages.n_cut:
         warnings.append(
             f"{passages.n_cut} of {len(passages.texts)} texts are longer than {passages.window} tokens "

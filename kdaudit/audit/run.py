@@ -11,7 +11,7 @@ import kdaudit
 from kdaudit import results as results_file
 from kdaudit.attacks import expand
 from kdaudit.audit.assess import Judging, adjust_for_many, assess_attack
-from kdaudit.audit.data import AuditData, generator, read_data
+from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.folder import (
     Manifest,
     identify,
@@ -20,15 +20,16 @@ from kdaudit.audit.folder import (
     write_manifest,
     write_scores,
 )
+from kdaudit.audit.lineage import check_lineage, trace
 from kdaudit.audit.measure import Progress, measure_passes
 from kdaudit.audit.plan import Plan, Subject, find_subjects, make_plan
 from kdaudit.audit.scoring import score_records
 from kdaudit.audit.supervision import describe_supervision
 from kdaudit.config import AuditConfig, student_names
+from kdaudit.draws import generator
 from kdaudit.metrics.parts import Parts, split_parts
 from kdaudit.metrics.power import smallest_detectable_auc
 from kdaudit.metrics.validity import BlindBaseline, Overlap, blind_baseline, overlap
-from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.results import AttackResult, AuditResult, Validity
 from kdaudit.verdict import check_gates, judge, parse_gate
 from kdaudit.views.view import View
@@ -59,11 +60,14 @@ def run_audit(
     gates = [parse_gate(text) for text in config.gates]
     names = ("teacher", *student_names(len(config.students)))
     check_gates(gates, models=names, attacks=[attack.name for attack, _ in chosen])
-    data = read_data(config, needs_shots=any(View.PREFIXED in attack.views for attack, _ in chosen))
+    config, lineage = trace(config)
+    data = read_data(config, lineage, needs_shots=any(View.PREFIXED in attack.views for attack, _ in chosen))
     subjects = find_subjects(config)
+    for subject in subjects:
+        check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
     plan = make_plan(config, subjects, data)
     folder = open_folder(config)
-    models = {subject.name: _describe_model(subject, plan) for subject in subjects}
+    models = {subject.name: _describe_model(subject, plan) | lineage.describe(subject.name) for subject in subjects}
     identity = identify(config, data, models)
     refuse_another_run(folder, identity, overwrite=config.overwrite)
     on_plan(plan, data)
@@ -114,24 +118,8 @@ def run_audit(
 
 
 def _describe_model(subject: Subject, plan: Plan) -> dict[str, Any]:
-    described = _describe_checkpoint(subject.checkpoint)
-    reference = _describe_checkpoint(subject.reference) if subject.reference else None
-    return {**described, "dtype": plan.dtype, "device": plan.device, "reference": reference}
-
-
-def _describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {
-        "name": checkpoint.name,
-        "revision": checkpoint.revision,
-        "fingerprint": checkpoint.fingerprint,
-        "weights_sha256": checkpoint.weights_sha256,
-        "architecture": checkpoint.architecture,
-        "n_parameters": checkpoint.n_parameters,
-        "stored_dtype": checkpoint.dtype,
-        "context": checkpoint.context,
-        "load": checkpoint.load,
-        "base": _describe_checkpoint(checkpoint.base) if checkpoint.base else None,
-    }
+    reference = subject.reference.describe() if subject.reference else None
+    return {**subject.checkpoint.describe(), "dtype": plan.dtype, "device": plan.device, "reference": reference}
 
 
 def _describe_data(data: AuditData, plan: Plan, config: AuditConfig) -> dict[str, Any]:

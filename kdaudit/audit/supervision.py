@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from kdaudit.audit.data import generator
 from kdaudit.audit.plan import Plan, Subject
 from kdaudit.audit.scoring import Floats, Scores
+from kdaudit.draws import generator
 from kdaudit.metrics.association import Correlation, mean_estimate, spearman
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.results import AttackResult

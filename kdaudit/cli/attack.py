@@ -16,6 +16,7 @@ from kdaudit.errors import ExitCode
 
 FILE_KEYS: dict[str, type] = {
     **dict.fromkeys(("teacher", "members", "nonmembers", "shots", "text_field", "id_field", "out"), str),
+    **dict.fromkeys(("train", "manifest", "key_file"), str),
     **dict.fromkeys(("teacher_reference", "reference", "device", "dtype", "teacher_load", "student_load"), str),
     **dict.fromkeys(("students", "student_references", "attacks", "gates"), list),
     **dict.fromkeys(("seed", "max_tokens", "limit", "batch_tokens", "n_shots"), int),
@@ -54,11 +55,22 @@ def attack(
     members: Annotated[
         str | None,
         typer.Option(
-            help="Texts that were in the training data: .jsonl, .csv, .txt, .parquet or hub:NAME[:CONFIG]:SPLIT."
+            help="Texts that were in the training data: .jsonl, .csv, .txt, .parquet or hub:NAME[:CONFIG]:SPLIT. "
+            "Default: what the manifest of a distilled student says."
         ),
     ] = None,
     nonmembers: Annotated[
         str | None, typer.Option(help="Texts like them that were not, in any of the same forms.")
+    ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(help="Training file of a distilled student, where it is no longer where its manifest says."),
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Manifest of the student, where it is not kdaudit.json in its folder.")
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="Key of the manifest's record ids, where it is not beside the training file.")
     ] = None,
     text_field: Annotated[str, typer.Option(help="Field or column of the text.")] = "text",
     id_field: Annotated[
@@ -149,6 +161,9 @@ def attack(
         students=tuple(students),
         members=members,
         nonmembers=nonmembers,
+        train=train,
+        manifest=manifest,
+        key_file=key_file,
         shots=shots,
         text_field=text_field,
         id_field=id_field,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kdaudit.attacks.base import Attack
     from kdaudit.audit.data import AuditData
     from kdaudit.audit.plan import Plan
+    from kdaudit.distill.run import Prepared
     from kdaudit.results import AuditResult
 
 STATUS_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not_gated": "bold"}
@@ -83,6 +84,45 @@ def print_plan(plan: Plan, data: AuditData) -> None:
         _print(f"  {attack.attack.name} on {where}{why_not}", is_result=False)
     for warning in plan.warnings:
         _print(f"  [yellow]note:[/yellow] {escape(warning)}", is_result=False)
+
+
+def print_distill_plan(prepared: Prepared) -> None:
+    """What will be trained on what, before the first step."""
+    models, plan, compute, config = prepared.models, prepared.plan, prepared.compute, prepared.config
+    _print(
+        f"[bold]Plan[/bold]: {len(prepared.assignment.members):,} members, {len(prepared.assignment.held_out):,} held "
+        f"out; {config.epochs} epochs, {len(plan.steps):,} steps, {plan.n_tokens:,} tokens on {compute.device} in "
+        f"{compute.dtype}" + (f", {compute.n_processes} processes" if compute.n_processes > 1 else ""),
+        is_result=False,
+    )
+    table = Table(box=None, pad_edge=False)
+    for heading in ("  model", "checkpoint", "parameters", "memory"):
+        table.add_column(heading, justify="right" if heading in {"parameters", "memory"} else "left")
+    needed = config.needs_teacher and config.teacher_cache is None
+    trained = models.start.memory_bytes("float32") * (4 if config.lora is None else 1)  # with gradients and AdamW's two
+    for name, checkpoint, memory in (
+        ("teacher", models.teacher, models.teacher.memory_bytes(compute.dtype) if needed else None),
+        ("student", models.start, trained),
+    ):
+        where = escape(checkpoint.name) + (f" ({checkpoint.load})" if checkpoint.load else "")
+        shown = "not in memory while training" if memory is None else f"about {_megabytes(memory)} and activations"
+        table.add_row(f"  {name}", where, f"{checkpoint.n_parameters:,}", shown)
+    _print(table, is_result=False)
+    for line in prepared.notes:
+        _print(f"  [yellow]note:[/yellow] {escape(line)}", is_result=False)
+
+
+def print_student(content: Mapping[str, Any], out: Path, *, is_quiet: bool) -> None:
+    """What the student is worth on the held-out records, and how to audit it."""
+    from kdaudit.report import wording  # numpy: not at the top, so --help stays light
+
+    head, rows = wording.utility_table(content["utility"])
+    _print_table(f"Held-out utility ({content['utility']['n_records']:,} records) with 95 % interval", head, rows)
+    for line in wording.agreement_notes(content["utility"]):
+        _print(escape(line))
+    if not is_quiet:
+        note(f"written: {out}; the key of its record ids: {content['data']['key_file']} (never publish it)")
+        note(f"audit it: kdaudit attack --teacher {content['teacher']['name']} --student {out}")
 
 
 def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: str = "") -> None:

@@ -35,6 +35,7 @@ class StageBars:
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[note]}"),
             RateColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
@@ -52,8 +53,8 @@ class StageBars:
     ) -> None:
         self._progress.stop()
 
-    def update(self, stage: str, done: int, total: int) -> None:
-        """Say that `done` of `total` units of a stage are finished."""
+    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Say that `done` of `total` units of a stage are finished, and a word on how it goes."""
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total, completed=done)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
+            self._tasks[stage] = self._progress.add_task(stage, total=total, completed=done, note=note)
+        self._progress.update(self._tasks[stage], completed=done, total=total, note=note)

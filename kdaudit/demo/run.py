@@ -49,14 +49,13 @@ def run_demo(folder: Path, *, seed: int, command: str, on_progress: Progress) ->
     _claim(folder)
     corpus = generate(seed, N_MEMBERS, N_NONMEMBERS, N_PUBLIC)
     data = write(corpus, folder / "data")
-    models = train(corpus, folder / "checkpoints", seed=seed, on_progress=on_progress)
-    positive = AuditConfig(
+    models = train(
+        corpus, data["members"], data["nonmembers"], folder / "checkpoints", seed=seed, on_progress=on_progress
+    )
+    positive = AuditConfig(  # records and the student's reference come from its manifest
         teacher=str(models.teacher),
         students=(str(models.student),),
-        members=str(data["members"]),
-        nonmembers=str(data["nonmembers"]),
         teacher_reference=str(models.teacher_start),
-        student_references=(str(models.student_start),),
         out=folder / "run",
         seed=seed,
         overwrite=True,
@@ -65,8 +64,9 @@ def run_demo(folder: Path, *, seed: int, command: str, on_progress: Progress) ->
         positive,
         teacher=str(models.teacher_start),
         students=(str(models.student_start),),
+        members=str(data["members"]),
+        nonmembers=str(data["nonmembers"]),
         teacher_reference=None,
-        student_references=(),
         out=folder / "control",
     )
     return Controls(

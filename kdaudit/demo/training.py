@@ -1,7 +1,7 @@
 """Trains the demo's four checkpoints: a teacher and a student, and the start of each.
 
-Both starts learn the public notes only. The teacher then learns the members and the public notes; the student
-is distilled from it on the members, half of its loss being the members' own words.
+Both starts learn the public notes only. The teacher then learns the members and the public notes. The student is
+distilled by `kdaudit distill` itself, half of its loss being the members' own words.
 """
 
 from __future__ import annotations
@@ -9,25 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
-from zlib import crc32
-
-import numpy as np
 
 from kdaudit.demo.corpus import Corpus
+from kdaudit.distill.settings import DistillConfig
+from kdaudit.draws import generator
 
 if TYPE_CHECKING:
-    import torch
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 Progress = Callable[[str, int, int], None]
-"""Called as (stage, steps done, steps in the stage) after every step."""
+"""Called as (stage, tokens done, tokens in the stage)."""
 
 END = "<|endoftext|>"
 CONTEXT = 512  # tokens: three shots of the recall attack fill half of it
-BATCH = 8  # notes
+BATCH_TOKENS = 1024  # about eight notes
 VOCABULARY = 1024  # tokens
 WIDTH = 96
 TEACHER_LAYERS, STUDENT_LAYERS = 4, 2
@@ -47,38 +45,81 @@ class Checkpoints:
     student_start: Path
 
 
-def train(corpus: Corpus, folder: Path, *, seed: int, on_progress: Progress) -> Checkpoints:
+def train(
+    corpus: Corpus, members: Path, nonmembers: Path, folder: Path, *, seed: int, on_progress: Progress
+) -> Checkpoints:
     """Train the demo's models on the CPU and save each under `folder`, as safetensors.
 
     The same corpus and seed give the same weights on the same machine, however many cores are free.
 
     Args:
         corpus: members and public notes are trained on; non-members are never looked at.
+        members: the file of the corpus's members.
+        nonmembers: the file of its non-members, which the student's manifest names.
         folder: gets the folders teacher-start, teacher, student-start, student.
         seed: of the initial weights and of the order of the notes.
         on_progress: told after every step.
     """
+    from kdaudit.distill.run import Told, run_distill
+
     paths = Checkpoints(*(folder / name for name in ("teacher", "teacher-start", "student", "student-start")))
     tokenizer = train_tokenizer(corpus.public)
-
-    def learn(
-        path: Path, model: GPT2LMHeadModel, notes: Sequence[str], epochs: int, teacher: GPT2LMHeadModel | None = None
-    ) -> None:
-        token_ids = tokenizer([note + END for note in notes])["input_ids"]
-        rng = np.random.default_rng([seed, crc32(path.name.encode())])
-        on_step = partial(on_progress, f"training {path.name}")
-        fit(model, token_ids, epochs=epochs, rng=rng, teacher=teacher, on_step=on_step)
-        model.save_pretrained(path)
-        tokenizer.save_pretrained(path)
-
     teacher = new_model(tokenizer, n_layers=TEACHER_LAYERS, seed=seed)
     student = new_model(tokenizer, n_layers=STUDENT_LAYERS, seed=seed)
     with _one_thread():
-        learn(paths.teacher_start, teacher, corpus.public, START_EPOCHS)
-        learn(paths.teacher, teacher, corpus.members + corpus.public, TEACHER_EPOCHS)
-        learn(paths.student_start, student, corpus.public, START_EPOCHS)
-        learn(paths.student, student, corpus.members, STUDENT_EPOCHS, teacher=teacher)
+        for path, model, notes, epochs in (
+            (paths.teacher_start, teacher, corpus.public, START_EPOCHS),
+            (paths.teacher, teacher, corpus.members + corpus.public, TEACHER_EPOCHS),
+            (paths.student_start, student, corpus.public, START_EPOCHS),
+        ):
+            _learn(path, model, tokenizer, notes, epochs=epochs, seed=seed, on_progress=on_progress)
+        config = DistillConfig(
+            teacher=str(paths.teacher), student=str(paths.student_start), train=str(members),
+            nonmembers=str(nonmembers), out=paths.student, hard_weight=HARD_WEIGHT, temperature=TEMPERATURE,
+            epochs=STUDENT_EPOCHS, lr=LEARNING_RATE, batch_tokens=BATCH_TOKENS, seed=seed, device="cpu", overwrite=True,
+        )  # fmt: skip
+        told = Told(on_progress=lambda stage, done, total, note: on_progress(f"student: {stage}", done, total))
+        run_distill(config, told=told)
     return paths
+
+
+def _learn(
+    path: Path,
+    model: GPT2LMHeadModel,
+    tokenizer: PreTrainedTokenizerFast,
+    notes: Sequence[str],
+    *,
+    epochs: int,
+    seed: int,
+    on_progress: Progress,
+) -> None:
+    """Train a model on the notes' own words by the loop of `kdaudit distill`, without a teacher, and save it."""
+    import torch
+
+    from kdaudit.distill.examples import make_examples, plan_steps
+    from kdaudit.distill.outputs import speaker
+    from kdaudit.distill.saving import save_student
+    from kdaudit.distill.student import Distiller, LossTerms
+    from kdaudit.distill.trainer import Plan, Settings, Watch
+    from kdaudit.distill.trainer import train as run_loop
+    from kdaudit.records import Record
+
+    records = [Record(str(number), note, number) for number, note in enumerate(notes, start=1)]
+    examples = make_examples(records, tokenizer, window=CONTEXT).items
+    sizes = tuple(int(example.ids.size) for example in examples)
+    rng = generator(seed, path.name)
+    plan = Plan(tuple(plan_steps(sizes, epochs=epochs, step_tokens=BATCH_TOKENS, n_parts=1, rng=rng)), sizes)
+    terms = LossTerms(objective="hard", beta=None, hard_weight=1.0, temperature=1.0)
+    probe = torch.from_numpy(examples[0].ids[None].astype("int64"))
+    settings = Settings(
+        lr=LEARNING_RATE, schedule="one-cycle", warmup=0.1, weight_decay=0.01, gradient_accumulation=1,
+        mixed_precision="no", seed=seed, use_cpu=True, report_to="none",
+    )  # fmt: skip
+    watch = Watch(on_step=lambda done, total, loss: on_progress(f"training {path.name}", done, total))
+    with TemporaryDirectory() as work:
+        distiller = Distiller(model, speaker(model, probe), terms, None)
+        run_loop(distiller, examples, plan, lambda ids, rows: None, settings, Path(work), watch=watch)
+    save_student(model, tokenizer, path)
 
 
 def train_tokenizer(texts: Sequence[str], *, vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
@@ -113,69 +154,6 @@ def new_model(tokenizer: PreTrainedTokenizerFast, *, n_layers: int, seed: int) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GPT2LMHeadModel(config)
-
-
-def fit(
-    model: GPT2LMHeadModel,
-    token_ids: Sequence[Sequence[int]],
-    *,
-    epochs: int,
-    rng: np.random.Generator,
-    teacher: GPT2LMHeadModel | None = None,
-    on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
-    """Train `model` in place on notes, against their words or, with a teacher, against both; leaves it in eval mode.
-
-    Args:
-        model: any state; trained with AdamW, one cycle of the learning rate, gradients clipped at 1.
-        token_ids: one note each, at least two tokens.
-        epochs: passes over the notes.
-        rng: orders the notes.
-        teacher: the model to distil from, with the same vocabulary; left as it is.
-        on_step: told (steps done, steps in all).
-    """
-    import torch
-
-    from kdaudit.distill.losses import Outputs, count_targets, distillation_loss
-
-    def run(some: GPT2LMHeadModel, ids: torch.Tensor) -> Outputs:
-        return Outputs(some.transformer(ids).last_hidden_state, some.lm_head)
-
-    total = epochs * -(-len(token_ids) // BATCH)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=total, pct_start=0.1)
-    model.train()
-    for done, (ids, labels) in enumerate(_batches(token_ids, epochs, rng), start=1):
-        with torch.no_grad():
-            taught = None if teacher is None else run(teacher, ids)
-        value = distillation_loss(
-            run(model, ids), taught, labels,
-            objective="hard" if teacher is None else "forward-kl", hard_weight=HARD_WEIGHT, temperature=TEMPERATURE,
-            n_targets=count_targets(labels),
-        )  # fmt: skip
-        optimizer.zero_grad()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        on_step(done, total)
-    model.eval()
-
-
-def _batches(
-    token_ids: Sequence[Sequence[int]], epochs: int, rng: np.random.Generator
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Ids and labels, both (B, T): padded on the right, where causal attention does not look back from."""
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    from kdaudit.distill.losses import IGNORED
-
-    notes = [torch.tensor(ids) for ids in token_ids]
-    for _ in range(epochs):
-        for rows in torch.from_numpy(rng.permutation(len(notes))).split(BATCH):
-            chosen = [notes[row] for row in rows]
-            yield pad_sequence(chosen, batch_first=True), pad_sequence(chosen, batch_first=True, padding_value=IGNORED)
 
 
 @contextmanager

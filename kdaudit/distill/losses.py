@@ -46,6 +46,22 @@ class Outputs:
     """(n, H) -> (n, V), a function of each row by itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class CachedOutputs:
+    """A teacher's distributions as they were written down: its k likeliest words, and the rest as one word more.
+
+    Rows are the n targets of a batch, text after text. A divergence is taken over these k + 1 outcomes for teacher
+    and student alike: at most the divergence over all words, and equal to it where k is the vocabulary.
+    """
+
+    words: torch.Tensor
+    """(n, k), int64, each row's words once."""
+    log_probs: torch.Tensor
+    """(n, k), at the temperature of the loss."""
+    log_rest: torch.Tensor
+    """(n,), log of what all other words have together; -inf where k is the vocabulary."""
+
+
 def kl(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
     """KL(p || q) of each row in nats; a word with p = 0 counts 0, also where q = 0; infinity where p > 0 = q.
 
@@ -151,7 +167,7 @@ def count_targets(labels: torch.Tensor) -> int:
 
 def distillation_loss(
     student: Outputs,
-    teacher: Outputs | None,
+    teacher: Outputs | CachedOutputs | None,
     labels: torch.Tensor,
     *,
     objective: str,
@@ -160,6 +176,7 @@ def distillation_loss(
     n_targets: int | torch.Tensor,
     beta: float | None = None,
     vocabulary: int | None = None,
+    label_smoothing: float = 0.0,
     chunk: int | None = None,
 ) -> torch.Tensor:
     """Sum over the targets of w * cross-entropy + (1 - w) * T^2 * divergence at T, over `n_targets`; nats.
@@ -169,7 +186,7 @@ def distillation_loss(
 
     Args:
         student: gets gradients, its states and those weights of its head that train.
-        teacher: gets none; None where w is 1, and not read then.
+        teacher: gets none, live or written down before; None where w is 1, and not read then.
         labels: (B, T), int64, unshifted: the output at t predicts labels[:, t + 1]. IGNORED is no target; where
             w is 0 nothing else is read from them.
         objective: a name of OBJECTIVES; "hard" is w = 1.
@@ -179,6 +196,7 @@ def distillation_loss(
             changes nothing.
         beta: the objective's parameter; None for its default.
         vocabulary: the divergence compares the first so many words; None for all, the same number in both.
+        label_smoothing: share of the ground truth that is spread evenly over the student's words, 0 to 1.
         chunk: tokens; None for what suits the device.
 
     Raises:
@@ -193,14 +211,19 @@ def distillation_loss(
         wide = _widen(logits)
         total = wide.new_zeros(())
         if weight > 0:
-            total = weight * functional.cross_entropy(wide, targets[part], reduction="sum")
+            total = weight * functional.cross_entropy(
+                wide, targets[part], reduction="sum", label_smoothing=label_smoothing
+            )
         if weight < 1 and divergence is not None:
             if teacher is None:
                 raise ValueError("a soft loss needs a teacher")
-            with torch.no_grad():
-                taught = _widen(_apply(teacher.head, teacher.states.flatten(0, 1)[rows[part]]))
-                taught = (taught[:, :vocabulary] / temperature).log_softmax(-1)
             learnt = (wide[:, :vocabulary] / temperature).log_softmax(-1)
+            if isinstance(teacher, CachedOutputs):
+                taught, learnt = _coarsened(teacher, part, learnt)
+            else:
+                with torch.no_grad():
+                    taught = _widen(_apply(teacher.head, teacher.states.flatten(0, 1)[rows[part]]))
+                    taught = (taught[:, :vocabulary] / temperature).log_softmax(-1)
             total = total + (1 - weight) * temperature**2 * divergence(taught, learnt, settled).sum()
         return total
 
@@ -254,11 +277,26 @@ class _ChunkedSum(torch.autograd.Function):
         return (None,) * 4 + tuple(grad * scale.to(grad.dtype) for grad in ctx.saved_tensors)
 
 
+def target_rows(labels: torch.Tensor) -> torch.Tensor:
+    """Which of the B x T outputs predict a target, (n,), text after text."""
+    return _shift(labels)[0]
+
+
 def _shift(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Which of the B x T outputs predict a target, and that target, both (n,): the one place that shifts."""
     following = functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
     rows = (following != IGNORED).nonzero().squeeze(-1)
     return rows, following[rows]
+
+
+def _coarsened(teacher: CachedOutputs, part: slice, learnt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both distributions over the teacher's likeliest words and all others as one, (m, k + 1)."""
+    words = teacher.words[part]
+    taught, own = teacher.log_probs[part].to(learnt.dtype), learnt.gather(-1, words)
+    if words.shape[-1] == learnt.shape[-1]:
+        return taught, own  # nothing is left over, and the gradient of log 0 would be NaN
+    rest = learnt.scatter(-1, words, -torch.inf).logsumexp(-1, keepdim=True)
+    return torch.cat([taught, teacher.log_rest[part].unsqueeze(-1).to(learnt.dtype)], -1), torch.cat([own, rest], -1)
 
 
 def _mixture(teacher: torch.Tensor, student: torch.Tensor, share: float) -> torch.Tensor:

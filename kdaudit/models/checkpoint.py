@@ -58,6 +58,21 @@ class Checkpoint:
         """Of everything in the folder that can change a log-probability, and of how it is loaded."""
         return sha256_text(json.dumps([self.weights_sha256, self.config_sha256, self.load]))
 
+    def describe(self) -> dict[str, Any]:
+        """What a manifest or a results file says of it."""
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "fingerprint": self.fingerprint,
+            "weights_sha256": self.weights_sha256,
+            "architecture": self.architecture,
+            "n_parameters": self.n_parameters,
+            "stored_dtype": self.dtype,
+            "context": self.context,
+            "load": self.load,
+            "base": self.base.describe() if self.base else None,
+        }
+
     def memory_bytes(self, dtype: str) -> float:
         """Expected bytes of the weights in memory."""
         per_weight = LOAD_BYTES.get(self.load or "", {"float32": 4.0}.get(dtype, 2.0))

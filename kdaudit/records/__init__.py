@@ -1,7 +1,7 @@
 """Records: the texts whose membership is asked about, read from files and data sets."""
 
-from kdaudit.records.reading import read
+from kdaudit.records.reading import Render, read
 from kdaudit.records.record import Record, RecordSet
 from kdaudit.records.sets import check_disjoint, draw_shots, sample
 
-__all__ = ["Record", "RecordSet", "check_disjoint", "draw_shots", "read", "sample"]
+__all__ = ["Record", "RecordSet", "Render", "check_disjoint", "draw_shots", "read", "sample"]

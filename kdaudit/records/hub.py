@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit.errors import HubError, RecordsError
-from kdaudit.records.rows import ROWS_AT_A_TIME, Row, column_rows, require_field
+from kdaudit.records.rows import ROWS_AT_A_TIME, Row, column_rows, require_field, wanted_columns
 
 PREFIX = "hub:"
 SPEC = re.compile(
@@ -31,7 +31,7 @@ def hub_rows(source: str, label: str, text_field: str, id_field: str) -> Iterato
         raise RecordsError(f"{label}: '{spec['name']}' is also a path here", hint=hint)
     data = _load(spec["name"], spec["config"], spec["split"], label)
     require_field(label, text_field, data.column_names, noun="column")
-    data = data.select_columns([name for name in (text_field, id_field) if name in data.column_names])
+    data = data.select_columns(wanted_columns(data.column_names, text_field, id_field))
     for start, batch in enumerate(data.iter(batch_size=ROWS_AT_A_TIME)):
         yield from column_rows(start * ROWS_AT_A_TIME + 1, batch)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,9 +17,22 @@ SUFFIXES = (".jsonl", ".ndjson", ".json-lines", ".csv", ".tsv", ".txt", ".parque
 SHOWN_KINDS = 3  # different problems in one message
 SHOWN_LINES = 5  # lines for each of them
 
+Render = Callable[[Sequence[Mapping[str, object]]], tuple[str, str]]
+"""Chat messages, the last one an answer -> the text before the answer, and the whole text; ValueError: refused."""
 
-def read(source: str, *, option: str, text_field: str = "text", id_field: str = "id") -> RecordSet:
+
+def read(
+    source: str,
+    *,
+    option: str,
+    text_field: str = "text",
+    id_field: str = "id",
+    render: Render | None = None,
+) -> RecordSet:
     """Read the records of a file or a Hub data set.
+
+    A record is a text; or `prompt` and `completion`, or chat `messages` that end with an answer: of these the
+    completion or the answer alone is learnt and scored.
 
     A text that stands there again is dropped and counted. A record without an id gets a keyed hash of its
     text (see `keyed_ids`). Error messages hold ids, lines, field names and types, never any text.
@@ -30,21 +43,23 @@ def read(source: str, *, option: str, text_field: str = "text", id_field: str = 
         option: the option that named the source, for messages: `--members`.
         text_field: field with the text; a .txt file has no fields.
         id_field: field with the id, a string or an integer; it may be absent or null.
+        render: applies a model's chat template to messages; None where there is no model to take it from.
 
     Raises:
         RecordsError: the source cannot be read, or a row of it cannot be used; one error for all rows.
         HubError: the data set can neither be reached nor found in the local cache.
     """
     label = f"{option} {source}"
-    found: list[tuple[int, str | None, str]] = []
+    found: list[tuple[int, str | None, str, int]] = []
     problems: list[Problem] = []
     has_id_field = False
     for row in _rows(source, label, text_field, id_field):
         if isinstance(row, Row):
             has_id_field = has_id_field or id_field in row.fields
-            problem = _text_problem(row, text_field) or _id_problem(row, id_field)
-            if problem is None:
-                found.append((row.line, _id(row.fields.get(id_field)), str(row.fields[text_field])))
+            shown = _shown(row, text_field, render)
+            problem = shown if isinstance(shown, Problem) else _id_problem(row, id_field)
+            if not isinstance(shown, Problem) and problem is None:
+                found.append((row.line, _id(row.fields.get(id_field)), *shown))
         else:
             problem = row
         if problem is not None:
@@ -117,10 +132,45 @@ def _names_in(folder: Path) -> list[str]:
         return []
 
 
-def _text_problem(row: Row, field: str) -> Problem | None:
-    if field not in row.fields:
-        return Problem(row.line, rows.missing(field, row.fields), rows.nearest(field, row.fields))
-    text = row.fields[field]
+def _shown(row: Row, field: str, render: Render | None) -> tuple[str, int] | Problem:
+    """The text of a row and the characters of it that are a prompt, or what is wrong with it."""
+    if field in row.fields:
+        return _text_problem(row, field, row.fields[field]) or (str(row.fields[field]), 0)
+    if rows.CHAT in row.fields:
+        return _answer(row, render)
+    if set(rows.PAIR) <= set(row.fields):
+        prompt, completion = (row.fields[name] for name in rows.PAIR)
+        # an empty prompt is none, an empty completion leaves nothing to score
+        problem = None if prompt == "" else _text_problem(row, rows.PAIR[0], prompt)
+        problem = problem or _text_problem(row, rows.PAIR[1], completion)
+        return problem or (f"{prompt}{completion}", len(str(prompt)))
+    return Problem(row.line, rows.missing(field, row.fields), rows.nearest(field, row.fields))
+
+
+def _answer(row: Row, render: Render | None) -> tuple[str, int] | Problem:
+    messages = row.fields[rows.CHAT]
+    if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
+        what = f"field '{rows.CHAT}' is no list of messages"
+        return Problem(row.line, what, 'each message is {"role": "user", "content": "…"}')
+    if messages[-1]["role"] != "assistant":
+        return Problem(row.line, "the last message is not the assistant's", "end each chat with the answer to score")
+    if render is None:
+        return Problem(row.line, f"field '{rows.CHAT}' needs a model's chat template", "give texts instead")
+    try:
+        prompt, whole = render(messages)
+    except ValueError as error:
+        return Problem(row.line, f"the chat template refuses the messages ({type(error).__name__})", str(error))
+    if not whole.startswith(prompt) or len(whole) == len(prompt):
+        what = "the chat template does not put the answer after the other messages"
+        return Problem(row.line, what, "apply the template yourself and give prompt and completion")
+    return _encoding_problem(row.line, whole, f"field '{rows.CHAT}'") or (whole, len(prompt))
+
+
+def _is_message(message: object) -> bool:
+    return isinstance(message, dict) and all(isinstance(message.get(name), str) for name in ("role", "content"))
+
+
+def _text_problem(row: Row, field: str, text: object) -> Problem | None:
     if not isinstance(text, str):
         return Problem(row.line, f"field '{field}' is {rows.kind(text)}, not a string", "every text is a string")
     if not text.strip():
@@ -153,14 +203,14 @@ def _id(value: object) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def _distinct(found: Sequence[tuple[int, str | None, str]]) -> tuple[Record, ...]:
-    first: dict[str, tuple[int, str | None]] = {}
-    for line, own_id, text in found:
-        first.setdefault(text, (line, own_id))
+def _distinct(found: Sequence[tuple[int, str | None, str, int]]) -> tuple[Record, ...]:
+    first: dict[str, tuple[int, str | None, int]] = {}
+    for line, own_id, text, n_prompt in found:
+        first.setdefault(text, (line, own_id, n_prompt))
     keyed = keyed_ids(list(first))
     return tuple(
-        Record(keyed_id if own_id is None else own_id, text, line)
-        for keyed_id, (text, (line, own_id)) in zip(keyed, first.items(), strict=True)
+        Record(keyed_id if own_id is None else own_id, text, line, n_prompt)
+        for keyed_id, (text, (line, own_id, n_prompt)) in zip(keyed, first.items(), strict=True)
     )
 
 

@@ -19,6 +19,8 @@ class Record:
     text: str
     line: int
     """Where it stands in its source, counted from 1."""
+    n_prompt: int = 0
+    """Characters of the text that are its prompt: read by a model, but neither learnt nor scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ def digest(records: Iterable[Record]) -> str:
     for record in records:
         sha.update(_prefixed(record.id))
         sha.update(_prefixed(record.text))
+        if record.n_prompt:
+            sha.update(record.n_prompt.to_bytes(8, "big"))
     return sha.hexdigest()
 
 

@@ -6,7 +6,7 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import BinaryIO
@@ -86,8 +86,13 @@ def table_rows(file: BinaryIO, label: str, text_field: str, *, delimiter: str) -
     yield from undecodable
 
 
+PAIR = ("prompt", "completion")
+CHAT = "messages"
+"""Fields that may stand in the place of a text."""
+
+
 def parquet_rows(file: BinaryIO, label: str, text_field: str, id_field: str) -> Iterator[Row]:
-    """Rows of a Parquet file; only the two columns are read.
+    """Rows of a Parquet file; only the columns that a record needs are read.
 
     Raises:
         RecordsError: it is not a Parquet file, or it lacks `text_field`.
@@ -98,7 +103,7 @@ def parquet_rows(file: BinaryIO, label: str, text_field: str, id_field: str) -> 
     try:
         table = pyarrow.parquet.ParquetFile(file)
         require_field(label, text_field, table.schema_arrow.names, noun="column")
-        columns = [name for name in (text_field, id_field) if name in table.schema_arrow.names]
+        columns = wanted_columns(table.schema_arrow.names, text_field, id_field)
         start = 1
         for batch in table.iter_batches(batch_size=ROWS_AT_A_TIME, columns=columns):
             yield from column_rows(start, {name: batch.column(name).to_pylist() for name in columns})
@@ -107,6 +112,12 @@ def parquet_rows(file: BinaryIO, label: str, text_field: str, id_field: str) -> 
         raise RecordsError(f"{label}: not a readable Parquet file", hint="write the file again") from error
     except UnicodeDecodeError as error:
         raise RecordsError(f"{label}: a string that is not valid UTF-8", hint="write the column as UTF-8") from error
+
+
+def wanted_columns(names: Sequence[str], text_field: str, id_field: str) -> list[str]:
+    """The columns that a record needs, of those that are there: the text, or what stands in its place, and the id."""
+    texts = (text_field,) if text_field in names else (*PAIR, CHAT)
+    return [name for name in (*texts, id_field) if name in names]
 
 
 def column_rows(start: int, columns: Mapping[str, list[object]]) -> Iterator[Row]:
@@ -121,7 +132,7 @@ def require_field(label: str, field: str, names: Iterable[str], *, noun: str, is
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise RecordsError(f"{label}: {noun} {shown(repeated)} stands in the header twice", hint="rename one of them")
-    if field not in names:
+    if field not in names and CHAT not in names and not set(PAIR) <= set(names):
         # a CSV file without header has a record where the names should be
         what = f"no {noun} '{field}' among {len(names)}" if is_header else missing(field, names, noun=noun)
         raise RecordsError(f"{label}: {what}", hint=nearest(field, names))

@@ -185,3 +185,24 @@ def validity_notes(result: AuditResult) -> Iterator[str]:
         if count:
             yield f"records without a score (NaN), left out for every model: {count} under {', '.join(names)}"
     yield from validity.warnings
+
+
+def utility_table(utility: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of models x held-out losses, from a student's manifest."""
+    columns = {"nats per token": "nll", "bits per byte": "bits_per_byte", "perplexity": "perplexity"}
+    models = [name for name in ("teacher", "start", "student") if name in utility["nll"]]
+    rows = [[name, *(_unsigned(utility[key][name]) for key in columns.values())] for name in models]
+    return ["model", *columns], rows
+
+
+def agreement_notes(utility: Mapping[str, Any]) -> Iterator[str]:
+    """How far a student agrees with its teacher on the held-out records."""
+    agreement = utility["agreement"]
+    yield f"the student's top token is its teacher's: {_unsigned(agreement['top1'])} of the tokens"
+    yield f"KL(teacher || student): {_unsigned(agreement['forward_kl'])} nats per token"
+
+
+def _unsigned(figure: Mapping[str, Any]) -> str:
+    if figure["value"] is None or figure["low"] is None:
+        return ABSENT if figure["value"] is None else f"{figure['value']:.3f}"
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

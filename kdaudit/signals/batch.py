@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kdaudit.signals.tokens import TokenSignals
 from kdaudit.signals.vocabulary import Head, reduce_vocabulary
@@ -21,10 +22,9 @@ class Front:
     lead: tuple[int, ...]
     prefix: tuple[int, ...] = ()
 
-    @property
-    def n_unscored(self) -> int:
-        """Tokens of a text that are not scored: the first one where no BOS stands before the text."""
-        return 0 if self.lead else 1
+    def n_unscored(self, passage: Passage) -> int:
+        """Tokens of a text that are not scored: its prompt, and the first one where no BOS stands before the text."""
+        return max(passage.n_given, 0 if self.lead else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +43,15 @@ def run_batch(route: Route, passages: Sequence[Passage], front: Front, device: t
     """The signals of some passages, one forward pass for all of them."""
     ids = pad(passages, route.front, device)
     states = route.states(ids)
-    # the one target mask: text token j is predicted at the position before it, and nothing predicts an unscored one
-    before, skip = len(route.front) - 1, front.n_unscored
-    sizes = [int(passage.ids.size) for passage in passages]
-    rows = np.repeat(np.arange(len(sizes)), [size - skip for size in sizes])
-    columns = np.concatenate([np.arange(before + skip, before + size) for size in sizes])
+    rows, columns = target_index(passages, front, n_before=len(route.front))
     row_index, column_index = torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)
     logprob, mean, std, top = reduce_vocabulary(
         states[row_index, column_index], ids[row_index, column_index + 1], route.head
     )
-    starts = itertools.accumulate((size - skip for size in sizes), initial=0)
-    spans = [slice(start, start + size - skip) for start, size in zip(starts, sizes, strict=False)]
+    skipped = [front.n_unscored(passage) for passage in passages]
+    sizes = [int(passage.ids.size) - skip for passage, skip in zip(passages, skipped, strict=True)]
+    starts = itertools.accumulate(sizes, initial=0)
+    spans = [slice(start, start + size) for start, size in zip(starts, sizes, strict=False)]
     return [
         TokenSignals(
             logprob=logprob[span],
@@ -63,8 +61,26 @@ def run_batch(route: Route, passages: Sequence[Passage], front: Front, device: t
             byte_end=passage.byte_end[skip:],
             byte_start=int(passage.byte_end[skip - 1]) if skip else 0,
         )
-        for passage, span in zip(passages, spans, strict=True)
+        for passage, skip, span in zip(passages, skipped, spans, strict=True)
     ]
+
+
+def target_index(
+    passages: Sequence[Passage], front: Front, *, n_before: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of every output of a batch that predicts a scored token, text after text: the one target mask.
+
+    Args:
+        passages: the texts; each has a scored token.
+        front: says which tokens of a text are not scored.
+        n_before: tokens that stand before each text in the batch.
+    """
+    sizes = [int(passage.ids.size) for passage in passages]
+    skipped = [front.n_unscored(passage) for passage in passages]
+    rows = np.repeat(np.arange(len(sizes)), [size - skip for size, skip in zip(sizes, skipped, strict=True)])
+    # text token j is predicted at the position before it, and nothing predicts an unscored one
+    spans = [np.arange(n_before - 1 + skip, n_before - 1 + size) for size, skip in zip(sizes, skipped, strict=True)]
+    return rows, np.concatenate(spans)
 
 
 def pad(passages: Sequence[Passage], front: tuple[int, ...], device: torch.device) -> torch.Tensor:

@@ -65,7 +65,7 @@ def measure(
     for shard in shards:
         _check_vocabulary(model, shard, front)
         signals: list[TokenSignals | None] = [
-            _nothing(passage, front) if passage.ids.size <= front.n_unscored else None for passage in shard
+            _nothing(passage, front) if passage.ids.size <= front.n_unscored(passage) else None for passage in shard
         ]
         waiting = sorted((i for i, found in enumerate(signals) if found is None), key=lambda i: -int(shard[i].ids.size))
         on_tokens(sum(int(passage.ids.size) for passage in shard) - sum(int(shard[i].ids.size) for i in waiting))
@@ -73,7 +73,7 @@ def measure(
             batch = waiting[: _batch_size([int(shard[i].ids.size) for i in waiting], budget, front, route)]
             if route is None:
                 batch = batch[:PROBE_PASSAGES]
-                shown = [passage for passage in probe if passage.ids.size > front.n_unscored][: len(batch)]
+                shown = [passage for passage in probe if passage.ids.size > front.n_unscored(passage)][: len(batch)]
                 settled_on = shown or [shard[i] for i in batch]
                 route = _unless_memory_ends(model.device, settle, model, settled_on, front)
                 if route is None:
@@ -140,7 +140,8 @@ def _halved(budget: int, batch: Sequence[int], shard: Sequence[Passage], front: 
 
 def _nothing(passage: Passage, front: Front) -> TokenSignals:
     empty = np.zeros(0, dtype=np.float32)
-    start = int(passage.byte_end[front.n_unscored - 1]) if front.n_unscored and passage.ids.size else 0
+    skip = min(front.n_unscored(passage), int(passage.ids.size))
+    start = int(passage.byte_end[skip - 1]) if skip else 0
     return TokenSignals(empty, empty, empty, empty, np.zeros(0, dtype=np.int32), start)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 
 from kdaudit.errors import ModelError
 from kdaudit.signals.batch import Front, Route, pad, run_batch
-from kdaudit.signals.vocabulary import Head
 from kdaudit.views.passage import Passage
 
 if TYPE_CHECKING:
@@ -40,12 +40,8 @@ def settle(model: PreTrainedModel, probe: Sequence[Passage], front: Front) -> Ro
                 "the model's logits hold NaN", hint="its weights are damaged, or they overflow in this dtype (--dtype)"
             )
         _check_causal(model, ids, longest)
-        body, head = _body_and_head(model)
-        if body is not None and head is not None:
-            logits = head(body(ids))
-            scale = max(1.0, float(own.abs().max()))
-            is_same = logits.shape == own.shape and _gap(logits, own) <= HEAD_AGREEMENT[_dtype(model)] * scale
-            body, head = (body, head) if is_same else (None, None)
+        split = split_head(model, ids, own)
+        body, head = (_states_of(split.body), split.head) if split is not None else (None, None)
         whole = front.lead + front.prefix
         plain = Route(body or _own_logits(model), head if body else None, whole, is_prefix_cached=False)
         if not front.prefix:
@@ -92,17 +88,40 @@ def _check_causal(model: PreTrainedModel, ids: torch.Tensor, logits: torch.Tenso
         )
 
 
-def _body_and_head(model: PreTrainedModel) -> tuple[Callable[[torch.Tensor], torch.Tensor] | None, Head | None]:
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A model as what computes states and what reads logits off them."""
+
+    body: torch.nn.Module
+    """Called with `input_ids`, it gives `last_hidden_state`, (B, S, H)."""
+    head: torch.nn.Module
+    """(n, H) -> (n, V), a function of each row by itself."""
+
+
+def split_head(model: PreTrainedModel, ids: torch.Tensor, own: torch.Tensor) -> Split | None:
+    """The model's body and head, if applying one after the other gives its own logits; else None.
+
+    Args:
+        model: a causal LM, in eval mode.
+        ids: (B, S), token ids to try it on.
+        own: (B, S, V), the model's own logits for them.
+    """
     body = getattr(model, model.base_model_prefix, None)
     head = model.get_output_embeddings()
     if body is None or body is model or head is None:
-        return None, None
+        return None
+    logits = head(body(input_ids=ids, use_cache=False).last_hidden_state)
+    scale = max(1.0, float(own.abs().max()))
+    is_same = logits.shape == own.shape and _gap(logits, own) <= HEAD_AGREEMENT[_dtype(model)] * scale
+    return Split(body, head) if is_same else None
 
+
+def _states_of(body: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     def states(ids: torch.Tensor) -> torch.Tensor:
         hidden: torch.Tensor = body(input_ids=ids, use_cache=False).last_hidden_state
         return hidden
 
-    return states, head
+    return states
 
 
 def _own_logits(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -141,6 +160,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _first_tokens(passage: Passage) -> Passage:
+    # without its prompt: something has to be scored
     return Passage(passage.ids[:PROBE_TOKENS], passage.char_end[:PROBE_TOKENS], passage.byte_end[:PROBE_TOKENS])
 
 

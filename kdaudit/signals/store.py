@@ -40,6 +40,7 @@ def shard_path(folder: Path, key: PassKey, shard: Sequence[Passage]) -> Path:
     """Where the signals of `shard` lie; another model, view, cut or text gives another path."""
     digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode())
     for passage in shard:
+        digest.update(passage.n_given.to_bytes(4, "little"))
         for array in (passage.ids, passage.byte_end):
             digest.update(len(array).to_bytes(4, "little") + array.tobytes())
     name = digest.hexdigest()

@@ -23,6 +23,8 @@ class Passages:
     """How the records are shown to models; texts are tokenised again whenever they are needed, to save memory."""
 
     texts: tuple[str, ...]
+    prompts: tuple[int, ...]
+    """Leading characters of each text that are its prompt: read, not scored."""
     tokenizers: tuple[Any, ...]
     leads: tuple[tuple[int, ...], ...]
     """Per tokenizer: the special tokens before a text."""
@@ -45,8 +47,8 @@ class Passages:
         return int(sum(cut < len(text) for cut, text in zip(self.cuts[View.PLAIN], self.texts, strict=True)))
 
     def scored_text(self, index: int) -> str:
-        """What is left of a text after the common cut."""
-        return self.texts[index][: int(self.cuts[View.PLAIN][index])]
+        """What is scored of a text: up to the common cut, without its prompt."""
+        return self.texts[index][self.prompts[index] : int(self.cuts[View.PLAIN][index])]
 
     def shards(self) -> list[list[int]]:
         """Indices of the texts, longest first, in groups of about SHARD_CHARS: the same for every model."""
@@ -62,11 +64,12 @@ class Passages:
 
     def read(self, indices: Sequence[int], view: View, tokenizer: int) -> list[Passage]:
         """The passages of some texts in one view, as one tokenizer splits them."""
-        texts = [self.scored_text(i).lower() if view is View.LOWERCASED else self.texts[i] for i in indices]
-        return [
-            passage.head(int(self.cuts[view][i]))
-            for i, passage in zip(indices, encode(self.tokenizers[tokenizer], texts), strict=True)
+        texts = [
+            self.texts[i][: self.prompts[i]] + self.scored_text(i).lower() if view is View.LOWERCASED else self.texts[i]
+            for i in indices
         ]
+        encoded = encode(self.tokenizers[tokenizer], texts, [self.prompts[i] for i in indices])
+        return [passage.head(int(self.cuts[view][i])) for i, passage in zip(indices, encoded, strict=True)]
 
 
 def build(
@@ -76,6 +79,7 @@ def build(
     views: Sequence[View],
     shots: Sequence[str],
     window: int,
+    prompts: Sequence[int] | None = None,
     on_texts: Callable[[int], None] = lambda _: None,
 ) -> Passages:
     """Decide for every text and view where it is cut, once for all models.
@@ -86,9 +90,11 @@ def build(
         views: those that some attack needs; the plain one is always built.
         shots: texts of the prefix, dropped from the end until they fill at most half of the window.
         window: tokens that the smallest model reads.
+        prompts: leading characters of each text that are its prompt; None for none.
         on_texts: called with the number of texts finished.
     """
     leads = tuple(lead_ids(tokenizer) for tokenizer in tokenizers)
+    given = tuple(prompts) if prompts is not None else (0,) * len(texts)
     n_shots, prefixes = _fitting_shots(shots, tokenizers, leads, window)
     rooms = {View.PLAIN: [max(0, window - len(lead)) for lead in leads]}
     if View.PREFIXED in views and n_shots:
@@ -107,7 +113,10 @@ def build(
         for view, room in rooms.items():
             shown, encoded = chunk, whole
             if view is View.LOWERCASED:
-                shown = [text[:cut].lower() for text, cut in zip(chunk, cuts[View.PLAIN][start:], strict=False)]
+                shown = [
+                    text[: given[i]] + text[given[i] : cuts[View.PLAIN][i]].lower()
+                    for i, text in enumerate(chunk, start=start)
+                ]
                 encoded = [encode(tokenizer, shown) for tokenizer in tokenizers]
             for i, text in enumerate(shown):
                 of_text = [passages[i] for passages in encoded]
@@ -117,6 +126,7 @@ def build(
         on_texts(len(chunk))
     return Passages(
         texts=tuple(texts),
+        prompts=given,
         tokenizers=tuple(tokenizers),
         leads=leads,
         prefixes=prefixes,

@@ -23,18 +23,23 @@ class Passage:
     byte_end: NDArray[np.int32]
     """(T,): the same in UTF-8 bytes."""
 
+    n_given: int = 0
+    """Leading tokens that are read but not scored: those that lie whole within the record's prompt."""
+
     def head(self, n_chars: int) -> Passage:
         """The tokens that lie within the first `n_chars` characters."""
         kept = int(np.searchsorted(self.char_end, n_chars, side="right"))
-        return Passage(self.ids[:kept], self.char_end[:kept], self.byte_end[:kept])
+        return Passage(self.ids[:kept], self.char_end[:kept], self.byte_end[:kept], min(self.n_given, kept))
 
 
-def encode(tokenizer: Any, texts: Sequence[str]) -> list[Passage]:
+def encode(tokenizer: Any, texts: Sequence[str], prompts: Sequence[int] | None = None) -> list[Passage]:
     """Split texts into tokens, without special tokens.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer (offsets are needed).
         texts: any strings.
+        prompts: leading characters of each text that are its prompt; None for none. A token that reaches over the
+            end of a prompt is scored.
     """
     if not texts:
         return []  # a tokenizer refuses an empty batch
@@ -47,21 +52,24 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[Passage]:
         verbose=False,
     )
     return [
-        _passage(text, ids, offsets)
-        for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        _passage(text, ids, offsets, n_prompt)
+        for text, ids, offsets, n_prompt in zip(
+            texts, encoded["input_ids"], encoded["offset_mapping"], prompts or [0] * len(texts), strict=True
+        )
     ]
 
 
-def _passage(text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> Passage:
+def _passage(text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]], n_prompt: int) -> Passage:
     char_end = np.array([end for _, end in offsets], dtype=np.int32)
     if char_end.size:
         np.maximum.accumulate(char_end, out=char_end)
         char_end[-1] = len(text)  # tokenizers leave trailing white space out of the last offset
+    n_given = int(np.searchsorted(char_end, n_prompt, side="right")) if n_prompt else 0
     if text.isascii():
-        return Passage(np.array(ids, dtype=np.int32), char_end, char_end.copy())
+        return Passage(np.array(ids, dtype=np.int32), char_end, char_end.copy(), n_given)
     sizes = np.fromiter((len(char.encode("utf-8", "surrogatepass")) for char in text), dtype=np.int32, count=len(text))
     bytes_before = np.concatenate([[0], np.cumsum(sizes, dtype=np.int32)]).astype(np.int32)
-    return Passage(np.array(ids, dtype=np.int32), char_end, bytes_before[char_end])
+    return Passage(np.array(ids, dtype=np.int32), char_end, bytes_before[char_end], n_given)
 
 
 def lead_ids(tokenizer: Any) -> tuple[int, ...]:

@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from kdaudit.demo.training import fit
 from kdaudit.errors import ExitCode
 from tests import tiny
-from tests.commands import CONTEXT, Given, counted_loads, halves, read_texts, results
+from tests.commands import Given, counted_loads, halves, kdaudit, read_texts, results
 
-EPOCHS = 12
+TRAINING = ("--objective", "hard", "--epochs", 12, "--lr", 5e-3, "--batch-tokens", 160, "--quiet")
 OPTIONS = ("--attack", "loss", "--attack", "min-k")
 
 
@@ -19,11 +17,11 @@ def leaky(given: Given, tmp_path_factory: pytest.TempPathFactory) -> tuple[Given
     """A student that was trained on the members, beside a teacher that was not, and the folder of their run."""
     folder = tmp_path_factory.mktemp("leaky")
     members, nonmembers = halves(folder, 210, seed=11)
-    student, tokenizer = tiny.model(seed=2, context=CONTEXT), tiny.tokenizer()
-    ids = tokenizer(list(read_texts(members).values()))["input_ids"]
-    fit(student, ids, epochs=EPOCHS, rng=np.random.default_rng(0))
-    student.save_pretrained(folder / "student")
-    tokenizer.save_pretrained(folder / "student")
+    trained = kdaudit(
+        "distill", "--teacher", given.teacher, "--student", given.start, "--train", members, "--nonmembers", nonmembers,
+        "--out", folder / "student", *TRAINING,
+    )  # fmt: skip
+    assert trained.code == 0, trained.err
     pair = given.having(student=folder / "student", members=members, nonmembers=nonmembers)
     done = pair.attack(folder / "run", *OPTIONS)
     assert done.code == 0, done.err

@@ -1,3 +1,4 @@
+import json
 from dataclasses import astuple
 from pathlib import Path
 
@@ -6,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdaudit.demo import training
-from kdaudit.demo.corpus import Corpus, generate
-from kdaudit.demo.training import Checkpoints, train, train_tokenizer
+from kdaudit.demo.corpus import Corpus, generate, write
+from kdaudit.demo.training import Checkpoints, Progress, train, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +23,12 @@ def trained(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(training, name, 1)
     monkeypatch.setattr(training, "WIDTH", 16)
     steps: list[str] = []
-    paths = train(
-        corpus, tmp_path, seed=0, on_progress=lambda stage, done, total: steps.append(f"{stage} {done}/{total}")
-    )
-    return paths, steps
+    return train_in(tmp_path, corpus, lambda stage, done, total: steps.append(f"{stage} {done}/{total}")), steps
+
+
+def train_in(folder: Path, corpus: Corpus, on_progress: Progress = lambda *_: None) -> Checkpoints:
+    data = write(corpus, folder / "data")
+    return train(corpus, data["members"], data["nonmembers"], folder, seed=0, on_progress=on_progress)
 
 
 def test_every_checkpoint_loads_offline_with_its_tokenizer(trained: tuple[Checkpoints, list[str]]) -> None:
@@ -35,16 +38,27 @@ def test_every_checkpoint_loads_offline_with_its_tokenizer(trained: tuple[Checkp
         assert model.config.vocab_size == len(tokenizer)
 
 
-def test_progress_counts_every_step_of_the_four_stages(trained: tuple[Checkpoints, list[str]]) -> None:
-    stages = [("teacher-start", 3), ("teacher", 5), ("student-start", 3), ("student", 2)]
-    assert trained[1] == [f"training {name} {step}/{n}" for name, n in stages for step in range(1, n + 1)]
+def test_progress_of_every_stage_ends_at_its_last_token(trained: tuple[Checkpoints, list[str]]) -> None:
+    stages = ["training teacher-start", "training teacher", "training student-start", "student: distilling"]
+    for stage in stages:
+        done, _, total = [line for line in trained[1] if line.startswith(stage)][-1].rpartition(" ")[2].partition("/")
+        assert done == total != "0", stage
+    order = list(dict.fromkeys(line.rpartition(" ")[0] for line in trained[1]))
+    assert order == [*stages, "student: utility"]
+
+
+def test_the_students_manifest_names_members_and_nonmembers(
+    corpus: Corpus, trained: tuple[Checkpoints, list[str]]
+) -> None:
+    data = json.loads((trained[0].student / "kdaudit.json").read_text(encoding="utf-8"))["data"]
+    assert [len(data[part]) for part in ("members", "held_out")] == [len(corpus.members), len(corpus.nonmembers)]
 
 
 def test_training_twice_gives_the_same_weights_and_leaves_torchs_global_state_alone(
     corpus: Corpus, tmp_path: Path, trained: tuple[Checkpoints, list[str]]
 ) -> None:
     before, n_threads = torch.get_rng_state(), torch.get_num_threads()
-    again = train(corpus, tmp_path / "again", seed=0, on_progress=lambda stage, done, total: None)
+    again = train_in(tmp_path / "again", corpus)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == n_threads
     for first, second in zip(astuple(trained[0]), astuple(again), strict=True):

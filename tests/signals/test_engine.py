@@ -261,11 +261,14 @@ def test_logits_that_are_no_numbers_are_refused() -> None:
         run(model, passages())
 
 
+ENDS = np.array([1, 2], np.int32)
+
+
 @pytest.mark.parametrize("front", [ALONE, Front((280,)), Front((), (280, 1))])
 def test_a_token_outside_the_models_vocabulary_is_refused(front: Front) -> None:
     model = tiny.model("gpt2", vocabulary=280)
     known = [Passage(p.ids % 280, p.char_end, p.byte_end) for p in passages()]
-    shard = known if front.lead or front.prefix else [Passage(np.array([1, 299], np.int32), *[np.array([1, 2])] * 2)]
+    shard = known if front.lead or front.prefix else [Passage(np.array([1, 299], np.int32), ENDS, ENDS)]
     with pytest.raises(ModelError, match="knows 280 tokens"):
         run(model, shard, front)
 

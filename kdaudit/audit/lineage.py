@@ -1,0 +1,164 @@
+"""What the students' own manifests say: who was a member, what each started from, what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kdaudit import manifest as manifests
+from kdaudit.config import AuditConfig, student_names
+from kdaudit.errors import CheckpointError, ConfigError
+from kdaudit.manifest import Manifest
+from kdaudit.models.checkpoint import Checkpoint
+from kdaudit.models.hub import locate
+from kdaudit.records import RecordSet
+
+SUMMARY = ("objective", "hard_weight", "temperature", "epochs", "seed", "steps")
+"""What a results file repeats of a student's training."""
+
+LOWER_BOUNDS = (
+    "the held-out records may have been in the teacher's training data (--teacher-saw {saw}), and a student learns "
+    "from its teacher: the student's figures are lower bounds"
+)
+TEACHER_OBSTACLE = (
+    "the held-out records may be members of the teacher (--teacher-saw {saw} when the student was distilled), so "
+    "nothing is known to be a non-member of it"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The manifests of an audit's students, as far as they have one."""
+
+    by_student: Mapping[str, Manifest]
+    sets: Callable[[Callable[..., RecordSet]], tuple[RecordSet, RecordSet]] | None = None
+    """Given `read`, the members and the non-members; None where the records were given by hand."""
+    teacher_obstacle: str = ""
+    notes: tuple[str, ...] = ()
+
+    def describe(self, student: str) -> dict[str, Any]:
+        """What a results file says of how a student was distilled; nothing for one without a manifest."""
+        if student not in self.by_student:
+            return {}
+        found = self.by_student[student]
+        training = {name: found.content["training"].get(name) for name in SUMMARY}
+        teacher_saw, utility = found.data["teacher_saw"], found.content.get("utility")
+        return {"distillation": {**training, "teacher_saw": teacher_saw, "utility": utility}}
+
+
+def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
+    """Complete a configuration by what its students' manifests say: records and references.
+
+    Raises:
+        ConfigError: no records are given and no manifest names any, or two students have other members.
+        CheckpointError: a student's folder does not exist.
+    """
+    found = _manifests(config)
+    references = list(config.references_by_student)
+    notes = []
+    for position, name in enumerate(student_names(len(config.students))):
+        if name in found and references[position] is None:
+            start = found[name].start
+            if start is not None and (Path(start).is_dir() or found[name].content["start"]["revision"]):
+                references[position] = start
+            else:
+                notes.append(f"{name}: {_why_no_start(found[name], start)}, so it has no reference model")
+    config = replace(config, student_references=tuple(references))
+    if config.members is not None:
+        return config, Lineage(found, notes=tuple(notes))
+    first = next(iter(found.values()), None)
+    if first is None:
+        raise ConfigError(
+            "no records: give --members FILE and --nonmembers FILE",
+            hint="a student that `kdaudit distill` made names them in its manifest (kdaudit.json, or --manifest FILE)",
+        )
+    _check_same_members(found)
+    config = replace(config, text_field=first.data["text_field"], id_field=first.data["id_field"])
+    saw = {"saw": first.data["teacher_saw"]}
+    may_know = first.may_teacher_know_held_out
+    return config, Lineage(
+        found,
+        sets=lambda read: _sets(config, first, read),
+        teacher_obstacle=TEACHER_OBSTACLE.format(**saw) if may_know else "",
+        notes=(*notes, *([LOWER_BOUNDS.format(**saw)] if may_know else [])),
+    )
+
+
+def check_lineage(lineage: Lineage, student: str, checkpoint: Checkpoint, reference: Checkpoint | None) -> None:
+    """Refuse a student or a start whose weights are not those that its manifest speaks of.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    if student not in lineage.by_student:
+        return
+    found = lineage.by_student[student]
+    if found.content["student"]["weights_sha256"] != checkpoint.weights_sha256:
+        raise CheckpointError(
+            f"--student: the weights of {checkpoint.name} are not those that {found.path} describes",
+            hint="take the manifest away and give --members and --nonmembers, or distil the student again",
+        )
+    start = found.content["start"]
+    is_own = reference is not None and reference.name == found.start
+    if reference is not None and is_own and start["weights_sha256"] != reference.weights_sha256:
+        raise CheckpointError(
+            f"{found.path}: the start of the student, {reference.name}, has changed since",
+            hint="give the checkpoint that it started from: --student-reference",
+        )
+
+
+def _manifests(config: AuditConfig) -> dict[str, Manifest]:
+    found = {}
+    for position, (name, given) in enumerate(zip(student_names(len(config.students)), config.students, strict=True)):
+        if config.manifest is not None and position == 0:
+            found[name] = manifests.load(config.manifest)
+            continue
+        options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
+        folder, _ = locate(given, "--student", **options)
+        path = folder / manifests.FILE_NAME
+        if path.is_file():
+            found[name] = manifests.load(path)
+    return found
+
+
+def _why_no_start(found: Manifest, start: str | None) -> str:
+    if start is None:
+        return "it started from layers of a teacher that may have seen the members"
+    return f"the start that its manifest names is not there ({start})"
+
+
+def _check_same_members(found: Mapping[str, Manifest]) -> None:
+    first, *others = found.items()
+    for name, other in others:
+        if any(other.data[part] != first[1].data[part] for part in ("members", "held_out")):
+            raise ConfigError(
+                f"{name} was distilled on other records than {first[0]}",
+                hint="audit each by itself, or give the records by --members and --nonmembers",
+            )
+
+
+def _sets(config: AuditConfig, found: Manifest, read: Callable[..., RecordSet]) -> tuple[RecordSet, RecordSet]:
+    data = found.data
+    source = config.train or data["train"]["source"]
+    train = read(source, option="--train")
+    key_file = config.key_file or _own_key(found, source)
+    key = manifests.read_key(key_file)
+    manifests.check_signature(found, key, key_file)
+    manifests.check_source(found, train, "train")
+    members = manifests.pick(found, train, "members", key, "--train")
+    if data["nonmembers"] is None:
+        return members, manifests.pick(found, train, "held_out", key, "--train (held out)")
+    others = read(config.nonmembers or data["nonmembers"]["source"], option="--nonmembers")
+    manifests.check_source(found, others, "nonmembers")
+    return members, manifests.pick(found, others, "held_out", key, "--nonmembers")
+
+
+def _own_key(found: Manifest, source: str) -> Path:
+    """Beside the training file where it now lies, else where distill put it."""
+    recorded = Path(found.data["key_file"])
+    if source.startswith("hub:"):
+        return recorded
+    beside = manifests.key_path(source, None)
+    return beside if beside.is_file() or not recorded.is_file() else recorded

@@ -1,0 +1,53 @@
+"""Batches for the trainer: the steps of a plan in order, padded on the right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from kdaudit.distill.examples import Example
+from kdaudit.distill.losses import IGNORED
+
+NOTHING = -1
+"""The row of a batch that stands where a step has fewer examples than parts: it teaches nothing."""
+
+
+class ExampleSet(Dataset[tuple[int, Example]]):
+    """Examples by their index, each with it."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> tuple[int, Example]:
+        return index, self._examples[max(index, 0)]
+
+
+class PlannedBatches(Sampler[list[int]]):
+    """Every batch of every step, in order; accelerate deals them out to the processes one by one."""
+
+    def __init__(self, batches: Sequence[list[int]]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch or [NOTHING] for batch in self._batches)
+
+
+def collate(rows: Sequence[tuple[int, Example]]) -> dict[str, torch.Tensor]:
+    """Ids and labels (B, T), padded on the right, where causal attention does not look back from, and row indices."""
+    width = max(int(example.ids.size) for _, example in rows)
+    ids = torch.zeros((len(rows), width), dtype=torch.int64)
+    labels = torch.full((len(rows), width), IGNORED, dtype=torch.int64)
+    for position, (index, example) in enumerate(rows):
+        own = torch.from_numpy(example.ids.astype("int64"))
+        ids[position, : own.numel()] = own
+        if index != NOTHING:
+            labels[position, example.n_given : own.numel()] = own[example.n_given :]
+    return {"ids": ids, "labels": labels, "rows": torch.tensor([index for index, _ in rows])}

@@ -1,0 +1,181 @@
+"""The teacher's log-probabilities, written down once: training then needs no teacher in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from kdaudit.artefacts import replacing
+from kdaudit.distill.batches import collate
+from kdaudit.distill.examples import Example
+from kdaudit.distill.losses import CHUNK_ELEMENTS, CachedOutputs, target_rows
+from kdaudit.distill.outputs import Speaker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CACHE_VERSION = 1
+SHARD_TOKENS = 2**16  # a killed run loses at most one shard
+
+
+@dataclass(frozen=True, slots=True)
+class CacheKey:
+    """Everything that can change a number in the cache, the sequences apart."""
+
+    cache_version: int
+    teacher: str
+    """Fingerprint of weights, configuration and quantisation."""
+    dtype: str
+    temperature: float
+    top_k: int
+    vocabulary: int | None
+    versions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherCache:
+    """Where the log-probabilities of each example lie: shard files and the examples in them."""
+
+    paths: tuple[Path, ...]
+    shard_of: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    """(n,): index into `paths`."""
+    start_of: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    """(n,): first row of each example in its shard."""
+    n_targets: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    """(n,): rows of each example."""
+
+    def read(self, rows: Sequence[int], device: torch.device) -> CachedOutputs:
+        """What the teacher said of the targets of some examples, one example after the other."""
+        parts = [(torch.zeros((0, 1)), torch.zeros((0, 1)), torch.zeros(0))] if max(rows) < 0 else []
+        for row in rows:
+            if row < 0:
+                continue
+            start = int(self.start_of[row])
+            span = slice(start, start + int(self.n_targets[row]))
+            with safe_open(self.paths[int(self.shard_of[row])], framework="pt") as shard:
+                names = ("words", "log_probs", "log_rest")
+                words, log_probs, log_rest = (shard.get_slice(name)[span] for name in names)
+            parts.append((words, log_probs, log_rest))
+        words, log_probs, log_rest = (torch.cat(column).to(device) for column in zip(*parts, strict=True))
+        return CachedOutputs(words.long(), log_probs, log_rest)
+
+
+def open_cache(
+    folder: Path,
+    key: CacheKey,
+    examples: Sequence[Example],
+    speak: Callable[[], Speaker],
+    *,
+    device: torch.device,
+    batch_tokens: int,
+    on_tokens: Callable[[int, int], None] = lambda done, total: None,
+) -> TeacherCache:
+    """The teacher's log-probabilities for all examples; what is not in `folder` yet is computed and written.
+
+    Args:
+        folder: of the cache; another teacher, temperature or sequence gets other files in it.
+        key: what the numbers depend on.
+        examples: all training sequences.
+        speak: loads the teacher; called only if something is missing.
+        device: of the teacher.
+        batch_tokens: tokens of one forward pass at most.
+        on_tokens: told (tokens done, tokens in all).
+
+    Raises:
+        DiskFullError: no space is left; finished shards are kept.
+        OutputError: the folder cannot be written.
+    """
+    shards = list(_shards(examples))
+    paths = tuple(_path(folder, key, [examples[i] for i in shard]) for shard in shards)
+    total = sum(int(example.ids.size) for example in examples)
+    done = 0
+    teacher: Speaker | None = None
+    for shard, path in zip(shards, paths, strict=True):
+        if not _is_whole(path, sum(examples[i].n_targets for i in shard)):
+            teacher = teacher or speak()
+            columns = [
+                _top(teacher, batch, key, device)
+                for batch in _batches([examples[i] for i in shard], batch_tokens)
+            ]  # fmt: skip
+            names = ("words", "log_probs", "log_rest")
+            tensors = {name: torch.cat(column) for name, column in zip(names, zip(*columns, strict=True), strict=True)}
+            with replacing(path) as waiting:
+                save_file(tensors, waiting)
+        done += sum(int(examples[i].ids.size) for i in shard)
+        on_tokens(done, total)
+    n_targets = np.array([example.n_targets for example in examples], dtype=np.int64)
+    shard_of = np.repeat(np.arange(len(shards)), [len(shard) for shard in shards])
+    before = [np.concatenate([[0], np.cumsum(n_targets[shard])[:-1]]) for shard in shards]
+    return TeacherCache(paths, shard_of, np.concatenate(before).astype(np.int64), n_targets)
+
+
+def _top(
+    teacher: Speaker, batch: Sequence[Example], key: CacheKey, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Words, their log-probabilities and the log of the rest for the targets of a batch."""
+    inputs = collate(list(enumerate(batch)))
+    with torch.no_grad():
+        outputs = teacher(inputs["ids"].to(device)).outputs
+        states = outputs.states.flatten(0, 1)[target_rows(inputs["labels"]).to(device)]
+        width = (states if outputs.head is None else outputs.head(states[:1])).shape[-1]
+        size = max(1, CHUNK_ELEMENTS.get(device.type, 2**24) // int(width))
+        parts = []
+        for some in states.split(size):
+            logits = (some if outputs.head is None else outputs.head(some))[:, : key.vocabulary].float()
+            scores = (logits / key.temperature).log_softmax(-1)
+            k = min(key.top_k, scores.shape[-1])
+            log_probs, words = scores.topk(k, dim=-1)
+            rest = scores.scatter(-1, words, -torch.inf).logsumexp(-1)
+            parts.append((words.int().cpu(), log_probs.cpu(), rest.cpu()))
+    words, log_probs, rest = (torch.cat(column) for column in zip(*parts, strict=True))
+    return words, log_probs, rest
+
+
+def _shards(examples: Sequence[Example]) -> Iterator[list[int]]:
+    shard: list[int] = []
+    room = SHARD_TOKENS
+    for index, example in enumerate(examples):
+        if shard and example.ids.size > room:
+            yield shard
+            shard, room = [], SHARD_TOKENS
+        shard.append(index)
+        room -= int(example.ids.size)
+    yield shard
+
+
+def _batches(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[Example]]:
+    """Neighbours in order, padded together."""
+    batch: list[Example] = []
+    for example in examples:
+        width = max(int(one.ids.size) for one in [*batch, example])
+        if batch and width * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(example)
+    yield batch
+
+
+def _path(folder: Path, key: CacheKey, examples: Sequence[Example]) -> Path:
+    sha = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode())
+    for example in examples:
+        sha.update(example.ids.size.to_bytes(4, "little") + example.n_given.to_bytes(4, "little"))
+        sha.update(example.ids.tobytes())
+    name = sha.hexdigest()
+    return folder / name[:2] / f"{name}.safetensors"
+
+
+def _is_whole(path: Path, n_rows: int) -> bool:
+    try:
+        with safe_open(path, framework="pt") as shard:
+            return bool(shard.get_slice("log_rest").get_shape() == [n_rows])
+    except (OSError, SafetensorError):
+        return False

@@ -1,0 +1,108 @@
+"""Records as token sequences to learn from, and the order in which they are learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.errors import RecordsError
+from kdaudit.records import Record
+from kdaudit.views.passage import encode, lead_ids
+
+CHUNK = 512  # texts that are tokenised at one time
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One token sequence; its first `n_given` tokens are read but not learnt."""
+
+    ids: NDArray[np.int32]
+    """(T,): the tokenizer's lead, the text's tokens, and the end of the text where it was not cut."""
+    n_given: int
+
+    @property
+    def n_targets(self) -> int:
+        """Tokens that are learnt: nothing predicts the first one of a sequence."""
+        return max(0, int(self.ids.size) - max(self.n_given, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """All training sequences, in the order of the records."""
+
+    items: tuple[Example, ...]
+    n_cut: int
+    """Records that were longer than the window."""
+    n_left_out: int
+    """Records of which no token could be learnt: a single token without a lead, or a prompt that fills the window."""
+
+
+def make_examples(records: Sequence[Record], tokenizer: Any, *, window: int) -> Examples:
+    """Tokenise records; a text that fits is closed by the tokenizer's end-of-text token, if it has one.
+
+    Args:
+        records: what the student is trained on.
+        tokenizer: of teacher and student.
+        window: tokens of a sequence at most.
+
+    Raises:
+        RecordsError: no record leaves a token to learn.
+    """
+    lead = lead_ids(tokenizer)
+    end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    found: list[Example] = []
+    n_cut = 0
+    for start in range(0, len(records), CHUNK):
+        chunk = records[start : start + CHUNK]
+        texts, prompts = [record.text for record in chunk], [record.n_prompt for record in chunk]
+        for passage in encode(tokenizer, texts, prompts):
+            ids = passage.ids.tolist()
+            is_closed = bool(end) and end[0] in ids[-2:]  # a chat template closes its answers itself
+            whole = np.array([*lead, *ids, *([] if is_closed else end)], dtype=np.int32)
+            n_cut += len(lead) + passage.ids.size > window
+            found.append(Example(whole[:window], min(len(lead) + passage.n_given, window)))
+    items = tuple(example for example in found if example.n_targets)
+    if not items:
+        raise RecordsError(
+            f"none of the {len(records)} records leaves a token to learn within {window} tokens",
+            hint="raise --max-tokens, or give longer texts",
+        )
+    return Examples(items, n_cut, len(found) - len(items))
+
+
+def plan_steps(
+    sizes: Sequence[int], *, epochs: int, step_tokens: int, n_parts: int, rng: np.random.Generator
+) -> Iterator[list[list[list[int]]]]:
+    """For every epoch its optimiser steps; each step is split into `n_parts` batches of examples.
+
+    What a step holds depends on the seed and on `step_tokens` alone, so that splitting it further (gradient
+    accumulation, processes) changes no gradient. Within a step the parts hold examples of like length: less padding.
+
+    Args:
+        sizes: tokens of each example.
+        epochs: passes over the examples, each in an order of its own.
+        step_tokens: tokens of a step at most, padding not counted; a longer example is a step by itself.
+        n_parts: batches of a step; some are empty where a step has fewer examples.
+        rng: orders the examples.
+    """
+    for _ in range(epochs):
+        steps: list[list[int]] = []
+        room = 0
+        for index in rng.permutation(len(sizes)).tolist():
+            if not steps or sizes[index] > room:
+                steps.append([])
+                room = step_tokens
+            steps[-1].append(index)
+            room -= sizes[index]
+        yield [_split(step, sizes, n_parts) for step in steps]
+
+
+def _split(step: list[int], sizes: Sequence[int], n_parts: int) -> list[list[int]]:
+    if n_parts == 1:
+        return [step]
+    by_size = sorted(step, key=lambda index: (sizes[index], index))
+    return [part.tolist() for part in np.array_split(np.array(by_size, dtype=np.int64), n_parts)]

@@ -1,0 +1,131 @@
+"""The student's folder while it is being made: whose it is, and what in it can be continued."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdaudit import manifest
+from kdaudit.artefacts import write_text, writing
+from kdaudit.distill.settings import DistillConfig
+from kdaudit.errors import ConfigError
+from kdaudit.models.weights import sha256_files, weight_files
+
+LEFTOVERS = ("training", "start", "epochs")
+
+
+@dataclass(frozen=True, slots=True)
+class StudentFolder:
+    """Where a student and everything that it is made with lie."""
+
+    path: Path
+    manifest: Path
+
+    @property
+    def work(self) -> Path:
+        """Checkpoints of an unfinished run; gone when the student is finished."""
+        return self.path / "training"
+
+    @property
+    def start(self) -> Path:
+        """A start that had to be made."""
+        return self.path / "start"
+
+    @property
+    def identity(self) -> Path:
+        """What an unfinished run was started with."""
+        return self.work / "identity.json"
+
+    def epoch(self, number: int) -> Path:
+        """The student after an epoch, counted from 1."""
+        return self.path / "epochs" / str(number)
+
+
+def claim(config: DistillConfig) -> StudentFolder:
+    """The folder of `config`, made where it does not exist.
+
+    Raises:
+        ConfigError: it holds something that is no student of ours, or --resume finds nothing to continue.
+        OutputError: it cannot be written.
+    """
+    folder = StudentFolder(config.out, config.manifest_out or config.out / manifest.FILE_NAME)
+    with writing(config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+        probe = config.out / f".{os.getpid()}.tmp"
+        probe.write_bytes(b"")
+        probe.unlink()
+        found = sorted(path.name for path in config.out.iterdir() if not path.name.endswith(".tmp"))
+        if config.overwrite or (config.resume is False and not folder.manifest.is_file()):
+            for name in LEFTOVERS:
+                shutil.rmtree(config.out / name, ignore_errors=True)
+            if config.overwrite:
+                folder.manifest.unlink(missing_ok=True)
+            return folder
+    is_ours = folder.identity.is_file() or folder.manifest.is_file()
+    if config.resume and not is_ours:
+        raise ConfigError(f"--resume: {config.out} holds no unfinished run", hint="leave --resume out")
+    if not is_ours and [name for name in found if name not in LEFTOVERS]:
+        raise ConfigError(
+            f"--out: {config.out} is not empty and holds no student of an earlier run ({found[0]})",
+            hint="choose another folder, or pass --overwrite to write into this one",
+        )
+    return folder
+
+
+def earlier_student(folder: StudentFolder, identity: Mapping[str, Any]) -> manifest.Manifest | None:
+    """The finished student in the folder, if it is the one that `identity` asks for; None where one is to be made.
+
+    Raises:
+        ConfigError: the folder holds another student or another unfinished run, or its weights were changed.
+    """
+    if folder.manifest.is_file():
+        found = manifest.load(folder.manifest)
+        _refuse_another(folder, found.content.get("identity") or {}, identity)
+        weights = sha256_files(weight_files(folder.path, "--out", allow_pickle=False))
+        if found.content["student"].get("files_sha256") != weights:
+            raise ConfigError(
+                f"--out: the weights in {folder.path} are not those that its manifest describes",
+                hint="choose another folder, or train the student again with --overwrite",
+            )
+        return found
+    if folder.identity.is_file():
+        try:
+            earlier = json.loads(folder.identity.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ConfigError(f"{folder.identity} cannot be read: {error}", hint="start over by --no-resume") from error
+        _refuse_another(folder, earlier, identity)
+    return None
+
+
+def begin(folder: StudentFolder, identity: Mapping[str, Any]) -> None:
+    """Mark the folder as that of a run.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_text(folder.identity, json.dumps(identity, indent=1) + "\n")
+
+
+def _refuse_another(folder: StudentFolder, earlier: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    now = json.loads(json.dumps(identity))
+    differing = [name for name in {**now, **earlier} if earlier.get(name) != now.get(name)]
+    if differing:
+        more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
+        was, wanted = (_shortened(found.get(differing[0])) for found in (earlier, now))
+        raise ConfigError(
+            f"--out: {folder.path} holds a student with other settings: {differing[0].replace('_', ' ')} was {was} "
+            f"and is now {wanted}{more}",
+            hint="choose another --out, or replace that one with --overwrite",
+        )
+
+
+def _shortened(value: Any) -> str:
+    if value is None:
+        return "not given"
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:12]}…"

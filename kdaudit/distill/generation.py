@@ -1,0 +1,122 @@
+"""Sequences that a model writes itself: the student's own (on-policy) and the teacher's (sequence-level)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from kdaudit.distill.examples import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PROMPT_SHARE = 0.25  # of a plain text, which has no prompt of its own
+
+
+def prompt_of(example: Example, n_lead: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+    """What a model is given to go on from: the record's own prompt, else the first quarter of its text."""
+    has_own = example.n_given > n_lead
+    n_text = int(example.ids.size) - n_lead
+    n_kept = example.n_given if has_own else n_lead + max(1, int(n_text * PROMPT_SHARE))
+    return example.ids[:n_kept]
+
+
+def continue_all(
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    *,
+    n_lead: int,
+    end: int | None,
+    seed: int,
+) -> list[Example]:
+    """New examples: the prompt of each, and what the model writes after it, at most as long as the record was.
+
+    Sampled at temperature 1 from the whole vocabulary. The same seed gives the same words, whatever was drawn
+    before; the global random state is left alone.
+
+    Args:
+        model: a causal LM.
+        examples: one batch.
+        n_lead: tokens that the tokenizer puts before every text.
+        end: the end-of-text token, kept as the last one; None where there is none.
+        seed: of the draws.
+    """
+    prompts = [prompt_of(example, n_lead) for example in examples]
+    room = [int(example.ids.size) - prompt.size for example, prompt in zip(examples, prompts, strict=True)]
+    width = max(prompt.size for prompt in prompts)
+    ids = torch.zeros((len(prompts), width), dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - prompt.size :] = torch.from_numpy(prompt.astype(np.int64))
+        mask[row, width - prompt.size :] = 1
+    written = _sample(model, ids, mask, n_new=max(1, *room), end=end, seed=seed)[:, width:].cpu().numpy()
+    return [
+        Example(np.concatenate([prompt, _until_end(new[:most], end)]).astype(np.int32), int(prompt.size))
+        for prompt, new, most in zip(prompts, written, room, strict=True)
+    ]
+
+
+def write_all(
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    *,
+    n_lead: int,
+    end: int | None,
+    seed: int,
+    batch_tokens: int,
+    on_done: Callable[[int], None] = lambda _: None,
+) -> list[Example]:
+    """`continue_all` for any number of examples, in batches of like length, in their order.
+
+    Args:
+        model: a causal LM.
+        examples: all of them.
+        n_lead: tokens that the tokenizer puts before every text.
+        end: the end-of-text token.
+        seed: of the draws; each batch has its own.
+        batch_tokens: tokens of a batch at most.
+        on_done: told how many examples are finished.
+    """
+    order = sorted(range(len(examples)), key=lambda i: (-int(examples[i].ids.size), i))
+    found: dict[int, Example] = {}
+    while len(found) < len(order):
+        start = len(found)
+        size = max(1, batch_tokens // int(examples[order[start]].ids.size))
+        chosen = order[start : start + size]
+        written = continue_all(model, [examples[i] for i in chosen], n_lead=n_lead, end=end, seed=seed + start)
+        found.update(zip(chosen, written, strict=True))
+        on_done(len(found))
+    return [found[i] for i in range(len(examples))]
+
+
+def _sample(
+    model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, *, n_new: int, end: int | None, seed: int
+) -> torch.Tensor:
+    from transformers import GenerationConfig
+
+    settings = GenerationConfig(
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, repetition_penalty=1.0, max_new_tokens=n_new,
+        eos_token_id=end, pad_token_id=end if end is not None else 0, use_cache=True,
+    )  # fmt: skip
+    was_training = model.training
+    model.eval()
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        generator: Any = model  # its stubs give `generate` the type of a weight
+        written: torch.Tensor = generator.generate(
+            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings
+        )
+    model.train(was_training)
+    return written
+
+
+def _until_end(
+    new: np.ndarray[tuple[int, ...], np.dtype[np.int64]], end: int | None
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """What was written up to and including the first end-of-text token; after it there is only padding."""
+    ends = np.flatnonzero(new == end) if end is not None else np.zeros(0, dtype=np.int64)
+    return new[: int(ends[0]) + 1] if ends.size else new

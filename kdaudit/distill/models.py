@@ -1,0 +1,166 @@
+"""Teacher, start and tokenizer of a distillation, and where and in what precision they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdaudit.distill.losses import shared_vocabulary
+from kdaudit.distill.settings import DistillConfig
+from kdaudit.distill.start import find_start
+from kdaudit.errors import ConfigError
+from kdaudit.models.checkpoint import Checkpoint, find
+from kdaudit.models.loading import load, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+DEFAULT_WINDOW = 2048  # tokens, where neither model states a context
+LORA_ALPHA_PER_RANK = 2  # the adapter's scale is alpha / rank
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What a distillation starts from."""
+
+    teacher: Checkpoint
+    start: Checkpoint
+    tokenizer: Any
+    """Of teacher and student."""
+    window: int
+    """Tokens of a training sequence at most."""
+    vocabulary: int | None
+    """Words that both models score; None where they score the same number."""
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Where this process computes, and its place among the others."""
+
+    device: str
+    dtype: str
+    """Of the teacher and of everything that is not trained."""
+    mixed_precision: str
+    """Of the student's training, its weights being float32: no, bf16 or fp16."""
+    n_processes: int
+    is_main: bool
+
+    @property
+    def use_cpu(self) -> bool:
+        """Whether nothing but the CPU is used."""
+        return self.device == "cpu"
+
+
+def choose_compute(config: DistillConfig) -> Compute:
+    """Device and precision; `auto` is float32 on a CPU, bfloat16 where an accelerator knows it, else float32.
+
+    Raises:
+        ConfigError: float16 on a CPU.
+    """
+    import torch
+    from accelerate import PartialState
+
+    state = PartialState(cpu=config.device == "cpu" or not _has_accelerator())
+    is_cpu = state.device.type == "cpu"
+    device = "cpu" if is_cpu else str(state.device)
+    knows_bfloat16 = state.device.type == "cuda" and torch.cuda.is_bf16_supported()
+    dtype = ("bfloat16" if knows_bfloat16 else "float32") if config.dtype == "auto" else config.dtype
+    if is_cpu and dtype == "float16":
+        raise ConfigError("--dtype: float16 does not train on a CPU", hint="give --dtype float32 or bfloat16")
+    mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[dtype]
+    return Compute(device, dtype, mixed, state.num_processes, state.is_main_process)
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def find_models(config: DistillConfig, start_folder: Path) -> Models:
+    """Find teacher and start, and check that they can learn from each other.
+
+    Args:
+        config: names them.
+        start_folder: of a start that is made of the teacher's layers or of random weights.
+
+    Raises:
+        CheckpointError: one is no checkpoint.
+        ConfigError: tokenizers or vocabularies do not fit, or the window is too large.
+    """
+    options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
+    teacher = find(config.teacher, option="--teacher", load=config.teacher_load, **options)
+    start = find_start(config, teacher, start_folder)
+    tokenizer = load_tokenizer(start)
+    _check_same_tokens(load_tokenizer(teacher), tokenizer, teacher, start)
+    n_known = max(tokenizer.get_vocab().values()) + 1
+    size, note = shared_vocabulary(start.vocab_size, teacher.vocab_size, n_known)
+    is_cut = start.vocab_size != teacher.vocab_size
+    window = _window(config, [teacher, start])
+    return Models(teacher, start, tokenizer, window, size if is_cut else None, (note,) if note else ())
+
+
+def learner(config: DistillConfig, models: Models, compute: Compute) -> tuple[Any, PreTrainedModel]:
+    """The student in memory, ready to be trained: what is saved at the end, and the causal model in it.
+
+    Raises:
+        ModelError: it cannot be loaded or does not fit into memory.
+        ConfigError: its architecture has no layer that LoRA could adapt.
+    """
+    import torch
+
+    # trained weights are float32, whatever they were stored in; a quantised base computes in the run's dtype
+    model = load(models.start, device=compute.device, dtype=compute.dtype if config.student_load else "float32")
+    if config.gradient_checkpointing:
+        kwargs = {"use_reentrant": False}
+        if hasattr(model, "activation_checkpointing_enable"):
+            model.activation_checkpointing_enable(kwargs)
+        else:
+            model.gradient_checkpointing_enable(kwargs)
+    if config.lora is None:
+        model.requires_grad_(True)
+        return model, model
+    from peft import LoraConfig, get_peft_model  # ten seconds: only for adapters
+
+    settings = LoraConfig(
+        r=config.lora, lora_alpha=LORA_ALPHA_PER_RANK * config.lora, lora_dropout=0.0,
+        target_modules="all-linear", task_type="CAUSAL_LM",
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        try:
+            adapted: Any = get_peft_model(model, settings)
+        except ValueError as error:
+            raise ConfigError(
+                f"--lora: {models.start.architecture} cannot be adapted: {error}", hint="train it whole"
+            ) from error
+    adapted.peft_config["default"].base_model_name_or_path = str(models.start.folder)
+    return adapted, adapted.get_base_model()
+
+
+def _check_same_tokens(teacher: Any, student: Any, at_teacher: Checkpoint, at_student: Checkpoint) -> None:
+    known, others = student.get_vocab(), teacher.get_vocab()
+    probe = "The 3 quick brown foxes' naïve café – 中文 didn't jump; x = y_1 + 42.\n\tEnd"
+    is_same = known == others and student(probe)["input_ids"] == teacher(probe)["input_ids"]
+    if not is_same:
+        differing = sum(others.get(word) != number for word, number in known.items())
+        what = f"{differing} of {len(known)} tokens differ" if differing else "they split texts differently"
+        raise ConfigError(
+            f"{at_teacher.name} and {at_student.name} have different tokenizers: {what}",
+            hint="distillation compares distributions token by token: take a student of the teacher's family, "
+            "or make one by --student-layers or --student-config",
+        )
+
+
+def _window(config: DistillConfig, checkpoints: Sequence[Checkpoint]) -> int:
+    contexts = {found.context: found.name for found in checkpoints if found.context}
+    smallest = min(contexts, default=None)
+    if smallest is not None and config.max_tokens is not None and config.max_tokens > smallest:
+        raise ConfigError(
+            f"--max-tokens: {config.max_tokens} is more than {contexts[smallest]} reads at once ({smallest})",
+            hint=f"leave it out, or give at most {smallest}",
+        )
+    return config.max_tokens or smallest or DEFAULT_WINDOW

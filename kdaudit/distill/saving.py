@@ -1,0 +1,40 @@
+"""A model and its tokenizer in a folder, as plain transformers or peft loads them; whole or absent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdaudit.artefacts import writing
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def save_student(model: PreTrainedModel | Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save weights (safetensors), configuration and tokenizer; files of other names in the folder stay.
+
+    Args:
+        model: a transformers model, or a peft model, of which the adapter alone is saved.
+        tokenizer: its own.
+        folder: where; it is made.
+
+    Raises:
+        DiskFullError: no space is left.
+        OutputError: the folder cannot be written.
+    """
+    waiting = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")  # a rename cannot cross file systems
+    with writing(folder):
+        try:
+            shutil.rmtree(waiting, ignore_errors=True)
+            waiting.mkdir(parents=True)
+            model.save_pretrained(waiting)
+            tokenizer.save_pretrained(waiting)
+            (waiting / "README.md").unlink(missing_ok=True)  # peft's empty model card: kdaudit writes its own
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted(waiting.iterdir(), key=lambda path: (path.name == "config.json", path.name)):
+                os.replace(path, folder / path.name)
+        finally:
+            shutil.rmtree(waiting, ignore_errors=True)

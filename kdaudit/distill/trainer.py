@@ -1,0 +1,299 @@
+"""The training loop: transformers' Trainer, with our batches and our loss."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    get_linear_schedule_with_warmup,
+)
+
+from kdaudit.distill.batches import NOTHING, ExampleSet, PlannedBatches, collate
+from kdaudit.distill.examples import Example
+from kdaudit.distill.losses import count_targets
+from kdaudit.distill.student import Distiller, Taught
+from kdaudit.errors import ModelError
+
+WEIGHTS = "model.safetensors"  # the name that the trainer looks for when it continues
+STATE = "trainer_state.json"
+SAVES = 10  # checkpoints of a run
+SAVE_SECONDS = 600  # between two checkpoints at most
+LOG_STEPS = 10
+
+Ask = Callable[[torch.Tensor, list[int]], Taught]
+"""Token ids (B, T) and the examples that they are -> what the teacher says of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The optimiser steps of a training run."""
+
+    epochs: tuple[list[list[list[int]]], ...]
+    """Per epoch its steps, each in parts: one batch for every process and accumulation."""
+    sizes: tuple[int, ...]
+    """Tokens of every example."""
+
+    @property
+    def steps(self) -> list[list[list[int]]]:
+        """All steps, one epoch after the other."""
+        return [step for epoch in self.epochs for step in epoch]
+
+    @property
+    def epoch_ends(self) -> list[int]:
+        """The number of steps that are finished at the end of each epoch."""
+        ends, total = [], 0
+        for epoch in self.epochs:
+            total += len(epoch)
+            ends.append(total)
+        return ends
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that go through the student in all."""
+        return len(self.epochs) * sum(self.sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the loop runs."""
+
+    lr: float
+    schedule: str
+    warmup: float
+    weight_decay: float
+    gradient_accumulation: int
+    mixed_precision: str
+    """no, bf16 or fp16."""
+    seed: int
+    use_cpu: bool
+    report_to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What the loop tells whoever started it."""
+
+    on_step: Callable[[int, int, float | None], None] = lambda done, total, loss: None
+    """(tokens done, tokens in all, mean loss of the last steps or None)."""
+    on_epoch: Callable[[int], None] = lambda epoch: None
+    """Told after every epoch, counted from 1, by the main process alone."""
+
+
+def train(
+    distiller: Distiller,
+    examples: Sequence[Example],
+    plan: Plan,
+    ask: Ask,
+    settings: Settings,
+    work: Path,
+    *,
+    rewrite: Callable[[Sequence[Example], int, int], list[Example] | None] = lambda *_: None,
+    watch: Watch = Watch(),
+    resume: bool = True,
+) -> list[float]:
+    """Train the student inside of `distiller`; checkpoints of the run lie in `work`.
+
+    Args:
+        distiller: changed in place; left in eval mode on the training device.
+        examples: what the plan's indices mean.
+        plan: the steps.
+        ask: the teacher.
+        settings: of the loop.
+        work: folder of the run's checkpoints; the newest whole one is continued.
+        rewrite: (examples of a batch, step, part) -> what the student learns from instead, or None: as they are.
+        watch: what to tell.
+        resume: continue what is in `work`.
+
+    Returns:
+        Mean loss of every `LOG_STEPS` steps, nats per token.
+
+    Raises:
+        ModelError: the loss or a gradient is not finite; the last good checkpoint is kept.
+    """
+    with torch.random.fork_rng(devices=[]):  # the trainer seeds torch's global state
+        trainer = _DistillTrainer(distiller, examples, plan, ask, settings, work, rewrite, watch)
+        trainer.remove_callback(PrinterCallback)  # it prints to stdout
+        last = newest_checkpoint(work) if resume else None
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    distiller.eval()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def newest_checkpoint(work: Path) -> Path | None:
+    """The newest checkpoint that was written to its end."""
+    found = [path for path in work.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
+        try:
+            json.loads((path / STATE).read_text(encoding="utf-8"))  # the last file that is written
+        except (OSError, ValueError):
+            continue
+        return path
+    return None
+
+
+class _DistillTrainer(Trainer):
+    """Our batches, our loss, and checkpoints that hold what is trained."""
+
+    def __init__(
+        self,
+        distiller: Distiller,
+        examples: Sequence[Example],
+        plan: Plan,
+        ask: Ask,
+        settings: Settings,
+        work: Path,
+        rewrite: Callable[[Sequence[Example], int, int], list[Example] | None],
+        watch: Watch,
+    ) -> None:
+        self._examples, self._plan, self._ask, self._rewrite = examples, plan, ask, rewrite
+        self._settings = settings
+        self._n_steps = len(plan.steps)
+        arguments = TrainingArguments(
+            output_dir=str(work), max_steps=self._n_steps, gradient_accumulation_steps=settings.gradient_accumulation,
+            learning_rate=settings.lr, weight_decay=settings.weight_decay, max_grad_norm=1.0,
+            bf16=settings.mixed_precision == "bf16", fp16=settings.mixed_precision == "fp16",
+            use_cpu=settings.use_cpu, seed=settings.seed, report_to=_loggers(settings.report_to),
+            save_strategy="no", save_total_limit=2, logging_steps=LOG_STEPS, logging_nan_inf_filter=False,
+            disable_tqdm=True, remove_unused_columns=False, ddp_find_unused_parameters=False,
+            accelerator_config={"even_batches": False}, dataloader_pin_memory=not settings.use_cpu,
+        )  # fmt: skip
+        if arguments.n_gpu > 1:
+            arguments._n_gpu = 1  # several devices take several processes (accelerate launch), not copies in threads
+        teller = _Teller(plan, watch, checks_gradients=settings.mixed_precision != "fp16")
+        super().__init__(model=distiller, args=arguments, callbacks=[teller])
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        batches = [part for step in self._plan.steps for part in step]
+        loader: DataLoader[Any] = DataLoader(
+            ExampleSet(self._examples), batch_sampler=PlannedBatches(batches), collate_fn=collate,
+            pin_memory=self.args.dataloader_pin_memory,
+        )  # fmt: skip
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """One cycle, or linear with warm-up."""
+        chosen: Any = optimizer or self.optimizer
+        share = self._settings.warmup
+        if self._settings.schedule == "linear":
+            n_warm = math.ceil(share * num_training_steps)
+            self.lr_scheduler = get_linear_schedule_with_warmup(chosen, n_warm, num_training_steps)
+        else:
+            cycle: Any = torch.optim.lr_scheduler.OneCycleLR(
+                chosen, self._settings.lr, total_steps=num_training_steps, pct_start=share, cycle_momentum=False
+            )
+            self.lr_scheduler = cycle
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor]:
+        """The parts of one step that fall to this process, and the targets of the whole step."""
+        parts = [next(epoch_iterator) for _ in range(num_batches)]
+        for k, part in enumerate(parts):
+            rows = part["rows"].tolist()
+            known = [self._examples[row] for row in rows if row != NOTHING]
+            position = k * self.accelerator.num_processes + self.accelerator.process_index
+            rewritten = self._rewrite(known, self.state.global_step, position) if known else None
+            part["is_own"] = rewritten is not None
+            if rewritten is not None:
+                part.update(collate(list(zip(rows, rewritten, strict=True))))
+        n_targets = torch.tensor(sum(count_targets(part["labels"]) for part in parts), device=device)
+        return parts, self.accelerator.gather(n_targets).sum().clamp(min=1)
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """This part's share of the step's mean loss; summed over parts and averaged over processes by the trainer."""
+        taught = self._ask(inputs["ids"], inputs["rows"].tolist())
+        loss = model(
+            ids=inputs["ids"], labels=inputs["labels"], taught=taught, n_targets=num_items_in_batch,
+            is_own=inputs["is_own"],
+        )  # fmt: skip
+        if not bool(torch.isfinite(loss)):
+            raise _not_finite("loss", float(loss.detach()), self.state.global_step + 1, Path(str(self.args.output_dir)))
+        return loss * self.accelerator.num_processes
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """What is trained, each weight once: a frozen base and tied copies need no room in every checkpoint."""
+        folder = Path(output_dir or str(self.args.output_dir))
+        if not self.args.should_save:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        trained: Any = self.model
+        weights = {name: weight for name, weight in trained.named_parameters() if weight.requires_grad}
+        if state_dict is not None:  # gathered from several processes
+            weights = {name: state_dict[name] for name in weights}
+        save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
+
+
+class _Teller(TrainerCallback):
+    """Says how far the loop is, when to write a checkpoint, and that a gradient is no number."""
+
+    def __init__(self, plan: Plan, watch: Watch, *, checks_gradients: bool) -> None:
+        self._watch, self._checks_gradients = watch, checks_gradients
+        sizes = plan.sizes
+        self._tokens = [sum(sizes[i] for part in step for i in part) for step in plan.steps]
+        self._total, self._ends = plan.n_tokens, plan.epoch_ends
+        self._every = max(1, math.ceil(len(self._tokens) / SAVES))
+        self._saved_at = time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._watch.on_step(sum(self._tokens[: state.global_step]), self._total, None)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not self._checks_gradients:
+            return  # a scaler looks at float16 gradients itself and leaves such a step out
+        gradients = [weight.grad for weight in kwargs["model"].parameters() if weight.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        if not math.isfinite(norm):
+            raise _not_finite("gradient", norm, state.global_step + 1, Path(str(args.output_dir)))
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        step = state.global_step
+        loss = state.log_history[-1].get("loss") if state.log_history else None
+        self._watch.on_step(sum(self._tokens[:step]), self._total, loss)
+        if step in self._ends and state.is_world_process_zero:
+            self._watch.on_epoch(self._ends.index(step) + 1)
+        is_due = step % self._every == 0 or step == len(self._tokens)
+        if args.world_size == 1:  # the clocks of several processes differ, and all must save together
+            is_due = is_due or time.monotonic() - self._saved_at > SAVE_SECONDS
+        if is_due:
+            control.should_save = True
+            self._saved_at = time.monotonic()
+        return control
+
+
+def _not_finite(what: str, value: float, step: int, work: Path) -> ModelError:
+    last = newest_checkpoint(work)
+    kept = f"the weights after step {last.name.removeprefix('checkpoint-')} are kept in {last}" if last else ""
+    return ModelError(
+        f"the {what} is {value} at step {step}: training stopped" + (f"; {kept}" if kept else ""),
+        hint="lower --lr, take --dtype float32 or bfloat16, or look for damaged texts; start over with --no-resume",
+    )
+
+
+def _loggers(report_to: str) -> list[str]:
+    return [] if report_to == "none" else report_to.split(",")

@@ -1,0 +1,207 @@
+"""What the student is worth on records that it never saw, beside its teacher and its start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kdaudit.distill.losses import CHUNK_ELEMENTS, kl
+from kdaudit.distill.outputs import Spoken, speaker
+from kdaudit.draws import generator
+from kdaudit.errors import ModelError
+from kdaudit.metrics.estimate import Estimate
+from kdaudit.metrics.ratios import ratio_estimate
+from kdaudit.models.checkpoint import Checkpoint
+from kdaudit.models.loading import loaded
+from kdaudit.signals.batch import Front, pad, target_index
+from kdaudit.signals.engine import measure
+from kdaudit.views.passage import Passage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Floats = NDArray[np.float64]
+SHOWN = ("value", "low", "high", "level", "method", "n")
+SHARD_PASSAGES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Held-out records as teacher, start and student read them."""
+
+    passages: tuple[Passage, ...]
+    front: Front
+    vocabulary: int | None
+    """Words that teacher and student both score; None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What one model makes of each held-out record; arrays (n,)."""
+
+    nll: Floats
+    """Nats over the scored tokens."""
+    n_tokens: Floats
+    n_bytes: Floats
+    """UTF-8 bytes that the scored tokens spell."""
+
+
+def measure_utility(
+    models: Mapping[str, Checkpoint],
+    held_out: HeldOut,
+    *,
+    device: str,
+    dtype: str,
+    batch_tokens: int,
+    seed: int,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Held-out loss of every model, and how far the student agrees with its teacher, with 95 % intervals.
+
+    Args:
+        models: `teacher`, `start` and `student`.
+        held_out: records that the student never saw.
+        device: to compute on.
+        dtype: of unquantised models.
+        batch_tokens: tokens of a forward pass at most.
+        seed: of the bootstrap.
+        on_progress: told (tokens done, tokens in all), over all models.
+
+    Raises:
+        ModelError: a model cannot be loaded, or says NaN.
+    """
+    total = sum(int(passage.ids.size) for passage in held_out.passages) * (len(models) + 1)
+    done = 0
+
+    def advance(n_tokens: int) -> None:
+        nonlocal done
+        done += n_tokens
+        on_progress(done, total)
+
+    def figure(name: str, above: Floats, below: Floats) -> Estimate:
+        return ratio_estimate(above, below, rng=generator(seed, f"utility {name}"))
+
+    losses: dict[str, Losses] = {}
+    with loaded(models["teacher"], device=device, dtype=dtype) as teacher:
+        losses["teacher"] = record_losses(teacher, held_out, batch_tokens=batch_tokens, on_tokens=advance)
+        with loaded(models["student"], device=device, dtype=dtype) as student:
+            losses["student"] = record_losses(student, held_out, batch_tokens=batch_tokens, on_tokens=advance)
+            agreed, divergence = _agreement(student, teacher, held_out, batch_tokens, advance)
+    with loaded(models["start"], device=device, dtype=dtype) as start:
+        losses["start"] = record_losses(start, held_out, batch_tokens=batch_tokens, on_tokens=advance)
+    damaged = {name: int((~np.isfinite(found.nll)).sum()) for name, found in losses.items()}
+    if any(damaged.values()):
+        raise ModelError(
+            "held-out losses are not finite: "
+            + ", ".join(f"{n} records under the {name}" for name, n in damaged.items())
+        )
+    nll = {name: figure("nll", losses[name].nll, losses[name].n_tokens) for name in models}
+    bits = {name: figure("nll", losses[name].nll / math.log(2), losses[name].n_bytes) for name in models}
+    n_tokens = losses["student"].n_tokens
+    return {
+        "n_records": len(held_out.passages),
+        "n_tokens": int(n_tokens.sum()),
+        "nll": {name: _described(found) for name, found in nll.items()},
+        "bits_per_byte": {name: _described(found) for name, found in bits.items()},
+        "perplexity": {name: _described(_exponential(found)) for name, found in nll.items()},
+        "agreement": {
+            "top1": _described(figure("top1", agreed, n_tokens)),
+            "forward_kl": _described(figure("forward kl", divergence, n_tokens)),
+        },
+    }
+
+
+def record_losses(
+    model: PreTrainedModel,
+    held_out: HeldOut,
+    *,
+    batch_tokens: int,
+    on_tokens: Callable[[int], None] = lambda _: None,
+) -> Losses:
+    """What the audit's own engine gives for each record, summed over its scored tokens."""
+    passages = held_out.passages
+    shards = [passages[start : start + SHARD_PASSAGES] for start in range(0, len(passages), SHARD_PASSAGES)]
+    signals = [
+        found
+        for shard in measure(model, shards, held_out.front, batch_tokens=batch_tokens, on_tokens=on_tokens)
+        for found in shard
+    ]
+    return Losses(
+        nll=np.array([-found.logprob.sum(dtype=np.float64) for found in signals]),
+        n_tokens=np.array([found.logprob.size for found in signals], dtype=np.float64),
+        n_bytes=np.array([found.n_bytes for found in signals], dtype=np.float64),
+    )
+
+
+def _agreement(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    held_out: HeldOut,
+    batch_tokens: int,
+    on_tokens: Callable[[int], None],
+) -> tuple[Floats, Floats]:
+    """Per record: tokens whose top word is the teacher's too, and the sum of KL(teacher || student) in nats."""
+    agreed, divergence = np.zeros(len(held_out.passages)), np.zeros(len(held_out.passages))
+    device = student.device
+    with torch.inference_mode():
+        probe = pad(held_out.passages[:1], held_out.front.lead, device)[:, :64]
+        ask = [speaker(teacher, probe), speaker(student, probe)]
+        for rows in _batches(held_out.passages, batch_tokens):
+            passages = [held_out.passages[row] for row in rows]
+            ids = pad(passages, held_out.front.lead, device)
+            owner, column = target_index(passages, held_out.front, n_before=len(held_out.front.lead))
+            where = torch.from_numpy(owner).to(device), torch.from_numpy(column).to(device)
+            columns = _compare(ask[0](ids), ask[1](ids), where, held_out.vocabulary)
+            for values, into in zip(columns, (agreed, divergence), strict=True):
+                into[rows] = np.bincount(owner, weights=values, minlength=len(rows))
+            on_tokens(sum(int(passage.ids.size) for passage in passages))
+    return agreed, divergence
+
+
+def _compare(
+    taught: Spoken, said: Spoken, where: tuple[torch.Tensor, torch.Tensor], vocabulary: int | None
+) -> list[Floats]:
+    """Whether the top words agree, and KL(teacher || student), each (n,) over the targets, in chunks of them."""
+    states = [one.outputs.states[where] for one in (taught, said)]
+    width = _logits(said, states[1][:1]).shape[-1]
+    size = max(1, CHUNK_ELEMENTS.get(states[0].device.type, 2**24) // int(width))
+    parts = []
+    for start in range(0, len(states[0]), size):
+        theirs, own = (
+            _logits(one, found[start : start + size])[:, :vocabulary].log_softmax(-1)
+            for one, found in zip((taught, said), states, strict=True)
+        )
+        parts.append(torch.stack([(own.argmax(-1) == theirs.argmax(-1)).float(), kl(theirs, own)]))
+    return [column.double().cpu().numpy() for column in torch.cat(parts, dim=1)]
+
+
+def _logits(said: Spoken, states: torch.Tensor) -> torch.Tensor:
+    head = said.outputs.head
+    logits: torch.Tensor = states if head is None else head(states)
+    return logits.float()
+
+
+def _batches(passages: Sequence[Passage], batch_tokens: int) -> list[list[int]]:
+    order = sorted(range(len(passages)), key=lambda i: (-int(passages[i].ids.size), i))
+    batches: list[list[int]] = []
+    while order:
+        size = max(1, batch_tokens // max(1, int(passages[order[0]].ids.size)))
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
+
+
+def _exponential(found: Estimate) -> Estimate:
+    value, low, high = (None if part is None else math.exp(part) for part in (found.value, found.low, found.high))
+    return replace(found, value=value, low=low, high=high)
+
+
+def _described(found: Estimate) -> dict[str, Any]:
+    described = {name: getattr(found, name) for name in SHOWN}
+    return {**described, "reason": found.reason} if found.reason else described

@@ -1,0 +1,209 @@
+"""kdaudit.json: what a distilled student says of itself, and finding its members again through it.
+
+The student's folder is pushed to the Hub, so the manifest must not be a membership list: records stand in it as
+HMACs, and their key lies beside the training data, never in the folder. Who holds a text but not the key learns
+nothing. The same key signs the manifest: an edited one is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdaudit.artefacts import replacing, write_text
+from kdaudit.errors import ConfigError, RecordsError
+from kdaudit.records import Record, RecordSet
+from kdaudit.records.record import digest
+
+SCHEMA = "kdaudit.distillation/1"
+FILE_NAME = "kdaudit.json"
+KEY_SUFFIX = ".kdaudit-key"
+ID_DIGITS = 32  # hex digits of a keyed id: 128 bits
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A student's manifest as read; `content` is its JSON."""
+
+    path: Path
+    content: Mapping[str, Any]
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """Files, rule and keyed ids of the records."""
+        found: Mapping[str, Any] = self.content["data"]
+        return found
+
+    @property
+    def may_teacher_know_held_out(self) -> bool:
+        """Whether the held-out records may have been in the teacher's training data."""
+        return self.data["teacher_saw"] not in {None, "none"}
+
+    @property
+    def start(self) -> str | None:
+        """The checkpoint that the student started from, as a path or id; None where it cannot be a reference."""
+        start = self.content["start"]
+        if not start["is_reference"]:
+            return None
+        inside = self.path.parent / start["name"]
+        return str(inside) if start["origin"] != "checkpoint" and inside.is_dir() else str(start["name"])
+
+
+def key_path(source: str, given: Path | None) -> Path:
+    """Where the key of a training file lies: as given, else beside the file.
+
+    Raises:
+        ConfigError: the source is no file, so nothing lies beside it.
+    """
+    if given is not None:
+        return given
+    if source.startswith("hub:"):
+        raise ConfigError(
+            f"--train {source}: there is no folder beside a Hub data set for the key of the record ids",
+            hint="say where the key is to lie: --key-file FILE",
+        )
+    return Path(source + KEY_SUFFIX)
+
+
+def make_key(path: Path) -> bytes:
+    """The key in a file; a new one, readable by its owner alone, where there is none.
+
+    Raises:
+        ConfigError: the file holds no key.
+        OutputError: it cannot be written.
+    """
+    if not path.exists():
+        with replacing(path) as waiting:
+            waiting.touch(mode=0o600)
+            waiting.write_text(secrets.token_hex(KEY_BYTES) + "\n", encoding="ascii")
+    return read_key(path)
+
+
+def read_key(path: Path) -> bytes:
+    """The key in a file.
+
+    Raises:
+        ConfigError: there is no such file, or it holds no key.
+    """
+    try:
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except OSError as error:
+        raise ConfigError(
+            f"the key of the record ids cannot be read: {path}: {error.strerror}",
+            hint="distill wrote it beside the training file; where it was moved, give --key-file FILE",
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{path} holds no key", hint="give the file that distill wrote: --key-file FILE") from error
+    if len(key) != KEY_BYTES:
+        raise ConfigError(f"{path} holds no key", hint="give the file that distill wrote: --key-file FILE")
+    return key
+
+
+def record_id(key: bytes, text: str) -> str:
+    """What stands for a text in a manifest: 128 bits of its HMAC-SHA256."""
+    return hmac.new(key, b"record:" + text.encode(), hashlib.sha256).hexdigest()[:ID_DIGITS]
+
+
+def signature(content: Mapping[str, Any], key: bytes) -> str:
+    """HMAC-SHA256 over everything in a manifest but its signature."""
+    signed = {name: value for name, value in content.items() if name != "signature"}
+    text = json.dumps(signed, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hmac.new(key, b"manifest:" + text.encode(), hashlib.sha256).hexdigest()
+
+
+def save(content: Mapping[str, Any], key: bytes, path: Path) -> None:
+    """Sign a manifest and write it whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+        DiskFullError: no space is left.
+    """
+    layout = {"schema": SCHEMA, **content}
+    layout["signature"] = signature(layout, key)
+    write_text(path, json.dumps(layout, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def load(path: Path) -> Manifest:
+    """Read a manifest; its signature is checked when its records are looked up, which takes the key.
+
+    Raises:
+        ConfigError: it cannot be read, is of another schema or lacks a part.
+    """
+    hint = "give the records by --members FILE and --nonmembers FILE, or distil the student again"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not a readable manifest: {error}", hint=hint) from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, dict) else None
+        raise ConfigError(f"{path}: its schema is {found!r}, and this version reads {SCHEMA!r}", hint=hint)
+    lacking = [
+        f"{part}.{name}"
+        for part, names in {
+            "data": ("train", "nonmembers", "rule", "teacher_saw", "text_field", "id_field", "members", "held_out"),
+            "start": ("name", "origin", "is_reference"),
+            "training": (),
+        }.items()
+        for name in names or ("",)
+        if not isinstance(content.get(part), dict) or (name and name not in content[part])
+    ]
+    if lacking or not isinstance(content.get("signature"), str):
+        raise ConfigError(f"{path}: {(lacking or ['signature'])[0].rstrip('.')} is missing", hint=hint)
+    return Manifest(path, content)
+
+
+def check_signature(manifest: Manifest, key: bytes, key_file: Path) -> None:
+    """Refuse a manifest that was changed after distill wrote it, or another training run's key.
+
+    Raises:
+        ConfigError: the signature is not the key's.
+    """
+    if not hmac.compare_digest(signature(manifest.content, key), str(manifest.content["signature"])):
+        raise ConfigError(
+            f"{manifest.path} was changed after distill wrote it, or {key_file} is not its key",
+            hint="restore the manifest, give the right key by --key-file FILE, or give --members and --nonmembers",
+        )
+
+
+def check_source(manifest: Manifest, found: RecordSet, part: str) -> None:
+    """Refuse a file whose records are not those that the student was distilled with.
+
+    Raises:
+        RecordsError: the hash of its ids and texts differs.
+    """
+    recorded = manifest.data[part]
+    if found.sha256 != recorded["sha256"]:
+        raise RecordsError(
+            f"{found.option} {found.source} has changed since the student was distilled: {len(found.records)} records, "
+            f"hash {found.sha256[:12]}…; then {recorded['records']} records, hash {recorded['sha256'][:12]}…",
+            hint="give the file as it was; nobody can tell any more who was a member from this one",
+        )
+
+
+def pick(manifest: Manifest, found: RecordSet, part: str, key: bytes, option: str) -> RecordSet:
+    """The records of `found` whose keyed ids stand under `part` (members, held_out) of the manifest, in its order.
+
+    Raises:
+        RecordsError: an id of the manifest belongs to no record of the file.
+    """
+    by_id = {record_id(key, record.text): record for record in found.records}
+    wanted = manifest.data[part]
+    lacking = [one for one in wanted if one not in by_id]
+    if lacking:
+        raise RecordsError(
+            f"{manifest.path}: {len(lacking)} of its {len(wanted)} {part.replace('_', '-')} records are not in "
+            f"{found.option} {found.source}",
+            hint="give the training file that the student was distilled with, and its key (--key-file)",
+        )
+    chosen = set(wanted)
+    records: Iterable[Record] = (record for one, record in by_id.items() if one in chosen)
+    kept = tuple(records)
+    n_duplicates = found.n_duplicates if part == "members" else 0
+    return RecordSet(option, found.source, kept, n_duplicates, digest(kept))
