@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit.errors import CheckpointError
+from kdaudit.models.altered import read_alteration, read_config
 from kdaudit.models.hub import locate
 from kdaudit.models.weights import (
     ADAPTER_CONFIG,
@@ -124,7 +125,8 @@ def find(
         )
     config = _read_config(folder, option, trust_remote_code=trust_remote_code)
     text_config = config.get_text_config()
-    code = sorted(folder.glob("*.py")) if trust_remote_code else []
+    is_own = read_alteration(folder, option) is not None  # its code is kdaudit's, and kdaudit never runs it
+    code = sorted(folder.glob("*.py")) if trust_remote_code and not is_own else []
     return Checkpoint(
         name=bare_name,
         folder=folder,
@@ -168,7 +170,10 @@ def _read_config(folder: Path, option: str, *, trust_remote_code: bool) -> Any:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
+    alteration = read_alteration(folder, option)
     try:
+        if alteration is not None:
+            return read_config(folder, alteration, option)
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError, StrictDataclassError) as error:
         needs_code = "trust_remote_code" in str(error)

@@ -9,6 +9,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
+from kdaudit.models.altered import is_causal, model_class, read_alteration, read_config
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
 from kdaudit.models.weights import first_line
 from kdaudit.records import Render
@@ -27,9 +28,11 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
 
     has_own = checkpoint.base is None or has_tokenizer(checkpoint.folder)
     folder = checkpoint.folder if has_own or checkpoint.base is None else checkpoint.base.folder
+    alteration = read_alteration(folder, checkpoint.name)
+    config = alteration and read_config(folder, alteration, checkpoint.name)  # else its model type is unknown
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code
+            folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code, config=config
         )
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {first_line(error)}") from error
@@ -129,17 +132,16 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     whole = checkpoint.base or checkpoint
+    loading, how = _loader(whole)
     try:
-        loading: Any = AutoModelForCausalLM  # its stubs do not know output_loading_info
         model, info = loading.from_pretrained(
             whole.folder,
+            **how,
             dtype=getattr(torch, dtype),
             local_files_only=True,
             use_safetensors=None if checkpoint.allow_pickle else True,
-            trust_remote_code=checkpoint.trust_remote_code,
             output_loading_info=True,
             **_quantisation(checkpoint.load, device, dtype),
         )
@@ -169,6 +171,18 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
     model.eval()
     model.requires_grad_(False)
     return model  # type: ignore[no-any-return]
+
+
+def _loader(checkpoint: Checkpoint) -> tuple[Any, dict[str, Any]]:
+    """What `from_pretrained` is called on, and what it is told about the architecture."""
+    from transformers import AutoModelForCausalLM
+
+    alteration = read_alteration(checkpoint.folder, checkpoint.name)
+    if alteration is None:
+        return AutoModelForCausalLM, {"trust_remote_code": checkpoint.trust_remote_code}
+    if not is_causal(alteration):
+        raise ModelError(f"{checkpoint.name} is no causal language model but a changed {alteration.architecture}")
+    return model_class(alteration), {"config": read_config(checkpoint.folder, alteration, checkpoint.name)}
 
 
 def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
