@@ -1,0 +1,84 @@
+"""Non-vulnerable: the members that an attack detects in the teacher are left out of the distillation.
+
+Each half of the records is flagged by the threshold of the other half, so that no record takes part in the threshold
+that judges it. Even an attack that knows nothing flags a tenth of the members: what the choice is worth shows only
+against the control, which leaves out as many members at random.
+
+Source: arXiv:2505.11837; the crossed conformal threshold and the control are kdaudit's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.errors import ConfigError, InsufficientDataError
+from kdaudit.metrics.calibration import MIN_RANK, conformal_rank
+from kdaudit.metrics.parts import split_parts
+from kdaudit.metrics.scores import Floats, Integers
+
+FALSE_POSITIVE_RATE = "0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of n members the student is trained on; rising indices, dtype intp."""
+
+    kept: Integers
+    """The members that the attack does not detect, those that it cannot score among them."""
+    control: Integers
+    """As many members as are kept, drawn at random from all."""
+    n_unscored: int
+    """Members whose score is NaN."""
+
+
+def select(members: Floats, nonmembers: Floats, *, rng: np.random.Generator) -> Selection:
+    """Leave out the members whose score lies above the conformal threshold at 10 % FPR of the other half.
+
+    Args:
+        members: (n,), scores of the attack on the teacher, larger meaning more likely a member; NaN: not scored.
+        nonmembers: (m,), likewise; at least 58 that are not NaN.
+        rng: draws the halves and the control.
+
+    Raises:
+        InsufficientDataError: there are too few non-members for a threshold.
+        ConfigError: no member is detected, or every one is.
+    """
+    known = nonmembers[~np.isnan(nonmembers)]
+    halves = split_parts(members.size, known.size, share=0.5, rng=rng)
+    is_detected = np.zeros(members.size, dtype=np.bool_)
+    for own, others in (
+        (halves.calibration_members, halves.evaluation_nonmembers),
+        (halves.evaluation_members, halves.calibration_nonmembers),
+    ):
+        is_detected[own] = members[own] > _threshold(known[others], known.size)  # NaN is above nothing
+    n_dropped = int(is_detected.sum())
+    _check(n_dropped, is_detected)
+    control = rng.choice(members.size, members.size - n_dropped, replace=False)
+    return Selection(np.flatnonzero(~is_detected), np.sort(control).astype(np.intp), int(np.isnan(members).sum()))
+
+
+def _threshold(nonmembers: Floats, n_known: int) -> float:
+    """The k-th largest score, k = floor(0.1 (m + 1)): a further non-member exceeds it with chance at most 10 %."""
+    rank = conformal_rank(FALSE_POSITIVE_RATE, nonmembers.size)
+    if rank < MIN_RANK:
+        raise InsufficientDataError(
+            f"non-vulnerable: {n_known} scored non-members are too few to tell which members are detected",
+            hint="at least 58 are needed, 29 in each half",
+        )
+    return float(np.sort(nonmembers)[-rank])
+
+
+def _check(n_dropped: int, is_detected: NDArray[np.bool_]) -> None:
+    if n_dropped == 0:
+        raise ConfigError(
+            f"non-vulnerable: the attack detects none of {is_detected.size} members in the teacher",
+            hint="there is nothing to leave out; choose a stronger attack with --vulnerability-attack",
+        )
+    if n_dropped == is_detected.size:
+        raise ConfigError(
+            f"non-vulnerable: the attack detects all {is_detected.size} members in the teacher",
+            hint="nothing would be left to train on; choose another method or another --vulnerability-attack",
+        )
