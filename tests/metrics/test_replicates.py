@@ -1,0 +1,63 @@
+"""Replicates give what the plain metric gives on the records as often as they were drawn."""
+
+import numpy as np
+import pytest
+
+from kdaudit.metrics.calibration import fit_thresholds
+from kdaudit.metrics.parts import Parts, split_parts
+from kdaudit.metrics.replicates import Counts, leak_replicates, mean_replicates
+from kdaudit.metrics.roc import auc
+
+N, M = 130, 1300
+
+
+def drawn(seed: int) -> tuple[np.ndarray, np.ndarray, Parts, Counts]:
+    rng = np.random.default_rng(seed)
+    members, nonmembers = rng.normal(1, 1, N).round(1), rng.normal(0, 1, M).round(1)  # with ties
+    parts = split_parts(N, M, share=0.3, rng=rng)
+    return members, nonmembers, parts, Counts.draw(parts, resamples=6, rng=rng)
+
+
+def test_the_first_row_is_the_data_and_every_part_keeps_its_size() -> None:
+    *_, parts, counts = drawn(0)
+    assert counts.members.shape == (7, N)
+    assert (counts.members[0] == 1).all()
+    assert (counts.nonmembers[0] == 1).all()
+    for found, calibration, evaluation in (
+        (counts.members, parts.calibration_members, parts.evaluation_members),
+        (counts.nonmembers, parts.calibration_nonmembers, parts.evaluation_nonmembers),
+    ):
+        assert (found[:, calibration].sum(axis=1) == calibration.size).all()
+        assert (found[:, evaluation].sum(axis=1) == evaluation.size).all()
+        assert len({tuple(row) for row in found}) == 7
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_auc_is_that_of_the_resampled_records(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    members, nonmembers, parts, counts = drawn(seed)
+    expected = [
+        auc(np.repeat(members, of_members), np.repeat(nonmembers, of_nonmembers))
+        for of_members, of_nonmembers in zip(counts.members, counts.nonmembers, strict=True)
+    ]
+    assert leak_replicates("auc", members, nonmembers, counts, parts) == pytest.approx(expected, abs=1e-12)
+    monkeypatch.setattr("kdaudit.metrics.replicates.BLOCK", 3000)
+    assert leak_replicates("auc", members, nonmembers, counts, parts) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tpr_is_that_of_the_resampled_records_at_their_own_threshold(seed: int) -> None:
+    members, nonmembers, parts, counts = drawn(seed)
+    expected = []
+    for of_members, of_nonmembers in zip(counts.members, counts.nonmembers, strict=True):
+        calibration = np.repeat(nonmembers[parts.calibration_nonmembers], of_nonmembers[parts.calibration_nonmembers])
+        judged = np.repeat(members[parts.evaluation_members], of_members[parts.evaluation_members])
+        threshold = fit_thresholds(members[:1], calibration, ["0.01"]).conformal["0.01"][0]
+        expected.append(float((judged > threshold).mean()))
+    assert leak_replicates("tpr@0.01", members, nonmembers, counts, parts) == pytest.approx(expected, abs=1e-12)
+    assert len(set(expected)) > 1
+
+
+def test_a_mean_is_per_token_and_not_per_record() -> None:
+    counts = np.array([[1, 1, 1], [0, 1, 2]])
+    nll, tokens = np.array([10.0, 4.0, 6.0]), np.array([5.0, 1.0, 4.0])
+    assert mean_replicates(nll, tokens, counts).tolist() == [20 / 10, 16 / 9]
