@@ -37,7 +37,7 @@ def to_json(result: AuditResult) -> dict[str, Any]:
     Raises:
         ValueError: a number is NaN or infinite; the message says which.
     """
-    layout = {"schema": SCHEMA, **_encode(result, "result")}
+    layout = {"schema": SCHEMA, **encode(result, "result")}
     layout["attacks"] = {name: _flatten(attack) for name, attack in layout["attacks"].items()}
     return layout
 
@@ -58,17 +58,31 @@ def load(path: Path) -> AuditResult:
     Raises:
         ConfigError: the file cannot be read, is too large, is no JSON, or holds no result of this schema.
     """
+    return from_json(parse(path, kind="results", hint=HINT), source=str(path))
+
+
+def parse(path: Path, *, kind: str, hint: str) -> object:
+    """The JSON of a file of ours: of bounded size, without NaN or numbers out of range.
+
+    Args:
+        path: the file.
+        kind: what it should be, for messages: `results`.
+        hint: what to give instead.
+
+    Raises:
+        ConfigError: the file cannot be read, is too large, or is no such JSON.
+    """
     try:
         n_bytes = path.stat().st_size
         if n_bytes > MAX_BYTES:
-            raise ConfigError(f"{path}: too large for a results file: {n_bytes} bytes, at most {MAX_BYTES}", hint=HINT)
+            raise ConfigError(f"{path}: too large for a {kind} file: {n_bytes} bytes, at most {MAX_BYTES}", hint=hint)
         text = path.read_text(encoding="utf-8")
-        layout = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
+        layout: object = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}", hint=HINT) from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", hint=hint) from error
     except (ValueError, RecursionError) as error:  # broken JSON, invalid UTF-8, NaN, nested without end
-        raise ConfigError(f"{path}: not a results file: {error}", hint=HINT) from error
-    return from_json(layout, source=str(path))
+        raise ConfigError(f"{path}: not a {kind} file: {error}", hint=hint) from error
+    return layout
 
 
 def from_json(layout: object, *, source: str = "results") -> AuditResult:
@@ -106,39 +120,48 @@ def _flatten(attack: dict[str, Any]) -> dict[str, Any]:
 
 def _unflatten(raw: object, models: list[str], where: str) -> AttackResult:
     attack = _object(raw, where)
-    cells = {model: _decode(Cell, _item(attack, model, where), f"{where}.{model}") for model in models}
+    cells = {model: decode(Cell, _item(attack, model, where), f"{where}.{model}") for model in models}
     return AttackResult(cells=cells, **_field_values(AttackResult, attack, where, without="cells"))
 
 
-def _encode(value: Any, where: str) -> Any:
+def encode(value: Any, where: str) -> Any:
+    """`value`, a dataclass or what its fields may hold, as dicts, lists, strings, booleans, finite numbers and None.
+
+    Raises:
+        ValueError: a number is NaN or infinite; the message begins with its place under `where`.
+    """
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where} is {value}: a number that is missing must be None")
     if isinstance(value, Mapping):
-        return {key: _encode(item, f"{where}.{key}") for key, item in value.items()}
+        return {key: encode(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_encode(item, f"{where}[{position}]") for position, item in enumerate(value)]
+        return [encode(item, f"{where}[{position}]") for position, item in enumerate(value)]
     if not is_dataclass(value):
         return value
     always = ALWAYS_WRITTEN.get(type(value))
     return {
-        part.name: _encode(getattr(value, part.name), f"{where}.{part.name}")
+        part.name: encode(getattr(value, part.name), f"{where}.{part.name}")
         for part in fields(value)
         if always is None or part.name in always or getattr(value, part.name) != _default(part)
     }
 
 
-def _decode(kind: Any, value: object, where: str) -> Any:
-    """`value` as the annotated type `kind`, one of those that the parts of a result use."""
+def decode(kind: Any, value: object, where: str) -> Any:
+    """`value`, parsed JSON, as the annotated type `kind`, one of those that the parts of a result use.
+
+    Raises:
+        ValueError: a key is missing or a value is of another kind; the message begins with `where`.
+    """
     origin, of = get_origin(kind), get_args(kind)
     if type(None) in of:
-        return None if value is None else _decode(of[0], value, where)
+        return None if value is None else decode(of[0], value, where)
     if origin is tuple:
         items = _checked(value, list, where)
-        return tuple(_decode(of[0], item, f"{where}[{position}]") for position, item in enumerate(items))
+        return tuple(decode(of[0], item, f"{where}[{position}]") for position, item in enumerate(items))
     if origin is Mapping:
-        return {key: _decode(of[1], item, f"{where}.{key}") for key, item in _object(value, where).items()}
+        return {key: decode(of[1], item, f"{where}.{key}") for key, item in _object(value, where).items()}
     if origin is Literal:
         if value not in of:
             raise ValueError(f"{where} is {value!r:.40}, not one of {', '.join(of)}")
@@ -153,7 +176,7 @@ def _decode(kind: Any, value: object, where: str) -> Any:
 def _field_values(kind: type, raw: Mapping[str, Any], where: str, *, without: str = "") -> dict[str, Any]:
     """Arguments for the dataclass `kind`: a field without a default must be there, another key is ignored."""
     return {
-        name: _decode(hint, _item(raw, name, where), _join(where, name))
+        name: decode(hint, _item(raw, name, where), _join(where, name))
         for name, (hint, is_required) in _schema(kind).items()
         if name != without and (is_required or name in raw)
     }

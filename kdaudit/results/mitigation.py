@@ -1,0 +1,145 @@
+"""What a comparison of mitigations found, part by part, and its file: mitigation.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdaudit.artefacts import write_text
+from kdaudit.errors import ConfigError
+from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.frontier import Finding, Placed, Point
+from kdaudit.results.file import decode, encode, parse
+from kdaudit.results.parts import GateResult
+
+SCHEMA = "kdaudit.mitigation/1"
+HINT = "give the mitigation.json that `kdaudit mitigate` wrote"
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """One attack on one student, over all original members and the held-out records."""
+
+    auc: Estimate
+    tpr_at_fpr: Mapping[str, Estimate]
+    """Key "0.01"."""
+    auc_change: Difference | None = None
+    """Against the plain student of the same seed, paired over records; None for a plain student."""
+    tpr_change: Mapping[str, Difference] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """One distilled student."""
+
+    seed: int
+    checkpoint: str
+    """Its folder, seen from the folder of the file."""
+    nll: Estimate
+    """Held-out, nats per token."""
+    bits_per_byte: Estimate
+    leaks: Mapping[str, Leak]
+    """By attack."""
+    epoch: int | None = None
+    """Of a checkpoint of the plain run: after so many epochs; None for a student that was trained to its end."""
+    n_replaced: int | None = None
+    """Modules that a surgery replaced; None where there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to distil, with all its seeds."""
+
+    method: str
+    """A name of the table of methods."""
+    summary: str
+    students: tuple[Student, ...]
+    """By seed."""
+    placed: Mapping[str, Mapping[str, Placed]]
+    """By attack, then metric (auc, tpr@0.01): the arm beside the early-stopping frontier."""
+    finding: Finding
+    """By the attack and the metric that the verdict rests on."""
+    reason: str = ""
+    """Why there is no evidence."""
+    control_of: str | None = None
+    """The arm for which this one does at random what that one does by choice."""
+    subsets: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    """Secondary: the AUC over the `kept` and over the `dropped` members alone, by subset, then attack."""
+    gates: tuple[GateResult, ...] = ()
+    """Judged at upper bounds of level 1 - 0.05 / arms."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mitigation:
+    """Everything in mitigation.json."""
+
+    kdaudit_version: str
+    models: Mapping[str, Mapping[str, Any]]
+    """The teacher and the student's start."""
+    data: Mapping[str, Any]
+    attack: str
+    """What the verdicts rest on, with `metric`."""
+    metric: str
+    plain: tuple[Student, ...]
+    """The plain run after every epoch, seed after seed."""
+    frontier: Mapping[str, Mapping[str, tuple[Point, ...]]]
+    """By attack, then metric: the plain run's epochs, each the mean over seeds."""
+    arms: Mapping[str, Arm]
+    """In the order in which they are shown."""
+    config: Mapping[str, Any]
+    recommended: str | None = None
+    """The arm of the lowest held-out loss among those that pass every gate; None where none passes or none is set."""
+
+
+def to_json(mitigation: Mitigation) -> dict[str, Any]:
+    """The table in the fixed layout of its file: dicts, lists, strings, booleans, finite numbers and None.
+
+    Raises:
+        ValueError: a number is NaN or infinite; the message says which.
+    """
+    return {"schema": SCHEMA, **encode(mitigation, "mitigation")}
+
+
+def save(mitigation: Mitigation, path: Path) -> None:
+    """Write the table; a reader finds the old file or the whole new one, and equal tables give equal bytes.
+
+    Raises:
+        OutputError: the file cannot be written.
+        DiskFullError: no space is left; an older file is still whole.
+    """
+    write_text(path, json.dumps(to_json(mitigation), indent=2, allow_nan=False) + "\n")
+
+
+def load(path: Path) -> Mitigation:
+    """Read a table that `save` wrote; keys that this version does not know are ignored.
+
+    Raises:
+        ConfigError: the file cannot be read, is too large, is no JSON, or holds no table of this schema.
+    """
+    layout = parse(path, kind="mitigation", hint=HINT)
+    try:
+        schema = layout.get("schema") if isinstance(layout, dict) else None
+        if schema != SCHEMA:
+            raise ValueError(f"its schema is {schema!r:.40}, and this version of kdaudit reads {SCHEMA!r}")
+        mitigation: Mitigation = decode(Mitigation, layout, "")
+        _check(mitigation)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}", hint=HINT) from error
+    return mitigation
+
+
+def _check(mitigation: Mitigation) -> None:
+    """Refuse names that point nowhere: a report would fall over them."""
+    if mitigation.recommended is not None and mitigation.recommended not in mitigation.arms:
+        raise ValueError(f"recommended is {mitigation.recommended!r:.40}, which is no arm")
+    for name, arm in mitigation.arms.items():
+        if arm.control_of is not None and arm.control_of not in mitigation.arms:
+            raise ValueError(f"arms.{name}.control_of is {arm.control_of!r:.40}, which is no arm")
+        if mitigation.metric not in arm.placed.get(mitigation.attack, {}):
+            raise ValueError(f"arms.{name}.placed has no {mitigation.metric} of {mitigation.attack}")
+    if mitigation.metric not in mitigation.frontier.get(mitigation.attack, {}):
+        raise ValueError(f"frontier has no {mitigation.metric} of {mitigation.attack}")

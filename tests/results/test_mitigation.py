@@ -1,0 +1,101 @@
+"""mitigation.json: what was written is what is read, and nothing else is taken for it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdaudit.errors import ConfigError, ExitCode
+from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.frontier import Placed, Point
+from kdaudit.results.mitigation import SCHEMA, Arm, Leak, Mitigation, Student, load, save, to_json
+from kdaudit.results.parts import GateResult
+
+LEAK = Leak(
+    Estimate(0.8, 0.78, 0.82, 500, 490, logit_value=1.4, logit_se=0.1),
+    {"0.01": Estimate(None, reason="needs 299 non-members in the calibration part, there are 150")},
+    Difference(-0.05, -0.07, -0.03, 0.001, n=500, m=490, se=0.01),
+)
+STUDENT = Student(
+    0, "arms/bottleneck/0", Estimate(3.3, 3.2, 3.4, 490), Estimate(1.1, n=490), {"loss": LEAK}, n_replaced=2
+)
+PLACED = Placed(Point(3.3, 0.8), 0.81, Difference(-0.01, -0.03, 0.01, 0.3, 0.6), "no evidence", "it may lie on it")
+OUTSIDE = Placed(None, None, Difference(None, reason="scores do not vary"), "no evidence", "scores do not vary")
+ARM = Arm(
+    "bottleneck", "a narrow layer", (STUDENT,), {"loss": {"auc": PLACED, "tpr@0.01": OUTSIDE}}, "no evidence", "why",
+    gates=(GateResult("student.auc<=0.9", "pass", "", "student", "auc", 0.9),), warnings=("careful",),
+)  # fmt: skip
+TABLE = Mitigation(
+    "0.1", {"teacher": {"name": "t"}}, {"members": 500}, "loss", "auc",
+    (replace(STUDENT, epoch=1, n_replaced=None, checkpoint="plain/0/1"),),
+    {"loss": {"auc": (Point(3.6, 0.6), Point(3.2, 0.85)), "tpr@0.01": ()}},
+    {
+        "bottleneck": ARM,
+        "random": replace(ARM, control_of="bottleneck", subsets={"kept": {"loss": Estimate(0.7)}}),
+    },
+    {"epochs": 5}, recommended="bottleneck",
+)  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    save(TABLE, tmp_path / "mitigation.json")
+    return tmp_path / "mitigation.json"
+
+
+def test_what_was_saved_is_what_is_loaded_and_gives_the_same_bytes(path: Path) -> None:
+    found = load(path)
+    assert found == TABLE
+    before = path.read_bytes()
+    save(found, path)
+    assert path.read_bytes() == before
+    assert json.loads(before)["schema"] == SCHEMA
+
+
+def test_a_number_that_is_not_finite_is_never_written() -> None:
+    broken = replace(TABLE, data={"members": float("nan")})
+    with pytest.raises(ValueError, match=r"mitigation\.data\.members is nan"):
+        to_json(broken)
+
+
+def test_keys_of_a_later_version_are_ignored(path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "more": [1]}))
+    assert load(path) == TABLE
+
+
+CHANGES: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda top: top.update(schema="kdaudit.results/1"), "its schema is 'kdaudit.results/1'"),
+    (lambda top: top.pop("schema"), "its schema is None"),
+    (lambda top: top.pop("arms"), "arms is missing"),
+    (lambda top: top["arms"]["random"].update(finding="wins"), r"arms\.random\.finding is 'wins'"),
+    (lambda top: top["arms"]["random"].update(control_of="x"), "control_of is 'x', which is no arm"),
+    (lambda top: top.update(recommended="x"), "recommended is 'x', which is no arm"),
+    (lambda top: top["arms"]["random"]["placed"].pop("loss"), "has no auc of loss"),
+    (lambda top: top["frontier"]["loss"].pop("auc"), "frontier has no auc of loss"),
+    (lambda top: top["plain"][0].update(seed="0"), r"plain\[0\]\.seed is '0', not of type int"),
+    (lambda top: top["plain"][0]["nll"].update(value="3"), r"plain\[0\]\.nll\.value is '3'"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES, ids=[message for _, message in CHANGES])
+def test_another_file_is_refused_with_what_is_wrong(path: Path, change: Callable[[Any], Any], message: str) -> None:
+    layout = json.loads(path.read_text())
+    change(layout)
+    path.write_text(json.dumps(layout))
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "kdaudit mitigate" in caught.value.hint
+    assert caught.value.exit_code == ExitCode.BAD_INPUT
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"schema": NaN}'])
+def test_what_is_no_json_object_is_refused(path: Path, content: str) -> None:
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=str(path)):
+        load(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(path.with_name("absent.json"))
