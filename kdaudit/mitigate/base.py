@@ -3,11 +3,50 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdaudit.errors import ConfigError
+from kdaudit.metrics.scores import Floats, Integers
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strength:
+    """How strongly the methods are applied, as the user gave it."""
+
+    bottleneck: float = 0.25
+    """Width of the bottleneck; below 1 a share of the hidden states' size."""
+    goldfish: int = 4
+    """One token in so many is no target."""
+    lora: int = 8
+    """Rank of the adapter."""
+    label_smoothing: float = 0.1
+    """Share of the ground truth that is spread over all words."""
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ConfigError: lists every problem, one a line.
+        """
+        problems = []
+        if not (0 < self.bottleneck < 1 or (self.bottleneck >= 1 and self.bottleneck == int(self.bottleneck))):
+            problems.append(f"--bottleneck: {self.bottleneck:g} is neither a share below 1 nor a whole number")
+        if self.goldfish < 2:
+            problems.append(f"--goldfish: {self.goldfish} is too small, the least is 2")
+        if self.lora < 1:
+            problems.append(f"--lora: {self.lora} is too small, the least is 1")
+        if not 0 < self.label_smoothing < 1:
+            problems.append(f"--label-smoothing: {self.label_smoothing:g} lies outside 0 to 1")
+        if problems:
+            raise ConfigError("\n".join(problems), hint="kdaudit mitigate --help lists the options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +56,44 @@ class Operation:
     n_replaced: int
     """Modules; at least 1."""
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of n members the student is trained on; rising indices, dtype intp."""
+
+    kept: Integers
+    control: Integers
+    """As many members as are kept, drawn at random from all."""
+    n_unscored: int = 0
+    """Members whose score is NaN; they are kept."""
+
+
+Operate = Callable[["PreTrainedModel", "torch.Tensor", Strength], Operation]
+"""(model, ids, strength): changes the student's start in place; ids (B, T) are of training texts, without padding."""
+
+Select = Callable[[Floats, Floats, np.random.Generator], Selection]
+"""(scores of members, of non-members, rng): scores are of an attack on the teacher, NaN where not scored."""
+
+
+def _nothing(_: Strength) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A mitigation: what sets its arm apart from the plain run. Where nothing does, it is the plain run itself."""
+
+    name: str
+    summary: str
+    """One line for `--help` and reports: what is changed."""
+    source: str
+    settings: Callable[[Strength], Mapping[str, Any]] = _nothing
+    """Fields of the distillation's configuration, with their values."""
+    operate: Operate | None = None
+    """A surgery on the student's start."""
+    select: Select | None = None
+    """Members that are left out; the arm has a control then, which leaves out as many at random."""
 
 
 def modules_found(model: PreTrainedModel) -> str:

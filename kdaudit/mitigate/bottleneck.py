@@ -17,16 +17,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-from transformers.pytorch_utils import Conv1D
-
 from kdaudit.errors import ConfigError
-from kdaudit.mitigate.base import Operation, modules_found
+from kdaudit.mitigate.base import Method, Operation, modules_found
 from kdaudit.models.altered import alter
-from kdaudit.models.surgery import Bottleneck
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
     from transformers import PreTrainedModel
 
 EXPANSIONS = (
@@ -80,12 +77,17 @@ def bottleneck(model: PreTrainedModel, width: float) -> Operation:
 
 
 def _is_expansion(path: str, module: nn.Module) -> bool:
+    from torch import nn  # imports torch: not at the top, where the command line reads the methods' names
+    from transformers.pytorch_utils import Conv1D
+
     is_named = any(f".{path}".endswith(f".{name}") for name in EXPANSIONS)
     return is_named and type(module) in {nn.Linear, Conv1D}
 
 
 def _weights(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """Weight (I, H) and bias (I,) of an expansion, float64; Conv1D keeps its weight transposed."""
+    from transformers.pytorch_utils import Conv1D
+
     stored = module.get_parameter("weight").detach().double()
     weight = stored.T if isinstance(module, Conv1D) else stored
     if module.bias is None:
@@ -105,8 +107,11 @@ def _width(weight: torch.Tensor, width: float) -> int:
     return chosen
 
 
-@torch.no_grad()
 def _start(model: PreTrainedModel, starts: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
+    import torch
+
+    from kdaudit.models.surgery import Bottleneck
+
     for path, (weight, bias) in starts.items():
         part = model.get_submodule(path)
         if not isinstance(part, Bottleneck):
@@ -114,7 +119,16 @@ def _start(model: PreTrainedModel, starts: Mapping[str, tuple[torch.Tensor, torc
         left, values, right = torch.linalg.svd(weight, full_matrices=False)
         width = part.down.out_features
         up = left[:, :width] * values[:width] / (SPREAD * SLOPE)
-        part.down.weight.copy_(SPREAD * right[:width])
-        part.down.bias.fill_(TURNING_POINT)
-        part.up.weight.copy_(up)
-        part.up.bias.copy_(bias - HEIGHT * up.sum(dim=1))
+        with torch.no_grad():
+            part.down.weight.copy_(SPREAD * right[:width])
+            part.down.bias.fill_(TURNING_POINT)
+            part.up.weight.copy_(up)
+            part.up.bias.copy_(bias - HEIGHT * up.sum(dim=1))
+
+
+METHOD = Method(
+    "bottleneck",
+    summary="narrows every feed-forward expansion to a bottleneck with a GELU",
+    source="arXiv:2505.11837",
+    operate=lambda model, _, strength: bottleneck(model, strength.bottleneck),
+)

@@ -12,17 +12,15 @@ Source: Sun et al. 2020 (MobileBERT), arXiv:2004.02984, section 3.1, a post-norm
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import nn
-from transformers.pytorch_utils import Conv1D
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kdaudit.errors import ConfigError, ModelError
-from kdaudit.mitigate.base import Operation, modules_found
+from kdaudit.mitigate.base import Method, Operation, modules_found
 from kdaudit.models.altered import alter
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
     from transformers import PreTrainedModel
 
 PRE_NORM = (
@@ -30,7 +28,7 @@ PRE_NORM = (
     "post-norm models (MobileBERT), and here such students mostly learn less"
 )
 
-Fit = tuple[torch.Tensor, torch.Tensor | None]
+Fit: TypeAlias = "tuple[torch.Tensor, torch.Tensor | None]"
 """Weight and, where there is one, bias, both (H,), float64."""
 
 
@@ -45,6 +43,8 @@ def no_norm(model: PreTrainedModel, ids: torch.Tensor) -> Operation:
         ConfigError: the model has no norm.
         ModelError: a fit is not finite.
     """
+    import torch
+
     fits, is_pre_norm = _fit(model, ids.to(model.device))
     if not fits:
         raise ConfigError(
@@ -71,6 +71,10 @@ def no_norm(model: PreTrainedModel, ids: torch.Tensor) -> Operation:
 
 def _fit(model: PreTrainedModel, ids: torch.Tensor) -> tuple[dict[str, Fit], bool]:
     """The fit of every norm that one forward pass calls, and whether a layer begins with its norm."""
+    import torch
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
     fits: dict[str, Fit] = {}
     called: list[str] = []
 
@@ -112,6 +116,8 @@ def _least_squares(states: torch.Tensor, output: torch.Tensor, *, has_bias: bool
 
 def _ratio(over: torch.Tensor, under: torch.Tensor) -> torch.Tensor:
     """The quotient; 0 for a feature that is the same everywhere, which the bias alone then gives."""
+    import torch
+
     return torch.where(under > 0, over / under.clamp_min(torch.finfo(under.dtype).tiny), 0.0)
 
 
@@ -121,6 +127,8 @@ def _is_norm(module: nn.Module) -> bool:
 
 def _has_bias(norm: nn.Module) -> bool:
     """Whether what replaces the norm has a bias: a LayerNorm moves the mean, also where it has none itself."""
+    from torch import nn
+
     return isinstance(norm, nn.LayerNorm) or getattr(norm, "bias", None) is not None
 
 
@@ -128,3 +136,11 @@ def _begins_with_norm(called: list[str], norms: dict[str, Fit]) -> bool:
     """Whether the first thing that the first numbered layer calls is a norm."""
     first = next((path for path in called if re.search(r"\.\d+\.", path)), None)
     return first in norms
+
+
+METHOD = Method(
+    "no-norm",
+    summary="replaces every normalisation by a plain scale and shift",
+    source="Sun et al. 2020, arXiv:2004.02984; arXiv:2505.11837",
+    operate=lambda model, ids, _: no_norm(model, ids),
+)

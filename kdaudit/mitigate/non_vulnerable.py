@@ -9,32 +9,19 @@ Source: arXiv:2505.11837; the crossed conformal threshold and the control are kd
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.errors import ConfigError, InsufficientDataError
 from kdaudit.metrics.calibration import MIN_RANK, conformal_rank
 from kdaudit.metrics.parts import split_parts
-from kdaudit.metrics.scores import Floats, Integers
+from kdaudit.metrics.scores import Floats
+from kdaudit.mitigate.base import Method, Selection
 
 FALSE_POSITIVE_RATE = "0.1"
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which of n members the student is trained on; rising indices, dtype intp."""
-
-    kept: Integers
-    """The members that the attack does not detect, those that it cannot score among them."""
-    control: Integers
-    """As many members as are kept, drawn at random from all."""
-    n_unscored: int
-    """Members whose score is NaN."""
-
-
-def select(members: Floats, nonmembers: Floats, *, rng: np.random.Generator) -> Selection:
+def select(members: Floats, nonmembers: Floats, rng: np.random.Generator) -> Selection:
     """Leave out the members whose score lies above the conformal threshold at 10 % FPR of the other half.
 
     Args:
@@ -82,3 +69,11 @@ def _check(n_dropped: int, is_detected: NDArray[np.bool_]) -> None:
             f"non-vulnerable: the attack detects all {is_detected.size} members in the teacher",
             hint="nothing would be left to train on; choose another method or another --vulnerability-attack",
         )
+
+
+METHOD = Method(
+    "non-vulnerable",
+    summary="leaves out the members that an attack detects in the teacher",
+    source="arXiv:2505.11837",
+    select=select,
+)

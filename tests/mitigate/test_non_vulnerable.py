@@ -6,14 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdaudit.errors import ConfigError, ExitCode, InsufficientDataError
-from kdaudit.mitigate.non_vulnerable import Selection, select
+from kdaudit.mitigate.base import Selection
+from kdaudit.mitigate.non_vulnerable import select
 
 RNG = np.random.default_rng(0)
 MEMBERS, NONMEMBERS = RNG.normal(1, 1, 900), RNG.normal(0, 1, 700)
 
 
 def selected(members=MEMBERS, nonmembers=NONMEMBERS, *, seed: int = 0) -> Selection:
-    return select(members, nonmembers, rng=np.random.default_rng(seed))
+    return select(members, nonmembers, np.random.default_rng(seed))
 
 
 def test_the_detected_are_left_out_and_the_control_is_of_the_same_size() -> None:
@@ -62,7 +63,7 @@ def test_an_attack_that_knows_nothing_flags_a_tenth() -> None:
     shares = []
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        found = select(rng.normal(size=500), rng.normal(size=500), rng=rng)
+        found = select(rng.normal(size=500), rng.normal(size=500), rng)
         shares.append(1 - found.kept.size / 500)
     assert np.mean(shares) == pytest.approx(0.1, abs=3 * np.std(shares) / np.sqrt(60))
     assert np.mean(shares) < 0.105
