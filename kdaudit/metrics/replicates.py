@@ -1,6 +1,6 @@
 """Leak and utility of many models under the same resamples of records, replicate by replicate.
 
-Row 0 of every array of replicates is the data itself, each record once; the R rows after it are resamples.
+Column 0 of every array of replicates is the data itself, each record once; the R columns after it are resamples.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from kdaudit.metrics.scores import Floats, Integers
 
 Metric = Literal["auc", "tpr@0.01"]
 
-BLOCK = 2**22
-"""Elements of replicates x records that exist at one time."""
+BLOCK = 128
+"""Replicates that are worked on at one time: their sums stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
     """How often each record is in each replicate; calibration and evaluation part are resampled apart."""
 
-    members: Integers
-    """(R + 1, n)."""
-    nonmembers: Integers
-    """(R + 1, m)."""
+    members: Floats
+    """(n, R + 1), float64: whole numbers."""
+    nonmembers: Floats
+    """(m, R + 1)."""
 
     @classmethod
     def draw(cls, parts: Parts, *, resamples: int, rng: np.random.Generator) -> Counts:
@@ -55,41 +55,39 @@ def leak_replicates(metric: Metric, members: Floats, nonmembers: Floats, counts:
     return _tpr(members, nonmembers, counts, parts, "0.01")
 
 
-def mean_replicates(sums: Floats, sizes: Floats, counts: Integers) -> Floats:
-    """The sum over records of `sums` (m,) over that of `sizes` (m,), in every replicate of `counts` (R + 1, m)."""
-    return np.asarray((counts @ sums) / (counts @ sizes), dtype=np.float64)
+def mean_replicates(sums: Floats, sizes: Floats, counts: Floats) -> Floats:
+    """The sum over records of `sums` (m,) over that of `sizes` (m,), in every replicate of `counts` (m, R + 1)."""
+    return np.asarray((sums @ counts) / (sizes @ counts), dtype=np.float64)
 
 
 def _auc(members: Floats, nonmembers: Floats, counts: Counts) -> Floats:
     order = np.argsort(nonmembers, kind="stable")
     ranked = nonmembers[order]
     below, not_above = ranked.searchsorted(members, "left"), ranked.searchsorted(members, "right")
-    values = np.empty(len(counts.members))
-    rows = max(1, BLOCK // (members.size + nonmembers.size))
-    for start in range(0, len(values), rows):
-        block = slice(start, start + rows)
-        of_members, of_nonmembers = counts.members[block], counts.nonmembers[block]
-        up_to = np.zeros((len(of_members), nonmembers.size + 1))
-        np.cumsum(of_nonmembers[:, order], axis=1, out=up_to[:, 1:])
-        wins = up_to[:, below] + up_to[:, not_above]
-        values[block] = np.vecdot(of_members, wins) / (2 * members.size * nonmembers.size)
-    return values
+    values = np.empty(counts.members.shape[1])
+    for start in range(0, values.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        of_members = counts.members[:, block]
+        up_to = np.zeros((nonmembers.size + 1, of_members.shape[1]))
+        np.cumsum(counts.nonmembers[order, block], axis=0, out=up_to[1:])
+        wins = up_to[below]
+        wins += up_to[not_above]
+        values[block] = np.einsum("nr,nr->r", of_members, wins)
+    return values / (2 * members.size * nonmembers.size)
 
 
 def _tpr(members: Floats, nonmembers: Floats, counts: Counts, parts: Parts, key: str) -> Floats:
-    calibration = parts.calibration_nonmembers
+    calibration, judged = parts.calibration_nonmembers, parts.evaluation_members
     falling = calibration[np.argsort(-nonmembers[calibration], kind="stable")]
-    reached = np.cumsum(counts.nonmembers[:, falling], axis=1)
-    places = (reached >= conformal_rank(key, calibration.size)).argmax(axis=1)
-    thresholds = nonmembers[falling][places]
-    judged = parts.evaluation_members
-    detected = members[judged] > thresholds[:, None]
-    return np.asarray(np.vecdot(counts.members[:, judged], detected) / judged.size, dtype=np.float64)
+    reached = np.cumsum(counts.nonmembers[falling], axis=0)
+    thresholds = nonmembers[falling][(reached >= conformal_rank(key, calibration.size)).argmax(axis=0)]
+    detected = members[judged, None] > thresholds
+    return np.asarray(np.einsum("nr,nr->r", counts.members[judged], detected) / judged.size, dtype=np.float64)
 
 
-def _draw_class(calibration: Integers, evaluation: Integers, resamples: int, rng: np.random.Generator) -> Integers:
-    counts = np.ones((resamples + 1, calibration.size + evaluation.size), dtype=np.intp)
-    for row in range(1, resamples + 1):
+def _draw_class(calibration: Integers, evaluation: Integers, resamples: int, rng: np.random.Generator) -> Floats:
+    counts = np.ones((calibration.size + evaluation.size, resamples + 1))
+    for replicate in range(1, resamples + 1):
         for part in (calibration, evaluation):
-            counts[row, part] = draw_counts(part.size, rng)
+            counts[part, replicate] = draw_counts(part.size, rng)
     return counts

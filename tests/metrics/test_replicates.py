@@ -18,18 +18,23 @@ def drawn(seed: int) -> tuple[np.ndarray, np.ndarray, Parts, Counts]:
     return members, nonmembers, parts, Counts.draw(parts, resamples=6, rng=rng)
 
 
-def test_the_first_row_is_the_data_and_every_part_keeps_its_size() -> None:
+def whole(counts: Counts) -> tuple[np.ndarray, np.ndarray]:
+    """Replicate by replicate."""
+    return counts.members.T.astype(int), counts.nonmembers.T.astype(int)
+
+
+def test_the_first_column_is_the_data_and_every_part_keeps_its_size() -> None:
     *_, parts, counts = drawn(0)
-    assert counts.members.shape == (7, N)
-    assert (counts.members[0] == 1).all()
-    assert (counts.nonmembers[0] == 1).all()
+    assert counts.members.shape == (N, 7)
+    assert (counts.members[:, 0] == 1).all()
+    assert (counts.nonmembers[:, 0] == 1).all()
     for found, calibration, evaluation in (
         (counts.members, parts.calibration_members, parts.evaluation_members),
         (counts.nonmembers, parts.calibration_nonmembers, parts.evaluation_nonmembers),
     ):
-        assert (found[:, calibration].sum(axis=1) == calibration.size).all()
-        assert (found[:, evaluation].sum(axis=1) == evaluation.size).all()
-        assert len({tuple(row) for row in found}) == 7
+        assert (found[calibration].sum(axis=0) == calibration.size).all()
+        assert (found[evaluation].sum(axis=0) == evaluation.size).all()
+        assert len({tuple(row) for row in found.T}) == 7
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -37,10 +42,10 @@ def test_an_auc_is_that_of_the_resampled_records(seed: int, monkeypatch: pytest.
     members, nonmembers, parts, counts = drawn(seed)
     expected = [
         auc(np.repeat(members, of_members), np.repeat(nonmembers, of_nonmembers))
-        for of_members, of_nonmembers in zip(counts.members, counts.nonmembers, strict=True)
+        for of_members, of_nonmembers in zip(*whole(counts), strict=True)
     ]
     assert leak_replicates("auc", members, nonmembers, counts, parts) == pytest.approx(expected, abs=1e-12)
-    monkeypatch.setattr("kdaudit.metrics.replicates.BLOCK", 3000)
+    monkeypatch.setattr("kdaudit.metrics.replicates.BLOCK", 3)
     assert leak_replicates("auc", members, nonmembers, counts, parts) == pytest.approx(expected, abs=1e-12)
 
 
@@ -48,7 +53,7 @@ def test_an_auc_is_that_of_the_resampled_records(seed: int, monkeypatch: pytest.
 def test_a_tpr_is_that_of_the_resampled_records_at_their_own_threshold(seed: int) -> None:
     members, nonmembers, parts, counts = drawn(seed)
     expected = []
-    for of_members, of_nonmembers in zip(counts.members, counts.nonmembers, strict=True):
+    for of_members, of_nonmembers in zip(*whole(counts), strict=True):
         calibration = np.repeat(nonmembers[parts.calibration_nonmembers], of_nonmembers[parts.calibration_nonmembers])
         judged = np.repeat(members[parts.evaluation_members], of_members[parts.evaluation_members])
         threshold = fit_thresholds(members[:1], calibration, ["0.01"]).conformal["0.01"][0]
@@ -58,6 +63,6 @@ def test_a_tpr_is_that_of_the_resampled_records_at_their_own_threshold(seed: int
 
 
 def test_a_mean_is_per_token_and_not_per_record() -> None:
-    counts = np.array([[1, 1, 1], [0, 1, 2]])
+    counts = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]])
     nll, tokens = np.array([10.0, 4.0, 6.0]), np.array([5.0, 1.0, 4.0])
     assert mean_replicates(nll, tokens, counts).tolist() == [20 / 10, 16 / 9]

@@ -1,5 +1,6 @@
 """A changed architecture survives saving: kdaudit rebuilds it by itself, plain transformers by the file beside it."""
 
+import inspect
 import json
 import shutil
 import subprocess
@@ -14,9 +15,19 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from kdaudit.errors import CheckpointError, ModelError
-from kdaudit.models.altered import MODELLING_FILE, RECORD, alter, model_class, read_alteration, read_config, save
+from kdaudit.models.altered import (
+    ARGUMENTS,
+    MODELLING_FILE,
+    RECORD,
+    alter,
+    model_class,
+    read_alteration,
+    read_config,
+    save,
+)
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.loading import load_tokenizer, loaded
+from kdaudit.models.surgery import PARTS
 from tests import tiny
 
 IDS = torch.arange(1, 20)[None]
@@ -240,3 +251,10 @@ def test_weights_that_a_changed_model_lacks_are_never_made_up(copied: Callable[[
         loaded(found(folder), device="cpu", dtype="float32"),
     ):
         pass
+
+
+def test_what_a_record_must_hold_is_what_the_parts_are_built_with() -> None:
+    assert ARGUMENTS.keys() == PARTS.keys()
+    for kind, part in PARTS.items():
+        built_with = {name: p.annotation for name, p in inspect.signature(part).parameters.items()}
+        assert built_with == {name: of.__name__ for name, of in ARGUMENTS[kind].items()}
