@@ -14,6 +14,8 @@ from kdaudit.errors import ConfigError
 LOADS = ("4bit", "8bit")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+FORMATS = ("md", "json")
+"""Of a report, in the order in which they are written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,40 @@ class AuditConfig:
             for name, value in asdict(self).items()
             if name not in names | {"out", "gates", "overwrite"}
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportConfig:
+    """What a report is made of, as the user gave it."""
+
+    runs: tuple[Path, ...]
+    """Run folders, or results files."""
+    formats: tuple[str, ...] = ("md", "json")
+    out: Path | None = None
+    """None: beside the results of the first run."""
+    gates: tuple[str, ...] = ()
+    """None given: each run keeps the gates that it was measured with."""
+    gates_file: Path | None = None
+    """The configuration file that declares the gates; None where they were given otherwise."""
+    template: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ConfigError: lists every problem, one a line.
+        """
+        problems = [
+            f"--format: '{name}' is none of {', '.join(FORMATS)}" for name in self.formats if name not in FORMATS
+        ]
+        if not self.runs:
+            problems.append("RUN: no run is given")
+        if not self.formats and self.template is None:
+            problems.append("--format: none is given, and no --template: there is nothing to write")
+        if any(not gate.strip() for gate in self.gates):
+            problems.append("--gate: an empty value was given; is a variable unset?")
+        if problems:
+            raise ConfigError("\n".join(problems), hint="kdaudit report --help lists the options")
 
 
 def student_names(n_students: int) -> tuple[str, ...]:

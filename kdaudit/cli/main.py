@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import kdaudit
-from kdaudit.cli import attack, demo, output
+from kdaudit.cli import attack, demo, output, report
 from kdaudit.errors import ExitCode, KdauditError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(name="attack", context_settings={"auto_envvar_prefix": "KDAUDIT"})(attack.attack)
+app.command(name="report", context_settings={"auto_envvar_prefix": "KDAUDIT_REPORT"})(report.report)
 app.command(name="demo", context_settings={"auto_envvar_prefix": "KDAUDIT_DEMO"})(demo.demo)
 
 

@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import kdaudit
 from kdaudit.report import wording
+from kdaudit.report.content import Report
 from kdaudit.results import AuditResult
 
 PACKAGE = Path(kdaudit.__file__).parent
@@ -28,6 +29,11 @@ def render_summary(result: AuditResult) -> str:
             supervision=list(wording.supervision_notes(result)),
         )
     )
+
+
+def render_markdown(report: Report) -> str:
+    """The report in GitHub-flavoured Markdown, for a pull request or a model card."""
+    return "\n".join(render_summary(run.result) for run in report.runs)
 
 
 def markdown_text(value: object) -> str:

@@ -106,7 +106,7 @@ def _flatten(attack: dict[str, Any]) -> dict[str, Any]:
 
 def _unflatten(raw: object, models: list[str], where: str) -> AttackResult:
     attack = _object(raw, where)
-    cells = {model: _decode(Cell, _item(attack, model, where), f"{where}.{model}") for model in models}
+    cells = {model: decode(Cell, _item(attack, model, where), f"{where}.{model}") for model in models}
     return AttackResult(cells=cells, **_field_values(AttackResult, attack, where, without="cells"))
 
 
@@ -129,16 +129,20 @@ def _encode(value: Any, where: str) -> Any:
     }
 
 
-def _decode(kind: Any, value: object, where: str) -> Any:
-    """`value` as the annotated type `kind`, one of those that the parts of a result use."""
+def decode(kind: Any, value: object, where: str) -> Any:
+    """`value`, parsed JSON, as the annotated type `kind`, one of those that the parts of a result use.
+
+    Raises:
+        ValueError: a key is missing or a value is of another kind; the message begins with `where`.
+    """
     origin, of = get_origin(kind), get_args(kind)
     if type(None) in of:
-        return None if value is None else _decode(of[0], value, where)
+        return None if value is None else decode(of[0], value, where)
     if origin is tuple:
         items = _checked(value, list, where)
-        return tuple(_decode(of[0], item, f"{where}[{position}]") for position, item in enumerate(items))
+        return tuple(decode(of[0], item, f"{where}[{position}]") for position, item in enumerate(items))
     if origin is Mapping:
-        return {key: _decode(of[1], item, f"{where}.{key}") for key, item in _object(value, where).items()}
+        return {key: decode(of[1], item, f"{where}.{key}") for key, item in _object(value, where).items()}
     if origin is Literal:
         if value not in of:
             raise ValueError(f"{where} is {value!r:.40}, not one of {', '.join(of)}")
@@ -153,7 +157,7 @@ def _decode(kind: Any, value: object, where: str) -> Any:
 def _field_values(kind: type, raw: Mapping[str, Any], where: str, *, without: str = "") -> dict[str, Any]:
     """Arguments for the dataclass `kind`: a field without a default must be there, another key is ignored."""
     return {
-        name: _decode(hint, _item(raw, name, where), _join(where, name))
+        name: decode(hint, _item(raw, name, where), _join(where, name))
         for name, (hint, is_required) in _schema(kind).items()
         if name != without and (is_required or name in raw)
     }
