@@ -14,7 +14,7 @@ from kdaudit.errors import ConfigError
 LOADS = ("4bit", "8bit")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-FORMATS = ("md", "json")
+FORMATS = ("html", "md", "json")
 """Of a report, in the order in which they are written."""
 
 
@@ -89,7 +89,7 @@ class ReportConfig:
 
     runs: tuple[Path, ...]
     """Run folders, or results files."""
-    formats: tuple[str, ...] = ("md", "json")
+    formats: tuple[str, ...] = ("html", "md")
     out: Path | None = None
     """None: beside the results of the first run."""
     gates: tuple[str, ...] = ()

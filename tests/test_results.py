@@ -167,6 +167,7 @@ def test_the_fixture_sets_every_field_of_every_part() -> None:
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 optional = st.none() | finite
+quantiles = st.tuples(finite, finite).map(lambda ends: (ends[0], *QUANTILE_GRID[1:-1], ends[1]))
 estimates = st.builds(
     Estimate,
     optional,
@@ -179,7 +180,7 @@ estimates = st.builds(
     st.text(max_size=5),
     optional,
     optional,
-    st.none() | st.lists(finite, max_size=3).map(tuple),
+    st.none() | quantiles,
     st.booleans(),
     *[optional] * 6,
 )
@@ -192,7 +193,7 @@ differences = st.builds(
     st.text(max_size=5),
     st.text(max_size=5),
     optional,
-    st.none() | st.lists(finite, max_size=3).map(tuple),
+    st.none() | quantiles,
     optional,
 )
 

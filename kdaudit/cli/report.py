@@ -23,7 +23,7 @@ def report(
     ],
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="md, json; repeatable, or joined by commas. Default: md."),
+        typer.Option("--format", help="html, md, json; repeatable, or joined by commas. Default: html,md."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the reports. Default: that of the first run.")] = None,
     gates: Annotated[
@@ -57,23 +57,26 @@ def report(
     """
     config = ReportConfig(
         runs=tuple(runs),
-        formats=_split(formats) or (() if template else ("md",)),
+        formats=_split(formats) or (() if template else ("html", "md")),
         out=out,
         gates=gates_from(context, gates),
         gates_file=config_file if source_of(context, "gates") == "DEFAULT_MAP" else None,
         template=template,
     )
     from kdaudit.artefacts import write_text
+    from kdaudit.report.custom import output_name, render_custom
     from kdaudit.report.formats import FORMATS  # numpy and jinja2: not at the top, so --help stays light
     from kdaudit.report.reading import read_report
     from kdaudit.verdict import exit_code
 
     found = read_report(config)
     folder = config.out or found.runs[0].path.parent
-    files = {folder / FORMATS[name].file: FORMATS[name].render for name in config.formats}
-    for path, render in files.items():
-        write_text(path, render(found))
-    output.print_verdicts(found, list(files), gates_note=note_on_gates(context, config_file))
+    texts = {folder / FORMATS[name].file: FORMATS[name].render(found) for name in config.formats}
+    if config.template:
+        texts[folder / output_name(config.template)] = render_custom(config.template, found)
+    for path, text in texts.items():
+        write_text(path, text)
+    output.print_verdicts(found, list(texts), gates_note=note_on_gates(context, config_file))
     code = max((exit_code(run.result.verdict, exit_zero=exit_zero) for run in found.runs), key=_SEVERITY.index)
     if code is not ExitCode.PASSED:
         raise typer.Exit(int(code))

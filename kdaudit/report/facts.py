@@ -104,7 +104,6 @@ class Overlap:
 
     n: int
     """Length of a shared run of words."""
-    mean_share: float | None = None
     max_share: float | None = None
     n_above_20_percent: int = 0
 
@@ -149,6 +148,8 @@ def read_facts(result: AuditResult) -> Facts:
     Raises:
         ValueError: a key is missing or a value is of another kind; the message says where.
     """
+    if "teacher" not in result.models:
+        raise ValueError("models.teacher is missing")
     loose = {
         "models": result.models,
         "data": result.data,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import kdaudit
 from kdaudit.report.content import Renderer, Report
-from kdaudit.report.render import render_markdown
+from kdaudit.report.render import render_html, render_markdown
 from kdaudit.results import to_json
 
 SCHEMA = "kdaudit.report/1"
@@ -35,6 +35,7 @@ def render_json(report: Report) -> str:
 
 
 FORMATS: Mapping[str, Format] = {
+    "html": Format("report.html", render_html),
     "md": Format("report.md", render_markdown),
     "json": Format("report.json", render_json),
 }

@@ -22,6 +22,11 @@ class Curve:
     tpr_low: tuple[float, ...]
     tpr_high: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        """A ValueError where the four do not have one length."""
+        if len({len(self.fpr), len(self.tpr), len(self.tpr_low), len(self.tpr_high)}) > 1:
+            raise ValueError("a curve has more points on one axis than on another")
+
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
@@ -31,6 +36,14 @@ class Histogram:
     """(bins + 1,), rising."""
     members: tuple[int, ...]
     nonmembers: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """A ValueError where the counts do not fit the edges."""
+        n_bins = max(len(self.edges) - 1, 0)
+        if {len(self.members), len(self.nonmembers)} != {n_bins}:
+            raise ValueError(f"a histogram of {n_bins} bins has counts of others")
+        if any(right <= left for left, right in zip(self.edges, self.edges[1:], strict=False)):
+            raise ValueError("the edges of a histogram do not rise")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from jinja2 import UndefinedError
 
 from kdaudit.report import render
 from kdaudit.report.render import markdown_text, render_summary
+from kdaudit.report.text import plain
 from kdaudit.results import AuditResult, GateResult, Verdict, load
 from tests.conftest import Golden
 from tests.report.test_wording import AUDIT
@@ -80,7 +81,7 @@ def test_any_text_becomes_one_line_that_reads_back(text: str) -> None:
     assert len(shown.splitlines()) <= 1
     assert "](" not in shown
     assert not ACTIVE & set(re.sub(r"&#\d+;", "", shown))
-    assert html.unescape(shown) == " ".join(text.split())
+    assert html.unescape(shown) == plain(text)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -132,4 +133,4 @@ def test_the_same_result_gives_the_same_text(audit: AuditResult, finished: Path)
 
 def test_a_template_that_names_a_missing_field_fails() -> None:
     with pytest.raises(UndefinedError):
-        render._environment().from_string("{{ audit.nothing }}").render(audit={})
+        render.make_environment(render.as_markdown).from_string("{{ audit.nothing }}").render(audit={})
