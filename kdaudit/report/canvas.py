@@ -53,6 +53,8 @@ SETTINGS: Mapping[str, Any] = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }
+PREFIX = "drawing-"
+"""Of every id in a picture."""
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
@@ -89,7 +91,7 @@ def to_svg(figure: Figure, title: str) -> str:
         for child in [*parent]:
             if child.tag in {f"{{{SVG}}}metadata", f"{{{SVG}}}style"}:  # its rules would hold for the whole page
                 parent.remove(child)
-    _rename(root, prefix=f"c{sha256(drawing.encode()).hexdigest()[:8]}-")
+    _rename(root, prefix=f"{PREFIX}{sha256(f'{title}{drawing}'.encode()).hexdigest()[:8]}-")
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.set("role", "img")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.report import charts
+from kdaudit.report.canvas import PREFIX
 from kdaudit.report.charts import Chart, Row
 from kdaudit.report.content import Report, Run
 from kdaudit.report.headline import strongest
@@ -36,15 +37,15 @@ def pictures_of(report: Report) -> tuple[list[Chart], list[Pictures]]:
     aucs = charts.ends(auc for run in report.runs for auc in _aucs(run.result))
     gaps = charts.ends(gap for run in report.runs for gap in _gaps(run.result))
     is_single = len(report.runs) == 1
-    each = [_of_run(run, aucs, gaps, is_whole=is_single) for run in report.runs]
+    each = [_of_run(run, number, aucs, gaps, is_whole=is_single) for number, run in enumerate(report.runs, start=1)]
     return [] if is_single else _side_by_side(report), each
 
 
-def _of_run(run: Run, aucs: Sequence[float], gaps: Sequence[float], *, is_whole: bool) -> Pictures:
+def _of_run(run: Run, number: int, aucs: Sequence[float], gaps: Sequence[float], *, is_whole: bool) -> Pictures:
     """All pictures of a run, or those of its strongest attack alone, where it is one of several."""
     result, models = run.result, list(run.result.models)
     order = _by_strength(result) if is_whole else _by_strength(result)[:1]
-    return Pictures(
+    drawn = Pictures(
         levels=_present([_levels(result, aucs), _differences(result, gaps)]),
         curves=_present(charts.roc(name, result.attacks[name], models) for name in order),
         scores=_present(charts.histograms(name, result.attacks[name], models) for name in order),
@@ -68,6 +69,14 @@ def _of_run(run: Run, aucs: Sequence[float], gaps: Sequence[float], *, is_whole:
             )
         ),
     )
+    return Pictures(
+        *(_numbered(each, number) for each in (drawn.levels, drawn.curves, drawn.scores, drawn.supervision))
+    )
+
+
+def _numbered(pictures: Iterable[Chart], number: int) -> list[Chart]:
+    """The same with ids that no other run's pictures have: equal pictures have equal ids."""
+    return [replace(chart, svg=chart.svg.replace(PREFIX, f"{PREFIX}{number}-")) for chart in pictures]
 
 
 def _levels(result: AuditResult, shared: Sequence[float]) -> Chart | None:
