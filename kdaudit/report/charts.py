@@ -21,6 +21,8 @@ from kdaudit.results import AttackResult, Curve, Histogram
 
 MAX_LABEL = 24
 """Characters of a label on an axis."""
+MAX_NUMBER = 1e9
+"""What lies further out is drawn nowhere: no score and no gain of a real run does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,13 @@ def ends(figures: Iterable[Estimate | Difference | None]) -> list[float]:
 
 def histograms(name: str, attack: AttackResult, models: Sequence[str]) -> Chart | None:
     """Score densities of members and non-members, a panel a model."""
-    found = {model: shape for model in models if (shape := attack.histograms.get(model)) is not None and shape.members}
+    found = {
+        model: shape
+        for model in models
+        if (shape := attack.histograms.get(model)) is not None
+        and shape.members
+        and max(map(abs, shape.edges)) < MAX_NUMBER
+    }
     if not found:
         return None
     with styled():
@@ -162,8 +170,10 @@ def alignment(student: str, pair: Supervision) -> Chart | None:
 
 
 def _ends(found: Estimate) -> tuple[float, float, float] | None:
-    """Value, low and high, where all are known."""
+    """Value, low and high, where all are known and can be drawn."""
     if found.value is None or found.low is None or found.high is None:
+        return None
+    if max(abs(found.value), abs(found.low), abs(found.high)) > MAX_NUMBER:
         return None
     return found.value, found.low, found.high
 

@@ -48,18 +48,17 @@ def render_custom(template: Path, report: Report) -> str:
     Raises:
         ConfigError: the template cannot be read, is no template, names what is not there or what the sandbox forbids.
     """
-    ending = Path(output_name(template)).suffix
-    escaped = ESCAPES.get(ending, as_text)
-    environment = make_environment(escaped, kind=ImmutableSandboxedEnvironment)
-    page = make_page(report, with_pictures=escaped is as_html)
+    escaped = ESCAPES.get(Path(output_name(template)).suffix, as_text)
     try:
-        return environment.from_string(template.read_text(encoding="utf-8")).render(
-            page=page, n_shown=len(page.runs), is_brief=False
-        )
+        source = template.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--template: cannot read {template}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"--template: {template} is not UTF-8: {error.reason}") from error
+    page = make_page(report, with_pictures=escaped is as_html)
+    try:
+        prepared = make_environment(escaped, kind=ImmutableSandboxedEnvironment).from_string(source)
+        return prepared.render(page=page, n_shown=len(page.runs), is_brief=False)
     except TemplateSyntaxError as error:
         raise ConfigError(f"--template: {template}, line {error.lineno}: {error.message}", hint=HINT) from error
     except Exception as error:  # whatever an expression of the template can raise is the template's

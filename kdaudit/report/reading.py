@@ -13,6 +13,7 @@ from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
 from kdaudit.report.content import Declaration, Report, Run
 from kdaudit.report.facts import read_facts
+from kdaudit.report.ranges import check_ranges
 from kdaudit.results import AuditResult, load
 from kdaudit.results.file import HINT, MAX_BYTES
 from kdaudit.verdict import Gate, check_gates, judge, parse_gate
@@ -56,6 +57,7 @@ def _read_run(name: str, path: Path, gates: Sequence[Gate]) -> Run:
     result = load(path)
     try:
         facts = read_facts(result)
+        check_ranges(result)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}", hint=HINT) from error
     try:

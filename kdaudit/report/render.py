@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ TEMPLATES = (PACKAGE / "templates", PACKAGE.parent / "templates")
 """In the wheel, and in a checkout."""
 MAX_MARKDOWN = 64_000
 """Bytes: GitHub takes comments of 65 536 characters."""
+CUT = "This text is cut to what a comment can hold. The HTML and JSON reports hold all of it."
 
 
 def render_html(report: Report) -> str:
@@ -31,14 +33,26 @@ def render_html(report: Report) -> str:
 def render_markdown(report: Report) -> str:
     """The report in GitHub-flavoured Markdown of at most MAX_MARKDOWN bytes, for a pull request or a model card.
 
-    Where all of it is too long, the details are left out, then the runs from the last, and the text says so.
+    Where all of it is too long, the details are left out, then the runs from the last, then rows from the last; the
+    text says so.
     """
     page, template = make_page(report, with_pictures=False), make_environment(as_markdown).get_template("report.md.j2")
-    for shown, is_brief in ((len(page.runs), False), *((n, True) for n in range(len(page.runs), 0, -1))):
-        text = template.render(page=page, n_shown=shown, is_brief=is_brief)
-        if len(text.encode()) <= MAX_MARKDOWN:
-            return text
-    return template.render(page=page, n_shown=0, is_brief=True)
+
+    def brief(n_shown: int) -> str:
+        return template.render(page=page, n_shown=n_shown, is_brief=True)
+
+    text = template.render(page=page, n_shown=len(page.runs), is_brief=False)
+    if len(text.encode()) <= MAX_MARKDOWN:
+        return text
+    too_many = bisect_right(range(len(page.runs) + 1), MAX_MARKDOWN, key=lambda n: len(brief(n).encode()))
+    return _cut(brief(max(too_many - 1, 0)))
+
+
+def _cut(text: str) -> str:
+    """The lines that fit, and the note that more are left out."""
+    note = f"\n{CUT}\n"
+    kept = text.encode()[: MAX_MARKDOWN - len(note.encode())].decode(errors="ignore")
+    return kept[: kept.rfind("\n") + 1] + note if len(text.encode()) > MAX_MARKDOWN else text
 
 
 def render_summary(result: AuditResult) -> str:
