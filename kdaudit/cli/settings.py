@@ -27,7 +27,7 @@ KEYS: Mapping[str, Mapping[str, type]] = {
 
 def load_config_file(context: typer.Context, path: Path | None) -> Path | None:
     """Make a configuration file the source of a command's defaults, below the environment and the command line."""
-    found = path or find_config_file(Path.cwd())
+    found = path or find_config_file(Path())
     if found is not None:
         known = {key: kind for keys in KEYS.values() for key, kind in keys.items()}
         own = KEYS[str(context.command.name)]

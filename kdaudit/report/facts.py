@@ -86,7 +86,6 @@ class Data:
     sha256: str
     seed: int
     sources: tuple[Source, ...] = ()
-    calibration_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

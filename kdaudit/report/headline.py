@@ -40,7 +40,8 @@ def headline(result: AuditResult) -> Iterator[str]:
 
 def _strength(name: str, model: str, result: AuditResult) -> str:
     auc = result.attacks[name].cells[model].auc
-    measured = sum(attack.cells[model].status == "ok" for attack in result.attacks.values())
+    aucs = [attack.cells[model].auc for attack in result.attacks.values()]
+    measured = sum(found is not None and found.value is not None for found in aucs)
     which = f"The strongest of {measured} attacks on {model} is {name}" if measured > 1 else f"{name} on {model}"
     share = _share(auc, of=" of cases")
     told = f"given one member and one non-member, it tells which is which in {share}, by guessing in 50 %"

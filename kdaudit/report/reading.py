@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -105,7 +106,7 @@ def _declarations(path: Path | None, gates: Sequence[str]) -> dict[str, Declarat
     if path is None:
         return {}
     lines = path.read_text(encoding="utf-8-sig").splitlines()
-    key = next((number for number, line in enumerate(lines, start=1) if line.lstrip().startswith("gates")), 1)
+    key = next((number for number, line in enumerate(lines, start=1) if re.match(r"\s*gates\s*=", line)), 1)
     return {
         str(parse_gate(gate)): Declaration(
             path, next((number for number, line in enumerate(lines[key - 1 :], start=key) if gate in line), key)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.report import wording
 from kdaudit.report.content import Declaration, Report, Run
-from kdaudit.report.facts import Association, Supervision, Utility
+from kdaudit.report.facts import Association, Distillation, Supervision, Utility
 from kdaudit.report.headline import strongest
 from kdaudit.report.wording import ABSENT, ALL_RATES, difference, interval
-from kdaudit.results import AttackResult, AuditResult, TwoByTwo
+from kdaudit.results import AttackResult, AuditResult, GateResult, TwoByTwo
 
 STATUS_WORDS = {"fail": "fail", "inconclusive": "inconclusive", "pass": "pass", "not_gated": "not gated"}
 """The worst first."""
@@ -64,7 +64,7 @@ def gates(result: AuditResult, declared: Mapping[str, Declaration]) -> Table:
             STATUS_WORDS[gate.status],
             gate.deciding_attack or ABSENT,
             ABSENT if gate.value is None else f"{gate.value:.3f}",
-            ABSENT if gate.bound is None else f"{gate.bound_side} {gate.bound:.3f} ({100 * (gate.level or 0):.4g} %)",
+            _bound(gate),
             gate.reason,
             *([_place(declared.get(gate.gate))] if declared else []),
         )
@@ -75,6 +75,12 @@ def gates(result: AuditResult, declared: Mapping[str, Declaration]) -> Table:
         "and passes on a 95 % upper bound; between the two it is inconclusive."
     )
     return Table("Gates", head, rows, note)
+
+
+def _bound(gate: GateResult) -> str:
+    if gate.bound is None or gate.level is None:
+        return ABSENT
+    return f"{gate.bound_side} {gate.bound:.3f} ({100 * gate.level:.4g} %)"
 
 
 def _place(found: Declaration | None) -> str:
@@ -123,7 +129,9 @@ def _realised(attack: AttackResult, model: str, rate: str) -> str:
     found = attack.cells[model].tpr_at_fpr.get(rate)
     if found is None or found.realised_fpr is None:
         return ABSENT
-    return f"{found.realised_fpr:.4f} [{found.realised_fpr_low or 0:.4f}, {found.realised_fpr_high or 0:.4f}]"
+    if found.realised_fpr_low is None or found.realised_fpr_high is None:
+        return f"{found.realised_fpr:.4f}"
+    return f"{found.realised_fpr:.4f} [{found.realised_fpr_low:.4f}, {found.realised_fpr_high:.4f}]"
 
 
 def _is_measured(result: AuditResult, rate: str) -> bool:
@@ -163,7 +171,8 @@ def supervision(run: Run) -> Iterator[Table]:
             for words, read, form in _SUPERVISION_ROWS
         ]
         rows = [(words.format(student=student, of=of), *cells) for words, *cells in rows]
-        yield Table(f"Mixed supervision: {student}", ("figure", "members", "non-members"), rows, _gain_note(pair))
+        head = ("figure", f"{pair.members.n} members", f"{pair.nonmembers.n} non-members")
+        yield Table(f"Mixed supervision: {student}", head, rows, _gain_note(pair))
 
 
 def _gain_note(pair: Supervision) -> str:
@@ -224,12 +233,12 @@ def validity(run: Run) -> Table:
 def utility(run: Run) -> Iterator[Table]:
     """Per student whose folder says how it was made: what it is worth on held-out records."""
     for name, model in run.facts.models.items():
-        found = model.distillation.utility if model.distillation else None
-        if found is not None:
-            yield _utility(name, found)
+        made = model.distillation
+        if made is not None and made.utility is not None:
+            yield _utility(name, made, made.utility)
 
 
-def _utility(student: str, found: Utility) -> Table:
+def _utility(student: str, made: Distillation, found: Utility) -> Table:
     models = list(dict.fromkeys([*found.nll, *found.bits_per_byte, *found.perplexity]))
     rows = [
         (words, *(interval(figures.get(model)) for model in models))
@@ -245,7 +254,12 @@ def _utility(student: str, found: Utility) -> Table:
         agreement = (
             f" Share of tokens with the teacher's first choice: {top1}; forward KL: {forward_kl} nats per token."
         )
-    note = f"{found.n_records} held-out records, {found.n_tokens} tokens; lower is better.{agreement}"
+    how = (
+        ""
+        if not made.objective or made.epochs is None
+        else f" Distilled with {made.objective}, {made.epochs:g} epochs."
+    )
+    note = f"{found.n_records} held-out records, {found.n_tokens} tokens; lower is better.{agreement}{how}"
     return Table(f"Utility of {student}", ("figure", *models), rows, note)
 
 

@@ -98,7 +98,7 @@ def test_gates_and_formats_of_the_file_hold_unless_the_command_line_says_otherwi
     )
     assert kdaudit("report", run).code == ExitCode.GATE_FAILED
     assert sorted(files_in(run)) == ["report.md", "results.json"], "`out` is the run folder of `attack`"
-    assert "kdaudit.toml:5" in (run / "report.md").read_text(encoding="utf-8")
+    assert "| kdaudit.toml:5 |" in (run / "report.md").read_text(encoding="utf-8")
     done = kdaudit("report", run, "--gate", PASSES)
     assert done.code == 0
     assert "the gates of the command line replace the 1 of" in done.out
