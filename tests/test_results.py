@@ -18,6 +18,7 @@ from kdaudit.results import (
     AttackResult,
     AuditResult,
     Cell,
+    CellFinding,
     Comparison,
     Curve,
     GateResult,
@@ -124,6 +125,11 @@ RICH = AuditResult(
                 "lower",
                 0.975,
                 ("reference: no reference was given",),
+                (
+                    CellFinding("loss", "loss", "fail", "", 0.8125, 0.78, "lower", 0.975),
+                    CellFinding("reference", "reference", "not_applicable", "no reference was given"),
+                ),
+                "Distill again.",
             ),
             GateResult("teacher.auc<=1", "inconclusive", "nothing was measured", "teacher", "auc", 1.0),
         ),
@@ -162,7 +168,7 @@ def test_the_fixture_sets_every_field_of_every_part() -> None:
     assert {kind.__name__: {part.name for part in fields(kind)} - names for kind, names in seen.items()} == {
         kind.__name__: set() for kind in seen
     }
-    assert len(seen) == 13  # every dataclass of a result
+    assert len(seen) == 14  # every dataclass of a result
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -165,6 +165,8 @@ def attack(
             output.note(gates_note)
     else:
         output.print_result(result, config.out, is_quiet=quiet, gates_note=gates_note)
+    if result.verdict.gates and (context.default_map or {}).get("waivers"):
+        output.note(f"the waivers of {config_file} count in `kdaudit report`, not here")
     code = exit_code(result.verdict, exit_zero=exit_zero)
     if code is not ExitCode.PASSED:
         raise typer.Exit(int(code))

@@ -35,6 +35,11 @@ def problem(message: str, hint: str = "") -> None:
         note(hint)
 
 
+def command(line: str) -> None:
+    """One line for the program that runs this one, unwrapped, on stdout."""
+    _write(f"{line}\n", sys.stdout)
+
+
 def heading(text: str) -> None:
     """One bold line on stdout."""
     _print(f"\n[bold]{escape(text)}[/bold]")
@@ -130,10 +135,12 @@ def print_json(out: Path) -> None:
 
 
 def _print_gates(result: AuditResult) -> None:
+    from kdaudit.report.text import plain
+
     rows = []
     for gate in result.verdict.gates:
         bound = "–" if gate.bound is None else f"{gate.bound_side} {gate.bound:.3f} at {gate.level:.4f}"
-        rows.append([gate.gate, gate.status, gate.deciding_attack or "–", bound, gate.reason])
+        rows.append([gate.gate, gate.status, gate.deciding_attack or "–", bound, plain(gate.reason)])
     _print_table("Gates", ["gate", "status", "decided by", "bound", "reason"], rows)
 
 

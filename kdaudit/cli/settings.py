@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from kdaudit.config import find_config_file, read_config_file
+from kdaudit.waivers import Waiver
 
 KEYS: Mapping[str, Mapping[str, type]] = {
     "attack": {
@@ -19,8 +20,15 @@ KEYS: Mapping[str, Mapping[str, type]] = {
         **dict.fromkeys(("trust_remote_code", "allow_pickle", "paper_compat"), bool),
         **dict.fromkeys(("exit_zero", "quiet", "json_output"), bool),
         "calibration_share": float,
+        "waivers": Waiver,
     },
-    "report": {"formats": list, "gates": list, "template": str, "exit_zero": bool},
+    "report": {
+        **dict.fromkeys(("formats", "gates"), list),
+        **dict.fromkeys(("template", "baseline", "model_card"), str),
+        "tolerance": float,
+        "waivers": Waiver,
+        **dict.fromkeys(("model_index", "exit_zero"), bool),
+    },
 }
 """By command and parameter name. One file serves all commands: each takes its own keys and leaves the others'."""
 

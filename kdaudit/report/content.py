@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from kdaudit.report.facts import Facts
 from kdaudit.results import AuditResult
+from kdaudit.waivers import Waiver
 
 Status = Literal["pass", "fail", "inconclusive", "not_gated"]
 
@@ -48,6 +49,13 @@ class Report:
     """In the order given; at least one."""
     declared: Mapping[str, Declaration] = field(default_factory=dict)
     """By gate in its normal form; a gate that no configuration file declares is absent."""
+
+    waivers: Mapping[str, Waiver] = field(default_factory=dict)
+    """By gate in its normal form: gates whose failure is accepted. What that changed stands in the verdicts."""
+    baseline: str = ""
+    """What `--baseline` named; empty where nothing was compared with an earlier run."""
+    root: Path = Path()
+    """Of the repository, absolute: files are named from there."""
 
     @property
     def status(self) -> Status:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import kdaudit
 from kdaudit.report.content import Renderer, Report
+from kdaudit.report.junit import render_junit
 from kdaudit.report.render import render_html, render_markdown
+from kdaudit.report.sarif import render_sarif
 from kdaudit.results import to_json
 
 SCHEMA = "kdaudit.report/1"
@@ -29,6 +31,11 @@ def render_json(report: Report) -> str:
         "schema": SCHEMA,
         "kdaudit_version": kdaudit.__version__,
         "status": report.status,
+        "baseline": report.baseline or None,
+        "waivers": [
+            {"gate": gate, "reason": waiver.reason, "expires": waiver.expires.isoformat()}
+            for gate, waiver in report.waivers.items()
+        ],
         "runs": [{"name": run.name, "path": run.path.as_posix(), **to_json(run.result)} for run in report.runs],
     }
     return json.dumps(layout, indent=2, allow_nan=False) + "\n"
@@ -38,4 +45,6 @@ FORMATS: Mapping[str, Format] = {
     "html": Format("report.html", render_html),
     "md": Format("report.md", render_markdown),
     "json": Format("report.json", render_json),
+    "sarif": Format("report.sarif", render_sarif),
+    "junit": Format("report.xml", render_junit),
 }

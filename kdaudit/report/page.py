@@ -108,7 +108,7 @@ def _run_page(report: Report, run: Run, pictures: Pictures | None) -> RunPage:
         sentence=verdict.sentence,
         next_step=verdict.next_step,
         headline=list(headline(result)),
-        gates=tables.gates(result, report.declared) if verdict.gates else None,
+        gates=tables.gates(result, report.declared, baseline=report.baseline) if verdict.gates else None,
         figures=list(tables.figures(result)),
         missing=list(wording.missing(result)),
         detections=list(tables.detections(result)),

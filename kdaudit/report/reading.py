@@ -12,12 +12,15 @@ from typing import Any
 
 from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
+from kdaudit.report.baseline import Baseline, read_baseline, rises_above
 from kdaudit.report.content import Declaration, Report, Run
 from kdaudit.report.facts import read_facts
 from kdaudit.report.ranges import check_ranges
 from kdaudit.results import AuditResult, load
 from kdaudit.results.file import HINT, MAX_BYTES
 from kdaudit.verdict import Gate, check_gates, judge, parse_gate
+from kdaudit.verdict.waivers import waive, waivers_by_gate
+from kdaudit.waivers import Waiver
 
 RESULTS, MANIFEST = "results.json", "manifest.json"
 
@@ -26,15 +29,35 @@ def read_report(config: ReportConfig) -> Report:
     """Everything that the renderers need, gates judged.
 
     Raises:
-        ConfigError: a run cannot be read, is given twice, or a gate cannot be judged on it.
+        ConfigError: a run cannot be read, is given twice, a gate cannot be judged on it, or a waiver names no gate.
     """
     gates = [parse_gate(text) for text in config.gates]
     paths = [_results_file(path) for path in config.runs]
     repeated = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
     if repeated:
         raise ConfigError(f"RUN: {repeated[0]} is given twice", hint="name every run once")
-    runs = [_read_run(name, path, gates) for name, path in zip(_names(paths), paths, strict=True)]
-    return Report(tuple(runs), _declarations(config.gates_file, config.gates))
+    baseline = read_baseline(_results_file(config.baseline), config.tolerance) if config.baseline else None
+    if baseline and len(paths) == 1 and baseline.is_at(paths[0]):
+        raise ConfigError(f"--baseline: {config.baseline} is the run itself", hint="name an earlier run")
+    runs = [_read_run(name, path, gates, baseline) for name, path in zip(_names(paths), paths, strict=True)]
+    judged = {gate.gate for run in runs for gate in run.result.verdict.gates}
+    waivers = waivers_by_gate(config.waivers, judged | {str(parse_gate(text)) for text in config.file_gates})
+    return Report(
+        tuple(replace(run, result=_waived(run.result, waivers)) for run in runs),
+        _declarations(config.gates_file, config.gates),
+        waivers,
+        str(config.baseline or ""),
+        _repository(Path.cwd()),
+    )
+
+
+def _repository(folder: Path) -> Path:
+    """The root of the repository that holds the folder, or the folder itself where there is none."""
+    return next((path for path in (folder, *folder.parents) if (path / ".git").exists()), folder)
+
+
+def _waived(result: AuditResult, waivers: Mapping[str, Waiver]) -> AuditResult:
+    return replace(result, verdict=waive(result.verdict, waivers))
 
 
 def _results_file(run: Path) -> Path:
@@ -54,7 +77,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return [str(path) if counts[name] > 1 else name for name, path in zip(names, paths, strict=True)]
 
 
-def _read_run(name: str, path: Path, gates: Sequence[Gate]) -> Run:
+def _read_run(name: str, path: Path, gates: Sequence[Gate], baseline: Baseline | None) -> Run:
     result = load(path)
     try:
         facts = read_facts(result)
@@ -66,7 +89,8 @@ def _read_run(name: str, path: Path, gates: Sequence[Gate]) -> Run:
         check_gates(own, models=list(result.models), attacks=list(result.attacks))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
-    judged = replace(result, verdict=judge(result.attacks, result.validity, own))
+    rises = rises_above(baseline, result, path, seed=facts.data.seed) if baseline else []
+    judged = replace(result, verdict=judge(result.attacks, result.validity, own, rises=rises))
     command, versions = _read_manifest(path.with_name(MANIFEST), result)
     return Run(name, path, judged, facts, command, versions)
 

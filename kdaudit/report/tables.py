@@ -13,7 +13,13 @@ from kdaudit.report.headline import strongest
 from kdaudit.report.wording import ABSENT, ALL_RATES, difference, interval
 from kdaudit.results import AttackResult, AuditResult, GateResult, TwoByTwo
 
-STATUS_WORDS = {"fail": "fail", "inconclusive": "inconclusive", "pass": "pass", "not_gated": "not gated"}
+STATUS_WORDS = {
+    "fail": "fail",
+    "inconclusive": "inconclusive",
+    "pass": "pass",
+    "waived": "waived",
+    "not_gated": "not gated",
+}
 """The worst first."""
 
 
@@ -55,8 +61,8 @@ def comparison(report: Report) -> Table:
     return Table("Runs side by side", head, rows, "" if is_one_set else note)
 
 
-def gates(result: AuditResult, declared: Mapping[str, Declaration]) -> Table:
-    """Every gate as judged, and where it was declared."""
+def gates(result: AuditResult, declared: Mapping[str, Declaration], *, baseline: str = "") -> Table:
+    """Every gate as judged, and where it was declared; `baseline` names the earlier run that some compare with."""
     head = ["gate", "status", "decided by", "value", "bound", "reason", *(["declared in"] if declared else [])]
     rows = [
         (
@@ -74,6 +80,8 @@ def gates(result: AuditResult, declared: Mapping[str, Declaration]) -> Table:
         f"A gate fails on a lower bound corrected for {result.verdict.n_cells} scored cells "
         "and passes on a 95 % upper bound; between the two it is inconclusive."
     )
+    if baseline:
+        note += f" A gate on …-baseline limits how far that figure rose above {baseline}, on the same records."
     return Table("Gates", head, rows, note)
 
 

@@ -6,6 +6,8 @@ import unicodedata
 
 MAX_CHARACTERS = 1000
 """Of one value: a name or a reason that is longer is no help to a reader."""
+MAX_NAME = 100
+"""Of a run's name where more text stands behind it."""
 MAX_COMMAND = 20_000
 """Of a command, which is to be repeated as it was."""
 

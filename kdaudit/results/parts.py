@@ -131,12 +131,29 @@ class Validity:
 
 
 @dataclass(frozen=True, slots=True)
+class CellFinding:
+    """What one cell says about a gate that covers it."""
+
+    attack: str
+    label: str
+    """The attack, with the student's name where a difference covers several."""
+    status: Literal["pass", "fail", "inconclusive", "not_applicable"]
+    reason: str = ""
+    """Why it neither passes nor fails."""
+    value: float | None = None
+    bound: float | None = None
+    """The one-sided bound that settled the status."""
+    bound_side: Literal["lower", "upper"] | None = None
+    level: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GateResult:
     """One gate as judged."""
 
     gate: str
     """The gate in its normal form, for example `student.auc[loss]<=0.6`."""
-    status: Literal["pass", "fail", "inconclusive"]
+    status: Literal["pass", "fail", "inconclusive", "waived"]
     reason: str
     subject: str
     metric: str
@@ -150,6 +167,10 @@ class GateResult:
     level: float | None = None
     skipped: tuple[str, ...] = ()
     """Cells that were not applicable, each `attack: reason`."""
+    cells: tuple[CellFinding, ...] = ()
+    """Every cell that the gate covers. A failed gate has a failing one."""
+    next_step: str = ""
+    """What to do now; empty for a pass."""
 
 
 @dataclass(frozen=True, slots=True)
