@@ -63,7 +63,8 @@ def parse_gate(text: str) -> Gate:
     """
     match = _GATE.fullmatch(text)
     if match is None:
-        raise ConfigError(f"gate '{text}': not understood", hint=EXAMPLE)
+        hint = "`kdaudit report --baseline RUN` adds the gates on a baseline" if "-baseline" in text else EXAMPLE
+        raise ConfigError(f"gate '{text}': not understood", hint=hint)
     subject, metric, fpr, attack, operator, limit = match.groups()
     _check_subject(text, subject)
     _check_metric(text, metric)

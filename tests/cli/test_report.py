@@ -196,7 +196,7 @@ def test_an_output_that_cannot_be_written_is_no_traceback(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("formats", "allowed", "seconds"), [("md,json", (), 1.0), ("html,md,json", ("matplotlib",), 6.0)]
+    ("formats", "allowed", "seconds"), [("md,json,sarif,junit", (), 1.0), ("html,md,json", ("matplotlib",), 6.0)]
 )
 def test_it_needs_no_torch_and_little_time(formats: str, allowed: tuple[str, ...], seconds: float, run: Path) -> None:
     banned = [name for name in HEAVY if name not in allowed]
