@@ -5,15 +5,21 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from kdaudit.errors import ConfigError
+from kdaudit.waivers import Waiver, expired, read_waivers
 
 LOADS = ("4bit", "8bit")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+FORMATS = ("html", "md", "json", "sarif", "junit")
+"""Of a report, in the order in which they are written."""
+TOLERANCE = 0.02
+"""How far an AUC may rise above the baseline's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +96,62 @@ class AuditConfig:
             for name, value in asdict(self).items()
             if name not in names | {"out", "gates", "overwrite"}
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportConfig:
+    """What a report is made of, as the user gave it."""
+
+    runs: tuple[Path, ...]
+    """Run folders, or results files."""
+    formats: tuple[str, ...] = ("html", "md")
+    out: Path | None = None
+    """None: beside the results of the first run."""
+    gates: tuple[str, ...] = ()
+    """None given: each run keeps the gates that it was measured with."""
+    gates_file: Path | None = None
+    """The configuration file that declares the gates; None where they were given otherwise."""
+    template: Path | None = None
+    baseline: Path | None = None
+    """An earlier run, as folder or results file: no AUC may rise above its by more than `tolerance`."""
+    tolerance: float | None = None
+    """None: TOLERANCE."""
+    waivers: tuple[Waiver, ...] = ()
+    file_gates: tuple[str, ...] = ()
+    """Gates of the configuration file, judged or not: its waivers may name them."""
+    model_card: Path | None = None
+    """An existing README.md whose section is rewritten."""
+    model_index: bool = False
+    today: date = date.min
+    """Waivers whose last day is before it are refused."""
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ConfigError: lists every problem, one a line.
+        """
+        problems = [
+            f"--format: '{name}' is none of {', '.join(FORMATS)}" for name in self.formats if name not in FORMATS
+        ]
+        if not self.runs:
+            problems.append("RUN: no run is given")
+        if not self.formats and self.template is None:
+            problems.append("--format: none is given, and no --template: there is nothing to write")
+        if any(not gate.strip() for gate in self.gates):
+            problems.append("--gate: an empty value was given; is a variable unset?")
+        if self.model_card and len(self.runs) > 1:
+            problems.append("--model-card: a card is about one run; give one RUN")
+        if self.model_index and not self.model_card:
+            problems.append("--model-index is given but --model-card is not: there is no metadata to extend")
+        if self.tolerance is not None and not 0 <= self.tolerance <= 1:
+            problems.append(f"--tolerance: {self.tolerance} lies outside 0 to 1")
+        if self.tolerance is not None and self.baseline is None:
+            problems.append("--tolerance is given but --baseline is not: there is nothing to rise above")
+        if problems:
+            raise ConfigError("\n".join(problems), hint="kdaudit report --help lists the options")
+        if over := expired(self.waivers, self.today):
+            raise ConfigError("\n".join(over), hint="keep the limit again, or decide anew and set a later date")
 
 
 def student_names(n_students: int) -> tuple[str, ...]:
@@ -169,7 +231,8 @@ def read_config_file(path: Path, *, known: Mapping[str, type]) -> dict[str, Any]
 
     Args:
         path: the file.
-        known: the keys that a command takes, written with underscores, each with the type of its value.
+        known: the keys that a command takes, written with underscores, each with the type of its value;
+            Waiver for an array of tables, which comes back as a tuple of them.
 
     Raises:
         ConfigError: the file cannot be read, a key is unknown, or a value has another type.
@@ -184,6 +247,9 @@ def read_config_file(path: Path, *, known: Mapping[str, type]) -> dict[str, Any]
             near = get_close_matches(key, known, n=1, cutoff=0.4)
             hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(sorted(known))}"
             raise ConfigError(f"{path}: unknown key '{raw_key}'", hint=hint)
+        if known[key] is Waiver:
+            settings[key] = read_waivers(value, path)
+            continue
         _check_type(path, raw_key, value, known[key])
         settings[key] = value
     return settings

@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any import: huggingface_hub reads it once
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # subprocess tests fork
+os.environ.pop("GITHUB_ACTIONS", None)  # else help is coloured, and reports end up in the summary of CI itself
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small only wait for further threads
 
 from dataclasses import dataclass

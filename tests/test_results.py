@@ -18,6 +18,7 @@ from kdaudit.results import (
     AttackResult,
     AuditResult,
     Cell,
+    CellFinding,
     Comparison,
     Curve,
     GateResult,
@@ -124,6 +125,11 @@ RICH = AuditResult(
                 "lower",
                 0.975,
                 ("reference: no reference was given",),
+                (
+                    CellFinding("loss", "loss", "fail", "", 0.8125, 0.78, "lower", 0.975),
+                    CellFinding("reference", "reference", "not_applicable", "no reference was given"),
+                ),
+                "Distill again.",
             ),
             GateResult("teacher.auc<=1", "inconclusive", "nothing was measured", "teacher", "auc", 1.0),
         ),
@@ -162,11 +168,12 @@ def test_the_fixture_sets_every_field_of_every_part() -> None:
     assert {kind.__name__: {part.name for part in fields(kind)} - names for kind, names in seen.items()} == {
         kind.__name__: set() for kind in seen
     }
-    assert len(seen) == 13  # every dataclass of a result
+    assert len(seen) == 14  # every dataclass of a result
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 optional = st.none() | finite
+quantiles = st.tuples(finite, finite).map(lambda ends: (ends[0], *QUANTILE_GRID[1:-1], ends[1]))
 estimates = st.builds(
     Estimate,
     optional,
@@ -179,7 +186,7 @@ estimates = st.builds(
     st.text(max_size=5),
     optional,
     optional,
-    st.none() | st.lists(finite, max_size=3).map(tuple),
+    st.none() | quantiles,
     st.booleans(),
     *[optional] * 6,
 )
@@ -192,7 +199,7 @@ differences = st.builds(
     st.text(max_size=5),
     st.text(max_size=5),
     optional,
-    st.none() | st.lists(finite, max_size=3).map(tuple),
+    st.none() | quantiles,
     optional,
 )
 

@@ -114,7 +114,7 @@ def refuse_another_run(folder: RunFolder, identity: Mapping[str, Any], *, overwr
     """
     if overwrite:
         with writing(folder.path):
-            for path in (folder.results, folder.scores, folder.summary):
+            for path in (folder.results, folder.scores, folder.summary, *folder.path.glob("report.*")):
                 path.unlink(missing_ok=True)
         return
     if not folder.manifest.is_file():

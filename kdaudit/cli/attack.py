@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -11,27 +10,9 @@ from typing import Annotated
 import typer
 
 from kdaudit.cli import output
-from kdaudit.config import AuditConfig, find_config_file, read_config_file
+from kdaudit.cli.settings import gates_from, load_config_file, note_on_gates
+from kdaudit.config import AuditConfig
 from kdaudit.errors import ExitCode
-
-FILE_KEYS: dict[str, type] = {
-    **dict.fromkeys(("teacher", "members", "nonmembers", "shots", "text_field", "id_field", "out"), str),
-    **dict.fromkeys(("train", "manifest", "key_file"), str),
-    **dict.fromkeys(("teacher_reference", "reference", "device", "dtype", "teacher_load", "student_load"), str),
-    **dict.fromkeys(("students", "student_references", "attacks", "gates"), list),
-    **dict.fromkeys(("seed", "max_tokens", "limit", "batch_tokens", "n_shots"), int),
-    **dict.fromkeys(("trust_remote_code", "allow_pickle", "paper_compat", "exit_zero", "quiet", "json_output"), bool),
-    "calibration_share": float,
-}
-"""What a configuration file may hold for this command, by parameter name."""
-
-
-def load_config_file(context: typer.Context, path: Path | None) -> Path | None:
-    """Make a configuration file the source of defaults, below the environment and the command line."""
-    found = path or find_config_file(Path.cwd())
-    if found is not None:
-        context.default_map = {**(context.default_map or {}), **read_config_file(found, known=FILE_KEYS)}
-    return found
 
 
 def list_attacks(wanted: bool) -> None:
@@ -171,7 +152,7 @@ def attack(
         student_references=tuple(student_references or ()) or ((reference,) if reference else ()),
         attacks=tuple(attacks or ()),
         out=out,
-        gates=_gates(context, gates),
+        gates=gates_from(context, gates),
         seed=seed,
         max_tokens=max_tokens,
         limit=limit,
@@ -191,35 +172,15 @@ def attack(
     from kdaudit.verdict import exit_code
 
     result = audit_with_progress(config, command=shlex.join(["kdaudit", *sys.argv[1:]]), is_quiet=quiet or json_output)
-    gates_note = _gates_note(context, config_file)
+    gates_note = note_on_gates(context, config_file)
     if json_output:
         output.print_json(config.out)
         if gates_note:
             output.note(gates_note)
     else:
         output.print_result(result, config.out, is_quiet=quiet, gates_note=gates_note)
+    if result.verdict.gates and (context.default_map or {}).get("waivers"):
+        output.note(f"the waivers of {config_file} count in `kdaudit report`, not here")
     code = exit_code(result.verdict, exit_zero=exit_zero)
     if code is not ExitCode.PASSED:
         raise typer.Exit(int(code))
-
-
-def _gates(context: typer.Context, given: list[str] | None) -> tuple[str, ...]:
-    """The gates; in an environment variable a semicolon stands between them, since they may hold spaces."""
-    if _source(context, "gates") == "ENVIRONMENT":
-        given = os.environ["KDAUDIT_GATES"].rstrip("; \n").split(";")
-    return tuple(gate.strip() for gate in given or ())
-
-
-def _gates_note(context: typer.Context, config_file: Path | None) -> str:
-    """What to say where gates of the configuration file do not count."""
-    in_file = (context.default_map or {}).get("gates")
-    source = _source(context, "gates")
-    if not in_file or source not in {"COMMANDLINE", "ENVIRONMENT"}:
-        return ""
-    where = "the command line" if source == "COMMANDLINE" else "KDAUDIT_GATES"
-    return f"the gates of {where} replace the {len(in_file)} of {config_file}"
-
-
-def _source(context: typer.Context, name: str) -> str:
-    source = context.get_parameter_source(name)
-    return source.name if source is not None else ""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kdaudit.audit.data import AuditData
     from kdaudit.audit.plan import Plan
     from kdaudit.distill.run import Prepared
+    from kdaudit.report.content import Report
     from kdaudit.results import AuditResult
 
 STATUS_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not_gated": "bold"}
@@ -33,6 +34,11 @@ def problem(message: str, hint: str = "") -> None:
     _print(f"[red]error:[/red] {escape(message)}", is_result=False)
     if hint:
         note(hint)
+
+
+def command(line: str) -> None:
+    """One line for the program that runs this one, unwrapped, on stdout."""
+    _write(f"{line}\n", sys.stdout)
 
 
 def heading(text: str) -> None:
@@ -143,13 +149,24 @@ def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: 
         _print_gates(result)
     if gates_note:
         _print(f"[dim]{escape(gates_note)}[/dim]")
-    _print(f"\n[{STATUS_STYLES[result.verdict.status]}]{escape(result.verdict.sentence)}[/]")
-    if result.verdict.next_step:
-        _print(escape(result.verdict.next_step))
+    _print_verdict(result)
     if not is_quiet:
         note(
             f"written: {out / 'results.json'}, {out / 'summary.md'}, {out / 'scores.parquet'}, {out / 'manifest.json'}"
         )
+
+
+def print_verdicts(report: Report, files: Sequence[Path], *, gates_note: str = "") -> None:
+    """Gates and verdict of every run on stdout; the files on stderr."""
+    for run in report.runs:
+        if len(report.runs) > 1:
+            heading(run.name)
+        if run.result.verdict.gates:
+            _print_gates(run.result)
+        _print_verdict(run.result)
+    if gates_note:
+        _print(f"[dim]{escape(gates_note)}[/dim]")
+    note(f"written: {', '.join(map(str, files))}")
 
 
 def print_json(out: Path) -> None:
@@ -158,11 +175,19 @@ def print_json(out: Path) -> None:
 
 
 def _print_gates(result: AuditResult) -> None:
+    from kdaudit.report.text import plain
+
     rows = []
     for gate in result.verdict.gates:
         bound = "–" if gate.bound is None else f"{gate.bound_side} {gate.bound:.3f} at {gate.level:.4f}"
-        rows.append([gate.gate, gate.status, gate.deciding_attack or "–", bound, gate.reason])
+        rows.append([gate.gate, gate.status, gate.deciding_attack or "–", bound, plain(gate.reason)])
     _print_table("Gates", ["gate", "status", "decided by", "bound", "reason"], rows)
+
+
+def _print_verdict(result: AuditResult) -> None:
+    _print(f"\n[{STATUS_STYLES[result.verdict.status]}]{escape(result.verdict.sentence)}[/]")
+    if result.verdict.next_step:
+        _print(escape(result.verdict.next_step))
 
 
 def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -48,6 +48,10 @@ class Estimate:
     """Clopper-Pearson at this fixed threshold; ignores that the threshold itself was estimated."""
     fixed_threshold_high: float | None = None
 
+    def __post_init__(self) -> None:
+        """A ValueError where there are quantiles, but not those of QUANTILE_GRID."""
+        _check_quantiles(self.quantiles)
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -70,6 +74,15 @@ class Difference:
     quantiles: tuple[float, ...] | None = None
     mcnemar_p_value: float | None = None
     """McNemar at these fixed thresholds; never in a verdict."""
+
+    def __post_init__(self) -> None:
+        """A ValueError where there are quantiles, but not those of QUANTILE_GRID."""
+        _check_quantiles(self.quantiles)
+
+
+def _check_quantiles(quantiles: tuple[float, ...] | None) -> None:
+    if quantiles is not None and len(quantiles) != len(QUANTILE_GRID):
+        raise ValueError(f"{len(quantiles)} bootstrap quantiles, {len(QUANTILE_GRID)} are kept")
 
 
 def lower_bound(figure: Estimate | Difference, level: float) -> float | None:

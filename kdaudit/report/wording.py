@@ -13,6 +13,8 @@ FAINT_P = 0.001
 METRICS = {"auc": "AUC", "tpr@0.01": "true positive rate at 1 % false positive rate"}
 """What a reader asks for first: where one is missing, `missing` says why."""
 RATES = {"0.01": "1 %", "0.1": "10 %"}
+"""False positive rates that a short text shows, in words."""
+ALL_RATES = {"0.001": "0.1 %", **RATES}
 
 
 def interval(estimate: Estimate | None) -> str:
@@ -59,8 +61,10 @@ def metric_of(result: AttackResult, model: str, metric: str) -> Estimate | None:
 
 
 def difference_of(result: AttackResult, student: str, metric: str) -> Difference | None:
-    """One figure of one comparison."""
-    comparison = result.comparison[student]
+    """One figure of one comparison; None where the student was not compared."""
+    comparison = result.comparison.get(student)
+    if comparison is None:
+        return None
     if metric.startswith("tpr@"):
         return comparison.tpr_at_fpr.get(metric.removeprefix("tpr@"))
     return {"auc": comparison.auc, "balanced_accuracy": comparison.balanced_accuracy}[metric]
@@ -111,15 +115,15 @@ def success_table(result: AuditResult) -> tuple[list[str], list[list[str]]]:
         [
             name,
             *(_both(_level, attack.cells[model]) for model in result.models),
-            *(_both(_gain, attack.comparison[student]) for student in students),
+            *(_both(_gain, attack.comparison.get(student)) for student in students),
         ]
         for name, attack in result.attacks.items()
     ]
     return ["attack", *result.models, *(f"{name} − teacher" for name in students)], rows
 
 
-def _both(form: Callable[[Any], str], found: Cell | Comparison) -> str:
-    if found.status != "ok":
+def _both(form: Callable[[Any], str], found: Cell | Comparison | None) -> str:
+    if found is None or found.status != "ok":
         return "not applicable"
     return " / ".join(form(figure) for figure in (found.member_success, found.nonmember_success))
 
@@ -178,13 +182,18 @@ def validity_notes(result: AuditResult) -> Iterator[str]:
         yield "power: this run is too small to tell any AUC from 0.5"
     else:
         yield f"power: this run could have told an AUC of {smallest:.3f} from 0.5 (95 % level, 80 % power)"
+    yield from unscored_notes(result)
+    yield from validity.warnings
+
+
+def unscored_notes(result: AuditResult) -> Iterator[str]:
+    """How many records have no score, one line per count."""
     unscored: dict[int, list[str]] = {}
     for name, attack in result.attacks.items():
         unscored.setdefault(max((cell.unscored for cell in attack.cells.values()), default=0), []).append(name)
     for count, names in sorted(unscored.items()):
         if count:
             yield f"records without a score (NaN), left out for every model: {count} under {', '.join(names)}"
-    yield from validity.warnings
 
 
 def utility_table(utility: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -101,6 +101,31 @@ def from_json(layout: object, *, source: str = "results") -> AuditResult:
         raise ConfigError(f"{source}: {error}", hint=HINT) from error
 
 
+def decode(kind: Any, value: object, where: str) -> Any:
+    """`value`, parsed JSON, as the annotated type `kind`, one of those that the parts of a result use.
+
+    Raises:
+        ValueError: a key is missing or a value is of another kind; the message begins with `where`.
+    """
+    origin, of = get_origin(kind), get_args(kind)
+    if type(None) in of:
+        return None if value is None else decode(of[0], value, where)
+    if origin is tuple:
+        items = _checked(value, list, where)
+        return tuple(decode(of[0], item, f"{where}[{position}]") for position, item in enumerate(items))
+    if origin is Mapping:
+        return {key: decode(of[1], item, f"{where}.{key}") for key, item in _object(value, where).items()}
+    if origin is Literal:
+        if value not in of:
+            raise ValueError(f"{where} is {value!r:.40}, not one of {', '.join(of)}")
+        return value
+    if is_dataclass(kind) and isinstance(kind, type):
+        return kind(**_field_values(kind, _object(value, where), where))
+    if kind is Any:
+        return value
+    return float(_checked(value, int | float, where)) if kind is float else _checked(value, kind, where)
+
+
 def _audit_result(top: dict[str, Any]) -> AuditResult:
     if (schema := _item(top, "schema", "")) != SCHEMA:
         raise ValueError(f"its schema is {schema!r}, and this version of kdaudit reads {SCHEMA!r}")
@@ -146,31 +171,6 @@ def encode(value: Any, where: str) -> Any:
         for part in fields(value)
         if always is None or part.name in always or getattr(value, part.name) != _default(part)
     }
-
-
-def decode(kind: Any, value: object, where: str) -> Any:
-    """`value`, parsed JSON, as the annotated type `kind`, one of those that the parts of a result use.
-
-    Raises:
-        ValueError: a key is missing or a value is of another kind; the message begins with `where`.
-    """
-    origin, of = get_origin(kind), get_args(kind)
-    if type(None) in of:
-        return None if value is None else decode(of[0], value, where)
-    if origin is tuple:
-        items = _checked(value, list, where)
-        return tuple(decode(of[0], item, f"{where}[{position}]") for position, item in enumerate(items))
-    if origin is Mapping:
-        return {key: decode(of[1], item, f"{where}.{key}") for key, item in _object(value, where).items()}
-    if origin is Literal:
-        if value not in of:
-            raise ValueError(f"{where} is {value!r:.40}, not one of {', '.join(of)}")
-        return value
-    if is_dataclass(kind) and isinstance(kind, type):
-        return kind(**_field_values(kind, _object(value, where), where))
-    if kind is Any:
-        return value
-    return float(_checked(value, int | float, where)) if kind is float else _checked(value, kind, where)
 
 
 def _field_values(kind: type, raw: Mapping[str, Any], where: str, *, without: str = "") -> dict[str, Any]:

@@ -22,6 +22,11 @@ class Curve:
     tpr_low: tuple[float, ...]
     tpr_high: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        """A ValueError where the four do not have one length."""
+        if len({len(self.fpr), len(self.tpr), len(self.tpr_low), len(self.tpr_high)}) > 1:
+            raise ValueError("a curve has more points on one axis than on another")
+
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
@@ -31,6 +36,14 @@ class Histogram:
     """(bins + 1,), rising."""
     members: tuple[int, ...]
     nonmembers: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """A ValueError where the counts do not fit the edges."""
+        n_bins = max(len(self.edges) - 1, 0)
+        if {len(self.members), len(self.nonmembers)} != {n_bins}:
+            raise ValueError(f"a histogram of {n_bins} bins has counts of others")
+        if any(right <= left for left, right in zip(self.edges, self.edges[1:], strict=False)):
+            raise ValueError("the edges of a histogram do not rise")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +131,29 @@ class Validity:
 
 
 @dataclass(frozen=True, slots=True)
+class CellFinding:
+    """What one cell says about a gate that covers it."""
+
+    attack: str
+    label: str
+    """The attack, with the student's name where a difference covers several."""
+    status: Literal["pass", "fail", "inconclusive", "not_applicable"]
+    reason: str = ""
+    """Why it neither passes nor fails."""
+    value: float | None = None
+    bound: float | None = None
+    """The one-sided bound that settled the status."""
+    bound_side: Literal["lower", "upper"] | None = None
+    level: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GateResult:
     """One gate as judged."""
 
     gate: str
     """The gate in its normal form, for example `student.auc[loss]<=0.6`."""
-    status: Literal["pass", "fail", "inconclusive"]
+    status: Literal["pass", "fail", "inconclusive", "waived"]
     reason: str
     subject: str
     metric: str
@@ -137,6 +167,10 @@ class GateResult:
     level: float | None = None
     skipped: tuple[str, ...] = ()
     """Cells that were not applicable, each `attack: reason`."""
+    cells: tuple[CellFinding, ...] = ()
+    """Every cell that the gate covers. A failed gate has a failing one."""
+    next_step: str = ""
+    """What to do now; empty for a pass."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,18 @@ class Gate:
     attack: str | None
     """None: every attack of the run."""
     limit: float
+    since_baseline: bool = False
+    """The limit is on the rise of the metric since an earlier run; no text stands for such a gate in a command."""
 
     def __str__(self) -> str:
-        fpr = "" if self.fpr is None else f"@{self.fpr:g}"
         attack = "" if self.attack is None else f"[{self.attack}]"
-        return f"{self.subject}.{self.metric}{fpr}{attack}<={format_limit(self.limit)}"
+        return f"{self.subject}.{self.figure}{attack}<={format_limit(self.limit)}"
+
+    @property
+    def figure(self) -> str:
+        """What is held against the limit: auc, tpr@0.01, auc-baseline."""
+        fpr = "" if self.fpr is None else f"@{self.fpr:g}"
+        return f"{self.metric}{fpr}{'-baseline' if self.since_baseline else ''}"
 
 
 def format_limit(limit: float) -> str:
@@ -56,7 +63,8 @@ def parse_gate(text: str) -> Gate:
     """
     match = _GATE.fullmatch(text)
     if match is None:
-        raise ConfigError(f"gate '{text}': not understood", hint=EXAMPLE)
+        hint = "`kdaudit report --baseline RUN` adds the gates on a baseline" if "-baseline" in text else EXAMPLE
+        raise ConfigError(f"gate '{text}': not understood", hint=hint)
     subject, metric, fpr, attack, operator, limit = match.groups()
     _check_subject(text, subject)
     _check_metric(text, metric)

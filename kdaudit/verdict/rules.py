@@ -8,7 +8,7 @@ from typing import Literal
 
 from kdaudit.errors import ExitCode
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
-from kdaudit.results import AttackResult, Cell, Comparison, GateResult, Validity, Verdict
+from kdaudit.results import AttackResult, Cell, CellFinding, Comparison, GateResult, Validity, Verdict
 from kdaudit.verdict import wording
 from kdaudit.verdict.gates import DIFFERENCE, Gate
 
@@ -35,6 +35,8 @@ class Measurement:
     figure: Estimate | Difference | None = None
     vs_blind: Difference | None = None
     unscored_share: float = 0.0
+    narrow: str = wording.NARROW
+    """What to do where the interval reaches to both sides of the limit."""
 
     @property
     def is_scored(self) -> bool:
@@ -56,7 +58,13 @@ class Finding:
     level: float | None = None
 
 
-def judge(attacks: Mapping[str, AttackResult], validity: Validity, gates: Sequence[Gate]) -> Verdict:
+def judge(
+    attacks: Mapping[str, AttackResult],
+    validity: Validity,
+    gates: Sequence[Gate],
+    *,
+    rises: Sequence[tuple[Gate, Sequence[Measurement]]] = (),
+) -> Verdict:
     """Hold every gate against the intervals.
 
     A gate fails where some cell's lower bound at level 1 - 0.05/K lies above the limit and the attack beats the blind
@@ -68,20 +76,26 @@ def judge(attacks: Mapping[str, AttackResult], validity: Validity, gates: Sequen
         attacks: the run's results by attack.
         validity: the checks that never see a model.
         gates: in the order in which the verdict lists them; none: not gated.
+        rises: gates on the rise since a baseline with the cells of each; see `verdict.baseline`.
     """
-    if not gates:
+    covered = [*((gate, _measurements(gate, attacks)) for gate in gates), *rises]
+    if not covered:
         return Verdict("not_gated", sentence=wording.NOT_GATED, next_step=wording.SET_A_GATE)
-    covered = [(gate, _measurements(gate, attacks)) for gate in gates]
     n_cells = sum(cell.is_scored for _, cells in covered for cell in cells)
     judged = [_judge_gate(gate, cells, 1 - ALPHA / max(n_cells, 1)) for gate, cells in covered]
     if validity.status == "failed":
         words = wording.not_comparable(validity)
-        judged = [(replace(gate, status="inconclusive", reason=words), wording.SAME_SOURCE) for gate, _ in judged]
-    statuses: Sequence[Status] = ("fail", "inconclusive", "pass")  # the first that any gate has is the run's
-    status = next(status for status in statuses if any(gate.status == status for gate, _ in judged))
-    results = tuple(gate for gate, _ in judged)
-    next_step = next(step for gate, step in judged if gate.status == status)
-    return Verdict(status, results, n_cells, wording.sentence(status, results), next_step)
+        judged = [_all_open(replace(gate, reason=words, next_step=wording.SAME_SOURCE), words) for gate in judged]
+    return conclude(judged, n_cells)
+
+
+def conclude(gates: Sequence[GateResult], n_cells: int) -> Verdict:
+    """The verdict on a run with at least one gate: any failure fails it, else any open question leaves it open."""
+    statuses: Sequence[Status] = ("fail", "inconclusive", "pass")
+    found = {gate.status for gate in gates}
+    status = next((status for status in statuses if status in found), statuses[-1])  # else every gate is waived
+    next_step = next((gate.next_step for gate in gates if gate.status == status), "")
+    return Verdict(status, tuple(gates), n_cells, wording.sentence(status, gates), next_step)
 
 
 def exit_code(verdict: Verdict, *, exit_zero: bool = False) -> ExitCode:
@@ -139,18 +153,19 @@ def _unscored_share(cell: Cell) -> float:
     return cell.unscored / max(cell.unscored + n_scored, 1)
 
 
-def _judge_gate(gate: Gate, cells: Sequence[Measurement], level: float) -> tuple[GateResult, str]:
-    """The gate's row, and what to do next."""
+def _judge_gate(gate: Gate, cells: Sequence[Measurement], level: float) -> GateResult:
     findings = [_finding(cell, gate.limit, level) for cell in cells if cell.is_applicable or cell.is_requested]
     status, reason, next_step, deciding = _settle(gate, findings)
     figure = deciding.cell.figure if deciding else None
     left_out = [cell.label for cell in cells if not cell.is_applicable and not cell.is_requested]
+    told = {finding.cell.label: _told(finding) for finding in findings}
+    absent = {cell.label: CellFinding(cell.attack, cell.label, "not_applicable", cell.reason) for cell in cells}
     row = GateResult(
         str(gate),
         status,
         wording.without(reason, left_out),
         gate.subject,
-        gate.metric if gate.fpr is None else f"{gate.metric}@{gate.fpr:g}",
+        gate.figure,
         gate.limit,
         deciding_attack=deciding.cell.label if deciding else None,
         value=figure.value if figure else None,
@@ -158,8 +173,28 @@ def _judge_gate(gate: Gate, cells: Sequence[Measurement], level: float) -> tuple
         bound_side=deciding.side if deciding else None,
         level=deciding.level if deciding else None,
         skipped=tuple(f"{cell.label}: {cell.reason}" for cell in cells if not cell.is_applicable),
+        cells=tuple({**absent, **told}.values()),
+        next_step=next_step,
     )
-    return row, next_step
+    is_open = status == "inconclusive" and not any(finding.status == status for finding in findings)
+    return _all_open(row, reason) if is_open else row
+
+
+def _told(finding: Finding) -> CellFinding:
+    cell, figure = finding.cell, finding.cell.figure
+    value = figure.value if figure else None
+    return CellFinding(
+        cell.attack, cell.label, finding.status, finding.words, value, finding.bound, finding.side, finding.level
+    )
+
+
+def _all_open(gate: GateResult, words: str) -> GateResult:
+    """An inconclusive gate none of whose cells settles anything, whatever its own interval says."""
+    cells = [
+        cell if cell.status == "not_applicable" else replace(cell, status="inconclusive", reason=words)
+        for cell in gate.cells
+    ]
+    return replace(gate, status="inconclusive", cells=tuple(cells))
 
 
 def _settle(gate: Gate, findings: Sequence[Finding]) -> tuple[Status, str, str, Finding | None]:
@@ -167,13 +202,14 @@ def _settle(gate: Gate, findings: Sequence[Finding]) -> tuple[Status, str, str, 
     by_bound = sorted(findings, key=lambda finding: -2.0 if finding.bound is None else finding.bound, reverse=True)
     failing = [finding for finding in by_bound if finding.status == "fail"]
     if failing:
-        return "fail", wording.lies_above(failing[0].cell.label, gate.limit), wording.reduce(gate.subject), failing[0]
+        next_step = wording.SINCE_BASELINE if gate.since_baseline else wording.reduce(gate.subject)
+        return "fail", wording.lies_above(failing[0].cell.label, gate.limit), next_step, failing[0]
     open_findings = [finding for finding in by_bound if finding.status == "inconclusive"]
     if open_findings:
         reason = wording.grouped([(finding.words, finding.cell.label) for finding in open_findings])
         return "inconclusive", reason, open_findings[0].next_step, open_findings[0]
     n_scored = len(by_bound)
-    if n_scored < (MIN_CELLS if gate.attack is None else 1):
+    if n_scored < (MIN_CELLS if gate.attack is None and not gate.since_baseline else 1):
         deciding = by_bound[0] if by_bound else None
         return "inconclusive", wording.too_few_cells(n_scored), wording.NAME_THE_ATTACK, deciding
     return "pass", wording.ALL_BELOW, "", by_bound[0]
@@ -197,4 +233,4 @@ def _finding(cell: Measurement, limit: float, level: float) -> Finding:
         return Finding(cell, "inconclusive", wording.NOT_BEYOND_BLIND, wording.COMPARE, lower, "lower", level)
     if upper is not None and upper <= limit:
         return Finding(cell, "pass", bound=upper, side="upper", level=1 - ALPHA)
-    return Finding(cell, "inconclusive", wording.WIDE, wording.NARROW, upper, "upper", 1 - ALPHA)
+    return Finding(cell, "inconclusive", wording.WIDE, cell.narrow, upper, "upper", 1 - ALPHA)

@@ -14,6 +14,8 @@ NOT_APPLICABLE = "not applicable"
 NO_VALUE = "no value was measured"
 NOT_BEYOND_BLIND = "above the limit, but no better than a classifier that never sees a model"
 WIDE = "the interval reaches to both sides of the limit"
+NOT_IN_BASELINE = "not measured in the baseline"
+OTHER_VERSION = "the baseline measured it with another version of the attack"
 
 SET_A_GATE = "Set a limit to get a verdict, for example --gate 'student.auc <= 0.6'."
 SAME_SOURCE = "Draw members and non-members from one source, so that only membership differs, and audit again."
@@ -22,6 +24,14 @@ MEASURE_IT = "Give the run what the figure needs (a reference, more records), or
 SCORE_THEM = "See in scores.parquet which records have no score, take them out of the data, and audit again."
 COMPARE = "Compare with the model before it saw the members (--reference), on records drawn from one source."
 NARROW = "Audit with more records: four times as many halve the interval."
+PAIR_THEM = (
+    "Keep scores.parquet beside both results.json: paired over records the interval is narrower. Or audit with more "
+    "records."
+)
+SINCE_BASELINE = (
+    "Find what changed since the baseline (epochs, hard-label weight, data), or accept the rise: make this run the "
+    "new baseline."
+)
 
 
 def more_records(n_required: int) -> str:
@@ -81,19 +91,24 @@ def without(reason: str, left_out: Sequence[str]) -> str:
 
 
 def sentence(status: str, gates: Sequence[GateResult]) -> str:
-    """The verdict in one sentence; `gates` holds at least one of this status."""
+    """The verdict in one sentence; `gates` holds at least one of this status, or of none but waived ones."""
     matching = [gate for gate in gates if gate.status == status]
+    accepted = [gate for gate in gates if gate.status == "waived"]
+    named = ", ".join(gate.gate for gate in accepted)
+    if not matching:
+        return f"Pass by waiver alone: {named} {'fails' if len(accepted) == 1 else 'fail'}, but this is waived."
+    also = f" Waived, though failed: {named}." if accepted else ""
     others = f" ({len(matching)} of {len(gates)} gates)" if len(gates) > 1 else ""
     if status == "inconclusive":
-        return f"Inconclusive{others}: {matching[0].gate}: {matching[0].reason}."
+        return f"Inconclusive{others}: {matching[0].gate}: {matching[0].reason}.{also}"
     if status == "fail":
         worst = max(matching, key=_excess)
-        return f"Fail{others}: {_figures(worst, 'at least')}, above the limit {format_limit(worst.limit)}."
+        return f"Fail{others}: {_figures(worst, 'at least')}, above the limit {format_limit(worst.limit)}.{also}"
     closest = max(matching, key=_excess)
     skipped = dict.fromkeys(entry.partition(":")[0] for gate in matching for entry in gate.skipped)
     left_out = f" Not applicable, so not judged: {', '.join(skipped)}." if skipped else ""
     figures = _figures(closest, "at most")
-    return f"Pass{others}: the closest, {figures}, keeps the limit {format_limit(closest.limit)}.{left_out}"
+    return f"Pass{others}: the closest, {figures}, keeps the limit {format_limit(closest.limit)}.{left_out}{also}"
 
 
 def _excess(gate: GateResult) -> float:

@@ -9,11 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
+from markdown_it import MarkdownIt
 
 from kdaudit.report import render
-from kdaudit.report.render import markdown_text, render_summary
+from kdaudit.report.content import Report
+from kdaudit.report.render import MAX_MARKDOWN, markdown_text, render_markdown, render_summary
+from kdaudit.report.text import plain
 from kdaudit.results import AuditResult, GateResult, Verdict, load
 from tests.conftest import Golden
+from tests.report.reports import hostile, read, write_run
 from tests.report.test_wording import AUDIT
 
 MODEL = {
@@ -80,7 +84,7 @@ def test_any_text_becomes_one_line_that_reads_back(text: str) -> None:
     assert len(shown.splitlines()) <= 1
     assert "](" not in shown
     assert not ACTIVE & set(re.sub(r"&#\d+;", "", shown))
-    assert html.unescape(shown) == " ".join(text.split())
+    assert html.unescape(shown) == plain(text)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -132,4 +136,51 @@ def test_the_same_result_gives_the_same_text(audit: AuditResult, finished: Path)
 
 def test_a_template_that_names_a_missing_field_fails() -> None:
     with pytest.raises(UndefinedError):
-        render._environment().from_string("{{ audit.nothing }}").render(audit={})
+        render.make_environment(render.as_markdown).from_string("{{ audit.nothing }}").render(audit={})
+
+
+def test_the_report_renders_as_tables_and_details_in_github_flavoured_markdown(leaky: Report) -> None:
+    rendered = MarkdownIt("commonmark", {"html": True}).enable("table").render(render_markdown(leaky))
+    text = re.sub(r"<[^>]+>", " ", rendered)
+    assert "|" not in text, "a table that did not become one shows its bars"
+    assert not re.search(r"(?m)^\s*#+ |\*\*|---", html.unescape(text))
+    assert rendered.count("<table>") == 13
+    assert rendered.count("<details>") == rendered.count("</details>") == 2
+    assert "<strong>Fail (1 of 3 gates): student.auc is 0.930 under reference" in rendered
+    assert "'./my  student'" in html.unescape(rendered), "the command is the one that was run"
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "\u202egnp.exe", "x" * 10_000, "]]>", "%0A::error::x", "@name"])
+def test_a_hostile_name_breaks_no_table_of_the_report(text: str, tmp_path: Path) -> None:
+    plain_text, harmed = (
+        render_markdown(read(write_run(tmp_path / place / "run", hostile(words)), gates=()))
+        for place, words in (("a", "harmless"), ("b", text))
+    )
+
+    def shape(report: str) -> list[object]:
+        return [
+            line.count("|") if line.startswith("|") else line[:3] in {"## ", "###", "# k"}
+            for line in report.splitlines()
+        ]
+
+    assert shape(harmed) == shape(plain_text)
+    own = {"<details>", "</details>", "</pre>", "<pre>", "<summary>", "</summary>"}
+    assert set(re.findall(r"<[^>]*>", harmed)) <= own
+    assert "](" not in harmed
+    assert len(harmed.encode()) < 64_000
+
+
+def test_a_comparison_that_is_too_long_is_cut_and_says_so(two_runs: Report) -> None:
+    (run, _) = two_runs.runs
+    many = Report(tuple(replace(run, name=f"run {number}") for number in range(40)))
+    text = render_markdown(many)
+    assert len(text.encode()) <= MAX_MARKDOWN
+    left_out = int(re.findall(r"This text is cut to what a comment can hold: ([0-9]+) runs are left out", text)[0])
+    assert text.count("\n# run ") == 40 - left_out
+    assert len(re.findall(r"^\| run [0-9]+ \|", text, re.MULTILINE)) == 40, "the comparison still has a row for each"
+    assert "<details>" not in text
+    assert "is cut" not in render_markdown(two_runs)
+    hundreds = Report(tuple(replace(run, name=f"run {number}") for number in range(500)))
+    shortest = render_markdown(hundreds)
+    assert len(shortest.encode()) <= MAX_MARKDOWN
+    assert shortest.endswith("The HTML and JSON reports hold all of it.\n")

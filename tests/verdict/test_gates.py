@@ -120,3 +120,9 @@ def test_a_gate_that_this_run_could_never_judge_is_refused(gate: str, models: li
 def test_gates_that_the_run_can_judge_are_accepted() -> None:
     texts = ["teacher.auc<=1", "student.auc[zlib]<=1", "student-2.tpr@0.1<=1", "difference.auc<=1"]
     check_gates(map(parse_gate, texts), models=["teacher", "student", "student-2"], attacks=["loss", "zlib"])
+
+
+def test_a_gate_on_a_baseline_is_not_written_by_hand() -> None:
+    with pytest.raises(ConfigError, match="not understood") as caught:
+        parse_gate("student.auc-baseline <= 0.02")
+    assert "--baseline RUN" in caught.value.hint

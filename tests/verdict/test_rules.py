@@ -7,9 +7,21 @@ from hypothesis import strategies as st
 from kdaudit.attacks import ATTACKS
 from kdaudit.errors import ExitCode
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
-from kdaudit.results import GateResult, Verdict
-from kdaudit.verdict import exit_code
-from tests.verdict.audits import CONSTANT, INVALID, NO_REFERENCE, attack, cell, exactly, gain, judged, of_aucs, shares
+from kdaudit.results import CellFinding, GateResult, Verdict
+from kdaudit.verdict import exit_code, wording
+from tests.verdict.audits import (
+    CONSTANT,
+    INVALID,
+    NO_REFERENCE,
+    VALID,
+    attack,
+    cell,
+    exactly,
+    gain,
+    judged,
+    of_aucs,
+    shares,
+)
 
 
 def test_a_run_without_gates_is_not_gated_and_exits_zero() -> None:
@@ -216,4 +228,22 @@ def test_a_gates_row_holds_what_a_reader_needs() -> None:
         lower_bound(shares(0.7), 0.975),
         "lower",
         0.975,
+        cells=(
+            CellFinding("loss", "loss", "pass", "", 0.52, upper_bound(shares(0.52), 0.95), "upper", 0.95),
+            CellFinding("zlib", "zlib", "fail", "", 0.7, lower_bound(shares(0.7), 0.975), "lower", 0.975),
+        ),
+        next_step=wording.reduce("student"),
     )
+
+
+@given(st.lists(figures, min_size=1, max_size=4), st.booleans())
+def test_a_gates_cells_show_what_its_status_says(aucs: list[Estimate], is_valid: bool) -> None:
+    attacks = dict(zip(ATTACKS, (attack(cell(auc)) for auc in aucs), strict=False))
+    (gate,) = judged(["student.auc <= 0.6"], attacks, VALID if is_valid else INVALID).gates
+    statuses = {found.status for found in gate.cells}
+    assert [found.attack for found in gate.cells] == list(attacks)
+    if gate.status == "pass":
+        assert statuses == {"pass"}
+    else:
+        assert gate.status in statuses
+        assert gate.status == "fail" or "fail" not in statuses

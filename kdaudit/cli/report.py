@@ -1,0 +1,126 @@
+"""`kdaudit report`: what each reader of an audit needs, from its results alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdaudit.cli import github, output
+from kdaudit.cli.settings import gates_from, load_config_file, note_on_gates, source_of
+from kdaudit.config import TOLERANCE, ReportConfig
+from kdaudit.errors import ExitCode
+
+
+def report(
+    context: typer.Context,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN…", help="Run folders of `kdaudit attack`, or their results.json; several are compared."
+        ),
+    ],
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", help="html, md, json, sarif, junit; repeatable, or joined by commas. Default: html,md."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the reports. Default: that of the first run.")] = None,
+    gates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gate",
+            envvar="KDAUDIT_GATES",
+            help="Limit to judge by, such as 'student.auc <= 0.60'; repeatable. Default: those of each run.",
+        ),
+    ] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="A jinja2 template of your own, rendered in a sandbox; see README.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="An earlier run: fail where an AUC rose above its by more than the tolerance.")
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help=f"How far an AUC may rise above the baseline's. Default: {TOLERANCE}.")
+    ] = None,
+    today: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Date by which waivers expire. Default: today in UTC."),
+    ] = None,
+    model_card: Annotated[
+        Path | None,
+        typer.Option(help="An existing README.md: rewrite its section between kdaudit:begin and kdaudit:end."),
+    ] = None,
+    model_index: Annotated[
+        bool, typer.Option("--model-index", help="With --model-card: the AUCs in its metadata too.")
+    ] = False,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", envvar="KDAUDIT_EXIT_ZERO", help="Exit 0 instead of 1 and 3.")
+    ] = False,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="kdaudit.toml, or pyproject.toml with a table tool.kdaudit. Default: the one in this folder.",
+            envvar="KDAUDIT_CONFIG",
+            is_eager=True,
+            callback=load_config_file,
+        ),
+    ] = None,
+) -> None:
+    """Report on finished audits: judge their gates again and write HTML, Markdown and more. Needs no model.
+
+    Exit codes: 0 passed or nothing gated, 1 a gate failed, 2 usage or input wrong, 3 inconclusive, 4 anything else.
+    """
+    settings = context.default_map or {}
+    config = ReportConfig(
+        runs=tuple(runs),
+        formats=_split(formats) or (() if template else ("html", "md")),
+        out=out,
+        gates=gates_from(context, gates),
+        gates_file=config_file if source_of(context, "gates") == "DEFAULT_MAP" else None,
+        template=template,
+        baseline=baseline,
+        tolerance=tolerance,
+        waivers=settings.get("waivers", ()),
+        file_gates=tuple(settings.get("gates", ())),
+        model_card=model_card,
+        model_index=model_index,
+        today=(today or datetime.now(UTC)).date(),
+    )
+    from kdaudit.artefacts import write_text
+    from kdaudit.report.custom import output_name, render_custom
+    from kdaudit.report.formats import FORMATS  # numpy and jinja2: not at the top, so --help stays light
+    from kdaudit.report.reading import read_report
+    from kdaudit.verdict import exit_code
+
+    found = read_report(config)
+    folder = config.out or found.runs[0].path.parent
+    texts = {folder / FORMATS[name].file: FORMATS[name].render(found) for name in config.formats}
+    if config.template:
+        texts[folder / output_name(config.template)] = render_custom(config.template, found)
+    for path, text in texts.items():
+        write_text(path, text)
+    written = list(texts)
+    if config.model_card:
+        from kdaudit.report.model_card import update_model_card
+
+        update_model_card(config.model_card, found, with_index=config.model_index)
+        written.append(config.model_card)
+    with github.quoting():
+        output.print_verdicts(found, written, gates_note=note_on_gates(context, config_file))
+    github.announce(found)
+    code = max((exit_code(run.result.verdict, exit_zero=exit_zero) for run in found.runs), key=_SEVERITY.index)
+    if code is not ExitCode.PASSED:
+        raise typer.Exit(int(code))
+
+
+_SEVERITY = (ExitCode.PASSED, ExitCode.INCONCLUSIVE, ExitCode.GATE_FAILED)
+
+
+def _split(formats: list[str] | None) -> tuple[str, ...]:
+    """The formats, each once: `--format html,md --format json` is three."""
+    return tuple(dict.fromkeys(name.strip() for given in formats or () for name in given.split(",")))

@@ -1,0 +1,117 @@
+"""What pictures are drawn on: SVG whose text stays text, coloured by the page, the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+from xml.etree import ElementTree
+
+from matplotlib import rc_context, style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from kdaudit.report.text import plain
+
+WIDTH = 4.4  # inches; small enough that the text can be read on a telephone
+INK, FAINT, GRID = "#0a0b01", "#0a0b02", "#0a0b03"
+MODELS = ("#0a0b11", "#0a0b12", "#0a0b13", "#0a0b14")
+"""Of models by position. All of these are placeholders for the page's own colours, which follow light and dark."""
+COLOURS: Mapping[str, str] = {
+    INK: "var(--ink)",
+    FAINT: "var(--faint)",
+    GRID: "var(--grid)",
+    **{placeholder: f"var(--model-{number})" for number, placeholder in enumerate(MODELS)},
+}
+MARKERS = ("o", "s", "^", "D")
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+
+SETTINGS: Mapping[str, Any] = {
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so the layout is the same everywhere
+    "font.size": 8.5,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "kdaudit",
+    "text.color": INK,
+    "text.parse_math": False,  # a name with dollar signs is no formula
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+}
+PREFIX = "drawing-"
+"""Of every id in a picture."""
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Matplotlib's own defaults and ours, whatever the user's matplotlibrc says."""
+    with rc_context(), style.context(["default", dict(SETTINGS)]):
+        yield
+
+
+@contextmanager
+def panel(height: float, *, left: float, below: float = 0.5) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of one panel.
+
+    Args:
+        height: of the whole, in inches.
+        left: where the panel begins, as a share of the width.
+        below: room under the panel, in inches.
+    """
+    with styled():
+        figure = Figure(figsize=(WIDTH, height))
+        figure.subplots_adjust(left=left, right=0.96, top=1 - 0.3 / height, bottom=below / height)
+        yield figure, figure.subplots()
+
+
+def to_svg(figure: Figure, title: str) -> str:
+    """The figure as one `<svg>` element named `title`, which changes nothing around it and clashes with no other."""
+    written = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(written, metadata=NO_METADATA)  # type: ignore[no-untyped-call]
+    drawing = written.getvalue()
+    root = ElementTree.fromstring(drawing[drawing.index("<svg") :])
+    for parent in [*root.iter()]:
+        for child in [*parent]:
+            if child.tag in {f"{{{SVG}}}metadata", f"{{{SVG}}}style"}:  # its rules would hold for the whole page
+                parent.remove(child)
+    _rename(root, prefix=f"{PREFIX}{sha256(f'{title}{drawing}'.encode()).hexdigest()[:8]}-")
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    root.set("role", "img")
+    root.set("aria-label", plain(title))
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", XLINK)
+    text = ElementTree.tostring(root, encoding="unicode")
+    return re.sub("|".join(COLOURS), lambda found: COLOURS[found[0]], text)
+
+
+def _rename(root: ElementTree.Element, *, prefix: str) -> None:
+    """Keep only the ids that something points to, and make them this picture's own."""
+    text = ElementTree.tostring(root, encoding="unicode")
+    used = {*re.findall(r'href="#([^"]+)"', text), *re.findall(r"url\(#([^)]+)\)", text)}
+    for element in root.iter():
+        name = element.attrib.pop("id", None)
+        if name in used:
+            element.set("id", prefix + str(name))
+        for key, value in element.attrib.items():
+            if key == f"{{{XLINK}}}href":
+                element.set(key, value.replace("#", f"#{prefix}"))
+            elif "url(#" in value:
+                element.set(key, value.replace("url(#", f"url(#{prefix}"))

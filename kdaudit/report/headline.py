@@ -1,0 +1,94 @@
+"""A run in a few sentences, for a reader with two minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.report.wording import ABSENT, ALL_RATES, p_value
+from kdaudit.results import AttackResult, AuditResult
+
+SIGNIFICANT = 0.05
+"""Of the Holm-adjusted p-value: below it a difference is called one."""
+
+
+def strongest(result: AuditResult, model: str) -> str | None:
+    """The attack of the largest AUC on a model; None where none was measured."""
+    found = {name: attack.cells[model].auc for name, attack in result.attacks.items()}
+    values = {name: auc.value for name, auc in found.items() if auc is not None and auc.value is not None}
+    return max(values, key=lambda name: values[name], default=None)
+
+
+def headline(result: AuditResult) -> Iterator[str]:
+    """Which attack is the strongest on each student, how strong it is, and how that compares with the teacher."""
+    if result.validity.status == "failed":
+        yield (
+            "Members and non-members can be told apart without any model, so the figures below say nothing about what "
+            "the models remember."
+        )
+    for model in [name for name in result.models if name != "teacher"] or list(result.models):
+        name = strongest(result, model)
+        if name is None:
+            yield f"No attack could be measured on {model}."
+            continue
+        yield _strength(name, model, result)
+        attack = result.attacks[name]
+        if model in attack.comparison:
+            yield _against_teacher(attack, model)
+        yield from _at_low_rate(attack, model)
+
+
+def _strength(name: str, model: str, result: AuditResult) -> str:
+    auc = result.attacks[name].cells[model].auc
+    aucs = [attack.cells[model].auc for attack in result.attacks.values()]
+    measured = sum(found is not None and found.value is not None for found in aucs)
+    which = f"The strongest of {measured} attacks on {model} is {name}" if measured > 1 else f"{name} on {model}"
+    share = _share(auc, of=" of cases")
+    told = f"given one member and one non-member, it tells which is which in {share}, by guessing in 50 %"
+    if auc is not None and auc.low is not None and auc.low <= 0.5:
+        told += "; this may be no more than guessing"
+    return f"{which}: {told}."
+
+
+def _against_teacher(attack: AttackResult, student: str) -> str:
+    found, teacher = attack.comparison[student].auc, attack.cells["teacher"].auc
+    if found is None or found.value is None or teacher is None or teacher.value is None:
+        return f"{student} could not be compared with its teacher under this attack."
+    against = f"under the same attack the teacher reaches {_share(teacher)}"
+    apart = f"a difference of {_points(found)}, p {_p(found)} after adjusting for all attacks"
+    return f"{_direction(found, student)}: {against}, {apart}."
+
+
+def _direction(found: Difference, student: str) -> str:
+    value, p = found.value or 0.0, found.p_value_holm
+    if p is None or p >= SIGNIFICANT:
+        return f"{student[0].upper()}{student[1:]} and teacher cannot be told apart"
+    return f"{student[0].upper()}{student[1:]} leaks {'more' if value > 0 else 'less'} than its teacher"
+
+
+def _at_low_rate(attack: AttackResult, model: str) -> Iterator[str]:
+    """At the lowest false positive rate that the sizes allow."""
+    for rate, words in ALL_RATES.items():
+        found = attack.cells[model].tpr_at_fpr.get(rate)
+        if found is not None and found.value is not None:
+            yield f"With false alarms on about {words} of the non-members, it finds {_share(found)} of the members."
+            return
+
+
+def _share(found: Estimate | None, *, of: str = "") -> str:
+    """`93.6 % (95 % interval 92.8 to 94.3)`."""
+    if found is None or found.value is None or found.low is None or found.high is None:
+        return ABSENT
+    interval = f"{100 * found.level:g} % interval {100 * found.low:.1f} to {100 * found.high:.1f}"
+    return f"{100 * found.value:.1f} %{of} ({interval})"
+
+
+def _points(found: Difference) -> str:
+    if found.value is None or found.low is None or found.high is None:
+        return ABSENT
+    return f"{100 * found.value:+.1f} percentage points ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+
+
+def _p(found: Difference) -> str:
+    text = p_value(found)
+    return text if text.startswith("<") else f"= {text}"

@@ -1,0 +1,91 @@
+"""The audit's section in a model card: one fenced part of an existing README.md, everything else byte for byte."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from kdaudit.artefacts import replacing
+from kdaudit.errors import ConfigError
+from kdaudit.report import wording
+from kdaudit.report.content import Report
+from kdaudit.report.render import as_markdown, make_environment
+
+BEGIN, END = "<!-- kdaudit:begin -->", "<!-- kdaudit:end -->"
+"""Each on a line of its own; what stands between is rewritten."""
+
+_MARKER = re.compile(rb"^[ \t]*<!-- kdaudit:(begin|end) -->[ \t]*(?=\r?$)", re.MULTILINE)
+
+
+def update_model_card(path: Path, report: Report, *, with_index: bool) -> None:
+    """Rewrite the section of the card at `path`, which describes the first student of the only run.
+
+    Args:
+        path: an existing file.
+        report: of one run.
+        with_index: whether the metadata at its top gets the figures too.
+
+    Raises:
+        ConfigError: the file cannot be read, its markers do not pair up, or its metadata cannot be extended.
+        OutputError: it cannot be written.
+        DiskFullError: no space is left; the card is as it was.
+    """
+    try:
+        card = path.read_bytes()
+    except OSError as error:
+        hint = "--model-card rewrites a section of an existing file"
+        raise ConfigError(f"--model-card: {path} cannot be read: {error.strerror}", hint=hint) from error
+    changed = rewrite_section(card, render_section(report), name=str(path))
+    if with_index:
+        from kdaudit.report.model_index import rewrite_index  # loads huggingface_hub
+
+        changed = rewrite_index(changed, report.runs[0].result, name=str(path))
+    if changed != card:
+        target = path.resolve()  # a card of a cache is a link
+        with replacing(target) as waiting:
+            waiting.write_bytes(changed)
+            shutil.copymode(target, waiting)
+
+
+def render_section(report: Report) -> str:
+    """The section in Markdown, without its markers."""
+    (run,) = report.runs
+    template = make_environment(as_markdown).get_template("model-card.md.j2")
+    return template.render(
+        audit=run.result,
+        table=wording.table(run.result, "auc"),
+        notes=list(wording.validity_notes(run.result)),
+        waived=[gate for gate in run.result.verdict.gates if gate.status == "waived"],
+    )
+
+
+def rewrite_section(card: bytes, section: str, *, name: str) -> bytes:
+    """The card with `section` between its markers; with both at its end where it has none.
+
+    Args:
+        card: in an encoding that holds ASCII, with any line ends.
+        section: lines that end in a newline; it gets the line ends of the card.
+        name: of the card, for messages.
+
+    Raises:
+        ConfigError: one marker is missing, they are in the wrong order, or there is more than one pair.
+    """
+    line_end = b"\r\n" if b"\r\n" in card else b"\n"
+    lines = section.encode().replace(b"\n", line_end)
+    markers = list(_MARKER.finditer(card))
+    if not markers:
+        gap = b"" if not card else line_end if card.endswith(b"\n") else 2 * line_end
+        return b"".join([card, gap, BEGIN.encode(), line_end, lines, END.encode(), line_end])
+    if [marker[1] for marker in markers] != [b"begin", b"end"]:
+        lines_of = [card[: marker.start()].count(b"\n") + 1 for marker in markers]
+        found = ", ".join(
+            f"{marker[1].decode()} in line {line}" for marker, line in zip(markers, lines_of, strict=True)
+        )
+        raise ConfigError(
+            f"--model-card: {name} must hold {BEGIN} and then {END}, each once; it holds: {found}",
+            hint="put both around the section that kdaudit may rewrite, or remove both: they are added at the end",
+        )
+    begin, end = markers
+    after = card.index(b"\n", begin.end()) + 1
+    return card[:after] + lines + card[end.start() :]

@@ -1,0 +1,139 @@
+"""Run folders read back, and their gates judged again: a new limit costs no model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kdaudit.config import ReportConfig
+from kdaudit.errors import ConfigError
+from kdaudit.report.baseline import Baseline, read_baseline, rises_above
+from kdaudit.report.content import Declaration, Report, Run
+from kdaudit.report.facts import read_facts
+from kdaudit.report.ranges import check_ranges
+from kdaudit.results import AuditResult, load
+from kdaudit.results.file import HINT, MAX_BYTES
+from kdaudit.verdict import Gate, check_gates, judge, parse_gate
+from kdaudit.verdict.waivers import waive, waivers_by_gate
+from kdaudit.waivers import Waiver
+
+RESULTS, MANIFEST = "results.json", "manifest.json"
+
+
+def read_report(config: ReportConfig) -> Report:
+    """Everything that the renderers need, gates judged.
+
+    Raises:
+        ConfigError: a run cannot be read, is given twice, a gate cannot be judged on it, or a waiver names no gate.
+    """
+    gates = [parse_gate(text) for text in config.gates]
+    paths = [_results_file(path) for path in config.runs]
+    repeated = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
+    if repeated:
+        raise ConfigError(f"RUN: {repeated[0]} is given twice", hint="name every run once")
+    baseline = read_baseline(_results_file(config.baseline), config.tolerance) if config.baseline else None
+    if baseline and len(paths) == 1 and baseline.is_at(paths[0]):
+        raise ConfigError(f"--baseline: {config.baseline} is the run itself", hint="name an earlier run")
+    runs = [_read_run(name, path, gates, baseline) for name, path in zip(_names(paths), paths, strict=True)]
+    judged = {gate.gate for run in runs for gate in run.result.verdict.gates}
+    waivers = waivers_by_gate(config.waivers, judged | {str(parse_gate(text)) for text in config.file_gates})
+    return Report(
+        tuple(replace(run, result=_waived(run.result, waivers)) for run in runs),
+        _declarations(config.gates_file, config.gates),
+        waivers,
+        str(config.baseline or ""),
+        _repository(Path.cwd()),
+    )
+
+
+def _repository(folder: Path) -> Path:
+    """The root of the repository that holds the folder, or the folder itself where there is none."""
+    return next((path for path in (folder, *folder.parents) if (path / ".git").exists()), folder)
+
+
+def _waived(result: AuditResult, waivers: Mapping[str, Waiver]) -> AuditResult:
+    return replace(result, verdict=waive(result.verdict, waivers))
+
+
+def _results_file(run: Path) -> Path:
+    if not run.is_dir():
+        return run
+    if not (run / RESULTS).exists() and (run / MANIFEST).exists():
+        raise ConfigError(
+            f"{run}: the run is not finished, it holds no {RESULTS}", hint="its `kdaudit attack` command continues it"
+        )
+    return run / RESULTS
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The folder's name, or the file's where it is not called results.json; with more of the path where two agree."""
+    names = [path.resolve().parent.name if path.name == RESULTS else path.stem for path in paths]
+    counts = Counter(names)
+    return [str(path) if counts[name] > 1 else name for name, path in zip(names, paths, strict=True)]
+
+
+def _read_run(name: str, path: Path, gates: Sequence[Gate], baseline: Baseline | None) -> Run:
+    result = load(path)
+    try:
+        facts = read_facts(result)
+        check_ranges(result)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}", hint=HINT) from error
+    try:
+        own = gates or [parse_gate(gate.gate) for gate in result.verdict.gates]
+        check_gates(own, models=list(result.models), attacks=list(result.attacks))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}", hint=error.hint) from error
+    rises = rises_above(baseline, result, path, seed=facts.data.seed) if baseline else []
+    judged = replace(result, verdict=judge(result.attacks, result.validity, own, rises=rises))
+    command, versions = _read_manifest(path.with_name(MANIFEST), result)
+    return Run(name, path, judged, facts, command, versions)
+
+
+def _read_manifest(path: Path, result: AuditResult) -> tuple[str, Mapping[str, str]]:
+    """The command and the library versions behind a result; nothing where there is no manifest of that very run.
+
+    Raises:
+        ConfigError: there is one that cannot be read.
+    """
+    if not path.exists():
+        return "", {}
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES} bytes")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        command, versions, data = found["command"], found["versions"], found["data"]
+        if data["sha256"] != result.data["sha256"]:
+            return "", {}
+        return _text(command), {_text(name): _text(version) for name, version in versions.items()}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigError(
+            f"{path}: not the manifest of a run: {error}", hint="delete it to report without the command"
+        ) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r:.40} is no text")
+    return value
+
+
+def _declarations(path: Path | None, gates: Sequence[str]) -> dict[str, Declaration]:
+    """The line of every gate in its configuration file: the first that holds it as written, else that of the key."""
+    if path is None:
+        return {}
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    key = next((number for number, line in enumerate(lines, start=1) if re.match(r"\s*gates\s*=", line)), 1)
+    return {
+        str(parse_gate(gate)): Declaration(
+            path, next((number for number, line in enumerate(lines[key - 1 :], start=key) if gate in line), key)
+        )
+        for gate in gates
+    }

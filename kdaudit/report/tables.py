@@ -1,0 +1,275 @@
+"""The tables of a report: figures in words, the same in every format; how a table looks is the template's matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from kdaudit.metrics.estimate import Estimate
+from kdaudit.report import wording
+from kdaudit.report.content import Declaration, Report, Run
+from kdaudit.report.facts import Association, Distillation, Supervision, Utility
+from kdaudit.report.headline import strongest
+from kdaudit.report.wording import ABSENT, ALL_RATES, difference, interval
+from kdaudit.results import AttackResult, AuditResult, GateResult, TwoByTwo
+
+STATUS_WORDS = {
+    "fail": "fail",
+    "inconclusive": "inconclusive",
+    "pass": "pass",
+    "waived": "waived",
+    "not_gated": "not gated",
+}
+"""The worst first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text under a head; the first cell of a row names it."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    """What a reader must know to read it."""
+
+
+def comparison(report: Report) -> Table:
+    """One row a run: its verdict, and the strongest attack on each of its students."""
+    head = ("run", "model", "verdict", "strongest attack", "AUC", "teacher", "student − teacher", "blind", "records")
+    rows = []
+    for run in report.runs:
+        result = run.result
+        for student in _students(result) or list(result.models):
+            name = strongest(result, student)
+            attack = result.attacks[name] if name else None
+            rows.append(
+                (
+                    run.name,
+                    student,
+                    STATUS_WORDS[result.verdict.status],
+                    name or ABSENT,
+                    interval(attack.cells[student].auc) if attack else ABSENT,
+                    interval(attack.cells["teacher"].auc) if attack and "teacher" in attack.cells else ABSENT,
+                    difference(attack.comparison[student].auc) if attack and student in attack.comparison else ABSENT,
+                    interval(result.validity.blind_auc),
+                    f"{run.facts.data.members} + {run.facts.data.nonmembers}",
+                )
+            )
+    note = "Runs on other records differ by their records too: the data's hashes stand under each run."
+    is_one_set = len({run.facts.data.sha256 for run in report.runs}) == 1
+    return Table("Runs side by side", head, rows, "" if is_one_set else note)
+
+
+def gates(result: AuditResult, declared: Mapping[str, Declaration], *, baseline: str = "") -> Table:
+    """Every gate as judged, and where it was declared; `baseline` names the earlier run that some compare with."""
+    head = ["gate", "status", "decided by", "value", "bound", "reason", *(["declared in"] if declared else [])]
+    rows = [
+        (
+            gate.gate,
+            STATUS_WORDS[gate.status],
+            gate.deciding_attack or ABSENT,
+            ABSENT if gate.value is None else f"{gate.value:.3f}",
+            _bound(gate),
+            gate.reason,
+            *([_place(declared.get(gate.gate))] if declared else []),
+        )
+        for gate in result.verdict.gates
+    ]
+    note = (
+        f"A gate fails on a lower bound corrected for {result.verdict.n_cells} scored cells "
+        "and passes on a 95 % upper bound; between the two it is inconclusive."
+    )
+    if baseline:
+        note += f" A gate on …-baseline limits how far that figure rose above {baseline}, on the same records."
+    return Table("Gates", head, rows, note)
+
+
+def _bound(gate: GateResult) -> str:
+    if gate.bound is None or gate.level is None:
+        return ABSENT
+    return f"{gate.bound_side} {gate.bound:.3f} ({100 * gate.level:.4g} %)"
+
+
+def _place(found: Declaration | None) -> str:
+    return ABSENT if found is None else f"{found.path}:{found.line}"
+
+
+def figures(result: AuditResult) -> Iterator[Table]:
+    """Attacks x models, a table per metric that was measured: level, difference from the teacher, p-value."""
+    yield _metric(result, "AUC", "auc", "The chance that a random member is scored above a random non-member.")
+    for rate, words in ALL_RATES.items():
+        if _is_measured(result, rate):
+            yield _rate(result, rate, words)
+    yield _metric(
+        result,
+        "Balanced accuracy",
+        "balanced_accuracy",
+        "Half of member success and non-member success at the threshold of the calibration part; 0.5 is guessing.",
+    )
+    yield Table(
+        "Member / non-member success",
+        *wording.success_table(result),
+        "At the same threshold. A rise of one with an equal fall of the other is a shifted threshold, not a leak.",
+    )
+
+
+def _metric(result: AuditResult, title: str, metric: str, note: str) -> Table:
+    return Table(title, *wording.table(result, metric), note)
+
+
+def _rate(result: AuditResult, rate: str, words: str) -> Table:
+    """True positive rates, and beside each the false positive rate that its threshold had on records it never saw."""
+    head, rows = wording.table(result, f"tpr@{rate}")
+    for position in range(len(result.models), 0, -1):
+        head.insert(position + 1, "realised FPR")
+        for row, attack in zip(rows, result.attacks.values(), strict=True):
+            row.insert(position + 1, _realised(attack, list(result.models)[position - 1], rate))
+    return Table(
+        f"True positive rate at {words} false positive rate",
+        head,
+        rows,
+        "The threshold comes from the calibration part; the realised rate is that of the evaluation part.",
+    )
+
+
+def _realised(attack: AttackResult, model: str, rate: str) -> str:
+    found = attack.cells[model].tpr_at_fpr.get(rate)
+    if found is None or found.realised_fpr is None:
+        return ABSENT
+    if found.realised_fpr_low is None or found.realised_fpr_high is None:
+        return f"{found.realised_fpr:.4f}"
+    return f"{found.realised_fpr:.4f} [{found.realised_fpr_low:.4f}, {found.realised_fpr_high:.4f}]"
+
+
+def _is_measured(result: AuditResult, rate: str) -> bool:
+    cells = [cell for attack in result.attacks.values() for cell in attack.cells.values()]
+    return any((found := cell.tpr_at_fpr.get(rate)) is not None and found.value is not None for cell in cells)
+
+
+def detections(result: AuditResult) -> Iterator[Table]:
+    """Per student: who detects which records, teacher, student, both or neither."""
+    found_by = ("both", "teacher only", "student only", "neither")
+    head = ("attack", *(f"{kind}: {who}" for kind in ("members", "non-members") for who in found_by))
+    for student in _students(result):
+        rows = [
+            (name, *_counts(by_class["members"]), *_counts(by_class["nonmembers"]))
+            for name, attack in result.attacks.items()
+            if {"members", "nonmembers"} <= (by_class := attack.two_by_two.get(student, {})).keys()
+        ]
+        if rows:
+            yield Table(
+                f"Teacher × {student}: records called members",
+                head,
+                rows,
+                "Counts of the evaluation part, each model at its own threshold. Non-members found are false alarms.",
+            )
+
+
+def _counts(found: TwoByTwo) -> tuple[str, ...]:
+    return tuple(map(str, (found.both, found.teacher_only, found.student_only, found.neither)))
+
+
+def supervision(run: Run) -> Iterator[Table]:
+    """Per student: how sure its teacher was of the text, what the student gained, and how the two go together."""
+    for student, pair in run.facts.mixed_supervision.items():
+        of = "gain over its start" if pair.gain_over == "start" else "own log-likelihood"
+        rows = [
+            (words, *(form(read(found)) for found in (pair.members, pair.nonmembers)))
+            for words, read, form in _SUPERVISION_ROWS
+        ]
+        rows = [(words.format(student=student, of=of), *cells) for words, *cells in rows]
+        head = ("figure", f"{pair.members.n} members", f"{pair.nonmembers.n} non-members")
+        yield Table(f"Mixed supervision: {student}", head, rows, _gain_note(pair))
+
+
+def _gain_note(pair: Supervision) -> str:
+    note = f"{pair.gain_note[:1].upper()}{pair.gain_note[1:]}"
+    return f"Gain in {pair.gain_unit}. {note}".rstrip()
+
+
+def _signed(found: Estimate | None) -> str:
+    if found is None:
+        return ABSENT
+    if found.value is None or found.low is None or found.high is None:
+        return interval(found)
+    return f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+_SUPERVISION_ROWS: tuple[
+    tuple[str, Callable[[Association], Estimate | None], Callable[[Estimate | None], str]], ...
+] = (
+    ("teacher's probability of the true token", lambda found: found.teacher_mean_probability, interval),
+    ("share of tokens that are the teacher's first choice", lambda found: found.teacher_top_choice_share, interval),
+    ("{student}: {of}", lambda found: found.student_gain, interval),
+    ("rank correlation of probability and {of}", lambda found: found.spearman, _signed),
+    ("the same at equal loss of the start", lambda found: found.spearman_given_start_loss, _signed),
+)
+
+
+def validity(run: Run) -> Table:
+    """The checks that never see a model, and how each is to be read."""
+    result, facts = run.result, run.facts
+    smallest, shared = facts.power.smallest_detectable_auc, facts.overlap
+    rows = [
+        (
+            f"blind classifier {name}: AUC",
+            interval(found),
+            "tells members from non-members by their texts alone, so it ought to be at 0.5",
+        )
+        for name, found in result.validity.blind.items()
+    ]
+    rows += [(f"duplicates in --{name}", str(count), "kept once") for name, count in result.validity.duplicates.items()]
+    if shared.max_share is not None:
+        rows.append(
+            (
+                f"non-members that share more than 20 % of their {shared.n}-grams with members",
+                f"{shared.n_above_20_percent} (largest share {100 * shared.max_share:.0f} %)",
+                "they may be members in part",
+            )
+        )
+    rows.append(
+        (
+            "smallest AUC that this run could have told from 0.5",
+            ABSENT if smallest is None else f"{smallest:.3f}",
+            f"{100 * facts.power.level:g} % level, {100 * facts.power.power:g} % power: a weaker leak may go unseen",
+        )
+    )
+    return Table("Checks", ("check", "found", "how to read it"), rows)
+
+
+def utility(run: Run) -> Iterator[Table]:
+    """Per student whose folder says how it was made: what it is worth on held-out records."""
+    for name, model in run.facts.models.items():
+        made = model.distillation
+        if made is not None and made.utility is not None:
+            yield _utility(name, made, made.utility)
+
+
+def _utility(student: str, made: Distillation, found: Utility) -> Table:
+    models = list(dict.fromkeys([*found.nll, *found.bits_per_byte, *found.perplexity]))
+    rows = [
+        (words, *(interval(figures.get(model)) for model in models))
+        for words, figures in (
+            ("loss, nats per token", found.nll),
+            ("bits per byte", found.bits_per_byte),
+            ("perplexity", found.perplexity),
+        )
+    ]
+    agreement = ""
+    if found.agreement is not None:
+        top1, forward_kl = interval(found.agreement.top1), interval(found.agreement.forward_kl)
+        agreement = (
+            f" Share of tokens with the teacher's first choice: {top1}; forward KL: {forward_kl} nats per token."
+        )
+    how = (
+        ""
+        if not made.objective or made.epochs is None
+        else f" Distilled with {made.objective}, {made.epochs:g} epochs."
+    )
+    note = f"{found.n_records} held-out records, {found.n_tokens} tokens; lower is better.{agreement}{how}"
+    return Table(f"Utility of {student}", ("figure", *models), rows, note)
+
+
+def _students(result: AuditResult) -> list[str]:
+    return [name for name in result.models if name != "teacher"]

@@ -1,0 +1,175 @@
+"""A report of made-up figures, each of a known value, and the same with names that mean harm."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kdaudit.config import ReportConfig
+from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
+from kdaudit.report.content import Report
+from kdaudit.report.reading import read_report
+from kdaudit.results import (
+    AttackResult,
+    AuditResult,
+    Cell,
+    Comparison,
+    Curve,
+    GateResult,
+    Histogram,
+    TwoByTwo,
+    Validity,
+    Verdict,
+    save,
+)
+
+N, M = 1400, 1391
+GATES = ("student.auc <= 0.6", "teacher.auc <= 0.99", "student.tpr@0.001 <= 0.05")
+NO_REFERENCE = "no reference model was given"
+
+
+def around(value: float, spread: float = 0.02) -> Estimate:
+    """An estimate whose bootstrap quantiles lie evenly around `value`."""
+    quantiles = tuple(round(value + (q - 0.5) * 2 * spread, 6) for q in QUANTILE_GRID)
+    low, high = round(value - spread, 6), round(value + spread, 6)
+    return Estimate(value, low, high, N, M, method="bootstrap", quantiles=quantiles)
+
+
+def rate(value: float, realised: float) -> Estimate:
+    low, high = round(realised / 2, 6), round(realised * 2, 6)
+    return replace(around(value), threshold=1.5, realised_fpr=realised, realised_fpr_low=low, realised_fpr_high=high)
+
+
+def gain(value: float, p: float = 0.0004) -> Difference:
+    return Difference(value, round(value - 0.01, 6), round(value + 0.01, 6), p, p, N, M, se=0.005)
+
+
+TOO_FEW = Estimate(None, n=N, m=M, reason="needs 2999 non-members in the calibration part, there are 600")
+
+
+def cell(auc: float) -> Cell:
+    tpr = {"0.001": TOO_FEW, "0.01": rate(auc / 4, 0.008), "0.1": rate(auc / 2, 0.11)}
+    return Cell(
+        "ok", auc=around(auc), tpr_at_fpr=tpr, balanced_accuracy=around(auc - 0.1), member_success=around(auc - 0.05),
+        nonmember_success=around(auc - 0.15), unscored=3, vs_blind=gain(auc - 0.5),
+    )  # fmt: skip
+
+
+def compared(value: float) -> Comparison:
+    found = gain(value)
+    missing = Difference(None, n=N, m=M, reason=TOO_FEW.reason)
+    rates = {"0.001": missing, "0.01": found, "0.1": found}
+    return Comparison("ok", "", found, rates, found, found, gain(-value, p=0.2))
+
+
+def curve(power: float) -> Curve:
+    fpr = (0.0, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0)
+    tpr = tuple(round(x**power, 4) for x in fpr)
+    return Curve(fpr, tpr, tuple(round(0.9 * y, 4) for y in tpr), tuple(round(min(1.1 * y, 1), 4) for y in tpr))
+
+
+def histogram(shift: int) -> Histogram:
+    members = tuple(5 + 40 * max(0, 4 - abs(place - 4 - shift)) for place in range(10))
+    nonmembers = tuple(5 + 40 * max(0, 4 - abs(place - 4)) for place in range(10))
+    return Histogram(tuple(-3 + 0.25 * place for place in range(11)), members, nonmembers)
+
+
+def attack(teacher: float, student: float) -> AttackResult:
+    counts = {"members": TwoByTwo(900, 20, 180, 300), "nonmembers": TwoByTwo(160, 60, 50, 1121)}
+    return AttackResult(
+        1, False, {"teacher": cell(teacher), "student": cell(student)},
+        {"student": compared(round(student - teacher, 6))},
+        {"teacher": curve(0.6), "student": curve(0.4)}, {"teacher": histogram(1), "student": histogram(2)},
+        {"student": counts},
+    )  # fmt: skip
+
+
+def checkpoint(name: str, **others: Any) -> dict[str, Any]:
+    return {
+        "name": name, "revision": None, "fingerprint": "f1" * 32, "weights_sha256": "0a" * 32,
+        "architecture": "GPT2LMHeadModel", "n_parameters": 1725696, "stored_dtype": "float32", "context": 256,
+        "load": None, "base": None, **others,
+    }  # fmt: skip
+
+
+def measured(name: str, **others: Any) -> dict[str, Any]:
+    return checkpoint(name, dtype="float32", device="cpu", **{"reference": checkpoint(f"{name}-start"), **others})
+
+
+def figure(value: float | None, reason: str = "", spread: float = 0.05) -> dict[str, Any]:
+    low, high = (None, None) if value is None else (round(value - spread, 6), round(value + spread, 6))
+    return {"value": value, "low": low, "high": high, "n": N, "level": 0.95, "method": "made up", "reason": reason}
+
+
+def per_model(teacher: float, start: float, student: float) -> dict[str, Any]:
+    return {"teacher": figure(teacher), "start": figure(start), "student": figure(student)}
+
+
+DISTILLATION = {
+    "objective": "forward-kl", "hard_weight": 0.5, "epochs": 5, "seed": 0,
+    "utility": {
+        "n_records": 200, "n_tokens": 9876, "nll": per_model(3.1, 3.9, 3.3), "bits_per_byte": per_model(1.1, 1.4, 1.2),
+        "perplexity": per_model(22.2, 49.4, 27.1), "agreement": {"top1": figure(0.61), "forward_kl": figure(0.42)},
+    },
+}  # fmt: skip
+SIDE = {
+    "n": N, "teacher_mean_probability": figure(0.07, spread=0.002), "teacher_top_choice_share": figure(0.18),
+    "student_gain": figure(1.2), "spearman": figure(0.21), "spearman_given_start_loss": figure(0.41),
+}  # fmt: skip
+SUPERVISION = {
+    "gain_over": "start", "gain_note": "", "gain_unit": "nats per token", "members": SIDE,
+    "nonmembers": {**SIDE, "teacher_mean_probability": figure(0.06, spread=0.002), "student_gain": figure(0.7)},
+    "two_by_two": None,
+}  # fmt: skip
+NOT_RUN = Cell("not_applicable", NO_REFERENCE)
+LEAKY = AuditResult(
+    kdaudit_version="0.1.0",
+    models={"teacher": measured("owner/teacher", revision="0123456789abcdef"),
+            "student": measured("./student", load="4bit", distillation=DISTILLATION)},
+    data={"members": 2000, "nonmembers": 1988, "shots": 12, "sha256": "ab" * 32, "seed": 0, "calibration_share": 0.3,
+          "sources": [{"option": "--members", "source": "members.jsonl", "records": 2000, "duplicates": 1,
+                       "sha256": "cd" * 32}]},
+    attacks={"loss": attack(0.75, 0.81), "reference": attack(0.88, 0.93),
+             "ez": AttackResult(1, False, {"teacher": NOT_RUN, "student": NOT_RUN},
+                                {"student": Comparison("not_applicable", NO_REFERENCE)}, {}, {}, {})},
+    validity=Validity("ok", around(0.51), "tfidf", {"tfidf": around(0.51), "surface": around(0.49)},
+                      {"members": 1, "nonmembers": 0}, {"n": 13, "max_share": 0.93, "n_above_20_percent": 4},
+                      ("6 of 3988 texts are longer than 256 tokens and were cut, the same for all models",)),
+    power={"smallest_detectable_auc": 0.523, "level": 0.95, "power": 0.8, "n": 2000, "m": 1988},
+    mixed_supervision={"student": SUPERVISION},
+    verdict=Verdict("not_gated"),
+    config={"seed": 0},
+)  # fmt: skip
+
+
+def hostile(text: str) -> AuditResult:
+    """The same result with `text` in every place that a path, a file or a name decides."""
+    models = {name: measured(text, revision=text, load=text, reference=checkpoint(text)) for name in LEAKY.models}
+    gates = (GateResult("student.auc<=0.6", "fail", text, "student", "auc", 0.6),)
+    not_run = replace(LEAKY.attacks["ez"], cells=dict.fromkeys(LEAKY.models, Cell("not_applicable", text)))
+    validity = replace(
+        LEAKY.validity, warnings=(text,), blind={text: around(0.5)}, blind_name=text, duplicates={text: 1}
+    )
+    return replace(
+        LEAKY,
+        kdaudit_version=text,
+        models=models,
+        data={
+            **LEAKY.data,
+            "sources": [{"option": text, "source": text, "records": 1, "duplicates": 0, "sha256": text}],
+        },
+        attacks={text: LEAKY.attacks["reference"], "loss": LEAKY.attacks["loss"], "ez": not_run},
+        validity=validity,
+        mixed_supervision={"student": {**SUPERVISION, "gain_note": text, "gain_unit": text}},
+        verdict=Verdict("fail", gates, 1, text, text),
+    )
+
+
+def write_run(folder: Path, result: AuditResult) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    save(result, folder / "results.json")
+    return folder
+
+
+def read(*runs: Path, gates: Sequence[str] = GATES, **options: Any) -> Report:
+    return read_report(ReportConfig(runs=runs, gates=tuple(gates), **options))

@@ -1,0 +1,77 @@
+"""A run for a reader with two minutes."""
+
+from dataclasses import replace
+
+import pytest
+
+from kdaudit.metrics.estimate import Difference
+from kdaudit.report.headline import headline, strongest
+from kdaudit.results import AuditResult, Cell, Comparison
+from tests.report.reports import LEAKY, around, attack
+
+
+def audit(student: float, difference: Difference | None = None) -> AuditResult:
+    one = attack(0.88, student)
+    if difference is not None:
+        one = replace(one, comparison={"student": replace(one.comparison["student"], auc=difference)})
+    return replace(LEAKY, attacks={"loss": attack(0.6, 0.55), "reference": one})
+
+
+def test_it_names_the_strongest_attack_its_strength_and_the_teachers_with_intervals() -> None:
+    strength, against, low_rate = headline(audit(0.93))
+    assert strength == (
+        "The strongest of 2 attacks on student is reference: given one member and one non-member, it tells which is "
+        "which in 93.0 % of cases (95 % interval 91.0 to 95.0), by guessing in 50 %."
+    )
+    assert against == (
+        "Student leaks more than its teacher: under the same attack the teacher reaches 88.0 % (95 % interval 86.0 to "
+        "90.0), a difference of +5.0 percentage points (+4.0 to +6.0), p < 0.001 after adjusting for all attacks."
+    )
+    finds = "it finds 23.2 % (95 % interval 21.2 to 25.2) of the members"
+    assert low_rate == f"With false alarms on about 1 % of the non-members, {finds}."
+
+
+@pytest.mark.parametrize(
+    ("value", "p", "words"),
+    [
+        (0.05, 0.01, "Student leaks more than its teacher"),
+        (-0.05, 0.01, "Student leaks less than its teacher"),
+        (0.05, 0.2, "Student and teacher cannot be told apart"),
+        (-0.05, 0.05, "Student and teacher cannot be told apart"),
+        (0.05, None, "Student and teacher cannot be told apart"),
+    ],
+)
+def test_a_difference_is_called_one_only_after_adjusting_for_many(value: float, p: float | None, words: str) -> None:
+    _, against, _ = headline(audit(0.93, Difference(value, value - 0.01, value + 0.01, 0.001, p, 1400, 1391)))
+    assert against.startswith(f"{words}: ")
+
+
+def test_an_interval_that_reaches_guessing_is_said_to() -> None:
+    one = replace(
+        attack(0.5, 0.51), cells={"teacher": Cell("ok", auc=around(0.5)), "student": Cell("ok", auc=around(0.51))}
+    )
+    strength, *_ = headline(replace(LEAKY, attacks={"loss": one}))
+    assert strength.startswith("loss on student: ")
+    assert strength.endswith("this may be no more than guessing.")
+
+
+def test_where_no_check_is_passed_it_says_so_first() -> None:
+    first, *rest = headline(replace(LEAKY, validity=replace(LEAKY.validity, status="failed")))
+    assert "can be told apart without any model" in first
+    assert rest == list(headline(LEAKY))
+
+
+def test_what_was_not_measured_is_not_made_up() -> None:
+    ez = LEAKY.attacks["ez"]
+    assert list(headline(replace(LEAKY, attacks={"ez": ez}))) == ["No attack could be measured on student."]
+    alone = replace(attack(0.8, 0.9), cells={"teacher": ez.cells["teacher"], "student": Cell("ok", auc=around(0.9))})
+    alone = replace(alone, comparison={"student": Comparison("not_applicable", "no reference")})
+    _, against = headline(replace(LEAKY, attacks={"reference": alone}))
+    assert against == "student could not be compared with its teacher under this attack."
+
+
+def test_the_strongest_attack_is_the_one_of_the_largest_auc_on_that_model() -> None:
+    attacks = {"loss": attack(0.9, 0.6), "zlib": attack(0.5, 0.7), "ez": LEAKY.attacks["ez"]}
+    result = replace(LEAKY, attacks=attacks)
+    assert (strongest(result, "teacher"), strongest(result, "student")) == ("loss", "zlib")
+    assert strongest(replace(LEAKY, attacks={}), "student") is None

@@ -1,0 +1,117 @@
+"""JUnit: read back by another tool, and never greener or redder than the verdict."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
+
+from kdaudit.metrics.estimate import Estimate
+from kdaudit.report.content import Report
+from kdaudit.report.junit import render_junit
+from tests.conftest import Golden
+from tests.report.gated import GATES, HOSTILE, NOT_GATED, audit, every_way, report
+from tests.verdict.audits import CONSTANT, INVALID, NO_REFERENCE, VALID, attack, cell, shares
+
+
+def suites(shown: Report) -> dict[str, list[TestCase]]:
+    return {suite.name: list(suite) for suite in JUnitXml.fromstring(render_junit(shown).encode())}
+
+
+def outcomes(shown: Report) -> dict[tuple[str, str], tuple[Any, ...]]:
+    """By suite and case: the kind and the type of its outcome; empty for a pass."""
+    return {
+        (suite, case.name): tuple((type(result), result.type) for result in case.result)
+        for suite, cases in suites(shown).items()
+        for case in cases
+    }
+
+
+def test_gates_that_came_out_in_every_way_read_as_agreed(golden: Golden) -> None:
+    golden.check("gated.xml", render_junit(every_way()))
+
+
+def test_a_suite_is_an_attack_and_a_case_a_gate() -> None:
+    found = suites(report(audit(GATES)))
+    assert list(found) == ["loss", "zlib", "reference"]
+    normal = [gate.replace(" ", "") for gate in GATES]
+    assert all([case.name for case in cases] == normal for cases in found.values())
+
+
+def test_failure_error_and_skipped_are_kept_apart() -> None:
+    found = outcomes(every_way())
+    assert found["loss", "student.auc<=0.6"] == ((Failure, "limit_exceeded"),)
+    assert found["zlib", "student.auc<=0.6"] == ()
+    assert found["reference", "student.auc<=0.6"] == ((Skipped, "not_applicable"),)
+    assert found["loss", "difference.auc<=0.02"] == ((Skipped, "waived"),)
+    assert found["loss", "student.tpr@0.01<=0.05"] == ((Error, "inconclusive"),)
+    assert found["loss", "student.auc-baseline<=0.02"] == ((Failure, "limit_exceeded"),)
+
+
+def test_the_counts_are_those_of_the_cases() -> None:
+    read = JUnitXml.fromstring(render_junit(every_way()).encode())
+    for suite in read:
+        assert isinstance(suite, TestSuite)
+        kinds = [type(result) for case in suite for result in case.result]
+        counted = (suite.tests, suite.failures, suite.errors, suite.skipped)
+        assert counted == (len(list(suite)), *map(kinds.count, (Failure, Error, Skipped)))
+    assert read.tests == sum(suite.tests for suite in read)
+    assert (read.failures, read.errors, read.skipped) == (2, 2, 6)
+
+
+def test_several_runs_have_suites_of_their_own() -> None:
+    failed = audit(["student.auc[loss] <= 0.6"])
+    assert list(suites(report(failed, failed))) == ["run: loss", "run-2: loss"]
+
+
+def test_a_run_without_gates_is_one_skipped_case() -> None:
+    assert outcomes(report(replace(audit([]), verdict=NOT_GATED))) == {("verdict", "gates"): ((Skipped, "not_gated"),)}
+
+
+figures = st.one_of(
+    st.none(),
+    st.builds(
+        lambda value, n, is_constant: CONSTANT if is_constant else shares(value, n=n),
+        st.floats(0.5, 0.7),
+        st.sampled_from([150, 2000]),
+        st.booleans(),
+    ),
+)
+
+
+@given(st.lists(figures, min_size=1, max_size=4), st.booleans(), st.booleans(), st.sampled_from(["", "[loss]"]))
+def test_the_view_of_ci_is_the_verdict(
+    aucs: list[Estimate | None], is_valid: bool, is_waived: bool, named: str
+) -> None:
+    cells = [NO_REFERENCE if auc is None else cell(auc) for auc in aucs]
+    attacks = dict(zip(("loss", "zlib", "min-k", "recall"), map(attack, cells), strict=False))
+    result = audit([f"student.auc{named} <= 0.6"], attacks=attacks, validity=VALID if is_valid else INVALID)
+    shown = report(result, waived=f"student.auc{named}<=0.6" if is_waived else "")
+    kinds = {kind for found in outcomes(shown).values() for kind, _ in found}
+    assert (Failure in kinds) == (shown.status == "fail")
+    if shown.status == "inconclusive":
+        assert Error in kinds
+    if shown.status == "pass":
+        assert Error not in kinds
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_names_and_reasons_stay_text(text: str) -> None:
+    failed = audit(["student.auc <= 0.6", "student.auc[loss] <= 0.6"])
+    shown = report(failed, failed, waived="student.auc<=0.6", reason=text, name=text)
+    plain = report(failed, failed, waived="student.auc<=0.6")
+    written = render_junit(shown)
+    sizes = [[suite.tests for suite in JUnitXml.fromstring(text.encode())] for text in (written, render_junit(plain))]
+    assert sizes[0] == sizes[1]
+    assert "<script" not in written
+    assert "]]>" not in written
+    assert not {"\x1b", "\x00", "\u202e", "\r"} & set(written)
+    assert max(map(len, written.splitlines())) < 5000
+
+
+@given(st.text(min_size=1))
+def test_any_reason_gives_a_file_that_reads_back(reason: str) -> None:
+    shown = report(audit(["student.auc <= 0.6"]), waived="student.auc<=0.6", reason=reason)
+    assert outcomes(shown)["loss", "student.auc<=0.6"] == ((Skipped, "waived"),)
