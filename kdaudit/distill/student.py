@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,7 @@ class Distiller(torch.nn.Module):
     def _hidden_loss(self, said: Spoken, taught: Spoken, labels: torch.Tensor) -> torch.Tensor:
         """Squared distance of projected states to the teacher's, mean over units and layers, sum over targets.
 
-        Layer i of the student's L is matched with layer i * L_teacher / L of the teacher, rounded.
+        Layer i of the student's L, counted from 1, is matched with layer i * L_teacher / L of the teacher, rounded up.
 
         Source: Jiao et al. 2020 (TinyBERT), arXiv:1909.10351, equation 8, on causal models.
         """
@@ -100,4 +101,4 @@ class Distiller(torch.nn.Module):
 
 def matched_layers(n_student: int, n_teacher: int) -> list[int]:
     """For every layer of the student the teacher's layer that it is matched with, both counted from 0."""
-    return [round((i + 1) * n_teacher / n_student) - 1 for i in range(n_student)]
+    return [math.ceil((i + 1) * n_teacher / n_student) - 1 for i in range(n_student)]

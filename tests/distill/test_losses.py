@@ -10,9 +10,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kdaudit.distill.losses import (
     IGNORED,
     OBJECTIVES,
+    CachedOutputs,
     Outputs,
     count_targets,
     distillation_loss,
+    target_rows,
 )
 from tests import tiny
 
@@ -41,7 +43,9 @@ def some_labels(n_texts: int, n_tokens: int, *, seed: int = 0) -> torch.Tensor:
     return labels.masked_fill(torch.rand(n_texts, n_tokens, generator=generator) < 1 / 3, IGNORED)
 
 
-def loss(student: Outputs, teacher: Outputs | None, labels: torch.Tensor, **options: object) -> torch.Tensor:
+def loss(
+    student: Outputs, teacher: Outputs | CachedOutputs | None, labels: torch.Tensor, **options: object
+) -> torch.Tensor:
     settings: dict[str, object] = {
         "objective": "forward-kl", "hard_weight": 0.5, "temperature": 2.0, "n_targets": count_targets(labels),
     }  # fmt: skip
@@ -49,7 +53,7 @@ def loss(student: Outputs, teacher: Outputs | None, labels: torch.Tensor, **opti
 
 
 def value_and_gradients(
-    student: Outputs, teacher: Outputs | None, labels: torch.Tensor, **options: object
+    student: Outputs, teacher: Outputs | CachedOutputs | None, labels: torch.Tensor, **options: object
 ) -> list[torch.Tensor]:
     """The loss and its gradients: of the states, of the head's weights, of its biases."""
     assert student.head is not None
@@ -354,3 +358,60 @@ def test_the_divergence_over_the_shared_words_is_that_without_the_tail(cut: str)
     assert found.item() == pytest.approx(expected.item())
     with pytest.raises(RuntimeError, match="size"):
         loss(*pairs[0], labels)
+
+
+def written_down(teacher: Outputs, labels: torch.Tensor, k: int, temperature: float) -> CachedOutputs:
+    """What a cache of `k` words holds, taken from the logits directly."""
+    assert teacher.head is not None
+    logits = teacher.head(teacher.states).flatten(0, 1)[target_rows(labels)].detach()
+    scores = (logits / temperature).log_softmax(-1)
+    log_probs, words = scores.topk(k)
+    rest = 1 - log_probs.exp().sum(-1)
+    return CachedOutputs(words, log_probs, rest.clamp(min=0).log())
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_a_cache_of_the_whole_vocabulary_is_the_live_teacher(name: str) -> None:
+    student, teacher, labels = outputs(2, 6, seed=0), outputs(2, 6, seed=5), some_labels(2, 6)
+    live = value_and_gradients(student, teacher, labels, objective=name)
+    cached = value_and_gradients(student, written_down(teacher, labels, WORDS, 2.0), labels, objective=name)
+    assert_close(cached, live)
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_a_shorter_cache_takes_all_other_words_for_one(name: str) -> None:
+    student, teacher, labels = outputs(2, 6, seed=0), outputs(2, 6, seed=5), some_labels(2, 6)
+    cached = written_down(teacher, labels, 4, 2.0)
+    assert student.head is not None
+    rows = target_rows(labels)
+    learnt = (student.head(student.states).flatten(0, 1)[rows] / 2).softmax(-1)
+    own = learnt.gather(-1, cached.words)
+    pairs = [
+        torch.cat([top, rest.unsqueeze(-1)], -1).log()
+        for top, rest in ((cached.log_probs.exp(), cached.log_rest.exp()), (own, 1 - own.sum(-1)))
+    ]
+    divergence = OBJECTIVES[name].divergence
+    assert divergence is not None
+    expected = 4 * divergence(pairs[0], pairs[1], OBJECTIVES[name].beta or 0.0).mean()
+    found = loss(student, cached, labels, objective=name, hard_weight=0.0)
+    torch.testing.assert_close(found, expected)
+    whole = loss(student, teacher, labels, objective=name, hard_weight=0.0)
+    assert found < whole  # what is seen together can differ by less
+    assert all(torch.isfinite(grad).all() for grad in value_and_gradients(student, cached, labels, objective=name))
+
+
+def test_the_size_of_a_chunk_changes_nothing_for_a_cached_teacher() -> None:
+    student, teacher, labels = outputs(2, 6, seed=0), outputs(2, 6, seed=5), some_labels(2, 6)
+    cached = written_down(teacher, labels, 4, 2.0)
+    assert_close(*(value_and_gradients(student, cached, labels, chunk=chunk) for chunk in (1, 100)))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_label_smoothing_spreads_the_ground_truth_over_all_words(share: float) -> None:
+    student, labels = outputs(2, 6, seed=0), some_labels(2, 6)
+    assert student.head is not None
+    rows = target_rows(labels)
+    scores = student.head(student.states).flatten(0, 1)[rows].log_softmax(-1)
+    at_target = scores.gather(-1, labels.flatten()[rows + 1].unsqueeze(-1)).squeeze(-1)
+    expected = -((1 - share) * at_target + share * scores.mean(-1)).mean()
+    torch.testing.assert_close(loss(student, None, labels, objective="hard", label_smoothing=share), expected)

@@ -1,0 +1,75 @@
+"""Small models, sequences and one call that trains, for the tests of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kdaudit.distill.examples import Example, make_examples, plan_steps
+from kdaudit.distill.outputs import speaker
+from kdaudit.distill.student import Distiller, LossTerms
+from kdaudit.distill.trainer import Plan, Settings, Watch, train
+from kdaudit.records import Record
+from tests import tiny
+
+SETTINGS = Settings(
+    lr=5e-3, schedule="one-cycle", warmup=0.1, weight_decay=0.01, gradient_accumulation=1, mixed_precision="no",
+    seed=0, use_cpu=True, report_to="none",
+)  # fmt: skip
+TERMS = LossTerms(objective="forward-kl", beta=None, hard_weight=0.5, temperature=2.0)
+QUIET = Watch()
+PROBE = torch.arange(1, 9).unsqueeze(0)
+
+
+def some_examples(n: int = 24, *, seed: int = 0) -> tuple[Example, ...]:
+    records = [Record(str(i), text, i) for i, text in enumerate(tiny.texts(n, seed=seed))]
+    return make_examples(records, tiny.tokenizer(), window=tiny.CONTEXT).items
+
+
+def plan_of(examples: Sequence[Example], *, epochs: int = 2, step_tokens: int = 128, n_parts: int = 1) -> Plan:
+    sizes = tuple(int(example.ids.size) for example in examples)
+    rng = np.random.default_rng(0)
+    return Plan(
+        tuple(plan_steps(sizes, epochs=epochs, step_tokens=step_tokens, n_parts=n_parts, rng=rng)), sizes
+    )  # fmt: skip
+
+
+def run(
+    student: Any,
+    work: Path,
+    *,
+    teacher: Any = None,
+    terms: LossTerms = TERMS,
+    settings: Settings = SETTINGS,
+    examples: Sequence[Example] | None = None,
+    plan: Plan | None = None,
+    watch: Watch = QUIET,
+    projection: torch.nn.Linear | None = None,
+    **options: Any,
+) -> list[float]:
+    """Train `student` in place."""
+    shown = some_examples() if examples is None else examples
+    with_hidden = projection is not None
+    ask_teacher = None if teacher is None else speaker(teacher, PROBE, with_hidden=with_hidden)
+
+    def ask(ids: torch.Tensor, rows: list[int]) -> Any:
+        if ask_teacher is None:
+            return None
+        with torch.no_grad():
+            return ask_teacher(ids)
+
+    student.requires_grad_(True)
+    distiller = Distiller(student, speaker(student, PROBE, with_hidden=with_hidden), terms, projection)
+    steps = plan or plan_of(shown, n_parts=settings.gradient_accumulation)
+    return train(distiller, shown, steps, ask, settings, work, watch=watch, **options)
+
+
+def largest_gap(one: Any, other: Any) -> float:
+    """Between the weights of two models of one architecture."""
+    return max(
+        float((a - b).abs().max()) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )
