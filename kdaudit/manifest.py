@@ -148,7 +148,8 @@ def load(path: Path) -> Manifest:
         f"{part}.{name}"
         for part, names in {
             "data": ("train", "nonmembers", "rule", "teacher_saw", "text_field", "id_field", "members", "held_out"),
-            "start": ("name", "origin", "is_reference"),
+            "start": ("name", "origin", "is_reference", "revision", "weights_sha256"),
+            "student": ("weights_sha256",),
             "training": (),
         }.items()
         for name in names or ("",)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.commands"]
+pytest_plugins = ["tests.commands", "tests.distill.students"]
 
 # a busy machine is no failure, and a submission is judged on the same examples every time
 settings.register_profile("kdaudit", deadline=None, derandomize="CI" in os.environ)

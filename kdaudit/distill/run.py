@@ -30,7 +30,7 @@ from kdaudit.distill.sequences import teacher_sequences
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.start import is_reference, origin
 from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Ask, Plan, Settings, Watch, train
+from kdaudit.distill.trainer import Ask, Plan, Settings, Watch, check_loggers, train
 from kdaudit.distill.utility import HeldOut, measure_utility
 from kdaudit.draws import generator
 from kdaudit.errors import RecordsError
@@ -156,6 +156,7 @@ def _prepare(
     nonmembers: RecordSet | None,
 ) -> Prepared:
     settle_beta(config.objective, config.beta)
+    check_loggers(config.report_to)
     assignment = assign(config, train_set, nonmembers)
     examples = make_examples(assignment.members, models.tokenizer, window=models.window)
     sizes = tuple(int(example.ids.size) for example in examples.items)

@@ -27,7 +27,7 @@ from kdaudit.distill.batches import NOTHING, ExampleSet, PlannedBatches, collate
 from kdaudit.distill.examples import Example
 from kdaudit.distill.losses import count_targets
 from kdaudit.distill.student import Distiller, Taught
-from kdaudit.errors import ModelError
+from kdaudit.errors import ConfigError, ModelError
 
 WEIGHTS = "model.safetensors"  # the name that the trainer looks for when it continues
 STATE = "trainer_state.json"
@@ -295,5 +295,22 @@ def _not_finite(what: str, value: float, step: int, work: Path) -> ModelError:
     )
 
 
+def check_loggers(report_to: str) -> None:
+    """Refuse a logger that does not exist or is not installed, before anything is trained.
+
+    Raises:
+        ConfigError: naming it, and those that are there.
+    """
+    from transformers.integrations.integration_utils import get_available_reporting_integrations
+
+    there = get_available_reporting_integrations()
+    lacking = [name for name in _loggers(report_to) if name not in there]
+    if lacking:
+        raise ConfigError(
+            f"--report-to: '{lacking[0]}' is no logger, or is not installed",
+            hint=f"installed here: {', '.join(there) or 'none'}; or leave it out",
+        )
+
+
 def _loggers(report_to: str) -> list[str]:
-    return [] if report_to == "none" else report_to.split(",")
+    return [] if report_to == "none" else [name.strip() for name in report_to.split(",")]

@@ -147,6 +147,8 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
         )
         if checkpoint.load is None:
             model.to(device)
+        else:
+            _without_packing(model)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise ModelError(
             f"{checkpoint.name} does not fit into memory: {first_line(error)}",
@@ -208,6 +210,17 @@ def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
             hint=f"it was trained on another model than {checkpoint.base.name if checkpoint.base else ''}",
         )
     return adapted.get_base_model()
+
+
+def _without_packing(model: Any) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights on CPUs that know AVX512-BF16.
+
+    It would do so in eval mode: scores would depend on the kind of CPU, layers of odd sizes would fail, and a model
+    that is trained afterwards would pass no gradient through its quantised layers, without a word.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _quantisation(load: str | None, device: str, dtype: str) -> dict[str, Any]:

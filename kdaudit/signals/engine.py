@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2  # 4-bit models on a CPU compute alike on every CPU
 """Raised whenever a change in this package can move a signal; part of every cache key."""
 
 PROBE_PASSAGES = 4

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from kdaudit.errors import CheckpointError, ConfigError, ExitCode, ModelError
 from kdaudit.models.checkpoint import Checkpoint, find
-from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer, loaded
+from kdaudit.models.loading import choose_device, choose_dtype, load, load_tokenizer, loaded
 from kdaudit.signals.batch import Front
 from kdaudit.signals.engine import measure
 from kdaudit.signals.tokens import TokenSignals
@@ -220,3 +220,29 @@ def test_an_accelerator_is_taken_where_there_is_one(
 def test_one_dtype_serves_all_models(base: Path, wanted: str, device: str, stored: list[str], expected: str) -> None:
     checkpoints = {str(i): replace(found(base), dtype=dtype) for i, dtype in enumerate(stored)}
     assert choose_dtype(wanted, device, checkpoints) == expected
+
+
+def test_a_4bit_model_that_was_asked_first_still_passes_gradients(checkpoint: Callable[..., Path]) -> None:
+    """bitsandbytes repacks weights in eval mode on some CPUs; after that the layers below would learn nothing."""
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn.modules import Linear4bit
+
+    ids = torch.arange(1, 13).unsqueeze(0)
+    gradients = []
+    found = find(str(checkpoint("llama", seed=1)), option="--x", load="4bit")
+    for is_plain in (False, True):
+        model = load(found, device="cpu", dtype="float32")
+        with torch.no_grad():
+            asked = model(ids).logits
+        for name, module in list(model.named_modules()):
+            if is_plain and isinstance(module, Linear4bit):
+                plain = torch.nn.Linear(module.in_features, module.out_features, bias=False)
+                packed: Any = module.weight
+                plain.weight.data = dequantize_4bit(packed.data, packed.quant_state).float()
+                model.set_submodule(name, plain)
+        embeddings = model.get_input_embeddings().weight.requires_grad_(True)
+        logits = model(ids).logits
+        torch.testing.assert_close(logits.detach(), asked, rtol=1e-3, atol=1e-3)
+        logits.square().mean().backward()
+        gradients.append(embeddings.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)
