@@ -1,6 +1,7 @@
 """A checkpoint is loaded as it was saved, whole or not at all, and gone when it is done with."""
 
 import json
+import logging
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -96,7 +97,10 @@ def test_a_model_too_large_for_memory_says_what_to_try(
 
 
 @pytest.mark.parametrize("load", [None, "8bit", "4bit"])
-def test_a_models_memory_is_free_afterwards_though_its_name_lives_on(wide: dict[str, Path], load: str | None) -> None:
+def test_a_models_memory_is_free_afterwards_though_its_name_lives_on(
+    wide: dict[str, Path], load: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR, logger="bitsandbytes")  # a log that pytest keeps would hold on to frames
     with loaded(found(wide["gpt2"], load=load), device="cpu", dtype="float32") as model:
         next(measure(model, [encode(tiny.tokenizer(), tiny.texts(2, seed=0, n_words=4))], Front(()), batch_tokens=99))
         parts: list[Any] = [*model.parameters(), *(module for module in model.modules() if module is not model)]
