@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import platform
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from zlib import crc32
 import kdaudit
 from kdaudit import manifest, records
 from kdaudit.artefacts import write_text
-from kdaudit.distill.assignment import Assignment, assign
+from kdaudit.distill.assignment import Assignment, assign, leave_out
 from kdaudit.distill.cache import CACHE_VERSION, CacheKey, open_cache
 from kdaudit.distill.card import model_card
 from kdaudit.distill.examples import Example, Examples, make_examples, plan_steps
@@ -77,13 +78,16 @@ class Told:
     """(stage, done, total, a word on the state)."""
 
 
-def run_distill(config: DistillConfig, *, command: str = "", told: Told = Told()) -> Mapping[str, Any]:
+def run_distill(
+    config: DistillConfig, *, command: str = "", told: Told = Told(), left_out: Collection[str] = ()
+) -> Mapping[str, Any]:
     """Distil a student and leave it, with its manifest, in its folder; an unfinished run is continued.
 
     Args:
         config: what to distil from what.
         command: as the user typed it, for the manifest.
         told: what to tell.
+        left_out: keyed ids of members of which the student is to learn nothing; see `manifest.record_id`.
 
     Returns:
         The manifest's content; of a student that is finished already, the earlier one.
@@ -96,11 +100,11 @@ def run_distill(config: DistillConfig, *, command: str = "", told: Told = Told()
         folder = claim(config)
         prepared_models = find_models(config, folder.start)
         train_set, nonmembers = _read(config)
-        identity = _identity(config, prepared_models, train_set, nonmembers)
+        identity = _identity(config, prepared_models, train_set, nonmembers, left_out)
         earlier = earlier_student(folder, identity)
         if earlier is not None:
             return earlier.content
-        prepared = _prepare(config, prepared_models, compute, folder, train_set, nonmembers)
+        prepared = _prepare(config, prepared_models, compute, folder, train_set, nonmembers, left_out)
         if compute.is_main:
             begin(folder, identity)
     told.on_plan(prepared)
@@ -136,10 +140,15 @@ def _read(config: DistillConfig) -> tuple[RecordSet, RecordSet | None]:
 
 
 def _identity(
-    config: DistillConfig, models: Models, train_set: RecordSet, nonmembers: RecordSet | None
+    config: DistillConfig,
+    models: Models,
+    train_set: RecordSet,
+    nonmembers: RecordSet | None,
+    left_out: Collection[str],
 ) -> dict[str, Any]:
     return {
         **config.identity(),
+        "left_out_sha256": hashlib.sha256("".join(sorted(left_out)).encode()).hexdigest() if left_out else None,
         "train_sha256": train_set.sha256,
         "nonmembers_sha256": nonmembers.sha256 if nonmembers else None,
         "teacher_fingerprint": models.teacher.fingerprint,
@@ -154,21 +163,22 @@ def _prepare(
     folder: StudentFolder,
     train_set: RecordSet,
     nonmembers: RecordSet | None,
+    left_out: Collection[str],
 ) -> Prepared:
     settle_beta(config.objective, config.beta)
-    assignment = assign(config, train_set, nonmembers)
-    examples = make_examples(assignment.members, models.tokenizer, window=models.window)
+    key = manifest.make_key(manifest.key_path(config.train, config.key_file))
+    assignment = leave_out(assign(config, train_set, nonmembers), left_out, key)
+    examples = make_examples(assignment.trained, models.tokenizer, window=models.window)
     sizes = tuple(int(example.ids.size) for example in examples.items)
     epochs = plan_steps(
         sizes, epochs=config.epochs, step_tokens=config.batch_tokens,
         n_parts=config.gradient_accumulation * compute.n_processes, rng=generator(config.seed, "order"),
     )  # fmt: skip
     held_out, n_unscored = _held_out(assignment, models)
-    key = manifest.make_key(manifest.key_path(config.train, config.key_file))
     notes = [*models.notes]
     if examples.n_cut:
         notes.append(
-            f"{examples.n_cut} of {len(assignment.members)} members are longer than {models.window} tokens: cut"
+            f"{examples.n_cut} of {len(assignment.trained)} members are longer than {models.window} tokens: cut"
         )
     if examples.n_left_out:
         notes.append(f"{examples.n_left_out} members leave no token to learn and teach nothing")
@@ -208,7 +218,7 @@ def _learn(prepared: Prepared, told: Told) -> list[float]:
             lr=config.learning_rate, schedule=config.schedule, warmup=config.warmup,
             weight_decay=config.weight_decay, gradient_accumulation=config.gradient_accumulation,
             mixed_precision=compute.mixed_precision, seed=config.seed, use_cpu=compute.use_cpu,
-            report_to=config.report_to,
+            report_to=config.report_to, goldfish=config.goldfish,
         )  # fmt: skip
 
         def keep_epoch(number: int) -> None:
@@ -350,6 +360,7 @@ def _describe(prepared: Prepared, identity: Mapping[str, Any], losses: list[floa
             "key_file": str(manifest.key_path(config.train, config.key_file)),
             "members": [manifest.record_id(prepared.key, record.text) for record in assignment.members],
             "held_out": [manifest.record_id(prepared.key, record.text) for record in assignment.held_out],
+            "left_out": [manifest.record_id(prepared.key, record.text) for record in assignment.left_out],
         },
         "teacher": models.teacher.describe(),
         "start": {
