@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from kdaudit.distill.examples import Example
@@ -42,6 +43,12 @@ class PlannedBatches(Sampler[list[int]]):
         return (batch or [NOTHING] for batch in self._batches)
 
 
+def is_learnt(example: Example, goldfish: int | None) -> NDArray[np.bool_]:
+    """(T,), which tokens of an example are targets; the first one counts, though nothing predicts it."""
+    is_target: NDArray[np.bool_] = np.arange(example.ids.size) >= example.n_given
+    return is_target if goldfish is None else is_target & ~is_dropped(example.ids, goldfish)
+
+
 def collate(rows: Sequence[tuple[int, Example]], *, goldfish: int | None = None) -> dict[str, torch.Tensor]:
     """Ids and labels (B, T), padded on the right, where causal attention does not look back from, and row indices.
 
@@ -56,8 +63,5 @@ def collate(rows: Sequence[tuple[int, Example]], *, goldfish: int | None = None)
         own = torch.from_numpy(example.ids.astype("int64"))
         ids[position, : own.numel()] = own
         if index != NOTHING:
-            is_learnt = np.arange(example.ids.size) >= example.n_given
-            if goldfish is not None:
-                is_learnt &= ~is_dropped(example.ids, goldfish)
-            labels[position, : own.numel()] = own.where(torch.from_numpy(is_learnt), IGNORED)
+            labels[position, : own.numel()] = own.where(torch.from_numpy(is_learnt(example, goldfish)), IGNORED)
     return {"ids": ids, "labels": labels, "rows": torch.tensor([index for index, _ in rows])}

@@ -8,22 +8,27 @@ import platform
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
+
+import numpy as np
 
 import kdaudit
 from kdaudit import manifest, records
 from kdaudit.artefacts import write_text
 from kdaudit.distill.assignment import Assignment, assign, leave_out
+from kdaudit.distill.batches import NOTHING, is_learnt
 from kdaudit.distill.cache import CACHE_VERSION, CacheKey, open_cache
 from kdaudit.distill.card import model_card
 from kdaudit.distill.examples import Example, Examples, make_examples, plan_steps
 from kdaudit.distill.folder import StudentFolder, begin, claim, earlier_student
 from kdaudit.distill.generation import continue_all
-from kdaudit.distill.losses import settle_beta
+from kdaudit.distill.losses import CachedOutputs, settle_beta
 from kdaudit.distill.models import Compute, Models, choose_compute, find_models, learner
 from kdaudit.distill.outputs import Speaker, speaker
 from kdaudit.distill.saving import save_student
@@ -49,6 +54,8 @@ if TYPE_CHECKING:
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "numpy")
 UTILITY_BATCH_TOKENS = {True: 4096, False: 16384}  # on a CPU, elsewhere
 PROBE_TOKENS = 64
+TRAINING = "distilling"
+"""The stage in which the student learns, counted in tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +125,44 @@ def run_distill(
     manifest.save(content, prepared.key, folder.manifest)
     shutil.rmtree(folder.work, ignore_errors=True)
     return content
+
+
+def prepare(config: DistillConfig) -> Prepared:
+    """Settle everything that comes before the first step of a distillation; trains nothing.
+
+    Raises:
+        KdauditError: as `run_distill`.
+    """
+    compute = choose_compute(config)
+    with _main_first(compute):
+        folder = claim(config)
+        return _prepare(config, find_models(config, folder.start), compute, folder, *_read(config), ())
+
+
+def rehearse(prepared: Prepared, folder: Path) -> float:
+    """Seconds that training takes per token, from one step, which teaches nobody.
+
+    Args:
+        prepared: what to try.
+        folder: for what the step leaves behind.
+
+    Raises:
+        ModelError: a model cannot be loaded, or the loss is not finite.
+    """
+    step = prepared.plan.steps[0]
+    chosen = [index for part in step for index in part]
+    items = tuple(prepared.examples.items[index] for index in chosen)
+    place = {index: position for position, index in enumerate(chosen)}
+    plan = Plan(([[[place[index] for index in part] for part in step]],), tuple(int(one.ids.size) for one in items))
+    config = replace(prepared.config, out=folder, keep_epochs=False, teacher_cache=None, resume=None, report_to="none")
+    short = replace(
+        prepared, config=config, folder=StudentFolder(folder, folder / manifest.FILE_NAME), plan=plan,
+        examples=replace(prepared.examples, items=items),
+    )  # fmt: skip
+    times: list[float] = []
+    _learn(short, Told(on_progress=lambda stage, *_: times.append(perf_counter()) if stage == TRAINING else None))
+    gc.collect()
+    return (times[1] - times[0]) / plan.n_tokens
 
 
 def _main_first(compute: Compute) -> Any:
@@ -226,7 +271,7 @@ def _learn(prepared: Prepared, told: Told) -> list[float]:
                 save_student(kept, models.tokenizer, prepared.folder.epoch(number))
 
         def show(done: int, total: int, loss: float | None) -> None:
-            told.on_progress("distilling", done, total, "" if loss is None else f"loss {loss:.3f}")
+            told.on_progress(TRAINING, done, total, "" if loss is None else f"loss {loss:.3f}")
 
         losses = train(
             distiller, examples, prepared.plan, ask, settings, prepared.folder.work,
@@ -293,7 +338,17 @@ def _cached(prepared: Prepared, examples: Sequence[Example], told: Told) -> Ask:
             batch_tokens=UTILITY_BATCH_TOKENS[compute.use_cpu],
             on_tokens=lambda done, total: told.on_progress("writing down the teacher", done, total, ""),
         )  # fmt: skip
-    return lambda ids, rows: cache.read(rows, ids.device)
+
+    def ask(ids: torch.Tensor, rows: list[int]) -> CachedOutputs:
+        said = cache.read(rows, ids.device)
+        known = [examples[row] for row in rows if row != NOTHING]
+        if config.goldfish is None or not known:
+            return said
+        targets = [is_learnt(one, config.goldfish)[max(one.n_given, 1) :] for one in known]
+        kept = torch.from_numpy(np.concatenate(targets)).to(ids.device)
+        return CachedOutputs(said.words[kept], said.log_probs[kept], said.log_rest[kept])
+
+    return ask
 
 
 def _on_policy(
