@@ -18,6 +18,9 @@ from kdaudit.records import RecordSet
 SUMMARY = ("objective", "hard_weight", "temperature", "epochs", "seed", "steps")
 """What a results file repeats of a student's training."""
 
+LEFT_OUT = (
+    "{name} was trained without {n_left_out} of the {n} members: its figures are over all of them, as its teacher's are"
+)
 LOWER_BOUNDS = (
     "the held-out records may have been in the teacher's training data (--teacher-saw {saw}), and a student learns "
     "from its teacher: the student's figures are lower bounds"
@@ -76,6 +79,11 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
         )
     _check_same_members(found)
     config = replace(config, text_field=first.data["text_field"], id_field=first.data["id_field"])
+    notes += [
+        LEFT_OUT.format(name=name, n_left_out=len(left_out), n=len(one.data["members"]))
+        for name, one in found.items()
+        if (left_out := one.data.get("left_out"))
+    ]
     saw = {"saw": first.data["teacher_saw"]}
     may_know = first.may_teacher_know_held_out
     return config, Lineage(

@@ -92,6 +92,10 @@ def distill(
     label_smoothing: Annotated[
         float, typer.Option(help="Share of the ground truth spread over all words.", rich_help_panel=LOSS)
     ] = 0.0,
+    goldfish: Annotated[
+        int | None,
+        typer.Option(help="One token in so many is no target, by a hash of those before it.", rich_help_panel=LOSS),
+    ] = None,
     on_policy: Annotated[
         float,
         typer.Option(
@@ -180,6 +184,10 @@ def distill(
         typer.Option(help="Words per token in the cache; all others count as one.", rich_help_panel=MODELS),
     ] = TOP_K,
     seed: Annotated[int, typer.Option(help="Seeds every random draw.")] = 0,
+    split_seed: Annotated[
+        int | None,
+        typer.Option(help="Draws who is held out, and --limit. Default: --seed.", rich_help_panel=DATA),
+    ] = None,
     report_to: Annotated[
         str, typer.Option(help="none, or loggers: tensorboard, wandb, mlflow, …", rich_help_panel=TRAINING)
     ] = "none",
@@ -212,13 +220,14 @@ def distill(
         teacher=teacher, train=train, out=out, student=student, student_layers=student_layers,
         student_config=student_config, nonmembers=nonmembers, holdout=holdout, coins=coins, teacher_saw=teacher_saw,
         text_field=text_field, id_field=id_field, limit=limit, objective=objective, beta=beta, hard_weight=hard_weight,
-        temperature=temperature, label_smoothing=label_smoothing, on_policy=on_policy, sequence_level=sequence_level,
-        hidden_weight=hidden_weight, epochs=epochs, lr=lr, schedule=schedule, warmup=warmup, weight_decay=weight_decay,
-        batch_tokens=batch_tokens, gradient_accumulation=gradient_accumulation, max_tokens=max_tokens, lora=lora,
-        teacher_load=teacher_load, student_load=student_load, device=device, dtype=dtype,
-        gradient_checkpointing=gradient_checkpointing, teacher_cache=teacher_cache, teacher_top_k=teacher_top_k,
-        keep_epochs=keep_epochs, seed=seed, report_to=report_to, resume=resume, key_file=key_file,
-        manifest_out=manifest_out, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, overwrite=overwrite,
+        temperature=temperature, label_smoothing=label_smoothing, goldfish=goldfish, on_policy=on_policy,
+        sequence_level=sequence_level, hidden_weight=hidden_weight, epochs=epochs, lr=lr, schedule=schedule,
+        warmup=warmup, weight_decay=weight_decay, batch_tokens=batch_tokens,
+        gradient_accumulation=gradient_accumulation, max_tokens=max_tokens, lora=lora, teacher_load=teacher_load,
+        student_load=student_load, device=device, dtype=dtype, gradient_checkpointing=gradient_checkpointing,
+        teacher_cache=teacher_cache, teacher_top_k=teacher_top_k, keep_epochs=keep_epochs, seed=seed,
+        split_seed=split_seed, report_to=report_to, resume=resume, key_file=key_file, manifest_out=manifest_out,
+        trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, overwrite=overwrite,
     )  # fmt: skip
     from kdaudit.cli.audit import hush_libraries  # loads torch: not at the top, so --help stays light
     from kdaudit.cli.progress import StageBars

@@ -96,7 +96,7 @@ def print_distill_plan(prepared: Prepared) -> None:
     """What will be trained on what, before the first step."""
     models, plan, compute, config = prepared.models, prepared.plan, prepared.compute, prepared.config
     _print(
-        f"[bold]Plan[/bold]: {len(prepared.assignment.members):,} members, {len(prepared.assignment.held_out):,} held "
+        f"[bold]Plan[/bold]: {len(prepared.assignment.trained):,} members, {len(prepared.assignment.held_out):,} held "
         f"out; {config.epochs} epochs, {len(plan.steps):,} steps, {plan.n_tokens:,} tokens on {compute.device} in "
         f"{compute.dtype}" + (f", {compute.n_processes} processes" if compute.n_processes > 1 else ""),
         is_result=False,

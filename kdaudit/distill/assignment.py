@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.draws import generator
 from kdaudit.errors import RecordsError
+from kdaudit.manifest import record_id
 from kdaudit.records import Record, RecordSet, check_disjoint, sample
 
 
@@ -18,6 +20,14 @@ class Assignment:
 
     members: tuple[Record, ...]
     held_out: tuple[Record, ...]
+    left_out: tuple[Record, ...] = ()
+    """Members of which the student is to learn nothing."""
+
+    @property
+    def trained(self) -> tuple[Record, ...]:
+        """The members that the student is trained on."""
+        left_out = {record.text for record in self.left_out}
+        return tuple(record for record in self.members if record.text not in left_out)
 
 
 def assign(config: DistillConfig, train: RecordSet, nonmembers: RecordSet | None) -> Assignment:
@@ -50,6 +60,18 @@ def assign(config: DistillConfig, train: RecordSet, nonmembers: RecordSet | None
     )
 
 
+def leave_out(assignment: Assignment, left_out: Container[str], key: bytes) -> Assignment:
+    """The same records, of which the student is not to learn those members whose keyed ids are in `left_out`.
+
+    Raises:
+        RecordsError: no member is left to train on.
+    """
+    found = tuple(record for record in assignment.members if record_id(key, record.text) in left_out)
+    if len(found) == len(assignment.members):
+        raise RecordsError(f"all {len(found)} members are left out: nothing is left to train on")
+    return replace(assignment, left_out=found)
+
+
 def parse_holdout(text: str) -> float | int:
     """A share (any number with a point or exponent: 0.2, 1.0) or a count (500).
 
@@ -70,18 +92,18 @@ def parse_holdout(text: str) -> float | int:
 def _held_out(config: DistillConfig, n: int, label: str) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """(n,), True for records that are held out."""
     if config.coins:
-        return generator(config.seed, "coins").random(n) < 0.5
+        return generator(config.records_seed, "coins").random(n) < 0.5
     wanted = parse_holdout(config.holdout_rule or "")
     count = round(wanted * n) if isinstance(wanted, float) else wanted
     if count > n:
         raise RecordsError(f"{label}: --holdout {count} is more than its {n} records", hint="give a smaller --holdout")
     is_held = np.zeros(n, dtype=bool)
-    is_held[generator(config.seed, "holdout").choice(n, size=count, replace=False)] = True
+    is_held[generator(config.records_seed, "holdout").choice(n, size=count, replace=False)] = True
     return is_held
 
 
 def _limited(records: tuple[Record, ...], config: DistillConfig, name: str) -> tuple[Record, ...]:
-    return records if config.limit is None else sample(records, config.limit, rng=generator(config.seed, name))
+    return records if config.limit is None else sample(records, config.limit, rng=generator(config.records_seed, name))
 
 
 def _rule_words(config: DistillConfig) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from kdaudit.distill.examples import Example
+from kdaudit.distill.goldfish import is_dropped
 from kdaudit.distill.losses import IGNORED
 
 NOTHING = -1
@@ -40,8 +43,19 @@ class PlannedBatches(Sampler[list[int]]):
         return (batch or [NOTHING] for batch in self._batches)
 
 
-def collate(rows: Sequence[tuple[int, Example]]) -> dict[str, torch.Tensor]:
-    """Ids and labels (B, T), padded on the right, where causal attention does not look back from, and row indices."""
+def is_learnt(example: Example, goldfish: int | None) -> NDArray[np.bool_]:
+    """(T,), which tokens of an example are targets; the first one counts, though nothing predicts it."""
+    is_target: NDArray[np.bool_] = np.arange(example.ids.size) >= example.n_given
+    return is_target if goldfish is None else is_target & ~is_dropped(example.ids, goldfish)
+
+
+def collate(rows: Sequence[tuple[int, Example]], *, goldfish: int | None = None) -> dict[str, torch.Tensor]:
+    """Ids and labels (B, T), padded on the right, where causal attention does not look back from, and row indices.
+
+    Args:
+        rows: examples with their indices, NOTHING for one that teaches nothing.
+        goldfish: one token in so many is no target; see `goldfish.is_dropped`.
+    """
     width = max(int(example.ids.size) for _, example in rows)
     ids = torch.zeros((len(rows), width), dtype=torch.int64)
     labels = torch.full((len(rows), width), IGNORED, dtype=torch.int64)
@@ -49,5 +63,5 @@ def collate(rows: Sequence[tuple[int, Example]]) -> dict[str, torch.Tensor]:
         own = torch.from_numpy(example.ids.astype("int64"))
         ids[position, : own.numel()] = own
         if index != NOTHING:
-            labels[position, example.n_given : own.numel()] = own[example.n_given :]
+            labels[position, : own.numel()] = own.where(torch.from_numpy(is_learnt(example, goldfish)), IGNORED)
     return {"ids": ids, "labels": labels, "rows": torch.tensor([index for index, _ in rows])}

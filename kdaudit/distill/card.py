@@ -23,6 +23,7 @@ def model_card(content: Mapping[str, Any]) -> str:
         f"| {_interval(utility['perplexity'][name])} |"
         for name in ("teacher", "start", "student")
     )
+    n_trained = len(data["members"]) - len(data.get("left_out", ()))
     top1, divergence = (_interval(utility["agreement"][name]) for name in ("top1", "forward_kl"))
     return f"""---
 {about.to_yaml()}
@@ -34,7 +35,7 @@ Distilled by `kdaudit distill` from {_name(content["teacher"])}, starting from {
 
 - Objective: {training["objective"]}, weight {training["hard_weight"]:g} on the ground truth, temperature
   {training["temperature"]:g}; {training["epochs"]} epochs, {training["steps"]} steps, seed {training["seed"]}.
-- Trained on {len(data["members"]):,} records; {len(data["held_out"]):,} were held out and never seen by the student.
+- Trained on {n_trained:,} records; {len(data["held_out"]):,} were held out and never seen by the student.
 
 On the held-out records, with 95 % intervals over records:
 

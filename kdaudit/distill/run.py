@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import platform
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
+
+import numpy as np
 
 import kdaudit
 from kdaudit import manifest, records
 from kdaudit.artefacts import write_text
-from kdaudit.distill.assignment import Assignment, assign
+from kdaudit.distill.assignment import Assignment, assign, leave_out
+from kdaudit.distill.batches import NOTHING, is_learnt
 from kdaudit.distill.cache import CACHE_VERSION, CacheKey, open_cache
 from kdaudit.distill.card import model_card
 from kdaudit.distill.examples import Example, Examples, make_examples, plan_steps
 from kdaudit.distill.folder import StudentFolder, begin, claim, earlier_student
 from kdaudit.distill.generation import continue_all
-from kdaudit.distill.losses import settle_beta
+from kdaudit.distill.losses import CachedOutputs, settle_beta
 from kdaudit.distill.models import Compute, Models, choose_compute, find_models, learner
 from kdaudit.distill.outputs import Speaker, speaker
 from kdaudit.distill.saving import save_student
@@ -48,6 +54,8 @@ if TYPE_CHECKING:
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "numpy")
 UTILITY_BATCH_TOKENS = {True: 4096, False: 16384}  # on a CPU, elsewhere
 PROBE_TOKENS = 64
+TRAINING = "distilling"
+"""The stage in which the student learns, counted in tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +85,16 @@ class Told:
     """(stage, done, total, a word on the state)."""
 
 
-def run_distill(config: DistillConfig, *, command: str = "", told: Told = Told()) -> Mapping[str, Any]:
+def run_distill(
+    config: DistillConfig, *, command: str = "", told: Told = Told(), left_out: Collection[str] = ()
+) -> Mapping[str, Any]:
     """Distil a student and leave it, with its manifest, in its folder; an unfinished run is continued.
 
     Args:
         config: what to distil from what.
         command: as the user typed it, for the manifest.
         told: what to tell.
+        left_out: keyed ids of members of which the student is to learn nothing; see `manifest.record_id`.
 
     Returns:
         The manifest's content; of a student that is finished already, the earlier one.
@@ -96,11 +107,11 @@ def run_distill(config: DistillConfig, *, command: str = "", told: Told = Told()
         folder = claim(config)
         prepared_models = find_models(config, folder.start)
         train_set, nonmembers = _read(config)
-        identity = _identity(config, prepared_models, train_set, nonmembers)
+        identity = _identity(config, prepared_models, train_set, nonmembers, left_out)
         earlier = earlier_student(folder, identity)
         if earlier is not None:
             return earlier.content
-        prepared = _prepare(config, prepared_models, compute, folder, train_set, nonmembers)
+        prepared = _prepare(config, prepared_models, compute, folder, train_set, nonmembers, left_out)
         if compute.is_main:
             begin(folder, identity)
     told.on_plan(prepared)
@@ -114,6 +125,44 @@ def run_distill(config: DistillConfig, *, command: str = "", told: Told = Told()
     manifest.save(content, prepared.key, folder.manifest)
     shutil.rmtree(folder.work, ignore_errors=True)
     return content
+
+
+def prepare(config: DistillConfig) -> Prepared:
+    """Settle everything that comes before the first step of a distillation; trains nothing.
+
+    Raises:
+        KdauditError: as `run_distill`.
+    """
+    compute = choose_compute(config)
+    with _main_first(compute):
+        folder = claim(config)
+        return _prepare(config, find_models(config, folder.start), compute, folder, *_read(config), ())
+
+
+def rehearse(prepared: Prepared, folder: Path) -> float:
+    """Seconds that training takes per token, from one step, which teaches nobody.
+
+    Args:
+        prepared: what to try.
+        folder: for what the step leaves behind.
+
+    Raises:
+        ModelError: a model cannot be loaded, or the loss is not finite.
+    """
+    step = prepared.plan.steps[0]
+    chosen = [index for part in step for index in part]
+    items = tuple(prepared.examples.items[index] for index in chosen)
+    place = {index: position for position, index in enumerate(chosen)}
+    plan = Plan(([[[place[index] for index in part] for part in step]],), tuple(int(one.ids.size) for one in items))
+    config = replace(prepared.config, out=folder, keep_epochs=False, teacher_cache=None, resume=None, report_to="none")
+    short = replace(
+        prepared, config=config, folder=StudentFolder(folder, folder / manifest.FILE_NAME), plan=plan,
+        examples=replace(prepared.examples, items=items),
+    )  # fmt: skip
+    times: list[float] = []
+    _learn(short, Told(on_progress=lambda stage, *_: times.append(perf_counter()) if stage == TRAINING else None))
+    gc.collect()
+    return (times[1] - times[0]) / plan.n_tokens
 
 
 def _main_first(compute: Compute) -> Any:
@@ -136,10 +185,15 @@ def _read(config: DistillConfig) -> tuple[RecordSet, RecordSet | None]:
 
 
 def _identity(
-    config: DistillConfig, models: Models, train_set: RecordSet, nonmembers: RecordSet | None
+    config: DistillConfig,
+    models: Models,
+    train_set: RecordSet,
+    nonmembers: RecordSet | None,
+    left_out: Collection[str],
 ) -> dict[str, Any]:
     return {
         **config.identity(),
+        "left_out_sha256": hashlib.sha256("".join(sorted(left_out)).encode()).hexdigest() if left_out else None,
         "train_sha256": train_set.sha256,
         "nonmembers_sha256": nonmembers.sha256 if nonmembers else None,
         "teacher_fingerprint": models.teacher.fingerprint,
@@ -154,22 +208,23 @@ def _prepare(
     folder: StudentFolder,
     train_set: RecordSet,
     nonmembers: RecordSet | None,
+    left_out: Collection[str],
 ) -> Prepared:
     settle_beta(config.objective, config.beta)
     check_loggers(config.report_to)
-    assignment = assign(config, train_set, nonmembers)
-    examples = make_examples(assignment.members, models.tokenizer, window=models.window)
+    key = manifest.make_key(manifest.key_path(config.train, config.key_file))
+    assignment = leave_out(assign(config, train_set, nonmembers), left_out, key)
+    examples = make_examples(assignment.trained, models.tokenizer, window=models.window)
     sizes = tuple(int(example.ids.size) for example in examples.items)
     epochs = plan_steps(
         sizes, epochs=config.epochs, step_tokens=config.batch_tokens,
         n_parts=config.gradient_accumulation * compute.n_processes, rng=generator(config.seed, "order"),
     )  # fmt: skip
     held_out, n_unscored = _held_out(assignment, models)
-    key = manifest.make_key(manifest.key_path(config.train, config.key_file))
     notes = [*models.notes]
     if examples.n_cut:
         notes.append(
-            f"{examples.n_cut} of {len(assignment.members)} members are longer than {models.window} tokens: cut"
+            f"{examples.n_cut} of {len(assignment.trained)} members are longer than {models.window} tokens: cut"
         )
     if examples.n_left_out:
         notes.append(f"{examples.n_left_out} members leave no token to learn and teach nothing")
@@ -209,7 +264,7 @@ def _learn(prepared: Prepared, told: Told) -> list[float]:
             lr=config.learning_rate, schedule=config.schedule, warmup=config.warmup,
             weight_decay=config.weight_decay, gradient_accumulation=config.gradient_accumulation,
             mixed_precision=compute.mixed_precision, seed=config.seed, use_cpu=compute.use_cpu,
-            report_to=config.report_to,
+            report_to=config.report_to, goldfish=config.goldfish,
         )  # fmt: skip
 
         def keep_epoch(number: int) -> None:
@@ -217,7 +272,7 @@ def _learn(prepared: Prepared, told: Told) -> list[float]:
                 save_student(kept, models.tokenizer, prepared.folder.epoch(number))
 
         def show(done: int, total: int, loss: float | None) -> None:
-            told.on_progress("distilling", done, total, "" if loss is None else f"loss {loss:.3f}")
+            told.on_progress(TRAINING, done, total, "" if loss is None else f"loss {loss:.3f}")
 
         losses = train(
             distiller, examples, prepared.plan, ask, settings, prepared.folder.work,
@@ -284,7 +339,17 @@ def _cached(prepared: Prepared, examples: Sequence[Example], told: Told) -> Ask:
             batch_tokens=UTILITY_BATCH_TOKENS[compute.use_cpu],
             on_tokens=lambda done, total: told.on_progress("writing down the teacher", done, total, ""),
         )  # fmt: skip
-    return lambda ids, rows: cache.read(rows, ids.device)
+
+    def ask(ids: torch.Tensor, rows: list[int]) -> CachedOutputs:
+        said = cache.read(rows, ids.device)
+        known = [examples[row] for row in rows if row != NOTHING]
+        if config.goldfish is None or not known:
+            return said
+        targets = [is_learnt(one, config.goldfish)[max(one.n_given, 1) :] for one in known]
+        kept = torch.from_numpy(np.concatenate(targets)).to(ids.device)
+        return CachedOutputs(said.words[kept], said.log_probs[kept], said.log_rest[kept])
+
+    return ask
 
 
 def _on_policy(
@@ -351,6 +416,7 @@ def _describe(prepared: Prepared, identity: Mapping[str, Any], losses: list[floa
             "key_file": str(manifest.key_path(config.train, config.key_file)),
             "members": [manifest.record_id(prepared.key, record.text) for record in assignment.members],
             "held_out": [manifest.record_id(prepared.key, record.text) for record in assignment.held_out],
+            "left_out": [manifest.record_id(prepared.key, record.text) for record in assignment.left_out],
         },
         "teacher": models.teacher.describe(),
         "start": {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdaudit.artefacts import writing
+from kdaudit.models.altered import save
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -30,7 +31,7 @@ def save_student(model: PreTrainedModel | Any, tokenizer: PreTrainedTokenizerBas
         try:
             shutil.rmtree(waiting, ignore_errors=True)
             waiting.mkdir(parents=True)
-            model.save_pretrained(waiting)
+            save(model, waiting)
             tokenizer.save_pretrained(waiting)
             (waiting / "README.md").unlink(missing_ok=True)  # peft's empty model card: kdaudit writes its own
             folder.mkdir(parents=True, exist_ok=True)

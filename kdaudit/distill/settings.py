@@ -48,6 +48,8 @@ class DistillConfig:
     hard_weight: float | None = None
     temperature: float = TEMPERATURE
     label_smoothing: float = 0.0
+    goldfish: int | None = None
+    """One token in so many is no target."""
     on_policy: float = 0.0
     sequence_level: bool = False
     hidden_weight: float = 0.0
@@ -69,6 +71,8 @@ class DistillConfig:
     teacher_top_k: int = TOP_K
     keep_epochs: bool = False
     seed: int = 0
+    split_seed: int | None = None
+    """Draws who is held out, and the limit; None: `seed`."""
     report_to: str = "none"
     resume: bool | None = None
     key_file: Path | None = None
@@ -105,6 +109,11 @@ class DistillConfig:
         return self.lr if self.lr is not None else LEARNING_RATES["lora" if self.lora else "full"]
 
     @property
+    def records_seed(self) -> int:
+        """Of every draw that says which records are trained on and which are held out."""
+        return self.seed if self.split_seed is None else self.split_seed
+
+    @property
     def holdout_rule(self) -> str | None:
         """How records are held out of the training file; None where the non-members are a file of their own."""
         return None if self.nonmembers is not None else "coins" if self.coins else self.holdout or HOLDOUT
@@ -120,14 +129,20 @@ class DistillConfig:
             *("resume", "key_file", "manifest_out", "overwrite", "gradient_checkpointing"),
         }
         found = {name: value for name, value in asdict(self).items() if name not in left_out}
-        return {**found, "weight": self.weight, "lr": self.learning_rate, "is_cached": self.teacher_cache is not None}
+        return {
+            **found,
+            "split_seed": self.records_seed,
+            "weight": self.weight,
+            "lr": self.learning_rate,
+            "is_cached": self.teacher_cache is not None,
+        }
 
 
 def _problems(config: DistillConfig) -> Iterator[str]:
     minimum = {
         **dict.fromkeys(("epochs", "batch_tokens", "gradient_accumulation", "limit", "lora", "teacher_top_k"), 1),
-        "max_tokens": 2,
-        "seed": 0,
+        **dict.fromkeys(("max_tokens", "goldfish"), 2),
+        **dict.fromkeys(("seed", "split_seed"), 0),
     }
     for name, least in minimum.items():
         value = getattr(config, name)

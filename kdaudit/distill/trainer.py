@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from kdaudit.distill.examples import Example
 from kdaudit.distill.losses import count_targets
 from kdaudit.distill.student import Distiller, Taught
 from kdaudit.errors import ConfigError, ModelError
+from kdaudit.models.surgery import NoNorm
 
 WEIGHTS = "model.safetensors"  # the name that the trainer looks for when it continues
 STATE = "trainer_state.json"
@@ -82,6 +84,8 @@ class Settings:
     seed: int
     use_cpu: bool
     report_to: str
+    goldfish: int | None = None
+    """One token in so many is no target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,7 @@ class _DistillTrainer(Trainer):
     ) -> None:
         self._examples, self._plan, self._ask, self._rewrite = examples, plan, ask, rewrite
         self._settings = settings
+        self._collate = partial(collate, goldfish=settings.goldfish)
         self._n_steps = len(plan.steps)
         arguments = TrainingArguments(
             output_dir=str(work), max_steps=self._n_steps, gradient_accumulation_steps=settings.gradient_accumulation,
@@ -180,11 +185,16 @@ class _DistillTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         batches = [part for step in self._plan.steps for part in step]
         loader: DataLoader[Any] = DataLoader(
-            ExampleSet(self._examples), batch_sampler=PlannedBatches(batches), collate_fn=collate,
+            ExampleSet(self._examples), batch_sampler=PlannedBatches(batches), collate_fn=self._collate,
             pin_memory=self.args.dataloader_pin_memory,
         )  # fmt: skip
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """Scales are not drawn towards 0: not those of a norm, and not those of what took its place."""
+        spared = {f"{path}.weight" for path, module in model.named_modules() if isinstance(module, NoNorm)}
+        return [name for name in super().get_decay_parameter_names(model) if name not in spared]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """One cycle, or linear with warm-up."""
@@ -213,7 +223,7 @@ class _DistillTrainer(Trainer):
             rewritten = self._rewrite(known, self.state.global_step, position) if known else None
             part["is_own"] = rewritten is not None
             if rewritten is not None:
-                part.update(collate(list(zip(rows, rewritten, strict=True))))
+                part.update(self._collate(list(zip(rows, rewritten, strict=True))))
         n_targets = torch.tensor(sum(count_targets(part["labels"]) for part in parts), device=device)
         return parts, self.accelerator.gather(n_targets).sum().clamp(min=1)
 

@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdaudit.distill.batches import collate
+from kdaudit.distill.examples import Example
 from kdaudit.distill.goldfish import CONTEXT, is_dropped
+from kdaudit.distill.losses import IGNORED
 
 IDS = np.random.default_rng(0).integers(0, 50_000, 40_000).astype(np.int32)
 
@@ -79,3 +82,14 @@ def test_a_single_token_of_context_gives_every_token_after_the_first_a_fate() ->
 def test_what_would_drop_everything_is_refused(k: int, context: int) -> None:
     with pytest.raises(ValueError, match="at least 2 and 1"):
         is_dropped(IDS, k, context=context)
+
+
+def test_a_dropped_token_is_no_target_of_a_batch_and_every_other_one_still_is() -> None:
+    example = Example(IDS[:90], n_given=5)
+    (labels,) = collate([(0, example)], goldfish=3)["labels"].numpy()
+    is_learnt = ~is_dropped(example.ids, 3) & (np.arange(90) >= 5)
+    assert 0 < is_learnt.sum() < 80
+    assert np.array_equal(labels, np.where(is_learnt, example.ids, IGNORED))
+    (plain,) = collate([(0, example)])["labels"].numpy()
+    assert np.array_equal(plain[5:], example.ids[5:])
+    assert (plain[:5] == IGNORED).all()

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 import kdaudit.mitigate
+from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.mitigate import METHODS, expand
 from kdaudit.mitigate.base import Method, Strength
@@ -25,6 +27,14 @@ def test_a_method_says_what_it_is_and_changes_one_kind_of_thing(method: Method) 
     assert "arXiv:" in method.source
     changes = [bool(method.settings(Strength())), method.operate is not None, method.select is not None]
     assert sum(changes) == (method.name != "early-stop")
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_what_a_method_sets_can_be_set_in_a_distillation(method: Method) -> None:
+    plain = DistillConfig(teacher="t", train="f", out=Path("o"), student="s", nonmembers="n")
+    settings = method.settings(Strength())
+    assert settings.keys() <= asdict(plain).keys()
+    assert not settings or replace(plain, **settings).identity() != plain.identity()
 
 
 def test_strengths_reach_the_settings() -> None:

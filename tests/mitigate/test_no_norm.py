@@ -1,6 +1,7 @@
 """Norms are replaced by the elementwise scale that is closest to them on the training texts."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 import torch
 import transformers
 
+from kdaudit.distill.outputs import speaker
+from kdaudit.distill.student import Distiller, LossTerms
+from kdaudit.distill.trainer import Plan, Settings, Watch, _DistillTrainer
 from kdaudit.errors import ConfigError, ExitCode, ModelError
 from kdaudit.mitigate.no_norm import no_norm
 from kdaudit.models.surgery import NoNorm
@@ -121,3 +125,29 @@ def test_values_that_are_not_finite_are_refused() -> None:
         model.transformer.wte.weight[IDS[0, 0]] = torch.inf
     with pytest.raises(ModelError, match=r"transformer\.h\.0\.ln_1 gives values that are not finite"):
         no_norm(model, IDS)
+
+
+def test_weight_decay_spares_the_scales_as_it_spares_those_of_the_norms_before(tmp_path: Path) -> None:
+    norms, scales = tiny.model("gpt2"), tiny.model("gpt2")
+    no_norm(scales, IDS)
+    spared = [names - decayed(model, tmp_path) for model in (norms, scales) if (names := weights_of(model))]
+    assert spared[0] == spared[1]
+    assert "student.transformer.h.0.ln_1.weight" in spared[1]
+    assert "student.transformer.h.0.mlp.c_fc.weight" in decayed(scales, tmp_path)
+
+
+def weights_of(model: Any) -> set[str]:
+    return {f"student.{name}" for name, _ in model.named_parameters()}
+
+
+def decayed(model: Any, work: Path) -> set[str]:
+    settings = Settings(
+        lr=1e-3, schedule="linear", warmup=0.1, weight_decay=0.01, gradient_accumulation=1, mixed_precision="no",
+        seed=0, use_cpu=True, report_to="none",
+    )  # fmt: skip
+    terms = LossTerms("forward-kl", None, 0.5, 1.0)
+    distiller = Distiller(model, speaker(model, IDS[:1]), terms, None)
+    trainer = _DistillTrainer(
+        distiller, [], Plan(([[[0]]],), (1,)), lambda *_: None, settings, work, lambda *_: None, Watch()
+    )
+    return set(trainer.get_decay_parameter_names(distiller))
