@@ -126,7 +126,7 @@ class DistillConfig:
         """
         left_out = {
             *("teacher", "train", "student", "student_config", "nonmembers", "out", "teacher_cache", "report_to"),
-            *("resume", "key_file", "manifest_out", "overwrite", "gradient_checkpointing"),
+            *("resume", "key_file", "manifest_out", "overwrite", "gradient_checkpointing", "gradient_accumulation"),
         }
         found = {name: value for name, value in asdict(self).items() if name not in left_out}
         return {

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from kdaudit.distill.losses import count_targets
 from kdaudit.distill.student import Distiller, Taught
 from kdaudit.errors import ConfigError, ModelError
 from kdaudit.models.surgery import NoNorm
+from kdaudit.signals.route import is_out_of_memory
 
 WEIGHTS = "model.safetensors"  # the name that the trainer looks for when it continues
 STATE = "trainer_state.json"
@@ -133,9 +135,24 @@ def train(
         trainer = _DistillTrainer(distiller, examples, plan, ask, settings, work, rewrite, watch)
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
         last = newest_checkpoint(work) if resume else None
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        with _saying_what_memory_needs():
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
     distiller.eval()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+@contextmanager
+def _saying_what_memory_needs() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            "memory ran out while training; the last checkpoint is kept",
+            hint="the same command with a larger --gradient-accumulation, with --gradient-checkpointing, "
+            "--teacher-load 4bit or --teacher-cache continues, or starts over with less",
+        ) from error
 
 
 def newest_checkpoint(work: Path) -> Path | None:

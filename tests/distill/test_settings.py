@@ -81,13 +81,14 @@ def test_the_teacher_is_loaded_only_where_a_term_asks_it(changes: dict[str, Any]
 FREE: dict[str, Any] = {
     "teacher": "T", "train": "D.jsonl", "out": Path("elsewhere"), "student": "S", "report_to": "tensorboard",
     "resume": True, "key_file": Path("k"), "manifest_out": Path("m"), "overwrite": True, "gradient_checkpointing": True,
+    "gradient_accumulation": 2,
 }  # fmt: skip
 BY_CONTENT = {"nonmembers", "student_config", "teacher_cache"}  # these change another key, or a hash beside them
 CHANGES: dict[str, Any] = {
     "student_layers": "0", "holdout": "0.5", "coins": True, "teacher_saw": "train", "text_field": "body",
     "id_field": "key", "limit": 5, "objective": "reverse-kl", "beta": 0.5, "hard_weight": 0.3, "temperature": 2.0,
     "label_smoothing": 0.1, "on_policy": 0.5, "sequence_level": True, "hidden_weight": 1.0, "epochs": 4, "lr": 1e-3,
-    "schedule": "linear", "warmup": 0.2, "weight_decay": 0.1, "batch_tokens": 512, "gradient_accumulation": 2,
+    "schedule": "linear", "warmup": 0.2, "weight_decay": 0.1, "batch_tokens": 512,
     "max_tokens": 16, "lora": 2, "teacher_load": "4bit", "student_load": "4bit", "device": "cpu", "dtype": "float32",
     "teacher_top_k": 8, "keep_epochs": True, "seed": 1, "split_seed": 1, "goldfish": 3,
     "trust_remote_code": True, "allow_pickle": True,

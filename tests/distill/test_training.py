@@ -118,6 +118,25 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_p
     assert all(torch.isfinite(weight).all() for weight in load_file(last / "model.safetensors").values())
 
 
+def test_memory_that_runs_out_is_said_with_the_way_out_and_fewer_examples_at_once_continue(tmp_path: Path) -> None:
+    plan = plan_of(some_examples(), epochs=3)
+    whole = student()
+    run(whole, tmp_path / "whole", terms=HARD, plan=plan)
+
+    def run_out(done: int, total: int, loss: float | None) -> None:
+        if done > 0.6 * total:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(ModelError, match="memory ran out while training") as caught:
+        run(student(), tmp_path / "again", terms=HARD, plan=plan, watch=Watch(on_step=run_out))
+    assert "--gradient-accumulation" in caught.value.hint
+    split = plan_of(some_examples(), epochs=3, n_parts=4)
+    continued = student(seed=9)
+    settings = replace(SETTINGS, gradient_accumulation=4)
+    run(continued, tmp_path / "again", terms=HARD, plan=split, settings=settings)
+    assert largest_gap(whole, continued) < 2e-5
+
+
 def test_a_gradient_that_is_no_number_stops_before_it_reaches_a_weight(tmp_path: Path) -> None:
     broken = student()
     next(broken.parameters()).register_hook(lambda grad: grad * math.inf)
