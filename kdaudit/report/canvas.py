@@ -27,8 +27,9 @@ COLOURS: Mapping[str, str] = {
     GRID: "var(--grid)",
     **{placeholder: f"var(--model-{number})" for number, placeholder in enumerate(MODELS)},
 }
-MARKERS = ("o", "s", "^", "D")
-DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (9, 2)))
+"""Neither number shares a factor with that of the colours: more models than colours still look different."""
 
 SETTINGS: Mapping[str, Any] = {
     "axes.edgecolor": FAINT,
@@ -67,17 +68,18 @@ def styled() -> Iterator[None]:
 
 
 @contextmanager
-def panel(height: float, *, left: float, below: float = 0.5) -> Iterator[tuple[Figure, Axes]]:
+def panel(height: float, *, left: float, below: float = 0.5, above: float = 0.3) -> Iterator[tuple[Figure, Axes]]:
     """A figure of one panel.
 
     Args:
         height: of the whole, in inches.
         left: where the panel begins, as a share of the width.
         below: room under the panel, in inches.
+        above: room over it.
     """
     with styled():
         figure = Figure(figsize=(WIDTH, height))
-        figure.subplots_adjust(left=left, right=0.96, top=1 - 0.3 / height, bottom=below / height)
+        figure.subplots_adjust(left=left, right=0.96, top=1 - above / height, bottom=below / height)
         yield figure, figure.subplots()
 
 

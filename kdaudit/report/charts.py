@@ -19,6 +19,7 @@ from kdaudit.report.facts import Association, Supervision
 from kdaudit.report.text import plain
 from kdaudit.results import AttackResult, Curve, Histogram
 
+LEGEND_COLUMNS = 4
 MAX_LABEL = 24
 """Characters of a label on an axis."""
 MAX_NUMBER = 1e9
@@ -52,13 +53,14 @@ def roc(name: str, attack: AttackResult, models: Sequence[str]) -> Chart | None:
         axes.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.15))
         axes.plot([floor, 1], [floor, 1], color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)), label="guessing")
         for model, curve in curves.items():
-            index = models.index(model) % len(MODELS)
+            position = models.index(model)
+            index = position % len(MODELS)
             x = [max(value, floor) for value in curve.fpr]
             low, high, y = (
                 [max(value, floor) for value in side] for side in (curve.tpr_low, curve.tpr_high, curve.tpr)
             )
             axes.fill_between(x, low, high, color=MODELS[index], alpha=0.2, linewidth=0)
-            axes.plot(x, y, color=MODELS[index], linestyle=DASHES[index], linewidth=1.6, label=model)
+            axes.plot(x, y, color=MODELS[index], linestyle=DASHES[position % len(DASHES)], linewidth=1.6, label=model)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
             axis.set_minor_locator(NullLocator())
@@ -97,12 +99,15 @@ def forest(
         return None
     labels = [plain(row.label, limit=MAX_LABEL) for row in rows]
     left = 0.06 + 0.0155 * max(map(len, labels))
-    with panel(0.9 + 0.36 * len(rows), left=left, below=0.62) as (figure, axes):
+    n_named = len(series) + len(set(limits))
+    above = 0.3 + 0.2 * ((n_named - 1) // LEGEND_COLUMNS)
+    step = max(0.36, 0.12 * (len(series) + 1))
+    with panel(0.6 + above + step * len(rows), left=left, below=0.62, above=above) as (figure, axes):
         axes.axvline(centre, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
         for limit in sorted(set(limits)):
             axes.axvline(limit, color=INK, linewidth=1.1, label=f"limit {limit:g}")
         for place, name in enumerate(series):
-            shift = (place - (len(series) - 1) / 2) * 0.26
+            shift = (place - (len(series) - 1) / 2) * min(0.26, 0.8 / len(series))
             _draw_series(axes, [row.figures.get(name) for row in rows], models.index(name), name, shift)
         span = [*ends(known), centre, *limits, *shared]
         margin = 0.05 * ((max(span) - min(span)) or 1)
@@ -112,7 +117,7 @@ def forest(
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=True, axis="x")
         if len(series) > 1 or limits:
-            figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=5)
+            figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=LEGEND_COLUMNS)
         return Chart(to_svg(figure, title), caption)
 
 

@@ -32,10 +32,9 @@ def headline(result: AuditResult) -> Iterator[str]:
             yield f"No attack could be measured on {model}."
             continue
         yield _strength(name, model, result)
-        attack = result.attacks[name]
-        if model in attack.comparison:
-            yield _against_teacher(attack, model)
-        yield from _at_low_rate(attack, model)
+        if any(model in attack.comparison for attack in result.attacks.values()):
+            yield _against_teacher(result, name, model)
+        yield from _at_low_rate(result.attacks[name], model)
 
 
 def _strength(name: str, model: str, result: AuditResult) -> str:
@@ -50,20 +49,46 @@ def _strength(name: str, model: str, result: AuditResult) -> str:
     return f"{which}: {told}."
 
 
-def _against_teacher(attack: AttackResult, student: str) -> str:
-    found, teacher = attack.comparison[student].auc, attack.cells["teacher"].auc
-    if found is None or found.value is None or teacher is None or teacher.value is None:
-        return f"{student} could not be compared with its teacher under this attack."
-    against = f"under the same attack the teacher reaches {_share(teacher)}"
+def _against_teacher(result: AuditResult, name: str, student: str) -> str:
+    """Under the strongest attack on the student, else under the strongest one that ran on both."""
+    if not _is_compared(result, name, student):
+        both = [other for other in result.attacks if _is_compared(result, other, student)]
+        if not both:
+            return f"{_capital(student)} could not be compared with its teacher under any attack."
+        other = max(both, key=lambda one: _value(result.attacks[one].cells[student].auc))
+        own = _share(result.attacks[other].cells[student].auc)
+        against = f"under {other}, the strongest attack that ran on both, it reaches {own} and its teacher "
+        against += _share(result.attacks[other].cells["teacher"].auc)
+    else:
+        other = name
+        against = f"under the same attack the teacher reaches {_share(result.attacks[name].cells['teacher'].auc)}"
+    found = result.attacks[other].comparison[student].auc
+    if found is None:
+        raise ValueError("only attacks that were compared are chosen")
     apart = f"a difference of {_points(found)}, p {_p(found)} after adjusting for all attacks"
     return f"{_direction(found, student)}: {against}, {apart}."
+
+
+def _is_compared(result: AuditResult, name: str, student: str) -> bool:
+    attack = result.attacks[name]
+    found = attack.comparison[student].auc if student in attack.comparison else None
+    teacher = attack.cells["teacher"].auc
+    return found is not None and found.value is not None and teacher is not None and teacher.value is not None
+
+
+def _value(found: Estimate | None) -> float:
+    return -1.0 if found is None or found.value is None else found.value
+
+
+def _capital(name: str) -> str:
+    return f"{name[0].upper()}{name[1:]}"
 
 
 def _direction(found: Difference, student: str) -> str:
     value, p = found.value or 0.0, found.p_value_holm
     if p is None or p >= SIGNIFICANT:
-        return f"{student[0].upper()}{student[1:]} and teacher cannot be told apart"
-    return f"{student[0].upper()}{student[1:]} leaks {'more' if value > 0 else 'less'} than its teacher"
+        return f"{_capital(student)} and teacher cannot be told apart"
+    return f"{_capital(student)} leaks {'more' if value > 0 else 'less'} than its teacher"
 
 
 def _at_low_rate(attack: AttackResult, model: str) -> Iterator[str]:

@@ -67,7 +67,19 @@ def test_what_was_not_measured_is_not_made_up() -> None:
     alone = replace(attack(0.8, 0.9), cells={"teacher": ez.cells["teacher"], "student": Cell("ok", auc=around(0.9))})
     alone = replace(alone, comparison={"student": Comparison("not_applicable", "no reference")})
     _, against = headline(replace(LEAKY, attacks={"reference": alone}))
-    assert against == "student could not be compared with its teacher under this attack."
+    assert against == "Student could not be compared with its teacher under any attack."
+
+
+def test_where_the_strongest_attack_ran_on_the_student_alone_the_next_one_compares_them() -> None:
+    alone = replace(attack(0.8, 0.95), cells={**attack(0.8, 0.95).cells, "teacher": Cell("not_applicable", "none")})
+    alone = replace(alone, comparison={"student": Comparison("not_applicable", "no reference")})
+    found = replace(LEAKY, attacks={"zlib": attack(0.6, 0.7), "loss": attack(0.8, 0.85), "reference": alone})
+    strength, against, _ = headline(found)
+    assert "is reference" in strength
+    assert against.startswith(
+        "Student leaks more than its teacher: under loss, the strongest attack that ran on both, it reaches 85.0 % "
+        "(95 % interval 83.0 to 87.0) and its teacher 80.0 % (95 % interval 78.0 to 82.0), a difference of "
+    )
 
 
 def test_the_strongest_attack_is_the_one_of_the_largest_auc_on_that_model() -> None:
