@@ -149,7 +149,7 @@ def _check_same_members(found: Mapping[str, Manifest]) -> None:
 
 def _sets(config: AuditConfig, found: Manifest, read: Callable[..., RecordSet]) -> tuple[RecordSet, RecordSet]:
     data = found.data
-    source = config.train or data["train"]["source"]
+    source = config.train or _still_there(found, "train", "--train FILE")
     train = read(source, option="--train")
     key_file = config.key_file or _own_key(found, source)
     key = manifests.read_key(key_file)
@@ -158,9 +158,21 @@ def _sets(config: AuditConfig, found: Manifest, read: Callable[..., RecordSet]) 
     members = manifests.pick(found, train, "members", key, "--train")
     if data["nonmembers"] is None:
         return members, manifests.pick(found, train, "held_out", key, "--train (held out)")
-    others = read(config.nonmembers or data["nonmembers"]["source"], option="--nonmembers")
+    others_source = config.nonmembers or _still_there(found, "nonmembers", "--train FILE --nonmembers FILE")
+    others = read(others_source, option="--nonmembers")
     manifests.check_source(found, others, "nonmembers")
     return members, manifests.pick(found, others, "held_out", key, "--nonmembers")
+
+
+def _still_there(found: Manifest, part: str, way_out: str) -> str:
+    """The source that the manifest names, as seen from the current folder."""
+    source = str(found.data[part]["source"])
+    if not source.startswith("hub:") and not Path(source).exists():
+        raise ConfigError(
+            f"{found.path} names the file {source}, and there is none (seen from the current folder)",
+            hint=f"say where it is: {way_out}; or give the records by --members FILE and --nonmembers FILE",
+        )
+    return source
 
 
 def _own_key(found: Manifest, source: str) -> Path:

@@ -77,7 +77,7 @@ def test_nonmembers_of_their_own_are_found_too(recipe: Recipe, tmp_path: Path) -
     assert len(scored(tmp_path / "run")) == 80
     assert results(tmp_path / "run")["attacks"]["loss"]["teacher"]["status"] == "ok"
     moved = shutil.move(others, tmp_path / "moved.jsonl")
-    check_refused(recipe.attack(tmp_path / "student", tmp_path / "again"), "no such file")
+    check_refused(recipe.attack(tmp_path / "student", tmp_path / "again"), "there is none", "--nonmembers FILE")
     again = recipe.attack(
         tmp_path / "student", tmp_path / "again", "--train", recipe.train, "--nonmembers", moved
     )  # fmt: skip
@@ -87,7 +87,7 @@ def test_nonmembers_of_their_own_are_found_too(recipe: Recipe, tmp_path: Path) -
 def test_data_that_moved_is_named_by_train(recipe: Recipe, student: Path, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     moved = shutil.move(recipe.train, tmp_path / "new" / "data.jsonl")
-    check_refused(recipe.attack(student, tmp_path / "run"), "no such file")
+    check_refused(recipe.attack(student, tmp_path / "run"), "there is none", "--train FILE")
     done = recipe.attack(student, tmp_path / "run", "--train", moved)
     assert done.code == 0, done.err  # the key still lies where distill put it
     shutil.move(f"{recipe.train}{KEY_SUFFIX}", f"{moved}{KEY_SUFFIX}")
