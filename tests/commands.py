@@ -16,6 +16,7 @@ import pytest
 
 from kdaudit.cli.main import main
 from kdaudit.metrics.association import spearman
+from kdaudit.metrics.frontier import place
 from kdaudit.metrics.thresholds import threshold_metrics
 from kdaudit.metrics.validity import blind_baseline
 from tests import tiny
@@ -24,7 +25,10 @@ CONTEXT = 128  # tokens: two shots fit into half of it
 NAMES = ("Zorblax", "Quimbledon", "Vantreska", "Hjulfors", "Okonwe")
 """Words that stand in records alone: none may show up in anything that a command leaves behind."""
 
-FEWER = ((threshold_metrics, "resamples", 200), (spearman, "resamples", 200), (blind_baseline, "repeats", 1))
+FEWER = (
+    (threshold_metrics, "resamples", 200), (spearman, "resamples", 200), (place, "resamples", 200),
+    (blind_baseline, "repeats", 1),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def assess_attack(plan: AttackPlan, scores: Scores, judging: Judging) -> AttackR
     pairs = {name: judging.classes(values, is_scored) for name, values in by_model.items()}
     rng = generator(judging.seed, f"attack {plan.attack.name}")
     baseline = "teacher" if "teacher" in pairs else None
-    measured = threshold_metrics(pairs, _kept_parts(judging, is_scored), rng=rng, baseline=baseline) if pairs else None
+    measured = threshold_metrics(pairs, kept_parts(judging, is_scored), rng=rng, baseline=baseline) if pairs else None
     result = AttackResult(
         version=plan.attack.version, requested=plan.is_requested, cells={}, comparison={}, curves={}, histograms={},
         two_by_two={},
@@ -164,8 +164,13 @@ def _not_compared(plan: AttackPlan, student: str) -> Comparison:
     return Comparison("not_applicable", reason)
 
 
-def _kept_parts(judging: Judging, is_scored: NDArray[np.bool_]) -> Parts:
-    """The parts as indices into the scored records of each class."""
+def kept_parts(judging: Judging, is_scored: NDArray[np.bool_]) -> Parts:
+    """The parts as indices into the scored records of each class.
+
+    Args:
+        judging: holds the parts of all records.
+        is_scored: (n,), members before non-members.
+    """
     split = judging.n_members
     kept = {"members": is_scored[:split], "nonmembers": is_scored[split:]}
     new_index = {kind: np.cumsum(is_kept) - 1 for kind, is_kept in kept.items()}

@@ -99,7 +99,7 @@ def run_audit(
         on_progress("judging", done, len(plan.attacks) + 2)
         found[one.attack.name] = assess_attack(one, scores, judging)
     attacks = adjust_for_many(found)
-    validity = _validity(blind, shared, data, plan)
+    validity = describe_validity(blind, shared, data, plan)
     result = AuditResult(
         kdaudit_version=kdaudit.__version__,
         models=models,
@@ -146,7 +146,8 @@ def _describe_data(data: AuditData, plan: Plan, config: AuditConfig) -> dict[str
     }
 
 
-def _validity(blind: BlindBaseline, shared: Overlap, data: AuditData, plan: Plan) -> Validity:
+def describe_validity(blind: BlindBaseline, shared: Overlap, data: AuditData, plan: Plan) -> Validity:
+    """Whether members and non-members can be told apart without any model, and what a reader must know."""
     warnings = list(plan.warnings)
     is_failed = blind.auc.low is not None and blind.auc.low > BLIND_LIMIT
     if is_failed:

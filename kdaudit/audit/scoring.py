@@ -34,6 +34,12 @@ class Facts:
     """Mean of p(x_t | x_<t): alignment with the ground truth."""
     top_share: Floats
     """Share of the tokens that are the model's top choice."""
+    nll: Floats
+    """Nats over the scored tokens."""
+    n_tokens: Floats
+    """Scored tokens: 0, not NaN, where nothing is scored."""
+    n_bytes: Floats
+    """UTF-8 bytes that they spell; likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
         if with_paper and name in PAPER_FRACTIONS
     }
     plain = [fingerprint for fingerprint, view in files if view is View.PLAIN]
-    facts = {fingerprint: Facts(*(np.full(n, np.nan) for _ in range(3))) for fingerprint in plain}
+    facts = {fingerprint: no_facts(n) for fingerprint in plain}
     for k, shard in enumerate(shards):
         signals = {key: _read(files, key, k) for key in files}
         for fingerprint in plain:
@@ -76,6 +82,12 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
                         score, fraction = PAPER_FRACTIONS[name]
                         paper[name][subject.name][index] = score(sample, fraction=fraction)
     return Scores(by_attack, paper, with_paper, facts)
+
+
+def no_facts(n: int) -> Facts:
+    """Of n records of which nothing is scored."""
+    unknown, nothing = np.full((4, n), np.nan), np.zeros((2, n))
+    return Facts(unknown[0], unknown[1], unknown[2], unknown[3], nothing[0], nothing[1])
 
 
 def _read(files: SignalFiles, key: tuple[str, View], k: int) -> list[TokenSignals]:
@@ -116,7 +128,9 @@ def _split(plan: Plan, checkpoint: Checkpoint) -> str:
 
 def _fill_facts(facts: Facts, shard: Sequence[int], signals: Sequence[TokenSignals]) -> None:
     for index, found in zip(shard, signals, strict=True):
+        facts.n_tokens[index], facts.n_bytes[index] = found.logprob.size, found.n_bytes
         if found.logprob.size:
+            facts.nll[index] = -found.logprob.sum(dtype=np.float64)
             facts.mean_logprob[index] = found.logprob.mean(dtype=np.float64)
             facts.mean_prob[index] = np.exp(found.logprob).mean(dtype=np.float64)
             is_top = np.where(np.isnan(found.logprob), np.nan, found.logprob >= found.logprob_top)

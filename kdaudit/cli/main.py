@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import kdaudit
-from kdaudit.cli import attack, demo, distill, output, report
+from kdaudit.cli import attack, demo, distill, mitigate, output, report
 from kdaudit.errors import ExitCode, KdauditError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command(name="attack", context_settings={"auto_envvar_prefix": "KDAUDIT"})(attack.attack)
 app.command(name="distill", context_settings={"auto_envvar_prefix": "KDAUDIT_DISTILL"})(distill.distill)
+app.command(name="mitigate", context_settings={"auto_envvar_prefix": "KDAUDIT_MITIGATE"})(mitigate.mitigate)
 app.command(name="report", context_settings={"auto_envvar_prefix": "KDAUDIT_REPORT"})(report.report)
 app.command(name="demo", context_settings={"auto_envvar_prefix": "KDAUDIT_DEMO"})(demo.demo)
 

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from kdaudit.audit.data import AuditData
     from kdaudit.audit.plan import Plan
     from kdaudit.distill.run import Prepared
+    from kdaudit.mitigate.base import Method
+    from kdaudit.mitigate.run import Plan as MitigationPlan
     from kdaudit.report.content import Report
     from kdaudit.results import AuditResult
+    from kdaudit.results.mitigation import Mitigation
 
 STATUS_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not_gated": "bold"}
 PLAIN_WIDTH = 160  # columns where stdout is no terminal
@@ -129,6 +132,59 @@ def print_student(content: Mapping[str, Any], out: Path, *, is_quiet: bool) -> N
     if not is_quiet:
         note(f"written: {out}; the key of its record ids: {content['data']['key_file']} (never publish it)")
         note(f"audit it: kdaudit attack --teacher {content['teacher']['name']} --student {out}")
+
+
+def print_methods(methods: Mapping[str, Method]) -> None:
+    """The table of `--list-methods`."""
+    rows = [[name, method.summary, method.source] for name, method in methods.items()]
+    _print_table("Methods", ["method", "what it changes", "source"], rows)
+
+
+def print_mitigation_plan(plan: MitigationPlan) -> None:
+    """What will be distilled and how long it may take, before anything long."""
+    waiting = [job for job in plan.jobs if not job.is_finished]
+    expected = "" if plan.seconds is None else f", about {_duration(plan.seconds)} from a timed step"
+    _print(
+        f"[bold]Plan[/bold]: {len(plan.jobs)} students, {len(waiting)} of them still to be distilled{expected}; "
+        f"{plan.n_members:,} members, {plan.n_held_out:,} held out",
+        is_result=False,
+    )
+    arms = dict.fromkeys(job.arm for job in plan.jobs)
+    for arm in arms:
+        jobs = [job for job in plan.jobs if job.arm == arm]
+        told = f"  {arm}: {len(jobs)} seeds, {sum(job.n_tokens for job in jobs):,} tokens"
+        if jobs[0].left_out:
+            told += f", {len(jobs[0].left_out):,} members left out"
+        if arm in plan.operations:
+            told += f", {plan.operations[arm].n_replaced} modules replaced"
+        _print(escape(told), is_result=False)
+    for operation in plan.operations.values():
+        for warning in operation.warnings:
+            _print(f"  [yellow]note:[/yellow] {escape(warning)}", is_result=False)
+
+
+def print_mitigation(table: Mitigation, path: Path, *, is_quiet: bool) -> None:
+    """Arms, gates and findings on stdout; the file on stderr."""
+    from kdaudit.report import arms  # numpy: not at the top, so --help stays light
+
+    for shown in (arms.arms_table(table), arms.gates_table(table)):
+        if shown is not None:
+            _print_table(shown.title, shown.head, shown.rows)
+            _print(f"[dim]{escape(shown.note)}[/dim]")
+    _print("")
+    for line in arms.notes(table):
+        _print(f"  {escape(line)}")
+    _print("")
+    for line in arms.sentences(table):
+        _print(escape(line))
+    if not is_quiet:
+        note(f"written: {path}; kdaudit report {path.parent} draws it")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: str = "") -> None:

@@ -221,6 +221,8 @@ class _DistillTrainer(Trainer):
             n_warm = math.ceil(share * num_training_steps)
             self.lr_scheduler = get_linear_schedule_with_warmup(chosen, n_warm, num_training_steps)
         else:
+            if share * num_training_steps == 1:
+                share += 1e-9  # a rise of no step at all, which torch divides by
             cycle: Any = torch.optim.lr_scheduler.OneCycleLR(
                 chosen, self._settings.lr, total_steps=num_training_steps, pct_start=share, cycle_momentum=False
             )

@@ -40,11 +40,11 @@ class Strength:
         if not (0 < self.bottleneck < 1 or (self.bottleneck >= 1 and self.bottleneck == int(self.bottleneck))):
             problems.append(f"--bottleneck: {self.bottleneck:g} is neither a share below 1 nor a whole number")
         if self.goldfish < 2:
-            problems.append(f"--goldfish: {self.goldfish} is too small, the least is 2")
+            problems.append(f"--method-goldfish: {self.goldfish} is too small, the least is 2")
         if self.lora < 1:
-            problems.append(f"--lora: {self.lora} is too small, the least is 1")
+            problems.append(f"--method-lora: {self.lora} is too small, the least is 1")
         if not 0 < self.label_smoothing < 1:
-            problems.append(f"--label-smoothing: {self.label_smoothing:g} lies outside 0 to 1")
+            problems.append(f"--method-label-smoothing: {self.label_smoothing:g} lies outside 0 to 1")
         if problems:
             raise ConfigError("\n".join(problems), hint="kdaudit mitigate --help lists the options")
 
@@ -94,6 +94,11 @@ class Method:
     """A surgery on the student's start."""
     select: Select | None = None
     """Members that are left out; the arm has a control then, which leaves out as many at random."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing sets it apart from the plain run."""
+        return self.settings is _nothing and self.operate is None and self.select is None
 
 
 def modules_found(model: PreTrainedModel) -> str:

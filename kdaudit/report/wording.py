@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.results import AttackResult, AuditResult, Cell, Comparison
+from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity
 
 ABSENT = "–"
 FAINT_P = 0.001
@@ -176,7 +176,7 @@ def _raw_interval(figure: Mapping[str, Any]) -> str:
 def validity_notes(result: AuditResult) -> Iterator[str]:
     """The validity of the comparison, one line each: blind baseline, power, unscored records, warnings."""
     validity = result.validity
-    yield f"blind baseline ({validity.blind_name}): AUC {interval(validity.blind_auc)}, no model involved"
+    yield blind_note(validity)
     smallest = result.power.get("smallest_detectable_auc")
     if smallest is None:
         yield "power: this run is too small to tell any AUC from 0.5"
@@ -184,6 +184,11 @@ def validity_notes(result: AuditResult) -> Iterator[str]:
         yield f"power: this run could have told an AUC of {smallest:.3f} from 0.5 (95 % level, 80 % power)"
     yield from unscored_notes(result)
     yield from validity.warnings
+
+
+def blind_note(validity: Validity) -> str:
+    """How well members and non-members can be told apart by their texts alone."""
+    return f"blind baseline ({validity.blind_name}): AUC {interval(validity.blind_auc)}, no model involved"
 
 
 def unscored_notes(result: AuditResult) -> Iterator[str]:

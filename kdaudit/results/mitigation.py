@@ -13,7 +13,7 @@ from kdaudit.errors import ConfigError
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.frontier import Finding, Placed, Point
 from kdaudit.results.file import decode, encode, parse
-from kdaudit.results.parts import GateResult
+from kdaudit.results.parts import GateResult, Validity
 
 SCHEMA = "kdaudit.mitigation/1"
 HINT = "give the mitigation.json that `kdaudit mitigate` wrote"
@@ -27,7 +27,7 @@ class Leak:
     tpr_at_fpr: Mapping[str, Estimate]
     """Key "0.01"."""
     auc_change: Difference | None = None
-    """Against the plain student of the same seed, paired over records; None for a plain student."""
+    """Against the finished plain student of the same seed, paired over records; None for that student itself."""
     tpr_change: Mapping[str, Difference] = field(default_factory=dict)
 
 
@@ -93,6 +93,9 @@ class Mitigation:
     config: Mapping[str, Any]
     recommended: str | None = None
     """The arm of the lowest held-out loss among those that pass every gate; None where none passes or none is set."""
+    validity: Validity | None = None
+    """Whether members and held-out records can be told apart without any model: then no finding says anything."""
+    warnings: tuple[str, ...] = ()
 
 
 def to_json(mitigation: Mitigation) -> dict[str, Any]:

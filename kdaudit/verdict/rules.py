@@ -64,6 +64,7 @@ def judge(
     gates: Sequence[Gate],
     *,
     rises: Sequence[tuple[Gate, Sequence[Measurement]]] = (),
+    pass_level: float = 1 - ALPHA,
 ) -> Verdict:
     """Hold every gate against the intervals.
 
@@ -77,12 +78,13 @@ def judge(
         validity: the checks that never see a model.
         gates: in the order in which the verdict lists them; none: not gated.
         rises: gates on the rise since a baseline with the cells of each; see `verdict.baseline`.
+        pass_level: of the upper bounds; higher where one of several runs is chosen because it passes.
     """
     covered = [*((gate, _measurements(gate, attacks)) for gate in gates), *rises]
     if not covered:
         return Verdict("not_gated", sentence=wording.NOT_GATED, next_step=wording.SET_A_GATE)
     n_cells = sum(cell.is_scored for _, cells in covered for cell in cells)
-    judged = [_judge_gate(gate, cells, 1 - ALPHA / max(n_cells, 1)) for gate, cells in covered]
+    judged = [_judge_gate(gate, cells, 1 - ALPHA / max(n_cells, 1), pass_level) for gate, cells in covered]
     if validity.status == "failed":
         words = wording.not_comparable(validity)
         judged = [_all_open(replace(gate, reason=words, next_step=wording.SAME_SOURCE), words) for gate in judged]
@@ -153,8 +155,10 @@ def _unscored_share(cell: Cell) -> float:
     return cell.unscored / max(cell.unscored + n_scored, 1)
 
 
-def _judge_gate(gate: Gate, cells: Sequence[Measurement], level: float) -> GateResult:
-    findings = [_finding(cell, gate.limit, level) for cell in cells if cell.is_applicable or cell.is_requested]
+def _judge_gate(gate: Gate, cells: Sequence[Measurement], level: float, pass_level: float) -> GateResult:
+    findings = [
+        _finding(cell, gate.limit, level, pass_level) for cell in cells if cell.is_applicable or cell.is_requested
+    ]
     status, reason, next_step, deciding = _settle(gate, findings)
     figure = deciding.cell.figure if deciding else None
     left_out = [cell.label for cell in cells if not cell.is_applicable and not cell.is_requested]
@@ -215,8 +219,8 @@ def _settle(gate: Gate, findings: Sequence[Finding]) -> tuple[Status, str, str, 
     return "pass", wording.ALL_BELOW, "", by_bound[0]
 
 
-def _finding(cell: Measurement, limit: float, level: float) -> Finding:
-    """What one cell says; `level` is the corrected one at which it may fail its gate."""
+def _finding(cell: Measurement, limit: float, level: float, pass_level: float) -> Finding:
+    """What one cell says; `level` is the corrected one at which it may fail its gate, `pass_level` that of a pass."""
     figure = cell.figure
     if not cell.is_scored or figure is None:
         return Finding(cell, "inconclusive", cell.reason, wording.MEASURE_IT)
@@ -225,12 +229,12 @@ def _finding(cell: Measurement, limit: float, level: float) -> Finding:
         return Finding(cell, "inconclusive", words, wording.more_records(MIN_RECORDS))
     if cell.unscored_share > MAX_UNSCORED:
         return Finding(cell, "inconclusive", wording.unscored(cell.unscored_share), wording.SCORE_THEM)
-    lower, upper = lower_bound(figure, level), upper_bound(figure, 1 - ALPHA)
+    lower, upper = lower_bound(figure, level), upper_bound(figure, pass_level)
     if lower is not None and lower > limit:
         beyond_blind = None if cell.vs_blind is None else lower_bound(cell.vs_blind, 1 - ALPHA)
         if beyond_blind is not None and beyond_blind > 0:
             return Finding(cell, "fail", bound=lower, side="lower", level=level)
         return Finding(cell, "inconclusive", wording.NOT_BEYOND_BLIND, wording.COMPARE, lower, "lower", level)
     if upper is not None and upper <= limit:
-        return Finding(cell, "pass", bound=upper, side="upper", level=1 - ALPHA)
-    return Finding(cell, "inconclusive", wording.WIDE, cell.narrow, upper, "upper", 1 - ALPHA)
+        return Finding(cell, "pass", bound=upper, side="upper", level=pass_level)
+    return Finding(cell, "inconclusive", wording.WIDE, cell.narrow, upper, "upper", pass_level)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from kdaudit.audit.scoring import Facts, Scores, _fill_facts
+from kdaudit.audit.scoring import Facts, Scores, _fill_facts, no_facts
 from kdaudit.audit.supervision import describe_supervision
 from kdaudit.results import AttackResult, TwoByTwo
 from kdaudit.signals.tokens import TokenSignals
@@ -22,7 +22,8 @@ FIGURES = ("teacher_mean_probability", "teacher_top_choice_share", "student_gain
 
 
 def facts(mean_logprob: Floats, mean_prob: Floats | None = None) -> Facts:
-    return Facts(mean_logprob, np.exp(mean_logprob) if mean_prob is None else mean_prob, np.full(2 * N, 0.5))
+    prob, one = np.exp(mean_logprob) if mean_prob is None else mean_prob, np.ones(2 * N)
+    return Facts(mean_logprob, prob, one / 2, nll=-mean_logprob, n_tokens=one, n_bytes=one)
 
 
 def plan(*, has_start: bool = True, same_split: bool = True) -> Any:
@@ -137,7 +138,7 @@ def test_alignment_is_the_mean_probability_and_the_share_of_top_choices() -> Non
     empty = np.zeros(0, dtype=np.float32)
     spoilt = logprob.copy()
     spoilt[1] = np.nan
-    found = Facts(*(np.full(3, np.nan) for _ in range(3)))
+    found = no_facts(3)
     _fill_facts(
         found,
         [2, 0, 1],
@@ -150,6 +151,9 @@ def test_alignment_is_the_mean_probability_and_the_share_of_top_choices() -> Non
     assert found.mean_prob[2] == pytest.approx((0.5 + 0.25 + 0.125 + 0.5) / 4)
     assert found.top_share[2] == pytest.approx(2 / 4)
     assert found.mean_logprob[2] == pytest.approx(logprob.mean())
+    assert (found.nll[2], found.n_tokens[2], found.n_bytes[2]) == (pytest.approx(np.log(2 * 4 * 8 * 2)), 4, 4)
+    assert (found.n_tokens[0], found.n_bytes[0]) == (0, 0)
+    assert math.isnan(found.nll[0])
     for values in (found.mean_prob, found.top_share, found.mean_logprob):
         assert math.isnan(values[0]), "nothing scored"
         assert math.isnan(values[1]), "a token without a likelihood"

@@ -1,0 +1,106 @@
+"""What a student was distilled from and how, read from its manifest, to distil it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from kdaudit import manifest as manifests
+from kdaudit.distill.settings import DistillConfig
+from kdaudit.errors import CheckpointError, ConfigError
+from kdaudit.manifest import Manifest
+from kdaudit.models.checkpoint import find
+from kdaudit.models.hub import locate
+
+STARTS = ("student", "student_layers", "student_config")
+HELD_OUT = ("nonmembers", "holdout", "coins", "teacher_saw")
+"""One of several says the same: what is given takes the place of all."""
+SETTLED = {"split_seed", "keep_epochs"}
+"""What a comparison settles itself."""
+
+
+def manifest_of(student: str) -> Manifest:
+    """The manifest in a student's folder.
+
+    Args:
+        student: its folder, or its Hub id.
+
+    Raises:
+        ConfigError: there is none that can be read.
+        CheckpointError: there is no such folder.
+    """
+    folder, _ = locate(student, "--from", allow_pickle=False, trust_remote_code=False)
+    path = folder / manifests.FILE_NAME
+    if not path.is_file():
+        raise ConfigError(
+            f"--from: {folder} has no {manifests.FILE_NAME}",
+            hint="only `kdaudit distill` leaves one; give --teacher, --student and --train instead",
+        )
+    return manifests.load(path)
+
+
+def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of the configuration that a student was distilled with, but for its folder; what is given goes before.
+
+    Args:
+        found: its manifest.
+        given: fields that are to be different, or lie elsewhere now.
+
+    Raises:
+        CheckpointError: its teacher or its start is gone, or was changed.
+    """
+    training, data = found.content["training"], found.data
+    known = {field.name for field in fields(DistillConfig)} - SETTLED
+    settings = {name: value for name, value in training.items() if name in known}
+    is_hard = settings.get("objective") == "hard"
+    settings |= {
+        "train": data["train"]["source"],
+        "nonmembers": data["nonmembers"]["source"] if data["nonmembers"] else None,
+        "key_file": Path(data["key_file"]),
+        "hard_weight": None if is_hard else training["hard_weight"],
+        "split_seed": training.get("split_seed", training["seed"]),
+    }
+    if "teacher" not in given:
+        settings["teacher"] = _checked(found, "teacher", _named(found.content["teacher"]))
+    if not given.keys() & {*STARTS}:
+        settings |= _start(found)
+    else:
+        settings |= dict.fromkeys(STARTS)
+    if given.keys() & {*HELD_OUT}:
+        settings |= {"nonmembers": None, "holdout": None, "coins": False, "teacher_saw": None}
+    if "objective" in given:
+        settings["beta"] = None
+    return {**settings, **given}
+
+
+def _start(found: Manifest) -> Mapping[str, Any]:
+    start = found.content["start"]
+    none = dict.fromkeys(STARTS)
+    if start["origin"] == "layers":
+        return {**none, "student_layers": start["layers"]}
+    inside = found.path.parent / str(start["name"])
+    name = str(inside) if start["origin"] == "config" else _named(start)
+    return {**none, "student": _checked(found, "start", name)}
+
+
+def _checked(found: Manifest, part: str, name: str) -> str:
+    """The name of a checkpoint that is still what the student was distilled with."""
+    recorded, option = found.content[part], {"teacher": "--teacher", "start": "--student"}[part]
+    if not recorded["revision"] and not Path(name).expanduser().is_dir():
+        raise CheckpointError(
+            f"--from: the {part} that {found.path} names is not there ({name})",
+            hint=f"say where it lies now: {option}",
+        )
+    checkpoint = find(name, option=f"--from ({part})", load=recorded["load"])
+    if checkpoint.weights_sha256 != recorded["weights_sha256"]:
+        raise CheckpointError(
+            f"--from: the {part} that {found.path} names, {name}, has changed since",
+            hint=f"give the checkpoint as it was: {option}",
+        )
+    return name
+
+
+def _named(part: Mapping[str, Any]) -> str:
+    return f"{part['name']}@{part['revision']}" if part["revision"] else str(part["name"])

@@ -1,0 +1,220 @@
+"""A comparison of mitigations, stage by stage: plain students, arms, scores, table. Continues where it stopped."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from kdaudit import manifest
+from kdaudit.artefacts import writing
+from kdaudit.distill.folder import StudentFolder
+from kdaudit.distill.losses import settle_beta
+from kdaudit.distill.run import TRAINING, Prepared, Told, prepare, rehearse, run_distill
+from kdaudit.distill.settings import DistillConfig
+from kdaudit.errors import ConfigError
+from kdaudit.mitigate.base import Operation, Selection
+from kdaudit.mitigate.figures import Roster
+from kdaudit.mitigate.scoring import SIGNALS, score_students, select_members
+from kdaudit.mitigate.settings import PLAIN, MitigateConfig
+from kdaudit.mitigate.starts import changed_start
+from kdaudit.mitigate.table import Made, make_table
+from kdaudit.results.mitigation import Mitigation, save
+
+FILE_NAME = "mitigation.json"
+ALL = "all students"
+AUDIT_SHARE = 1 / 3
+"""Of the time of a training step: a forward pass alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One student to be made."""
+
+    arm: str
+    seed: int
+    config: DistillConfig
+    left_out: frozenset[str]
+    """Keyed ids of members that it is not to learn."""
+    n_tokens: int
+    """That go through it in training."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its folder holds a finished student."""
+        return (self.config.out / manifest.FILE_NAME).is_file()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, before anything long."""
+
+    jobs: tuple[Job, ...]
+    n_members: int
+    n_held_out: int
+    operations: Mapping[str, Operation]
+    selections: Mapping[str, Selection]
+    seconds: float | None
+    """What is left is expected to take, from a timed step; None where every student is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """What a comparison tells whoever started it."""
+
+    on_plan: Callable[[Plan], None] = lambda _: None
+    on_progress: Callable[[str, int, int, str], None] = lambda stage, done, total, note: None
+    """(stage, done, total, a word on the state)."""
+
+
+def run_mitigation(
+    config: MitigateConfig, *, command: str = "", overwrite: bool = False, listener: Listener = Listener()
+) -> Mitigation:
+    """Distil every arm with every seed, attack all students on the same records, and write the table.
+
+    Args:
+        config: of the comparison.
+        command: as the user typed it, for the students' manifests.
+        overwrite: start over: what an earlier comparison left in the folder is removed.
+        listener: what to tell.
+
+    Raises:
+        KdauditError: see `kdaudit.errors`; every student that is finished is kept.
+    """
+    claim(config, overwrite=overwrite)
+    prepared = prepare(config.plain(config.training_seeds[0]))
+    _check_repeated(config, prepared)
+    plan = _plan(config, prepared, listener)
+    listener.on_plan(plan)
+    _distil(plan, command, listener)
+    roster = _roster(config)
+    scored = score_students(config, prepared, roster.folders, on_progress=_quiet_note(listener))
+    listener.on_progress("judging", 0, 1, "")
+    table = make_table(config, prepared, scored, Made(roster, plan.operations, plan.selections))
+    save(table, config.out / FILE_NAME)
+    listener.on_progress("judging", 1, 1, "")
+    return table
+
+
+def claim(config: MitigateConfig, *, overwrite: bool) -> None:
+    """Make the folder of a comparison, or take it over from an earlier one.
+
+    Raises:
+        ConfigError: it holds something else.
+        OutputError: it cannot be written.
+    """
+    with writing(config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+        found = sorted(path.name for path in config.out.iterdir() if not path.name.endswith(".tmp"))
+        is_ours = (config.out / PLAIN).is_dir() or (config.out / FILE_NAME).is_file()
+        if overwrite and is_ours:
+            for name in (PLAIN, SIGNALS, *(arm.name for arm in config.arms)):
+                shutil.rmtree(config.out / name, ignore_errors=True)
+            (config.out / FILE_NAME).unlink(missing_ok=True)
+    if found and not is_ours and not overwrite:
+        raise ConfigError(
+            f"--out: {config.out} is not empty and holds no comparison of mitigations ({found[0]})",
+            hint="choose another folder, or pass --overwrite to write into this one",
+        )
+
+
+def _check_repeated(config: MitigateConfig, prepared: Prepared) -> None:
+    """The records must be those of the student whose settings were taken, and its manifest its own."""
+    if config.repeats is None:
+        return
+    key_file = manifest.key_path(prepared.config.train, prepared.config.key_file)
+    manifest.check_signature(config.repeats, prepared.key, key_file)
+    manifest.check_source(config.repeats, prepared.train, "train")
+    if prepared.nonmembers is not None and config.repeats.data["nonmembers"] is not None:
+        manifest.check_source(config.repeats, prepared.nonmembers, "nonmembers")
+
+
+def _plan(config: MitigateConfig, prepared: Prepared, listener: Listener) -> Plan:
+    """Change the starts, choose the members, and time a step."""
+    for arm in config.arms:
+        changed = config.student(arm, config.training_seeds[0])
+        settle_beta(changed.objective, changed.beta)
+    starts = {
+        arm.name: changed_start(prepared, arm.method, config.strength, config.out / arm.name)
+        for arm in config.arms
+        if arm.method.operate
+    }
+    selections, left_out = _select(config, prepared, listener)
+    jobs = [_job(config.plain(seed), PLAIN, seed, prepared, frozenset()) for seed in config.training_seeds]
+    for arm in config.arms:
+        for seed in config.training_seeds:
+            settings = config.student(arm, seed)
+            if arm.name in starts:
+                settings = replace(settings, student=str(starts[arm.name].folder))
+            jobs.append(_job(settings, arm.name, seed, prepared, left_out.get(arm.name, frozenset())))
+    operations = {name: start.operation for name, start in starts.items()}
+    return Plan(
+        tuple(jobs), len(prepared.assignment.members), len(prepared.assignment.held_out), operations, selections,
+        _seconds(config, prepared, jobs),
+    )  # fmt: skip
+
+
+def _select(
+    config: MitigateConfig, prepared: Prepared, listener: Listener
+) -> tuple[dict[str, Selection], dict[str, frozenset[str]]]:
+    """By method whom it keeps, and by arm the keyed ids of the members that it leaves out."""
+    selections: dict[str, Selection] = {}
+    left_out = {}
+    for method in {arm.method.name: arm.method for arm in config.arms if arm.method.select}.values():
+        found, ids = select_members(config, prepared, method, on_progress=_quiet_note(listener))
+        gc.collect()  # the teacher, before the students are trained
+        selections[method.name] = found
+        for arm in (arm for arm in config.arms if arm.method == method):
+            kept = found.control if arm.control_of else found.kept
+            left_out[arm.name] = frozenset(ids[i] for i in np.setdiff1d(np.arange(len(ids)), kept))
+    return selections, left_out
+
+
+def _quiet_note(listener: Listener) -> Callable[[str, int, int], None]:
+    return lambda stage, done, total: listener.on_progress(stage, done, total, "")
+
+
+def _job(config: DistillConfig, arm: str, seed: int, prepared: Prepared, left_out: frozenset[str]) -> Job:
+    share = 1 - len(left_out) / len(prepared.assignment.members)
+    return Job(arm, seed, config, left_out, round(share * prepared.plan.n_tokens))
+
+
+def _seconds(config: MitigateConfig, prepared: Prepared, jobs: list[Job]) -> float | None:
+    waiting = [job for job in jobs if not job.is_finished]
+    if not waiting:
+        return None
+    with writing(config.out), TemporaryDirectory(dir=config.out, suffix=".tmp") as folder:
+        per_token = rehearse(prepared, Path(folder))
+    per_epoch = prepared.plan.n_tokens / len(prepared.plan.epochs)
+    n_scored = len(jobs) + config.seeds * (config.distill.epochs - 1) + 3  # with the teacher and the references
+    audit = n_scored * per_epoch * (1 + len(prepared.assignment.held_out) / len(prepared.assignment.members))
+    return per_token * (sum(job.n_tokens for job in waiting) + AUDIT_SHARE * audit)
+
+
+def _distil(plan: Plan, command: str, listener: Listener) -> None:
+    total, done = sum(job.n_tokens for job in plan.jobs), 0
+    for job in plan.jobs:
+
+        def tell(stage: str, n_done: int, n_all: int, note: str, job: Job = job, before: int = done) -> None:
+            listener.on_progress(f"{job.arm}, seed {job.seed}: {stage}", n_done, n_all, note)
+            if stage == TRAINING:
+                listener.on_progress(ALL, before + n_done, total, "")
+
+        run_distill(job.config, command=command, told=Told(on_progress=tell), left_out=job.left_out)
+        gc.collect()  # one student in memory at a time
+        done += job.n_tokens
+        listener.on_progress(ALL, done, total, "")
+
+
+def _roster(config: MitigateConfig) -> Roster:
+    plain = []
+    for seed in config.training_seeds:
+        folder = StudentFolder(config.plain(seed).out, Path())
+        plain.append((*(folder.epoch(k) for k in range(1, config.distill.epochs)), folder.path))
+    arms = {arm.name: tuple(config.student(arm, seed).out for seed in config.training_seeds) for arm in config.arms}
+    return Roster(tuple(plain), arms)

@@ -1,0 +1,177 @@
+"""Students and teacher scored on the same records, through the stages of an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.audit.data import AuditData, read_data
+from kdaudit.audit.lineage import check_lineage, trace
+from kdaudit.audit.measure import Progress, measure_passes
+from kdaudit.audit.plan import Plan, Subject, find_subjects, make_plan
+from kdaudit.audit.scoring import Facts, Scores, score_records
+from kdaudit.config import AuditConfig, student_names
+from kdaudit.distill.run import Prepared
+from kdaudit.distill.start import is_reference
+from kdaudit.draws import generator
+from kdaudit.errors import ConfigError
+from kdaudit.manifest import record_id
+from kdaudit.metrics.parts import Parts, split_parts
+from kdaudit.metrics.scores import Floats
+from kdaudit.mitigate.base import Method, Selection
+from kdaudit.mitigate.settings import ATTACKED_BY, MitigateConfig
+from kdaudit.models.checkpoint import find
+
+SIGNALS = "signals"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """All students and the teacher on all original members and the held-out records."""
+
+    plan: Plan
+    data: AuditData
+    scores: Scores
+    parts: Parts
+    subject_of: Mapping[Path, str]
+    """By a student's folder: the name that the plan and the scores know it by."""
+
+    def facts(self, folder: Path) -> Facts:
+        """What a student makes of each record."""
+        subject = next(one for one in self.plan.subjects if one.name == self.subject_of[folder])
+        return self.scores.facts[subject.checkpoint.fingerprint]
+
+    @property
+    def attacks(self) -> tuple[str, ...]:
+        """Those that ran on the students, first the one that verdicts rest on."""
+        first = next(iter(self.subject_of.values()))
+        ran = {one.attack.name for one in self.plan.attacks if first in one.runs_on}
+        return tuple(name for name in ATTACKED_BY if name in ran)
+
+
+def score_students(
+    config: MitigateConfig, prepared: Prepared, folders: Sequence[Path], *, on_progress: Progress
+) -> Scored:
+    """Score every student with every attack; signals that are on disk are not measured again.
+
+    Every student has the reference of the plain ones: an arm's own changed start could only blunt the attack.
+
+    Args:
+        config: of the comparison.
+        prepared: the plain run.
+        folders: of the students; the first has a manifest.
+        on_progress: told about text tokens.
+
+    Raises:
+        KdauditError: as an audit.
+    """
+    reference = _student_reference(prepared)
+    asked = _audit_config(config, prepared, tuple(map(str, folders)), (reference,) * len(folders))
+    traced, lineage = trace(asked)
+    data = read_data(traced, lineage, needs_shots=False)
+    subjects = find_subjects(traced)
+    for subject in subjects:
+        check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
+    plan = make_plan(traced, subjects, data)
+    scores = _score(plan, config.out / SIGNALS, on_progress)
+    rng = generator(traced.seed, "parts")
+    parts = split_parts(len(data.members), len(data.nonmembers), share=traced.calibration_share, rng=rng)
+    names = student_names(len(folders))
+    return Scored(plan, data, scores, parts, dict(zip(folders, names, strict=True)))
+
+
+def select_members(
+    config: MitigateConfig, prepared: Prepared, method: Method, *, on_progress: Progress
+) -> tuple[Selection, tuple[str, ...]]:
+    """Which members a method trains on by what the teacher gives away; and the keyed ids of all members, in order.
+
+    Raises:
+        ConfigError: the attack cannot run on the teacher, or detects no member or every one.
+        InsufficientDataError: there are too few non-members.
+    """
+    if method.select is None:
+        raise ValueError(f"{method.name} leaves nobody out")
+    name = config.vulnerability_attack
+    asked = _audit_config(config, prepared, (str(prepared.models.start.folder),), (), attacks=(name,))
+    reference = None
+    if asked.teacher_reference is not None:
+        reference = find(asked.teacher_reference, option="--teacher-reference", load=asked.teacher_load,
+                         allow_pickle=asked.allow_pickle, trust_remote_code=asked.trust_remote_code)  # fmt: skip
+    teacher = Subject("teacher", prepared.models.teacher, reference)
+    members, held_out = prepared.assignment.members, prepared.assignment.held_out
+    sets = tuple(found for found in (prepared.train, prepared.nonmembers) if found is not None)
+    data = AuditData(members, held_out, shots=(), sets=sets, is_shots_drawn=False)
+    try:
+        plan = make_plan(asked, (teacher,), data)
+    except ConfigError as error:
+        raise ConfigError(
+            f"--vulnerability-attack {name}: {str(error).partition(': ')[2]}",
+            hint="give --teacher-reference, the checkpoint that the teacher started from, or choose another attack",
+        ) from error
+    scores = _score(plan, config.out / SIGNALS, on_progress).by_attack[name]["teacher"]
+    rng = generator(prepared.config.records_seed, f"select {method.name}")
+    selection = method.select(scores[: len(members)], scores[len(members) :], rng)
+    return selection, tuple(record_id(prepared.key, record.text) for record in members)
+
+
+def is_scored(scored: Scored, attack: str) -> NDArray[np.bool_]:
+    """(n,), records that the attack could score on every student: only those are compared."""
+    of_students = [scored.scores.by_attack[attack][name] for name in scored.subject_of.values()]
+    return np.asarray(np.isfinite(np.array(of_students)).all(axis=0))
+
+
+def split(values: Floats, n_members: int, is_kept: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """The kept values of members and of held-out records."""
+    return values[:n_members][is_kept[:n_members]], values[n_members:][is_kept[n_members:]]
+
+
+def _score(plan: Plan, folder: Path, on_progress: Progress) -> Scores:
+    shards = plan.passages.shards()
+    return score_records(plan, shards, measure_passes(plan, shards, folder, on_progress=on_progress), with_paper=False)
+
+
+def _audit_config(
+    config: MitigateConfig,
+    prepared: Prepared,
+    students: tuple[str, ...],
+    references: tuple[str | None, ...],
+    *,
+    attacks: tuple[str, ...] = (),
+) -> AuditConfig:
+    distill = config.distill
+    known = tuple(name for name in ATTACKED_BY if name != "reference" or any(references))
+    return AuditConfig(
+        teacher=distill.teacher,
+        students=students,
+        train=distill.train,
+        nonmembers=distill.nonmembers,
+        key_file=distill.key_file,
+        teacher_reference=_teacher_reference(config, prepared),
+        student_references=references if any(references) else (),
+        attacks=attacks or known,
+        out=config.out,
+        seed=distill.records_seed,
+        max_tokens=prepared.models.window,
+        device=distill.device,
+        dtype=distill.dtype,
+        teacher_load=distill.teacher_load,
+        student_load=distill.student_load,
+        trust_remote_code=distill.trust_remote_code,
+        allow_pickle=distill.allow_pickle,
+    )
+
+
+def _student_reference(prepared: Prepared) -> str | None:
+    """What the plain students started from; None where it may have seen the members."""
+    return str(prepared.models.start.folder) if is_reference(prepared.config) else None
+
+
+def _teacher_reference(config: MitigateConfig, prepared: Prepared) -> str | None:
+    """As given, else the student's start, where that has not seen the members."""
+    start, teacher = prepared.models.start, prepared.models.teacher
+    is_own = start.weights_sha256 == teacher.weights_sha256
+    return config.teacher_reference or (None if is_own else _student_reference(prepared))

@@ -1,0 +1,205 @@
+"""A comparison of mitigations in words and tables, the same on the console, in HTML and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
+
+from kdaudit.metrics.estimate import Difference
+from kdaudit.report import wording
+from kdaudit.report.tables import Table
+from kdaudit.report.wording import ABSENT, difference, interval, p_value
+from kdaudit.results.mitigation import Arm, Mitigation, Student
+
+TPR = "tpr@0.01"
+METRIC_WORDS = {"auc": "AUC", TPR: "TPR at 1 % FPR"}
+SUBSET_NOTE = (
+    "Secondary. Members were dropped because they scored high, so those kept score low by selection alone, also where "
+    "the choice is worth nothing: read this beside the control, which drops as many at random. First seed."
+)
+FRONTIER_NOTE = (
+    "Distance: leak of the arm minus that of the plain run at the same held-out loss, read off the line between its "
+    "epochs; below 0 is better than stopping earlier. Helps: below 0 for sure, after Holm over arms. Undertrained: on "
+    "or above the line."
+)
+
+
+def sentences(table: Mitigation) -> Iterator[str]:
+    """What was found, for a reader with a minute."""
+    if table.validity is not None and table.validity.status == "failed":
+        yield "Members and held-out records can be told apart without any model, so no finding below means anything."
+    by_finding = {
+        "helps": "leak less than the plain run where that was as useful",
+        "undertrained": "leak no less than the plain run where that was as useful",
+    }
+    compared = {name: arm for name, arm in table.arms.items() if not _is_frontier(arm)}
+    for finding, words in by_finding.items():
+        names = [name for name, arm in compared.items() if arm.finding == finding]
+        if names:
+            yield f"{', '.join(names)}: {words} ({finding})."
+    for name, arm in compared.items():
+        if arm.finding == "no evidence":
+            yield f"{name}: no evidence, {arm.reason}."
+    yield from _recommendation(table)
+
+
+def _recommendation(table: Mitigation) -> Iterator[str]:
+    if table.recommended is not None:
+        checkpoint = table.arms[table.recommended].students[0].checkpoint
+        yield f"Recommended: {table.recommended}, of the arms that pass every gate the most useful ({checkpoint})."
+    elif any(arm.gates for arm in table.arms.values()):
+        yield "No arm passes every gate."
+
+
+def arms_table(table: Mitigation) -> Table:
+    """The plain run's epochs and every arm, means over seeds: utility, leak, distance to the frontier, finding."""
+    metric = METRIC_WORDS[table.metric]
+    head = (
+        "arm", "nats per token", "bits per byte", f"{metric} ({table.attack})", "change from plain",
+        "distance to frontier", "p (Holm)", "finding",
+    )  # fmt: skip
+    rows = [*_plain_rows(table), *(_row(name, arm, table) for name, arm in table.arms.items())]
+    seeds = len({student.seed for student in table.plain})
+    note = f"Means over {seeds} {'seeds' if seeds > 1 else 'seed'}; distances with 95 % interval. {FRONTIER_NOTE}"
+    return Table("Arms", head, rows, note)
+
+
+def students_table(table: Mitigation, attack: str) -> Table:
+    """One row a student: utility and the leak under one attack, with intervals."""
+    head = ("student", "seed", "nats per token", "bits per byte", "AUC", "change", METRIC_WORDS[TPR], "change")
+    rows = [_student_row(f"plain, epoch {student.epoch}", student, attack) for student in table.plain]
+    for name, arm in table.arms.items():
+        if not _is_frontier(arm):
+            rows += [_student_row(name, student, attack) for student in arm.students]
+    note = "All original members against all held-out records. Change: minus the finished plain student of that seed."
+    return Table(f"Every student under {attack}", head, rows, note)
+
+
+def frontier_table(table: Mitigation, attack: str, metric: str) -> Table:
+    """Every arm beside the frontier by one metric of one attack."""
+    rows = [
+        (
+            name,
+            _number(placed.point.nll if placed.point else None),
+            _number(placed.point.leak if placed.point else None),
+            _number(placed.frontier),
+            difference(placed.distance),
+            p_value(placed.distance),
+            placed.finding,
+        )
+        for name, arm in table.arms.items()
+        if not _is_frontier(arm)
+        for placed in (arm.placed[attack][metric],)
+    ]
+    head = ("arm", "nats per token", "leak", "frontier there", "distance", "p (Holm)", "finding")
+    return Table(f"Frontier by {METRIC_WORDS[metric]} of {attack}", head, rows)
+
+
+def subsets_table(table: Mitigation) -> Table | None:
+    """The AUC over kept and over dropped members alone; None where no arm drops any."""
+    rows = [
+        (name, attack, *(interval(found.get(attack)) for found in (arm.subsets["kept"], arm.subsets["dropped"])))
+        for name, arm in table.arms.items()
+        if arm.subsets
+        for attack in table.frontier
+    ]
+    return (
+        Table("Kept and dropped members apart", ("arm", "attack", "AUC, kept", "AUC, dropped"), rows, SUBSET_NOTE)
+        if rows
+        else None
+    )
+
+
+def gates_table(table: Mitigation) -> Table | None:
+    """Every gate on every arm; None where none was set."""
+    rows = [
+        (
+            name,
+            gate.gate,
+            gate.status,
+            ABSENT if gate.bound is None else f"{gate.bound_side} {gate.bound:.3f}",
+            gate.reason,
+        )
+        for name, arm in table.arms.items()
+        for gate in arm.gates
+    ]
+    level = 100 * (1 - 0.05 / max(len(table.arms), 1))
+    note = f"Passed where the upper bound of level {level:.4g} %, one for {len(table.arms)} arms, is within the limit."
+    return Table("Gates", ("arm", "gate", "status", "bound", "reason"), rows, note) if rows else None
+
+
+def notes(table: Mitigation) -> list[str]:
+    """What a reader must know: of the records, of the arms."""
+    found = [*table.warnings]
+    if table.validity is not None:
+        found += [wording.blind_note(table.validity), *table.validity.warnings]
+    found += [f"{name}: {warning}" for name, arm in table.arms.items() for warning in arm.warnings]
+    for name, arm in table.arms.items():
+        n_replaced = arm.students[0].n_replaced
+        if n_replaced is not None:
+            found.append(f"{name}: {n_replaced} modules were replaced")
+    return found
+
+
+def _plain_rows(table: Mitigation) -> Iterator[Sequence[str]]:
+    by_epoch: dict[int | None, list[Student]] = {}
+    for student in table.plain:
+        by_epoch.setdefault(student.epoch, []).append(student)
+    last = max((epoch for epoch in by_epoch if epoch is not None), default=None)
+    for epoch, students in by_epoch.items():
+        label = f"plain, epoch {epoch}" + (" (finished)" if epoch == last else "")
+        yield (label, *_means(students, table), "", "", "")
+
+
+def _row(name: str, arm: Arm, table: Mitigation) -> Sequence[str]:
+    distance = arm.placed[table.attack][table.metric].distance
+    told = arm.finding if not arm.reason else f"{arm.finding}: {arm.reason}"
+    return (name, *_means(arm.students, table), _distance(distance), p_value(distance), told)
+
+
+def _distance(found: Difference) -> str:
+    return ABSENT if found.value is None else difference(found)
+
+
+def _means(students: Sequence[Student], table: Mitigation) -> tuple[str, str, str, str]:
+    attack, is_auc = table.attack, table.metric == "auc"
+
+    def leak(student: Student) -> float | None:
+        of = student.leaks[attack]
+        return of.auc.value if is_auc else of.tpr_at_fpr["0.01"].value
+
+    def change(student: Student) -> float | None:
+        of = student.leaks[attack]
+        found = of.auc_change if is_auc else of.tpr_change.get("0.01")
+        return found.value if found is not None else None
+
+    return (
+        _mean(students, lambda one: one.nll.value, ".3f"),
+        _mean(students, lambda one: one.bits_per_byte.value, ".3f"),
+        _mean(students, leak, ".3f"),
+        _mean(students, change, "+.3f"),
+    )
+
+
+def _mean(students: Sequence[Student], read: Callable[[Student], float | None], form: str) -> str:
+    """The mean over seeds; nothing where a seed has no value."""
+    values = [read(student) for student in students]
+    known = [value for value in values if value is not None]
+    return f"{fmean(known):{form}}" if known and len(known) == len(values) else ABSENT
+
+
+def _student_row(name: str, student: Student, attack: str) -> Sequence[str]:
+    leak = student.leaks[attack]
+    return (
+        name, str(student.seed), interval(student.nll), interval(student.bits_per_byte), interval(leak.auc),
+        difference(leak.auc_change), interval(leak.tpr_at_fpr.get("0.01")), difference(leak.tpr_change.get("0.01")),
+    )  # fmt: skip
+
+
+def _number(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.3f}"
+
+
+def _is_frontier(arm: Arm) -> bool:
+    """Whether the arm is an epoch of the plain run."""
+    return any(student.epoch is not None for student in arm.students)

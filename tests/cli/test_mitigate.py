@@ -1,0 +1,301 @@
+"""`kdaudit mitigate` as a user meets it: the table, continuing, gates, and what is refused before anything long."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdaudit import manifest
+from kdaudit.distill import run as distillation
+from kdaudit.distill.run import Prepared, Told
+from kdaudit.mitigate import METHODS
+from kdaudit.results.mitigation import Mitigation, load
+from kdaudit.verdict import rules
+from tests.commands import NAMES, Done, check_refused, counted_loads, files_in, halves, kdaudit, results
+
+N = 70
+
+
+class KilledError(BaseException):
+    """Stands for a signal that leaves no time."""
+
+
+@contextmanager
+def counted_students(*, kill_after: int | None = None) -> Iterator[list[str]]:
+    """Collects the students that are trained, as ARM/seed-N; the process dies when one more than so many would be."""
+    made: list[str] = []
+
+    def learning(prepared: Prepared, told: Told) -> list[float]:
+        out = prepared.config.out
+        if out.name.startswith("seed-"):  # else a rehearsal
+            finished = len(list(out.parent.parent.glob("*/seed-*/kdaudit.json")))
+            if finished == kill_after:
+                raise KilledError
+            made.append(f"{out.parent.name}/{out.name}")
+        return learn(prepared, told)
+
+    learn = distillation._learn
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distillation, "_learn", learning)
+        yield made
+
+
+TRAINING = ("--epochs", "2", "--batch-tokens", "512", "--lr", "0.005", "--quiet")
+ASKED = ("--method", "non-vulnerable", "--method", "bottleneck", "--method", "soft-only", "--method", "early-stop")
+ARMS = ["non-vulnerable", "non-vulnerable-control", "bottleneck", "soft-only"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A finished comparison, and what it was given."""
+
+    folder: Path
+    teacher: Path
+    start: Path
+    done: Done
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def inputs(self) -> list[str]:
+        data = ["--train", self.folder / "members.jsonl", "--nonmembers", self.folder / "nonmembers.jsonl"]
+        key = ["--key-file", self.folder / "key"]
+        return list(map(str, ["--teacher", self.teacher, "--student", self.start, *data, *key]))
+
+    def again(self, *options: object, out: Path | None = None) -> Done:
+        return kdaudit("mitigate", *self.inputs(), *TRAINING, "--seeds", "2", "--out", out or self.out, *options)
+
+    def table(self) -> Mitigation:
+        return load(self.out / "mitigation.json")
+
+
+@pytest.fixture(scope="session")
+def compared(checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    folder = tmp_path_factory.mktemp("compared")
+    halves(folder, N)
+    found = Compared(folder, checkpoint(seed=1), checkpoint(seed=3), Done(0, "", ""))
+    done = found.again(*ASKED)
+    assert done.code == 0, done.err
+    return Compared(folder, found.teacher, found.start, done)
+
+
+def test_every_arm_stands_in_the_table_with_every_seed_and_the_plain_run_with_every_epoch(compared: Compared) -> None:
+    table = compared.table()
+    assert list(table.arms) == [*ARMS, "early-stop-1"]
+    assert [(student.seed, student.epoch) for student in table.plain] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    for arm in table.arms.values():
+        assert [student.seed for student in arm.students] == [0, 1]
+        for student in arm.students:
+            assert (compared.out / student.checkpoint / "config.json").is_file()
+            assert list(student.leaks) == ["reference", "loss", "min-k"]
+    assert table.arms["bottleneck"].students[0].n_replaced == 2
+    assert (table.attack, table.metric) == ("reference", "auc")
+    assert table.arms["non-vulnerable-control"].control_of == "non-vulnerable"
+
+
+def test_all_original_members_are_judged_also_where_some_were_left_out(compared: Compared) -> None:
+    for arm in compared.table().arms.values():
+        assert {(s.leaks["loss"].auc.n, s.leaks["loss"].auc.m) for s in arm.students} == {(N, N)}
+    contents = [manifest.load(compared.out / arm / "seed-1" / "kdaudit.json").data for arm in ARMS]
+    kept, control, *others = (len(content["left_out"]) for content in contents)
+    assert 0 < kept == control < N
+    assert contents[0]["left_out"] != contents[1]["left_out"]
+    assert others == [0, 0]
+    subsets = compared.table().arms["non-vulnerable"].subsets
+    assert subsets["kept"]["loss"].n == N - kept
+    assert subsets["dropped"]["loss"].n == kept
+
+
+def test_an_arms_figures_are_those_that_attack_and_distill_give(compared: Compared, tmp_path: Path) -> None:
+    student = compared.out / "bottleneck" / "seed-1"
+    done = kdaudit(
+        "attack", "--teacher", compared.teacher, "--student", student, "--student-reference", compared.start,
+        "--key-file", compared.folder / "key", "--attack", "reference", "--attack", "min-k", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    ours = compared.table().arms["bottleneck"].students[1]
+    for attack in ("reference", "min-k"):
+        theirs = results(tmp_path / "run")["attacks"][attack]["student"]["auc"]
+        found = ours.leaks[attack].auc
+        assert (found.value, found.low, found.high) == pytest.approx([theirs[end] for end in ("value", "low", "high")])
+    utility = manifest.load(student / "kdaudit.json").content["utility"]
+    assert ours.nll.value == pytest.approx(utility["nll"]["student"]["value"], rel=1e-5)
+    assert ours.bits_per_byte.value == pytest.approx(utility["bits_per_byte"]["student"]["value"], rel=1e-5)
+
+
+def test_changes_are_paired_with_the_finished_plain_student_of_the_same_seed(compared: Compared) -> None:
+    table = compared.table()
+    finished = {student.seed: student for student in table.plain if student.epoch == 2}
+    for arm in table.arms.values():
+        for student in arm.students:
+            for attack, leak in student.leaks.items():
+                plain = finished[student.seed].leaks[attack]
+                assert leak.auc_change is not None
+                assert leak.auc.value is not None
+                assert plain.auc.value is not None
+                assert leak.auc_change.value == pytest.approx(leak.auc.value - plain.auc.value)
+                assert plain.auc_change is None
+    point = table.frontier["reference"]["auc"][-1]
+    assert point.leak == pytest.approx(np.mean([s.leaks["reference"].auc.value or 0 for s in finished.values()]))
+    assert point.nll == pytest.approx(np.mean([s.nll.value or 0 for s in finished.values()]), rel=1e-6)
+
+
+def test_the_same_command_loads_no_model_and_leaves_the_same_bytes(compared: Compared) -> None:
+    before = files_in(compared.out)
+    with counted_loads() as loads:
+        done = compared.again(*ASKED)
+    assert done.code == 0, done.err
+    assert loads == []
+    assert files_in(compared.out) == before
+    assert done.out == compared.done.out
+
+
+def test_a_killed_comparison_continues_to_the_same_figures_and_makes_nothing_twice(
+    compared: Compared, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for n_finished in (1, 3):
+        with counted_students(kill_after=n_finished), pytest.raises(KilledError):
+            compared.again("--method", "soft-only", out=out)
+    with counted_students() as made:
+        done = compared.again("--method", "soft-only", out=out)
+    assert done.code == 0, done.err
+    assert made == ["soft-only/seed-1"]
+    ours, whole = load(out / "mitigation.json"), compared.table()
+    assert ours.plain == whole.plain
+    assert ours.frontier == whole.frontier
+    for mine, theirs in zip(ours.arms["soft-only"].students, whole.arms["soft-only"].students, strict=True):
+        assert (mine.nll, mine.leaks["loss"].auc) == (theirs.nll, theirs.leaks["loss"].auc)
+
+
+def test_gates_are_judged_for_every_seed_at_a_level_for_all_arms_and_the_most_useful_arm_is_named(
+    compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "MIN_RECORDS", N)
+    out = tmp_path / "out"
+    shutil.copytree(compared.out, out)
+    done = compared.again(*ASKED, "--gate", "student.auc[loss] <= 0.99", out=out)
+    assert done.code == 0, done.err
+    table = load(out / "mitigation.json")
+    for arm in table.arms.values():
+        assert [(gate.gate, gate.status, gate.level) for gate in arm.gates] == [
+            ("student.auc[loss]<=0.99", "pass", 1 - 0.05 / 5), ("student-2.auc[loss]<=0.99", "pass", 1 - 0.05 / 5),
+        ]  # fmt: skip
+    nll = {name: sum(s.nll.value or 0 for s in arm.students) for name, arm in table.arms.items()}
+    assert table.recommended == min(nll, key=lambda name: nll[name])
+    assert f"Recommended: {table.recommended}" in done.out
+
+    hopeless = ("--method", "soft-only", "--gate", "student.auc[loss] <= 0.01")
+    done = compared.again(*hopeless, out=out)
+    assert done.code == 1, done.err
+    assert load(out / "mitigation.json").recommended is None
+    assert "No arm passes every gate." in done.out
+    assert compared.again(*hopeless, "--exit-zero", out=out).code == 0
+
+
+def test_from_takes_everything_from_the_manifest(compared: Compared, tmp_path: Path) -> None:
+    out, plain = tmp_path / "out", compared.out / "plain" / "seed-0"
+    done = kdaudit(
+        "mitigate", "--from", plain, "--method", "early-stop", "--seeds", "1", "--out", out, "--quiet"
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    ours, whole = load(out / "mitigation.json"), compared.table()
+    assert ours.plain == tuple(student for student in whole.plain if student.seed == 0)
+    assert "one seed cannot tell luck from help" in done.out
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("start", "start that"),
+        ("train", "has changed since the student was distilled"),
+        ("manifest", "was changed after distill wrote it"),
+    ],
+)
+def test_a_manifest_whose_start_is_gone_or_whose_records_changed_is_refused(
+    compared: Compared, tmp_path: Path, change: str, words: str
+) -> None:
+    student, options = tmp_path / "student", []
+    shutil.copytree(compared.out / "plain" / "seed-0", student)
+    path = student / "kdaudit.json"
+    if change == "train":
+        lines = (compared.folder / "members.jsonl").read_text().splitlines()
+        (tmp_path / "members.jsonl").write_text("\n".join(lines[1:]))
+        options = ["--train", str(tmp_path / "members.jsonl")]
+    content = json.loads(path.read_text())
+    if change == "start":
+        content["start"]["name"] = str(tmp_path / "gone")
+    if change == "manifest":
+        content["training"]["lr"] = 0.006
+    path.write_text(json.dumps(content))
+    done = kdaudit("mitigate", "--from", student, "--method", "lora", "--out", tmp_path / "out", "-q", *options)
+    check_refused(done, words)
+
+
+REFUSED: dict[str, tuple[list[str], str]] = {
+    "unknown method": (["--method", "botleneck"], "did you mean"),
+    "too wide": (["--method", "bottleneck", "--bottleneck", "31"], "save no weight"),
+    "one epoch": (["--method", "lora", "--epochs", "1"], "leaves no frontier"),
+    "no seed": (["--method", "lora", "--seeds", "0"], "--seeds: 0"),
+    "shots": (["--method", "non-vulnerable", "--vulnerability-attack", "recall"], "takes non-members out as shots"),
+    "already so": (["--method", "soft-only", "--hard-weight", "0"], "the plain run does that already"),
+    "contradiction": (["--method", "soft-only", "--objective", "hard"], "--method soft-only: --hard-weight"),
+    "foreign gate": (["--method", "lora", "--gate", "student.auc[zlib]<=1"], "are attacked by reference, loss, min-k"),
+    "second student": (["--method", "lora", "--gate", "student-2.auc<=1"], "there is no student-2"),
+    "broken gate": (["--method", "lora", "--gate", "auc"], "not understood"),
+    "two strengths": (["--method", "lora", "--method-lora", "0", "--bottleneck", "-1"], "--method-lora: 0"),
+}
+
+
+@pytest.mark.parametrize(("options", "words"), REFUSED.values(), ids=list(REFUSED))
+def test_bad_options_are_refused_before_anything_is_trained(
+    compared: Compared, tmp_path: Path, options: list[str], words: str
+) -> None:
+    with counted_students() as made:
+        check_refused(compared.again(*options, out=tmp_path / "out"), words)
+    assert made == []
+
+
+def test_a_method_whose_modules_the_architecture_lacks_is_refused_naming_what_it_has(
+    compared: Compared, checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    mamba = checkpoint("mamba", seed=3)
+    done = compared.again("--method", "bottleneck", "--student", mamba, out=tmp_path / "out")
+    check_refused(done, "MambaForCausalLM has no feed-forward expansion", "Conv1d")
+
+
+def test_a_folder_of_something_else_is_left_alone(compared: Compared, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    check_refused(compared.again("--method", "lora", out=tmp_path), "holds no comparison of mitigations", "letter.txt")
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_another_strength_is_no_continuation(compared: Compared) -> None:
+    before = files_in(compared.out / "bottleneck" / "seed-0")
+    done = compared.again("--method", "bottleneck", "--bottleneck", "0.5")
+    check_refused(done, "holds a student with other settings", "start fingerprint")
+    assert files_in(compared.out / "bottleneck" / "seed-0") == before
+
+
+def test_neither_teacher_nor_from_is_refused(tmp_path: Path) -> None:
+    check_refused(kdaudit("mitigate", "--method", "lora", "--out", tmp_path), "--teacher is needed, or --from")
+
+
+def test_no_text_of_a_record_is_left_anywhere(compared: Compared) -> None:
+    for name, content in files_in(compared.out).items():
+        if "tokenizer" not in name:
+            assert not [word for word in NAMES if word.encode() in content], name
+
+
+def test_the_methods_are_listed() -> None:
+    done = kdaudit("mitigate", "--list-methods")
+    assert done.code == 0
+    for name, method in METHODS.items():
+        assert name in done.out
+        assert method.summary in " ".join(done.out.split())
