@@ -127,8 +127,10 @@ def mitigate(
         except KeyboardInterrupt:
             output.note(f"interrupted; the same command continues from what is in {out}")
             raise
-    output.print_mitigation(table, out / FILE_NAME, is_quiet=quiet)
-    if config.gates and table.recommended is None and not exit_zero:
+    output.print_mitigation(table, [out / FILE_NAME])
+    if not quiet:
+        output.note(f"kdaudit report {out} draws it")
+    if table.is_failed and not exit_zero:
         raise typer.Exit(int(ExitCode.GATE_FAILED))
 
 

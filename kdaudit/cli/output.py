@@ -163,8 +163,8 @@ def print_mitigation_plan(plan: MitigationPlan) -> None:
             _print(f"  [yellow]note:[/yellow] {escape(warning)}", is_result=False)
 
 
-def print_mitigation(table: Mitigation, path: Path, *, is_quiet: bool) -> None:
-    """Arms, gates and findings on stdout; the file on stderr."""
+def print_mitigation(table: Mitigation, files: Sequence[Path]) -> None:
+    """Arms, gates and findings on stdout; the files on stderr."""
     from kdaudit.report import arms  # numpy: not at the top, so --help stays light
 
     for shown in (arms.arms_table(table), arms.gates_table(table)):
@@ -177,8 +177,7 @@ def print_mitigation(table: Mitigation, path: Path, *, is_quiet: bool) -> None:
     _print("")
     for line in arms.sentences(table):
         _print(escape(line))
-    if not is_quiet:
-        note(f"written: {path}; kdaudit report {path.parent} draws it")
+    note(f"written: {', '.join(map(str, files))}")
 
 
 def _duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,13 +13,17 @@ from kdaudit.cli.settings import gates_from, load_config_file, note_on_gates, so
 from kdaudit.config import TOLERANCE, ReportConfig
 from kdaudit.errors import ExitCode
 
+if TYPE_CHECKING:
+    from kdaudit.results.mitigation import Mitigation
+
 
 def report(
     context: typer.Context,
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN…", help="Run folders of `kdaudit attack`, or their results.json; several are compared."
+            metavar="RUN…",
+            help="Run folders of `kdaudit attack`, or their results.json; several are compared. Or one of `mitigate`.",
         ),
     ],
     formats: Annotated[
@@ -94,9 +98,14 @@ def report(
     from kdaudit.artefacts import write_text
     from kdaudit.report.custom import output_name, render_custom
     from kdaudit.report.formats import FORMATS  # numpy and jinja2: not at the top, so --help stays light
+    from kdaudit.report.mitigation import read_mitigation
     from kdaudit.report.reading import read_report
     from kdaudit.verdict import exit_code
 
+    comparison = read_mitigation(config)
+    if comparison is not None:
+        _report_mitigation(config, *comparison, exit_zero=exit_zero)
+        return
     found = read_report(config)
     folder = config.out or found.runs[0].path.parent
     texts = {folder / FORMATS[name].file: FORMATS[name].render(found) for name in config.formats}
@@ -116,6 +125,19 @@ def report(
     code = max((exit_code(run.result.verdict, exit_zero=exit_zero) for run in found.runs), key=_SEVERITY.index)
     if code is not ExitCode.PASSED:
         raise typer.Exit(int(code))
+
+
+def _report_mitigation(config: ReportConfig, path: Path, table: Mitigation, *, exit_zero: bool) -> None:
+    from kdaudit.artefacts import write_text
+    from kdaudit.report.mitigation import FORMATS
+
+    folder = config.out or path.parent
+    files = {folder / file: render(table) for file, render in (FORMATS[name] for name in config.formats)}
+    for written, text in files.items():
+        write_text(written, text)
+    output.print_mitigation(table, [*files])
+    if table.is_failed and not exit_zero:
+        raise typer.Exit(int(ExitCode.GATE_FAILED))
 
 
 _SEVERITY = (ExitCode.PASSED, ExitCode.INCONCLUSIVE, ExitCode.GATE_FAILED)

@@ -32,14 +32,15 @@ def sentences(table: Mitigation) -> Iterator[str]:
         "helps": "leak less than the plain run where that was as useful",
         "undertrained": "leak no less than the plain run where that was as useful",
     }
-    compared = {name: arm for name, arm in table.arms.items() if not _is_frontier(arm)}
+    compared = {name: arm for name, arm in table.arms.items() if not is_frontier(arm)}
     for finding, words in by_finding.items():
         names = [name for name, arm in compared.items() if arm.finding == finding]
         if names:
             yield f"{', '.join(names)}: {words} ({finding})."
-    for name, arm in compared.items():
-        if arm.finding == "no evidence":
-            yield f"{name}: no evidence, {arm.reason}."
+    reasons = dict.fromkeys(arm.reason for arm in compared.values() if arm.finding == "no evidence")
+    for reason in reasons:
+        names = [name for name, arm in compared.items() if arm.finding == "no evidence" and arm.reason == reason]
+        yield f"{', '.join(names)}: no evidence, {reason}."
     yield from _recommendation(table)
 
 
@@ -53,7 +54,7 @@ def _recommendation(table: Mitigation) -> Iterator[str]:
 
 def arms_table(table: Mitigation) -> Table:
     """The plain run's epochs and every arm, means over seeds: utility, leak, distance to the frontier, finding."""
-    metric = METRIC_WORDS[table.metric]
+    metric = METRIC_WORDS.get(table.metric, table.metric)
     head = (
         "arm", "nats per token", "bits per byte", f"{metric} ({table.attack})", "change from plain",
         "distance to frontier", "p (Holm)", "finding",
@@ -69,7 +70,7 @@ def students_table(table: Mitigation, attack: str) -> Table:
     head = ("student", "seed", "nats per token", "bits per byte", "AUC", "change", METRIC_WORDS[TPR], "change")
     rows = [_student_row(f"plain, epoch {student.epoch}", student, attack) for student in table.plain]
     for name, arm in table.arms.items():
-        if not _is_frontier(arm):
+        if not is_frontier(arm):
             rows += [_student_row(name, student, attack) for student in arm.students]
     note = "All original members against all held-out records. Change: minus the finished plain student of that seed."
     return Table(f"Every student under {attack}", head, rows, note)
@@ -88,17 +89,21 @@ def frontier_table(table: Mitigation, attack: str, metric: str) -> Table:
             placed.finding,
         )
         for name, arm in table.arms.items()
-        if not _is_frontier(arm)
+        if not is_frontier(arm)
         for placed in (arm.placed[attack][metric],)
     ]
     head = ("arm", "nats per token", "leak", "frontier there", "distance", "p (Holm)", "finding")
-    return Table(f"Frontier by {METRIC_WORDS[metric]} of {attack}", head, rows)
+    return Table(f"Frontier by {METRIC_WORDS.get(metric, metric)} of {attack}", head, rows)
 
 
 def subsets_table(table: Mitigation) -> Table | None:
     """The AUC over kept and over dropped members alone; None where no arm drops any."""
     rows = [
-        (name, attack, *(interval(found.get(attack)) for found in (arm.subsets["kept"], arm.subsets["dropped"])))
+        (
+            name,
+            attack,
+            *(interval(found.get(attack)) for found in (arm.subsets.get(part, {}) for part in ("kept", "dropped"))),
+        )
         for name, arm in table.arms.items()
         if arm.subsets
         for attack in table.frontier
@@ -133,7 +138,11 @@ def notes(table: Mitigation) -> list[str]:
     found = [*table.warnings]
     if table.validity is not None:
         found += [wording.blind_note(table.validity), *table.validity.warnings]
-    found += [f"{name}: {warning}" for name, arm in table.arms.items() for warning in arm.warnings]
+    found += [
+        f"{name}: {warning.removeprefix(f'{arm.method}: ')}"
+        for name, arm in table.arms.items()
+        for warning in arm.warnings
+    ]
     for name, arm in table.arms.items():
         n_replaced = arm.students[0].n_replaced
         if n_replaced is not None:
@@ -153,8 +162,7 @@ def _plain_rows(table: Mitigation) -> Iterator[Sequence[str]]:
 
 def _row(name: str, arm: Arm, table: Mitigation) -> Sequence[str]:
     distance = arm.placed[table.attack][table.metric].distance
-    told = arm.finding if not arm.reason else f"{arm.finding}: {arm.reason}"
-    return (name, *_means(arm.students, table), _distance(distance), p_value(distance), told)
+    return (name, *_means(arm.students, table), _distance(distance), p_value(distance), arm.finding)
 
 
 def _distance(found: Difference) -> str:
@@ -200,6 +208,6 @@ def _number(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.3f}"
 
 
-def _is_frontier(arm: Arm) -> bool:
+def is_frontier(arm: Arm) -> bool:
     """Whether the arm is an epoch of the plain run."""
     return any(student.epoch is not None for student in arm.students)

@@ -97,6 +97,11 @@ class Mitigation:
     """Whether members and held-out records can be told apart without any model: then no finding says anything."""
     warnings: tuple[str, ...] = ()
 
+    @property
+    def is_failed(self) -> bool:
+        """Whether gates were set and no arm passes them all."""
+        return self.recommended is None and any(arm.gates for arm in self.arms.values())
+
 
 def to_json(mitigation: Mitigation) -> dict[str, Any]:
     """The table in the fixed layout of its file: dicts, lists, strings, booleans, finite numbers and None.
@@ -142,7 +147,15 @@ def _check(mitigation: Mitigation) -> None:
     for name, arm in mitigation.arms.items():
         if arm.control_of is not None and arm.control_of not in mitigation.arms:
             raise ValueError(f"arms.{name}.control_of is {arm.control_of!r:.40}, which is no arm")
-        if mitigation.metric not in arm.placed.get(mitigation.attack, {}):
-            raise ValueError(f"arms.{name}.placed has no {mitigation.metric} of {mitigation.attack}")
+        if not arm.students:
+            raise ValueError(f"arms.{name}.students is empty")
+        wanted = [(attack, metric) for attack, metrics in mitigation.frontier.items() for metric in metrics]
+        for attack, metric in [*wanted, (mitigation.attack, mitigation.metric)]:
+            if metric not in arm.placed.get(attack, {}):
+                raise ValueError(f"arms.{name}.placed has no {metric} of {attack}")
+    students = [*mitigation.plain, *(student for arm in mitigation.arms.values() for student in arm.students)]
+    for attack in mitigation.frontier:
+        if any(attack not in student.leaks for student in students):
+            raise ValueError(f"a student has no leaks.{attack}")
     if mitigation.metric not in mitigation.frontier.get(mitigation.attack, {}):
         raise ValueError(f"frontier has no {mitigation.metric} of {mitigation.attack}")

@@ -25,7 +25,7 @@ HEAVY = {
 SECONDS_FOR_HELP = 1.5
 
 
-@pytest.mark.parametrize("command", [[], ["attack"], ["demo"], ["report"]])
+@pytest.mark.parametrize("command", [[], ["attack"], ["demo"], ["report"], ["mitigate"]])
 def test_help_is_quick_and_loads_no_heavy_library(command: list[str]) -> None:
     code = (
         "import sys\nfrom kdaudit.cli.main import main\n"

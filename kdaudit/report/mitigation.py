@@ -1,0 +1,127 @@
+"""A report on a comparison of mitigations, from its mitigation.json alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import kdaudit
+from kdaudit.config import ReportConfig
+from kdaudit.errors import ConfigError
+from kdaudit.report import arms
+from kdaudit.report.page import LIMITS
+from kdaudit.report.render import as_html, as_markdown, make_environment
+from kdaudit.report.tables import Table
+from kdaudit.results.mitigation import Mitigation, load, to_json
+
+if TYPE_CHECKING:
+    from kdaudit.report.charts import Chart
+
+FILE_NAME, RESULTS = "mitigation.json", "results.json"
+LIMIT = (
+    "Held-out loss is one measure of utility, on these records; another task may see another order of the arms.",
+    "A distance is read off straight lines between the plain run's epochs: with few epochs that is coarse.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MitigationPage:
+    """What the templates are given."""
+
+    sentences: Sequence[str]
+    arms: Table
+    gates: Table | None
+    notes: Sequence[str]
+    details: Sequence[Table]
+    charts: Sequence[Chart]
+    kdaudit_version: str
+    limits: Sequence[str] = (*LIMIT, *LIMITS)
+
+
+def mitigation_file(run: Path) -> Path | None:
+    """The table that a RUN names: its folder, which holds no run of `attack` by itself, or the file."""
+    if run.is_dir():
+        found = run / FILE_NAME
+        return found if found.is_file() and not (run / RESULTS).exists() else None
+    return run if run.name == FILE_NAME else None
+
+
+def read_mitigation(config: ReportConfig) -> tuple[Path, Mitigation] | None:
+    """The comparison that the runs name; None where they are audits.
+
+    Raises:
+        ConfigError: it is named beside other runs or with an option that is for audits, or cannot be read.
+    """
+    found = [path for run in config.runs if (path := mitigation_file(run)) is not None]
+    if not found:
+        return None
+    if len(config.runs) > 1:
+        raise ConfigError(f"RUN: {found[0]} is a comparison of mitigations", hint="report on it by itself")
+    options = {"gates": config.gates and config.gates_file is None, "baseline": config.baseline}
+    options |= {"template": config.template, "model_card": config.model_card}
+    given = [name.removesuffix("s") for name, value in options.items() if value]
+    if given:
+        raise ConfigError(
+            f"--{given[0].replace('_', '-')}: {found[0]} is a comparison of mitigations, which has none",
+            hint="gates on its arms are judged by `kdaudit mitigate --gate`, which trains nothing again"
+            if given[0] == "gate"
+            else "leave it out, or name the run of one audit",
+        )
+    strangers = [name for name in config.formats if name not in FORMATS]
+    if strangers:
+        raise ConfigError(
+            f"--format {strangers[0]}: not for a comparison of mitigations", hint=f"choose from {', '.join(FORMATS)}"
+        )
+    return found[0], load(found[0])
+
+
+def make_page(table: Mitigation, *, with_pictures: bool) -> MitigationPage:
+    """Lay a comparison out; with pictures, matplotlib is loaded."""
+    charts: list[Chart] = []
+    if with_pictures:
+        from kdaudit.report.frontier import draw_frontier  # matplotlib takes a second: only where it is shown
+
+        drawn = [draw_frontier(table, attack, metric) for attack, of in table.frontier.items() for metric in of]
+        charts = [chart for chart in drawn if chart is not None]
+    subsets = arms.subsets_table(table)
+    return MitigationPage(
+        sentences=list(arms.sentences(table)),
+        arms=arms.arms_table(table),
+        gates=arms.gates_table(table),
+        notes=arms.notes(table),
+        details=[
+            *(arms.frontier_table(table, attack, metric) for attack, of in table.frontier.items() for metric in of),
+            *(arms.students_table(table, attack) for attack in table.frontier),
+            *([] if subsets is None else [subsets]),
+        ],
+        charts=charts,
+        kdaudit_version=kdaudit.__version__,
+    )
+
+
+def render_html(table: Mitigation) -> str:
+    """One self-contained page: no script, nothing fetched."""
+    page = make_page(table, with_pictures=True)
+    return make_environment(as_html).get_template("mitigation.html.j2").render(page=page)
+
+
+def render_markdown(table: Mitigation) -> str:
+    """The comparison in GitHub-flavoured Markdown."""
+    page = make_page(table, with_pictures=False)
+    return make_environment(as_markdown).get_template("mitigation.md.j2").render(page=page)
+
+
+def render_json(table: Mitigation) -> str:
+    """The table as its file holds it."""
+    return json.dumps(to_json(table), indent=2, allow_nan=False) + "\n"
+
+
+FORMATS: Mapping[str, tuple[str, Callable[[Mitigation], str]]] = {
+    "html": ("report.html", render_html),
+    "md": ("report.md", render_markdown),
+    "json": ("report.json", render_json),
+}
+"""File and renderer by name."""

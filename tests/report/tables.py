@@ -1,0 +1,79 @@
+"""A comparison of mitigations with every finding, for the tests of its reports."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.frontier import Finding, Placed, Point
+from kdaudit.results import GateResult, Validity
+from kdaudit.results.mitigation import Arm, Leak, Mitigation, Student
+
+TOO_FEW = "needs 299 non-members in the calibration part, there are 150"
+OUTSIDE = "its held-out loss is above that of every epoch of the plain run"
+ABSENT = Placed(None, None, Difference(None, reason=TOO_FEW), "no evidence", TOO_FEW)
+
+
+def student(
+    seed: int, folder: str, nll: float, auc: float, change: float | None = None, *, epoch: int | None = None
+) -> Student:
+    leak = Leak(
+        Estimate(auc, auc - 0.02, auc + 0.02, 500, 500),
+        {"0.01": Estimate(None, reason=TOO_FEW)},
+        None if change is None else Difference(change, change - 0.01, change + 0.01, 0.01, n=500, m=500, se=0.005),
+        {} if change is None else {"0.01": Difference(None, reason=TOO_FEW)},
+    )
+    return Student(
+        seed, folder, Estimate(nll, nll - 0.1, nll + 0.1, 500), Estimate(nll / 3, n=500), {"loss": leak}, epoch
+    )
+
+
+def arm(
+    name: str, nll: float, auc: float, frontier: float | None, finding: Finding, *, reason: str = "", p: float = 0.004
+) -> Arm:
+    gap = None if frontier is None else auc - frontier
+    distance = Difference(
+        gap, None if gap is None else gap - 0.03, None if gap is None else gap + 0.03, p, p, reason=reason
+    )
+    placed = Placed(Point(nll, auc), frontier, distance, finding, reason)
+    students = tuple(student(seed, f"{name}/seed-{seed}", nll, auc, auc - 0.85) for seed in (0, 1))
+    gates = (
+        GateResult(
+            "student.auc[loss]<=0.8", "pass" if auc < 0.75 else "fail", "", "student", "auc", 0.8, "loss", auc,
+            auc + 0.02, "upper", 0.9875,
+        ),
+    )  # fmt: skip
+    return Arm(
+        name, f"does {name}", students, {"loss": {"auc": placed, "tpr@0.01": ABSENT}}, finding, reason, gates=gates
+    )
+
+
+PLAIN = tuple(
+    student(seed, f"plain/seed-{seed}/epochs/{epoch}", nll, auc, None if epoch == 3 else auc - 0.85, epoch=epoch)
+    for seed in (0, 1)
+    for epoch, nll, auc in ((1, 3.6, 0.6), (2, 3.3, 0.75), (3, 3.2, 0.85))
+)
+KEPT = {"kept": {"loss": Estimate(0.6, 0.57, 0.63)}, "dropped": {"loss": Estimate(0.9, 0.88, 0.92)}}
+TABLE = Mitigation(
+    "0.1.0",
+    {"teacher": {"name": "t"}, "start": {"name": "s"}},
+    {"members": 500, "nonmembers": 500},
+    "loss",
+    "auc",
+    PLAIN,
+    {"loss": {"auc": (Point(3.6, 0.6), Point(3.3, 0.75), Point(3.2, 0.85)), "tpr@0.01": ()}},
+    {
+        "non-vulnerable": replace(arm("non-vulnerable", 3.4, 0.6, 0.7, "helps"), subsets=KEPT),
+        "non-vulnerable-control": replace(
+            arm("non-vulnerable-control", 3.45, 0.69, 0.675, "undertrained"),
+            control_of="non-vulnerable",
+            subsets=KEPT,
+        ),
+        "bottleneck": arm("bottleneck", 3.9, 0.55, None, "no evidence", reason=OUTSIDE),
+        "early-stop-1": replace(arm("early-stop-1", 3.6, 0.6, 0.6, "no evidence"), students=(PLAIN[0], PLAIN[3])),
+    },
+    {"epochs": 3},
+    recommended="non-vulnerable",
+    validity=Validity("ok", Estimate(0.51, 0.47, 0.55), "tfidf", {}, {}, {}, ()),
+    warnings=("be careful",),
+)

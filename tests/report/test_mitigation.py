@@ -1,0 +1,127 @@
+"""The report on a comparison of mitigations: agreed files, and what a reader is told."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kdaudit.config import FORMATS as NAMES
+from kdaudit.report.arms import arms_table, frontier_table, gates_table, notes, sentences
+from kdaudit.report.frontier import draw_frontier
+from kdaudit.report.mitigation import FORMATS, render_html, render_markdown
+from kdaudit.results.mitigation import load, save
+from tests.commands import check_refused, kdaudit
+from tests.conftest import Golden
+from tests.report.tables import TABLE
+from tests.report.test_html import FETCHING, Page
+
+HOSTILE = "<script>alert(1)</script>|`x`](http://example.org)"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save(TABLE, tmp_path / "mitigation.json")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_comparison_is_reported_as_agreed(name: str, golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdaudit.__version__", "0.1.0")
+    file, render = FORMATS[name]
+    golden.check(f"mitigation/{file}", render(TABLE))
+
+
+def test_the_findings_are_told_in_sentences_and_the_arm_to_take_is_linked() -> None:
+    assert list(sentences(TABLE)) == [
+        "non-vulnerable: leak less than the plain run where that was as useful (helps).",
+        "non-vulnerable-control: leak no less than the plain run where that was as useful (undertrained).",
+        "bottleneck: no evidence, its held-out loss is above that of every epoch of the plain run.",
+        "Recommended: non-vulnerable, of the arms that pass every gate the most useful (non-vulnerable/seed-0).",
+    ]
+    assert list(sentences(replace(TABLE, recommended=None)))[-1] == "No arm passes every gate."
+
+
+def test_a_failed_validity_check_stands_before_everything() -> None:
+    assert TABLE.validity is not None
+    failed = replace(TABLE, validity=replace(TABLE.validity, status="failed"))
+    assert "no finding below means anything" in next(iter(sentences(failed)))
+
+
+def test_rows_are_means_over_seeds_and_a_seed_without_a_value_leaves_a_dash() -> None:
+    rows = {row[0]: row for row in arms_table(TABLE).rows}
+    assert rows["plain, epoch 2"][1:5] == ("3.300", "1.100", "0.750", "-0.100")
+    assert rows["plain, epoch 3 (finished)"][4] == "–"
+    assert rows["non-vulnerable"][1:] == (
+        "3.400",
+        "1.133",
+        "0.600",
+        "-0.250",
+        "-0.100 [-0.130, -0.070]",
+        "0.004",
+        "helps",
+    )
+    one, other = TABLE.arms["bottleneck"].students
+    lacking = replace(other, nll=replace(other.nll, value=None))
+    arms = {**TABLE.arms, "bottleneck": replace(TABLE.arms["bottleneck"], students=(one, lacking))}
+    assert {row[0]: row for row in arms_table(replace(TABLE, arms=arms)).rows}["bottleneck"][1] == "–"
+
+
+def test_the_picture_has_a_line_of_epochs_and_a_marker_an_arm_that_is_not_on_it() -> None:
+    chart = draw_frontier(TABLE, "loss", "auc")
+    assert chart is not None
+    for label in ("plain, after each epoch", "non-vulnerable", "non-vulnerable-control", "bottleneck"):
+        assert f">{label}<" in chart.svg
+    assert "early-stop-1" not in chart.svg
+    assert draw_frontier(TABLE, "loss", "tpr@0.01") is None
+    assert {row[-1] for row in frontier_table(TABLE, "loss", "tpr@0.01").rows} == {"no evidence"}
+
+
+def test_gates_and_notes_are_shown_where_there_are_any() -> None:
+    shown = gates_table(TABLE)
+    assert shown is not None
+    assert shown.rows[0] == ("non-vulnerable", "student.auc[loss]<=0.8", "pass", "upper 0.620", "")
+    assert "98.75 %" in shown.note
+    assert notes(TABLE)[0] == "be careful"
+    assert gates_table(replace(TABLE, arms={n: replace(a, gates=()) for n, a in TABLE.arms.items()})) is None
+
+
+def test_names_that_a_file_decides_are_harmless_in_every_format() -> None:
+    arms = {HOSTILE: replace(TABLE.arms["bottleneck"], reason=HOSTILE, warnings=(HOSTILE,))}
+    hostile = replace(TABLE, arms=arms, recommended=HOSTILE, warnings=(HOSTILE,))
+    page = Page(render_html(hostile))
+    assert not {tag for tag, _ in page.elements} & FETCHING
+    text = render_markdown(hostile)
+    assert "<script" not in text
+    assert "](http" not in text
+
+
+def test_report_reads_a_comparison_like_a_run_and_ends_with_its_code(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "reports"
+    for run in (folder, folder / "mitigation.json"):
+        done = kdaudit("report", run, "--out", out, "--format", "html,md,json")
+        assert done.code == 0, done.err
+        assert "Recommended: non-vulnerable" in done.out
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.json", "report.md"]
+    assert load(out / "report.json") == TABLE
+    save(replace(TABLE, recommended=None), folder / "mitigation.json")
+    assert kdaudit("report", folder, "--out", out).code == 1
+    assert kdaudit("report", folder, "--out", out, "--exit-zero").code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--gate", "student.auc<=1"], "kdaudit mitigate --gate"),
+        (["--baseline", "x"], "--baseline"),
+        (["--format", "sarif"], "--format sarif: not for a comparison"),
+        (["--template", "x.md.j2"], "--template"),
+        (["another"], "report on it by itself"),
+    ],
+)
+def test_what_is_for_audits_is_refused(folder: Path, options: list[str], words: str) -> None:
+    check_refused(kdaudit("report", folder, *options), words)
+    assert [path.name for path in folder.iterdir()] == ["mitigation.json"]
+
+
+def test_every_format_is_one_of_reports_own() -> None:
+    assert {*FORMATS} <= {*NAMES}
