@@ -89,7 +89,8 @@ def mitigate(
     A student that learns less leaks less. So every way is held against the plain run at the epoch where that was as
     useful on held-out records: helps, undertrained, or no evidence. All training and data options are those of distill.
 
-    Exit codes: 0 done, or some arm passes every gate; 1 none passes; 2 usage or input wrong; 4 anything else.
+    Exit codes: 0 done, or some arm passes every gate; 1 none passes; 2 usage or input wrong; 3 too few records for a
+    method; 4 anything else.
     """
     from kdaudit.mitigate.base import Strength
     from kdaudit.mitigate.settings import MitigateConfig

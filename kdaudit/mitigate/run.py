@@ -88,6 +88,11 @@ def run_mitigation(
     """
     claim(config, overwrite=overwrite)
     prepared = prepare(config.plain(config.training_seeds[0]))
+    if prepared.compute.n_processes > 1:
+        raise ConfigError(
+            f"mitigate runs in one process, not in {prepared.compute.n_processes}",
+            hint="start it without accelerate launch; kdaudit distill can train one student in several",
+        )
     _check_repeated(config, prepared)
     plan = _plan(config, prepared, listener)
     listener.on_plan(plan)

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,9 @@ import pytest
 from kdaudit import manifest
 from kdaudit.distill import run as distillation
 from kdaudit.distill.run import Prepared, Told
+from kdaudit.distill.settings import DistillConfig
 from kdaudit.mitigate import METHODS
+from kdaudit.mitigate import run as comparison
 from kdaudit.results.mitigation import Mitigation, load
 from kdaudit.verdict import rules
 from tests.commands import NAMES, Done, check_refused, counted_loads, files_in, halves, kdaudit, results
@@ -281,6 +283,15 @@ def test_another_strength_is_no_continuation(compared: Compared) -> None:
     done = compared.again("--method", "bottleneck", "--bottleneck", "0.5")
     check_refused(done, "holds a student with other settings", "start fingerprint")
     assert files_in(compared.out / "bottleneck" / "seed-0") == before
+
+
+def test_several_processes_are_refused(compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepared_by_two(config: DistillConfig) -> Prepared:
+        settled = distillation.prepare(config)
+        return replace(settled, compute=replace(settled.compute, n_processes=2))
+
+    monkeypatch.setattr(comparison, "prepare", prepared_by_two)
+    check_refused(compared.again("--method", "lora", out=tmp_path / "out"), "in one process, not in 2")
 
 
 def test_neither_teacher_nor_from_is_refused(tmp_path: Path) -> None:
