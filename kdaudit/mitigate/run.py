@@ -18,15 +18,17 @@ from kdaudit.distill.losses import settle_beta
 from kdaudit.distill.run import TRAINING, Prepared, Told, prepare, rehearse, run_distill
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError
+from kdaudit.mitigate import METHODS
 from kdaudit.mitigate.base import Operation, Selection
 from kdaudit.mitigate.figures import Roster
 from kdaudit.mitigate.scoring import SIGNALS, score_students, select_members
-from kdaudit.mitigate.settings import PLAIN, MitigateConfig
+from kdaudit.mitigate.settings import CONTROL, PLAIN, MitigateConfig
 from kdaudit.mitigate.starts import changed_start
 from kdaudit.mitigate.table import Made, make_table
 from kdaudit.results.mitigation import Mitigation, save
 
 FILE_NAME = "mitigation.json"
+REHEARSAL = "rehearsal-"
 ALL = "all students"
 AUDIT_SHARE = 1 / 3
 """Of the time of a training step: a forward pass alone."""
@@ -117,10 +119,13 @@ def claim(config: MitigateConfig, *, overwrite: bool) -> None:
         config.out.mkdir(parents=True, exist_ok=True)
         found = sorted(path.name for path in config.out.iterdir() if not path.name.endswith(".tmp"))
         is_ours = (config.out / PLAIN).is_dir() or (config.out / FILE_NAME).is_file()
+        for killed in config.out.glob(f"{REHEARSAL}*.tmp"):
+            shutil.rmtree(killed, ignore_errors=True)
         if overwrite and is_ours:
-            for name in (PLAIN, SIGNALS, *(arm.name for arm in config.arms)):
+            for name in (PLAIN, SIGNALS, *METHODS, *(f"{name}{CONTROL}" for name in METHODS)):
                 shutil.rmtree(config.out / name, ignore_errors=True)
-            (config.out / FILE_NAME).unlink(missing_ok=True)
+            for path in (config.out / FILE_NAME, *config.out.glob("report.*")):
+                path.unlink(missing_ok=True)
     if found and not is_ours and not overwrite:
         raise ConfigError(
             f"--out: {config.out} is not empty and holds no comparison of mitigations ({found[0]})",
@@ -193,7 +198,7 @@ def _seconds(config: MitigateConfig, prepared: Prepared, jobs: list[Job]) -> flo
     waiting = [job for job in jobs if not job.is_finished]
     if not waiting:
         return None
-    with writing(config.out), TemporaryDirectory(dir=config.out, suffix=".tmp") as folder:
+    with writing(config.out), TemporaryDirectory(dir=config.out, prefix=REHEARSAL, suffix=".tmp") as folder:
         per_token = rehearse(prepared, Path(folder))
     per_epoch = prepared.plan.n_tokens / len(prepared.plan.epochs)
     n_scored = len(jobs) + config.seeds * (config.distill.epochs - 1) + 3  # with the teacher and the references

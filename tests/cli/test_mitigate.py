@@ -285,6 +285,16 @@ def test_another_strength_is_no_continuation(compared: Compared) -> None:
     assert files_in(compared.out / "bottleneck" / "seed-0") == before
 
 
+def test_overwrite_starts_over_and_clears_what_a_killed_rehearsal_left(compared: Compared, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(compared.out, out)
+    (out / "rehearsal-x.tmp").mkdir()
+    (out / "mine.txt").write_text("mine")
+    with counted_students(kill_after=0), pytest.raises(KilledError):
+        compared.again("--method", "lora", "--overwrite", out=out)
+    assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "plain"]
+
+
 def test_several_processes_are_refused(compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def prepared_by_two(config: DistillConfig) -> Prepared:
         settled = distillation.prepare(config)
