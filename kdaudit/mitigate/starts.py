@@ -53,7 +53,7 @@ def changed_start(prepared: Prepared, method: Method, strength: Strength, folder
     decided_by = [start.fingerprint, method.name, asdict(strength), hashlib.sha256(ids.tobytes()).hexdigest()]
     key = hashlib.sha256(json.dumps(decided_by).encode()).hexdigest()[:12]
     made, about = folder / f"start-{key}", folder / f"start-{key}.json"
-    if not about.is_file():  # the last file that is written
+    if not (about.is_file() and (made / "config.json").is_file()):
         model = load(start, device="cpu", dtype="float32")
         found = method.operate(model, _tensor(ids), strength)
         if found.n_replaced < 1:
