@@ -167,7 +167,10 @@ def _problems(config: AuditConfig) -> Iterable[str]:
             yield f"--{name.replace('_', '-')}: serves a student's manifest; --members already says who was a member"
     if (config.members is None) != (config.nonmembers is None) and not (config.train and config.nonmembers):
         given, missing = ("--members", "--nonmembers") if config.members else ("--nonmembers", "--members")
-        yield f"{given} is given but {missing} is not: an audit compares the two"
+        yield (
+            f"{given} is given but {missing} is not: an audit compares the two (with --train FILE, --nonmembers says "
+            "where a manifest's non-members moved to)"
+        )
     if len(config.student_references) not in {0, 1, len(config.students)}:
         yield (
             f"--student-reference: {len(config.student_references)} given, but {len(config.students)} of --student; "

@@ -23,6 +23,8 @@ from kdaudit.records.record import digest
 
 SCHEMA = "kdaudit.distillation/1"
 FILE_NAME = "kdaudit.json"
+UNFINISHED = "training/identity.json"
+"""In the folder of a student whose training is not finished."""
 KEY_SUFFIX = ".kdaudit-key"
 ID_DIGITS = 32  # hex digits of a keyed id: 128 bits
 KEY_BYTES = 32
@@ -182,7 +184,8 @@ def check_source(manifest: Manifest, found: RecordSet, part: str) -> None:
     recorded = manifest.data[part]
     if found.sha256 != recorded["sha256"]:
         raise RecordsError(
-            f"{found.option} {found.source} has changed since the student was distilled: {len(found.records)} records, "
+            f"{found.option} {found.source} is another file, or has changed since the student was distilled: "
+            f"{len(found.records)} records, "
             f"hash {found.sha256[:12]}…; then {recorded['records']} records, hash {recorded['sha256'][:12]}…",
             hint="give the file as it was; nobody can tell any more who was a member from this one",
         )

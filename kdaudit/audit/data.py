@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
@@ -16,7 +17,7 @@ from kdaudit.draws import generator
 from kdaudit.errors import RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.loading import chat_renderer, load_tokenizer
-from kdaudit.records import Record, RecordSet, check_disjoint, draw_shots, sample
+from kdaudit.records import Record, RecordSet, check_alike, check_disjoint, draw_shots, sample
 
 SHOTS_SHARE = 0.25  # of the non-members at most: the rest is still to be judged
 
@@ -34,6 +35,8 @@ class AuditData:
     """Whether the shots were taken out of the non-members."""
     teacher_obstacle: str = ""
     """Why nothing can be said about the teacher; "" where something can."""
+    no_start: Mapping[str, str] = field(default_factory=dict)
+    """By student: why what it started from is no reference."""
     notes: tuple[str, ...] = ()
     """What a reader must know about where the records come from."""
 
@@ -70,6 +73,7 @@ def read_data(config: AuditConfig, lineage: Lineage, *, needs_shots: bool) -> Au
     shots = read(config.shots, option="--shots") if config.shots else None
     sets = (members, nonmembers, *((shots,) if shots else ()))
     check_disjoint(sets)
+    check_alike(members, nonmembers)
 
     drawn: tuple[Record, ...] = shots.records[: config.n_shots] if shots else ()
     rest = nonmembers
@@ -86,6 +90,7 @@ def read_data(config: AuditConfig, lineage: Lineage, *, needs_shots: bool) -> Au
         sets=sets,
         is_shots_drawn=needs_shots and shots is None,
         teacher_obstacle=lineage.teacher_obstacle,
+        no_start=lineage.no_start,
         notes=lineage.notes,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Lineage:
     sets: Callable[[Callable[..., RecordSet]], tuple[RecordSet, RecordSet]] | None = None
     """Given `read`, the members and the non-members; None where the records were given by hand."""
     teacher_obstacle: str = ""
+    no_start: Mapping[str, str] = field(default_factory=dict)
+    """By student: why what it started from is no reference."""
     notes: tuple[str, ...] = ()
 
     def describe(self, student: str) -> dict[str, Any]:
@@ -60,17 +62,18 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
     """
     found = _manifests(config)
     references = list(config.references_by_student)
-    notes = []
+    no_start: dict[str, str] = {}
     for position, name in enumerate(student_names(len(config.students))):
         if name in found and references[position] is None:
             start = found[name].start
             if start is not None and (Path(start).is_dir() or found[name].content["start"]["revision"]):
                 references[position] = start
             else:
-                notes.append(f"{name}: {_why_no_start(found[name], start)}, so it has no reference model")
+                no_start[name] = _why_no_start(found[name], start)
+    notes = [f"{name}: {why}, so it has no reference model" for name, why in no_start.items()]
     config = replace(config, student_references=tuple(references))
     if config.members is not None:
-        return config, Lineage(found, notes=tuple(notes))
+        return config, Lineage(found, no_start=no_start, notes=tuple(notes))
     first = next(iter(found.values()), None)
     if first is None:
         raise ConfigError(
@@ -90,6 +93,7 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
         found,
         sets=lambda read: _sets(config, first, read),
         teacher_obstacle=TEACHER_OBSTACLE.format(**saw) if may_know else "",
+        no_start=no_start,
         notes=(*notes, *([LOWER_BOUNDS.format(**saw)] if may_know else [])),
     )
 
@@ -100,13 +104,15 @@ def check_lineage(lineage: Lineage, student: str, checkpoint: Checkpoint, refere
     Raises:
         CheckpointError: they differ.
     """
+    if student == "teacher":
+        _check_teacher(lineage, checkpoint)
     if student not in lineage.by_student:
         return
     found = lineage.by_student[student]
     if found.content["student"]["weights_sha256"] != checkpoint.weights_sha256:
         raise CheckpointError(
             f"--student: the weights of {checkpoint.name} are not those that {found.path} describes",
-            hint="take the manifest away and give --members and --nonmembers, or distil the student again",
+            hint="give the student's own manifest (--manifest), or --members and --nonmembers without one",
         )
     start = found.content["start"]
     is_own = reference is not None and reference.name == found.start
@@ -114,6 +120,20 @@ def check_lineage(lineage: Lineage, student: str, checkpoint: Checkpoint, refere
         raise CheckpointError(
             f"{found.path}: the start of the student, {reference.name}, has changed since",
             hint="give the checkpoint that it started from: --student-reference",
+        )
+
+
+def _check_teacher(lineage: Lineage, checkpoint: Checkpoint) -> None:
+    """What a manifest says of the held-out records, it says of the teacher that the student was distilled from."""
+    if lineage.sets is None:
+        return
+    first = next(iter(lineage.by_student.values()))
+    own = first.content["teacher"]
+    if own["weights_sha256"] != checkpoint.weights_sha256:
+        raise CheckpointError(
+            f"--teacher: {checkpoint.name} is not the teacher of the student, whose manifest {first.path} names "
+            f"{own['name']}",
+            hint="give that teacher; to compare with another one, give the records by --members and --nonmembers",
         )
 
 
@@ -128,6 +148,11 @@ def _manifests(config: AuditConfig) -> dict[str, Manifest]:
         path = folder / manifests.FILE_NAME
         if path.is_file():
             found[name] = manifests.load(path)
+        elif (folder / manifests.UNFINISHED).is_file():
+            raise CheckpointError(
+                f"--student: the training of {folder} is not finished",
+                hint="run the same kdaudit distill command again: it continues",
+            )
     return found
 
 

@@ -148,7 +148,7 @@ def make_plan(config: AuditConfig, subjects: tuple[Subject, ...], data: AuditDat
     for plan in attacks:
         if plan.is_requested and not plan.runs_on:
             raise ConfigError(
-                f"--attack {plan.attack.name}: {next(iter(plan.obstacles.values()))}",
+                f"--attack {plan.attack.name}: {_all_obstacles(plan)}",
                 hint="kdaudit attack --list-attacks says what each attack needs",
             )
     device = choose_device(config.device)
@@ -163,6 +163,14 @@ def make_plan(config: AuditConfig, subjects: tuple[Subject, ...], data: AuditDat
         batch_tokens=config.batch_tokens or (CPU_BATCH_TOKENS if device == "cpu" else ACCELERATOR_BATCH_TOKENS),
         warnings=tuple(_warnings(config, data, passages)),
     )
+
+
+def _all_obstacles(plan: AttackPlan) -> str:
+    """Every obstacle once, with the models in its way."""
+    models: dict[str, list[str]] = {}
+    for name, obstacle in plan.obstacles.items():
+        models.setdefault(obstacle, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {obstacle}" for obstacle, names in models.items())
 
 
 def _distinct(subjects: Sequence[Subject]) -> dict[str, Checkpoint]:
@@ -213,7 +221,8 @@ def _obstacle(
         return data.teacher_obstacle
     if attack.needs_reference and subject.reference is None:
         option = "--teacher-reference" if subject.name == "teacher" else "--student-reference"
-        return f"no reference model was given ({option})"
+        why, given = data.no_start.get(subject.name), f"reference model was given ({option})"
+        return f"{why}; no other {given}" if why else f"no {given}"
     if attack.needs_same_tokenizer and subject.reference is not None:
         own, other = (tokenizer_of[c.fingerprint] for c in (subject.checkpoint, subject.reference))
         if passages.splits[own] != passages.splits[other]:

@@ -11,7 +11,7 @@ from kdaudit.distill.settings import DistillConfig
 from kdaudit.draws import generator
 from kdaudit.errors import RecordsError
 from kdaudit.manifest import record_id
-from kdaudit.records import Record, RecordSet, check_disjoint, sample
+from kdaudit.records import Record, RecordSet, check_alike, check_disjoint, sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ def assign(config: DistillConfig, train: RecordSet, nonmembers: RecordSet | None
     records = _limited(train.records, config, "limit train")
     if nonmembers is not None:
         check_disjoint((train, nonmembers))
+        check_alike(train, nonmembers)
         return Assignment(records, _limited(nonmembers.records, config, "limit non-members"))
     is_held = _held_out(config, len(records), f"--train {train.source}")
     n_held = int(is_held.sum())

@@ -39,7 +39,7 @@ class StudentFolder:
     @property
     def identity(self) -> Path:
         """What an unfinished run was started with."""
-        return self.work / "identity.json"
+        return self.path / manifest.UNFINISHED
 
     def epoch(self, number: int) -> Path:
         """The student after an epoch, counted from 1."""
@@ -98,7 +98,7 @@ def earlier_student(folder: StudentFolder, identity: Mapping[str, Any]) -> manif
             earlier = json.loads(folder.identity.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ConfigError(f"{folder.identity} cannot be read: {error}", hint="start over by --no-resume") from error
-        _refuse_another(folder, earlier, identity)
+        _refuse_another(folder, earlier, identity, is_finished=False)
     return None
 
 
@@ -111,16 +111,20 @@ def begin(folder: StudentFolder, identity: Mapping[str, Any]) -> None:
     write_text(folder.identity, json.dumps(identity, indent=1) + "\n")
 
 
-def _refuse_another(folder: StudentFolder, earlier: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+def _refuse_another(
+    folder: StudentFolder, earlier: Mapping[str, Any], identity: Mapping[str, Any], *, is_finished: bool = True
+) -> None:
     now = json.loads(json.dumps(identity))
     differing = [name for name in {**now, **earlier} if earlier.get(name) != now.get(name)]
     if differing:
         more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
         was, wanted = (_shortened(found.get(differing[0])) for found in (earlier, now))
         raise ConfigError(
-            f"--out: {folder.path} holds a student with other settings: {differing[0].replace('_', ' ')} was {was} "
-            f"and is now {wanted}{more}",
-            hint="choose another --out, or replace that one with --overwrite",
+            f"--out: {folder.path} holds {'a student' if is_finished else 'an unfinished run'} with other settings: "
+            f"{differing[0].replace('_', ' ')} was {was} and is now {wanted}{more}",
+            hint="choose another --out, or replace that one with --overwrite"
+            if is_finished
+            else "choose another --out, or discard that run with --no-resume",
         )
 
 

@@ -37,7 +37,7 @@ from kdaudit.distill.sequences import teacher_sequences
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.start import is_reference, origin
 from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Ask, Plan, Settings, Watch, check_loggers, train
+from kdaudit.distill.trainer import Ask, Plan, Settings, Watch, check_loggers, newest_checkpoint, train
 from kdaudit.distill.utility import HeldOut, measure_utility
 from kdaudit.draws import generator
 from kdaudit.errors import RecordsError
@@ -228,7 +228,7 @@ def _prepare(
         n_parts=config.gradient_accumulation * compute.n_processes, rng=generator(config.seed, "order"),
     )  # fmt: skip
     held_out, n_unscored = _held_out(assignment, models)
-    notes = [*models.notes]
+    notes = [*models.notes, *_continuing(config, folder)]
     if examples.n_cut:
         notes.append(
             f"{examples.n_cut} of {len(assignment.trained)} members are longer than {models.window} tokens: cut"
@@ -241,6 +241,11 @@ def _prepare(
     return Prepared(
         config, train_set, nonmembers, assignment, models, compute, folder, key, examples, plan, held_out, tuple(notes)
     )
+
+
+def _continuing(config: DistillConfig, folder: StudentFolder) -> list[str]:
+    last = newest_checkpoint(folder.work) if config.resume is not False else None
+    return [f"continues after step {last.name.removeprefix('checkpoint-')} of an unfinished run"] if last else []
 
 
 def _held_out(assignment: Assignment, models: Models) -> tuple[HeldOut, int]:

@@ -62,11 +62,65 @@ def gap_spread(only_a: int, only_b: int, n: int, resampled: Integers, rng: np.ra
     return Spread(value, draws, low_a - high_b, high_a - low_b)
 
 
-def mean_of(a: Spread, b: Spread) -> Spread:
-    """Spread of (a + b) / 2, draw by draw."""
-    return Spread(
-        (a.value + b.value) / 2, (a.resampled + b.resampled) / 2, (a.lower + b.lower) / 2, (a.upper + b.upper) / 2
-    )
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A proportion: k of n were seen, and how many were in every replicate."""
+
+    k: int
+    n: int
+    resampled: Integers
+    """(R,)."""
+
+    @property
+    def complement(self) -> Rate:
+        """Of those that were not seen."""
+        return Rate(self.n - self.k, self.n, self.n - self.resampled)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A paired difference of proportions: of n records `only_a` count for a alone, `only_b` for b alone."""
+
+    only_a: int
+    only_b: int
+    n: int
+    resampled: Integers
+    """(R,), differences of the two counts in the replicates."""
+
+    @property
+    def complement(self) -> Gap:
+        """Of those that were not seen: a gains what b loses."""
+        return Gap(self.only_b, self.only_a, self.n, -self.resampled)
+
+
+def mean_rate_spread(a: Rate, b: Rate, rng: np.random.Generator) -> Spread:
+    """Spread of the mean of two proportions of different records at one threshold.
+
+    Where the threshold moves, one rises as the other falls, so resampled values are averaged replicate by replicate.
+    Exact bounds hold at a fixed threshold, where the two are independent: they are averaged with each other, never with
+    resampled ones, which would leave that balance out and give means that no threshold has.
+    """
+    draws = (a.resampled / a.n + b.resampled / b.n) / 2
+    value = (a.k / a.n + b.k / b.n) / 2
+    if min(a.k, a.n - a.k, b.k, b.n - b.k) >= FEW:
+        return Spread(value, draws, draws, draws)
+    (low_a, high_a), (low_b, high_b) = (_confidence_draws(one.k, one.n, draws.size, rng) for one in (a, b))
+    return Spread(value, draws, (low_a + low_b) / 2, (high_a + high_b) / 2)
+
+
+def mean_gap_spread(a: Gap, b: Gap, rng: np.random.Generator) -> Spread:
+    """Spread of the mean of two paired differences of proportions, of different records; see `mean_rate_spread`."""
+    draws = (a.resampled / a.n + b.resampled / b.n) / 2
+    value = ((a.only_a - a.only_b) / a.n + (b.only_a - b.only_b) / b.n) / 2
+    if min(a.only_a, a.only_b, b.only_a, b.only_b) >= FEW:
+        return Spread(value, draws, draws, draws)
+    lower, upper = np.zeros(draws.size), np.zeros(draws.size)
+    for one in (a, b):
+        low_a, high_a = _confidence_draws(one.only_a, one.n, draws.size, rng)
+        low_b, high_b = _confidence_draws(one.only_b, one.n, draws.size, rng)
+        lower += (low_a - high_b) / 2
+        upper += (high_a - low_b) / 2
+    return Spread(value, draws, lower, upper)
 
 
 def subtracted_from(total: float, spread: Spread) -> Spread:

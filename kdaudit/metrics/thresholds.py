@@ -15,9 +15,12 @@ import numpy as np
 
 from kdaudit.metrics.bootstrap import (
     RESAMPLES,
+    Gap,
+    Rate,
     Spread,
     gap_spread,
-    mean_of,
+    mean_gap_spread,
+    mean_rate_spread,
     rate_spread,
     subtracted_from,
     to_difference,
@@ -193,7 +196,9 @@ def _model_metrics(sight: Sight | None, reason: str, frame: _Frame) -> ModelMetr
         return ModelMetrics(dict.fromkeys(frame.too_few, missing), missing, missing, missing)
     found, alarmed = _rate(sight.members, frame), _rate(sight.nonmembers, frame)
     cleared = subtracted_from(1, alarmed)
-    balanced = to_estimate(mean_of(found, cleared), frame.n, frame.m, frame.level, METHOD)
+    seen = Rate(sight.members.k, sight.members.n, sight.members.detected)
+    unseen = Rate(sight.nonmembers.k, sight.nonmembers.n, sight.nonmembers.detected).complement
+    balanced = to_estimate(mean_rate_spread(seen, unseen, frame.rng), frame.n, frame.m, frame.level, METHOD)
     low, high = clopper_pearson(sight.nonmembers.k, frame.m, frame.level)
     threshold = sight.members.threshold
     return ModelMetrics(
@@ -252,18 +257,39 @@ def _model_differences(sight: Sight | None, baseline: Sight | None, reason: str,
             else Difference(None, n=frame.n, m=frame.m, level=frame.level, reason=why)
             for key, why in frame.too_few.items()
         },
-        to_difference(mean_of(found, cleared), frame.n, frame.m, frame.level, METHOD),
+        to_difference(_balanced_gap(sight, baseline, frame), frame.n, frame.m, frame.level, METHOD),
         _compared(found, sight.members, baseline.members, frame),
         _compared(cleared, sight.nonmembers, baseline.nonmembers, frame),
     )
 
 
+def _balanced_gap(sight: Sight, baseline: Sight, frame: _Frame) -> Spread:
+    if _is_same(sight.members, baseline.members) and _is_same(sight.nonmembers, baseline.nonmembers):
+        none = np.zeros(sight.members.detected.size)
+        return Spread(0.0, none, none, none)
+    members, nonmembers = (
+        _as_gap(own, other)
+        for own, other in ((sight.members, baseline.members), (sight.nonmembers, baseline.nonmembers))
+    )
+    return mean_gap_spread(members, nonmembers.complement, frame.rng)
+
+
+def _as_gap(judged: Judged, baseline: Judged) -> Gap:
+    table = cross_tabulate(baseline, judged)
+    return Gap(table.other_only, table.baseline_only, judged.n, judged.detected - baseline.detected)
+
+
+def _is_same(judged: Judged, baseline: Judged) -> bool:
+    same_scores = np.array_equal(judged.scores, baseline.scores)
+    return same_scores and np.array_equal(judged.replicated, baseline.replicated)
+
+
 def _gap(judged: Judged, baseline: Judged, frame: _Frame) -> Spread:
-    if np.array_equal(judged.scores, baseline.scores) and np.array_equal(judged.replicated, baseline.replicated):
+    if _is_same(judged, baseline):
         none = np.zeros(judged.detected.size)  # the same scores cannot differ, whatever the sample
         return Spread(0.0, none, none, none)
-    table = cross_tabulate(baseline, judged)
-    return gap_spread(table.other_only, table.baseline_only, judged.n, judged.detected - baseline.detected, frame.rng)
+    gap = _as_gap(judged, baseline)
+    return gap_spread(gap.only_a, gap.only_b, gap.n, gap.resampled, frame.rng)
 
 
 def _compared(spread: Spread, judged: Judged, baseline: Judged, frame: _Frame) -> Difference:

@@ -2,6 +2,6 @@
 
 from kdaudit.records.reading import Render, read
 from kdaudit.records.record import Record, RecordSet
-from kdaudit.records.sets import check_disjoint, draw_shots, sample
+from kdaudit.records.sets import check_alike, check_disjoint, draw_shots, sample
 
-__all__ = ["Record", "RecordSet", "Render", "check_disjoint", "draw_shots", "read", "sample"]
+__all__ = ["Record", "RecordSet", "Render", "check_alike", "check_disjoint", "draw_shots", "read", "sample"]

@@ -45,6 +45,25 @@ def check_disjoint(sets: Sequence[RecordSet]) -> None:
         raise RecordsError("\n".join(clashing), hint=hint)
 
 
+def check_alike(members: RecordSet, nonmembers: RecordSet) -> None:
+    """Refuse members that have prompts beside non-members that have none, or the other way round.
+
+    Of a record with a prompt the completion alone is scored: the two sets would differ in what is scored of them.
+
+    Raises:
+        RecordsError: naming the set without prompts.
+    """
+    with_prompt = {found: any(record.n_prompt for record in found.records) for found in (members, nonmembers)}
+    if len(set(with_prompt.values())) > 1:
+        (prompted,) = (found for found, has_any in with_prompt.items() if has_any)
+        (plain,) = (found for found, has_any in with_prompt.items() if not has_any)
+        raise RecordsError(
+            f"{prompted.option} {prompted.source} holds prompts, of which the completions alone are scored, and "
+            f"{plain.option} {plain.source} holds none",
+            hint="give both in the same form, else the two differ in what is scored, not in membership",
+        )
+
+
 def sample(records: Sequence[Record], count: int, *, rng: np.random.Generator) -> tuple[Record, ...]:
     """`count` records drawn without replacement, in their original order; all of them where there are fewer."""
     if count >= len(records):

@@ -78,7 +78,7 @@ def gates(result: AuditResult, declared: Mapping[str, Declaration], *, baseline:
     ]
     note = (
         f"A gate fails on a lower bound corrected for {result.verdict.n_cells} scored cells "
-        "and passes on a 95 % upper bound; between the two it is inconclusive."
+        "and passes on a one-sided 95 % upper bound; between the two it is inconclusive."
     )
     if baseline:
         note += f" A gate on …-baseline limits how far that figure rose above {baseline}, on the same records."

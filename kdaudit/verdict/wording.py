@@ -20,7 +20,10 @@ OTHER_VERSION = "the baseline measured it with another version of the attack"
 SET_A_GATE = "Set a limit to get a verdict, for example --gate 'student.auc <= 0.6'."
 SAME_SOURCE = "Draw members and non-members from one source, so that only membership differs, and audit again."
 NAME_THE_ATTACK = "Run more attacks (--attack paper), or name the attack in the gate, as in 'student.auc[loss] <= 0.6'."
-MEASURE_IT = "Give the run what the figure needs (a reference, more records), or gate another metric or attack."
+MEASURE_IT = (
+    "Give the run what the reason names as lacking (a reference, more records, records that no model saw, the "
+    "baseline's data), or gate another metric or attack."
+)
 SCORE_THEM = "See in scores.parquet which records have no score, take them out of the data, and audit again."
 COMPARE = "Compare with the model before it saw the members (--reference), on records drawn from one source."
 NARROW = "Audit with more records: four times as many halve the interval."

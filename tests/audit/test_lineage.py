@@ -199,3 +199,39 @@ def test_records_given_by_hand_come_first(recipe: Recipe, student: Path, tmp_pat
     assert done.code == 0, done.err
     assert len(scored(tmp_path / "run")) == 40
     assert results(tmp_path / "run")["models"]["student"]["reference"]["name"] == str(recipe.start)
+
+
+def test_a_manifest_speaks_of_its_own_teacher_alone(recipe: Recipe, student: Path, tmp_path: Path) -> None:
+    other = tiny.save(tmp_path / "other-teacher", seed=7, context=128)
+    stranger = Recipe(other, recipe.start, recipe.train)
+    check_refused(stranger.attack(student, tmp_path / "run"), "is not the teacher of the student", str(recipe.teacher))
+
+
+def test_an_unfinished_student_is_said_to_be(recipe: Recipe, tmp_path: Path) -> None:
+    work = tmp_path / "student" / "training"
+    work.mkdir(parents=True)
+    (work / "identity.json").write_text("{}", encoding="utf-8")
+    check_refused(recipe.attack(tmp_path / "student", tmp_path / "run"), "is not finished", "it continues")
+    check_refused(recipe.distill(tmp_path / "student"), "an unfinished run with other settings", "--no-resume")
+    done = recipe.distill(tmp_path / "student", "--no-resume")
+    assert done.code == 0, done.err
+
+
+def test_a_reference_that_is_missing_is_accounted_for_model_by_model(recipe: Recipe, tmp_path: Path) -> None:
+    done = recipe.distill(tmp_path / "student", "--teacher-saw", "train", start=("--student-layers", "0,1"))
+    assert done.code == 0, done.err
+    check_refused(
+        recipe.attack(tmp_path / "student", tmp_path / "run", "--attack", "reference"),
+        "teacher: the held-out records may be members", "student: it started from layers of a teacher",
+    )  # fmt: skip
+
+
+def test_records_with_prompts_beside_records_without_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    rows = [{"id": f"p{i}", "prompt": text[:8], "completion": text[8:]} for i, text in enumerate(texts(30, seed=4))]
+    prompted = tmp_path / "prompted.jsonl"
+    prompted.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = ("holds prompts, of which the completions alone are scored", "holds none")
+    check_refused(recipe.distill(tmp_path / "student", "--nonmembers", prompted), *words)
+    check_refused(
+        recipe.attack(recipe.start, tmp_path / "run", "--members", recipe.train, "--nonmembers", prompted), *words
+    )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kdaudit.metrics.bootstrap import draw_counts
+from kdaudit.metrics.bootstrap import Rate, draw_counts, mean_rate_spread, quantiles
 from kdaudit.metrics.calibration import fit_thresholds, replicate_thresholds
 from kdaudit.metrics.in_sample import best_in_sample
 from kdaudit.metrics.parts import split_parts
@@ -298,3 +298,33 @@ def test_the_in_sample_figures_are_the_best_there_are(members, nonmembers):
     candidates = [(np.mean(members > t) + np.mean(nonmembers <= t)) / 2 for t in np.concatenate([members, nonmembers])]
     assert found.balanced_accuracy == pytest.approx(max(candidates))
     assert found.balanced_accuracy == pytest.approx((found.member_success + found.nonmember_success) / 2)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_balanced_accuracy_has_no_interval_that_no_threshold_could_give(seed: int) -> None:
+    """At chance the threshold wanders far: one success rises as the other falls, and their mean stays."""
+    draws = np.random.default_rng(seed)
+    scores = {name: (draws.normal(size=800), draws.normal(size=1088)) for name in ("teacher", "student")}
+    parts = split_parts(800, 1088, share=0.3, rng=np.random.default_rng(seed))
+    found = threshold_metrics(scores, parts, rng=np.random.default_rng(seed), baseline="teacher", resamples=400)
+    for model in found.models.values():
+        balanced = model.balanced_accuracy
+        assert balanced.value is not None
+        assert balanced.low is not None
+        assert balanced.high is not None
+        assert 0.43 < balanced.low <= balanced.value <= balanced.high < 0.57
+    gap = found.differences["student"].balanced_accuracy
+    assert gap.low is not None
+    assert gap.high is not None
+    assert -0.1 < gap.low <= gap.high < 0.1
+
+
+def test_few_detections_leave_the_mean_its_exact_doubt() -> None:
+    """Of 50 members none is detected in any replicate, of 50 non-members all are cleared: 0.5, but not surely."""
+    none = np.zeros(4000, dtype=np.intp)
+    spread = mean_rate_spread(Rate(0, 50, none), Rate(0, 50, none).complement, np.random.default_rng(0))
+    assert spread.value == 0.5
+    low, high = quantiles(spread, np.array([0.025, 0.975]))
+    members_high, nonmembers_low = 1 - 0.025 ** (1 / 50), 0.025 ** (1 / 50)  # Clopper-Pearson of 0 and of 50 in 50
+    assert low == pytest.approx((0 + nonmembers_low) / 2, abs=0.004)
+    assert high == pytest.approx((members_high + 1) / 2, abs=0.004)
