@@ -162,7 +162,8 @@ def _plain_rows(table: Mitigation) -> Iterator[Sequence[str]]:
 
 def _row(name: str, arm: Arm, table: Mitigation) -> Sequence[str]:
     distance = arm.placed[table.attack][table.metric].distance
-    return (name, *_means(arm.students, table), _distance(distance), p_value(distance), arm.finding)
+    told = "on the frontier" if is_frontier(arm) else arm.finding
+    return (name, *_means(arm.students, table), _distance(distance), p_value(distance), told)
 
 
 def _distance(found: Difference) -> str:
