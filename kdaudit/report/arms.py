@@ -29,8 +29,8 @@ def sentences(table: Mitigation) -> Iterator[str]:
     if table.validity is not None and table.validity.status == "failed":
         yield "Members and held-out records can be told apart without any model, so no finding below means anything."
     by_finding = {
-        "helps": "leak less than the plain run where that was as useful",
-        "undertrained": "leak no less than the plain run where that was as useful",
+        "helps": "below the frontier: a smaller leak than the plain run's where that was as useful",
+        "undertrained": "on or above the frontier: no smaller leak than the plain run's where that was as useful",
     }
     compared = {name: arm for name, arm in table.arms.items() if not is_frontier(arm)}
     for finding, words in by_finding.items():

@@ -33,8 +33,9 @@ def test_a_comparison_is_reported_as_agreed(name: str, golden: Golden, monkeypat
 
 def test_the_findings_are_told_in_sentences_and_the_arm_to_take_is_linked() -> None:
     assert list(sentences(TABLE)) == [
-        "non-vulnerable: leak less than the plain run where that was as useful (helps).",
-        "non-vulnerable-control: leak no less than the plain run where that was as useful (undertrained).",
+        "non-vulnerable: below the frontier: a smaller leak than the plain run's where that was as useful (helps).",
+        "non-vulnerable-control: on or above the frontier: no smaller leak than the plain run's where that was "
+        "as useful (undertrained).",
         "bottleneck: no evidence, its held-out loss is above that of every epoch of the plain run.",
         "Recommended: non-vulnerable, of the arms that pass every gate the most useful (non-vulnerable/seed-0).",
     ]
