@@ -52,7 +52,9 @@ def report(
     ] = None,
     today: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="Date by which waivers expire. Default: today in UTC."),
+        typer.Option(
+            formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Date by which waivers expire. Default: today in UTC."
+        ),
     ] = None,
     model_card: Annotated[
         Path | None,

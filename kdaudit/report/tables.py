@@ -77,7 +77,7 @@ def gates(result: AuditResult, declared: Mapping[str, Declaration], *, baseline:
         for gate in result.verdict.gates
     ]
     note = (
-        f"A gate fails on a lower bound corrected for {result.verdict.n_cells} scored cells "
+        f"A gate fails on a lower bound corrected for {_counted(result.verdict.n_cells, 'scored cell')} "
         "and passes on a one-sided 95 % upper bound; between the two it is inconclusive."
     )
     if baseline:
@@ -238,6 +238,10 @@ def validity(run: Run) -> Table:
     return Table("Checks", ("check", "found", "how to read it"), rows)
 
 
+def _counted(number: float, noun: str) -> str:
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"
+
+
 def utility(run: Run) -> Iterator[Table]:
     """Per student whose folder says how it was made: what it is worth on held-out records."""
     for name, model in run.facts.models.items():
@@ -265,7 +269,7 @@ def _utility(student: str, made: Distillation, found: Utility) -> Table:
     how = (
         ""
         if not made.objective or made.epochs is None
-        else f" Distilled with {made.objective}, {made.epochs:g} epochs."
+        else f" Distilled with {made.objective}, {_counted(made.epochs, 'epoch')}."
     )
     note = f"{found.n_records} held-out records, {found.n_tokens} tokens; lower is better.{agreement}{how}"
     return Table(f"Utility of {student}", ("figure", *models), rows, note)
