@@ -233,7 +233,8 @@ def distill(
     from kdaudit.cli.progress import StageBars
 
     hush_libraries()  # before the trainer's libraries are loaded, which have advice to give
-    from kdaudit.distill.run import Told, run_distill
+    from kdaudit.distill.learn import Told
+    from kdaudit.distill.run import run_distill
 
     is_main = os.environ.get("RANK", "0") == "0"
     with StageBars(is_shown=is_main and not quiet) as bars:

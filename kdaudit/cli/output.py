@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kdaudit.attacks.base import Attack
     from kdaudit.audit.data import AuditData
     from kdaudit.audit.plan import Plan
-    from kdaudit.distill.run import Prepared
+    from kdaudit.distill.prepare import Prepared
     from kdaudit.mitigate.base import Method
     from kdaudit.mitigate.run import Plan as MitigationPlan
     from kdaudit.report.content import Report

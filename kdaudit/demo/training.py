@@ -60,7 +60,8 @@ def train(
         seed: of the initial weights and of the order of the notes.
         on_progress: told after every step.
     """
-    from kdaudit.distill.run import Told, run_distill
+    from kdaudit.distill.learn import Told
+    from kdaudit.distill.run import run_distill
 
     paths = Checkpoints(*(folder / name for name in ("teacher", "teacher-start", "student", "student-start")))
     tokenizer = train_tokenizer(corpus.public)

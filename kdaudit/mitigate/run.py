@@ -14,8 +14,10 @@ import numpy as np
 from kdaudit import manifest
 from kdaudit.artefacts import writing
 from kdaudit.distill.folder import StudentFolder
+from kdaudit.distill.learn import TRAINING, Told, rehearse
 from kdaudit.distill.losses import settle_beta
-from kdaudit.distill.run import TRAINING, Prepared, Told, prepare, rehearse, run_distill
+from kdaudit.distill.prepare import Prepared, prepare
+from kdaudit.distill.run import run_distill
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError
 from kdaudit.mitigate import METHODS

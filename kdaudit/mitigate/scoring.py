@@ -15,7 +15,7 @@ from kdaudit.audit.measure import Progress, measure_passes
 from kdaudit.audit.plan import Plan, Subject, find_subjects, make_plan
 from kdaudit.audit.scoring import Facts, Scores, score_records
 from kdaudit.config import AuditConfig, student_names
-from kdaudit.distill.run import Prepared
+from kdaudit.distill.prepare import Prepared
 from kdaudit.distill.start import is_reference
 from kdaudit.draws import generator
 from kdaudit.errors import ConfigError

@@ -15,7 +15,7 @@ from kdaudit.audit.lineage import LOWER_BOUNDS
 from kdaudit.audit.run import describe_validity
 from kdaudit.audit.scoring import Scores
 from kdaudit.config import student_names
-from kdaudit.distill.run import Prepared
+from kdaudit.distill.prepare import Prepared
 from kdaudit.draws import generator
 from kdaudit.metrics.estimate import Difference
 from kdaudit.metrics.frontier import Frontier, Placed

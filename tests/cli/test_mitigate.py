@@ -12,7 +12,8 @@ import pytest
 
 from kdaudit import manifest
 from kdaudit.distill import run as distillation
-from kdaudit.distill.run import Prepared, Told
+from kdaudit.distill.learn import Told, learn
+from kdaudit.distill.prepare import Prepared, prepare
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.mitigate import METHODS
 from kdaudit.mitigate import run as comparison
@@ -41,9 +42,8 @@ def counted_students(*, kill_after: int | None = None) -> Iterator[list[str]]:
             made.append(f"{out.parent.name}/{out.name}")
         return learn(prepared, told)
 
-    learn = distillation._learn
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distillation, "_learn", learning)
+        patch.setattr(distillation, "learn", learning)
         yield made
 
 
@@ -297,7 +297,7 @@ def test_overwrite_starts_over_and_clears_what_a_killed_rehearsal_left(compared:
 
 def test_several_processes_are_refused(compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def prepared_by_two(config: DistillConfig) -> Prepared:
-        settled = distillation.prepare(config)
+        settled = prepare(config)
         return replace(settled, compute=replace(settled.compute, n_processes=2))
 
     monkeypatch.setattr(comparison, "prepare", prepared_by_two)

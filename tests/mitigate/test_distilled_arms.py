@@ -8,7 +8,9 @@ import pytest
 from kdaudit import manifest
 from kdaudit.audit.lineage import trace
 from kdaudit.config import AuditConfig
-from kdaudit.distill.run import prepare, rehearse, run_distill
+from kdaudit.distill.learn import rehearse
+from kdaudit.distill.prepare import prepare
+from kdaudit.distill.run import run_distill
 from kdaudit.errors import RecordsError
 from tests import tiny
 from tests.commands import Given

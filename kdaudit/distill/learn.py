@@ -1,0 +1,228 @@
+"""Training a student: its teacher asked in the way that was chosen, its loss, its loop; and a step to time."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import numpy as np
+
+from kdaudit import manifest
+from kdaudit.distill.batches import NOTHING, is_learnt
+from kdaudit.distill.cache import CACHE_VERSION, CacheKey, open_cache
+from kdaudit.distill.examples import Example
+from kdaudit.distill.folder import StudentFolder
+from kdaudit.distill.generation import continue_all
+from kdaudit.distill.losses import CachedOutputs
+from kdaudit.distill.models import Models, learner
+from kdaudit.distill.outputs import Speaker, speaker
+from kdaudit.distill.prepare import SCORING_BATCH_TOKENS, Prepared, main_first
+from kdaudit.distill.saving import save_student
+from kdaudit.distill.sequences import teacher_sequences
+from kdaudit.distill.settings import DistillConfig
+from kdaudit.distill.student import Distiller, LossTerms
+from kdaudit.distill.trainer import Ask, Plan, Settings, Watch, train
+from kdaudit.draws import generator
+from kdaudit.models.loading import loaded
+from kdaudit.views.passage import lead_ids
+
+if TYPE_CHECKING:
+    import torch
+
+
+PROBE_TOKENS = 64
+TRAINING = "distilling"
+"""The stage in which the student learns, counted in tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a distillation tells whoever started it."""
+
+    on_plan: Callable[[Prepared], None] = lambda _: None
+    on_progress: Callable[[str, int, int, str], None] = lambda stage, done, total, note: None
+    """(stage, done, total, a word on the state)."""
+
+
+def learn(prepared: Prepared, told: Told) -> list[float]:
+    """Train the student and save it; gives the losses that were logged."""
+    config, compute, models = prepared.config, prepared.compute, prepared.models
+    with ExitStack() as stack:
+        examples, ask, teacher_width = _teacher(prepared, told, stack)
+        kept, model = learner(config, models, compute)
+        probe = _probe(examples, model.device)
+        projection = _projection(config, models, teacher_width)
+        speak = speaker(model, probe, with_hidden=projection is not None)
+        distiller = Distiller(kept, speak, _terms(config, models), projection)
+        settings = Settings(
+            lr=config.learning_rate, schedule=config.schedule, warmup=config.warmup,
+            weight_decay=config.weight_decay, gradient_accumulation=config.gradient_accumulation,
+            mixed_precision=compute.mixed_precision, seed=config.seed, use_cpu=compute.use_cpu,
+            report_to=config.report_to, goldfish=config.goldfish,
+        )  # fmt: skip
+
+        def keep_epoch(number: int) -> None:
+            if config.keep_epochs:
+                save_student(kept, models.tokenizer, prepared.folder.epoch(number))
+
+        def show(done: int, total: int, loss: float | None) -> None:
+            told.on_progress(TRAINING, done, total, "" if loss is None else f"loss {loss:.3f}")
+
+        losses = train(
+            distiller, examples, prepared.plan, ask, settings, prepared.folder.work,
+            rewrite=partial(_on_policy, config, model, models), watch=Watch(show, keep_epoch),
+            resume=config.resume is not False,
+        )  # fmt: skip
+        if compute.is_main:
+            save_student(kept, models.tokenizer, config.out)
+    return losses
+
+
+def rehearse(prepared: Prepared, folder: Path) -> float:
+    """Seconds that training takes per token, from the faster of two steps, which teach nobody.
+
+    Args:
+        prepared: what to try.
+        folder: for what the steps leave behind.
+
+    Raises:
+        ModelError: a model cannot be loaded, or the loss is not finite.
+    """
+    steps = prepared.plan.steps[:2]
+    chosen = sorted({index for step in steps for part in step for index in part})
+    items = tuple(prepared.examples.items[index] for index in chosen)
+    place = {index: position for position, index in enumerate(chosen)}
+    renumbered = [[[place[index] for index in part] for part in step] for step in steps]
+    plan = Plan((renumbered,), tuple(int(one.ids.size) for one in items))
+    config = replace(prepared.config, out=folder, keep_epochs=False, teacher_cache=None, resume=None, report_to="none")
+    short = replace(
+        prepared, config=config, folder=StudentFolder(folder, folder / manifest.FILE_NAME), plan=plan,
+        examples=replace(prepared.examples, items=items),
+    )  # fmt: skip
+    told: list[tuple[int, float]] = []
+
+    def note_time(stage: str, done: int, *_: object) -> None:
+        if stage == TRAINING:
+            told.append((done, perf_counter()))
+
+    learn(short, Told(on_progress=note_time))
+    gc.collect()
+    return min((end - start) / (done - before) for (before, start), (done, end) in pairwise(told))
+
+
+def _teacher(prepared: Prepared, told: Told, stack: ExitStack) -> tuple[Sequence[Example], Ask, int]:
+    """What the student learns from, and how its teacher is asked; the teacher stays loaded as long as it is needed."""
+    config, compute, models = prepared.config, prepared.compute, prepared.models
+    examples: Sequence[Example] = prepared.examples.items
+    batch_tokens = max(1, config.batch_tokens // (config.gradient_accumulation * compute.n_processes))
+    load_teacher = partial(loaded, models.teacher, device=compute.device, dtype=compute.dtype)
+    if config.sequence_level:
+        with main_first(compute), load_teacher() as teacher:
+            examples = teacher_sequences(
+                teacher, examples, prepared.folder.work / "sequences.safetensors",
+                n_lead=len(prepared.held_out.front.lead), end=models.tokenizer.eos_token_id,
+                seed=_stream(config.seed, "sequences"), batch_tokens=batch_tokens,
+                on_done=lambda done: told.on_progress("the teacher writes", done, len(examples), ""),
+            )  # fmt: skip
+    if not config.needs_teacher:
+        return examples, lambda ids, rows: None, 0
+    if config.teacher_cache is not None:
+        return examples, _cached(prepared, examples, told), 0
+    teacher = stack.enter_context(load_teacher())
+    speak = speaker(teacher, _probe(examples, teacher.device), with_hidden=config.hidden_weight > 0)
+    return examples, _live(speak), models.teacher.hidden_size
+
+
+def _live(speak: Speaker) -> Ask:
+    import torch
+
+    def ask(ids: torch.Tensor, rows: list[int]) -> Any:
+        with torch.no_grad():
+            return speak(ids)
+
+    return ask
+
+
+def _cached(prepared: Prepared, examples: Sequence[Example], told: Told) -> Ask:
+    import torch
+
+    config, compute, models = prepared.config, prepared.compute, prepared.models
+    key = CacheKey(
+        cache_version=CACHE_VERSION, teacher=models.teacher.fingerprint, dtype=compute.dtype,
+        temperature=config.temperature, top_k=config.teacher_top_k, vocabulary=models.vocabulary,
+        versions=tuple(f"{name} {version(name)}" for name in ("torch", "transformers")),
+    )  # fmt: skip
+    if config.teacher_cache is None:
+        raise ValueError("no cache was asked for")
+    with ExitStack() as stack, main_first(compute):
+
+        def speak() -> Speaker:
+            teacher = stack.enter_context(loaded(models.teacher, device=compute.device, dtype=compute.dtype))
+            return speaker(teacher, _probe(examples, teacher.device))
+
+        cache = open_cache(
+            config.teacher_cache, key, examples, speak, device=torch.device(compute.device),
+            batch_tokens=SCORING_BATCH_TOKENS[compute.use_cpu],
+            on_tokens=lambda done, total: told.on_progress("writing down the teacher", done, total, ""),
+        )  # fmt: skip
+
+    def ask(ids: torch.Tensor, rows: list[int]) -> CachedOutputs:
+        said = cache.read(rows, ids.device)
+        known = [examples[row] for row in rows if row != NOTHING]
+        if config.goldfish is None or not known:
+            return said
+        targets = [is_learnt(one, config.goldfish)[max(one.n_given, 1) :] for one in known]
+        kept = torch.from_numpy(np.concatenate(targets)).to(ids.device)
+        return CachedOutputs(said.words[kept], said.log_probs[kept], said.log_rest[kept])
+
+    return ask
+
+
+def _on_policy(
+    config: DistillConfig, model: Any, models: Models, examples: Sequence[Example], step: int, part: int
+) -> list[Example] | None:
+    """What the student writes itself in the steps that are drawn for it; None in the others."""
+    if generator(config.seed, f"on-policy {step}").random() >= config.on_policy:
+        return None
+    return continue_all(
+        model, examples, n_lead=len(lead_ids(models.tokenizer)), end=models.tokenizer.eos_token_id,
+        seed=_stream(config.seed, f"on-policy {step} {part}"),
+    )  # fmt: skip
+
+
+def _terms(config: DistillConfig, models: Models) -> LossTerms:
+    return LossTerms(
+        objective=config.objective, beta=config.beta, hard_weight=config.weight, temperature=config.temperature,
+        label_smoothing=config.label_smoothing, hidden_weight=config.hidden_weight, vocabulary=models.vocabulary,
+    )  # fmt: skip
+
+
+def _projection(config: DistillConfig, models: Models, teacher_width: int) -> torch.nn.Linear | None:
+    """From the student's hidden states to the teacher's; learnt beside the student and dropped at the end."""
+    import torch
+
+    if not config.hidden_weight:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_stream(config.seed, "projection"))
+        return torch.nn.Linear(models.start.hidden_size, teacher_width, bias=False)
+
+
+def _probe(examples: Sequence[Example], device: torch.device) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(examples[0].ids[None, :PROBE_TOKENS].astype("int64")).to(device)
+
+
+def _stream(seed: int, name: str) -> int:
+    """A seed for torch, one for every named draw."""
+    return crc32(f"{seed} {name}".encode())

@@ -1,0 +1,162 @@
+"""What is settled before the first step of a distillation: records, models, sequences, steps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from kdaudit import manifest, records
+from kdaudit.distill.assignment import Assignment, assign, leave_out
+from kdaudit.distill.examples import Examples, make_examples, plan_steps
+from kdaudit.distill.folder import StudentFolder, claim
+from kdaudit.distill.losses import settle_beta
+from kdaudit.distill.models import Compute, Models, choose_compute, find_models
+from kdaudit.distill.settings import DistillConfig
+from kdaudit.distill.trainer import Plan, check_loggers, newest_checkpoint
+from kdaudit.distill.utility import HeldOut
+from kdaudit.draws import generator
+from kdaudit.errors import RecordsError
+from kdaudit.models.checkpoint import find
+from kdaudit.models.loading import chat_renderer, load_tokenizer
+from kdaudit.signals.batch import Front
+from kdaudit.views.passage import encode, lead_ids
+
+if TYPE_CHECKING:
+    from kdaudit.records import RecordSet
+
+
+SCORING_BATCH_TOKENS = {True: 4096, False: 16384}  # on a CPU, elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that is settled before the first step."""
+
+    config: DistillConfig
+    train: RecordSet
+    nonmembers: RecordSet | None
+    assignment: Assignment
+    models: Models
+    compute: Compute
+    folder: StudentFolder
+    key: bytes
+    examples: Examples
+    plan: Plan
+    held_out: HeldOut
+    notes: tuple[str, ...]
+
+
+def prepare(config: DistillConfig) -> Prepared:
+    """Settle everything that comes before the first step of a distillation; trains nothing.
+
+    Raises:
+        KdauditError: as `run_distill`.
+    """
+    compute = choose_compute(config)
+    with main_first(compute):
+        folder = claim(config)
+        return settle(config, find_models(config, folder.start), compute, folder, *read_sets(config), ())
+
+
+def main_first(compute: Compute) -> Any:
+    """The main process makes folders and files before the others look at them."""
+    from accelerate import PartialState
+
+    return PartialState(cpu=compute.use_cpu).main_process_first()
+
+
+def read_sets(config: DistillConfig) -> tuple[RecordSet, RecordSet | None]:
+    """The training file and, if there is one, the file of non-members.
+
+    Raises:
+        RecordsError: one cannot be read.
+    """
+    code, pickle = config.trust_remote_code, config.allow_pickle
+
+    def tokenizer() -> Any:
+        return load_tokenizer(find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code))
+
+    render = chat_renderer(tokenizer)
+    read = partial(records.read, text_field=config.text_field, id_field=config.id_field, render=render)
+    nonmembers = read(config.nonmembers, option="--nonmembers") if config.nonmembers is not None else None
+    return read(config.train, option="--train"), nonmembers
+
+
+def identify(
+    config: DistillConfig,
+    models: Models,
+    train_set: RecordSet,
+    nonmembers: RecordSet | None,
+    left_out: Collection[str],
+) -> dict[str, Any]:
+    """What an unfinished run must share with this one to be continued by it."""
+    return {
+        **config.identity(),
+        "left_out_sha256": hashlib.sha256("".join(sorted(left_out)).encode()).hexdigest() if left_out else None,
+        "train_sha256": train_set.sha256,
+        "nonmembers_sha256": nonmembers.sha256 if nonmembers else None,
+        "teacher_fingerprint": models.teacher.fingerprint,
+        "start_fingerprint": models.start.fingerprint,
+    }
+
+
+def settle(
+    config: DistillConfig,
+    models: Models,
+    compute: Compute,
+    folder: StudentFolder,
+    train_set: RecordSet,
+    nonmembers: RecordSet | None,
+    left_out: Collection[str],
+) -> Prepared:
+    """Who is a member, what is learnt in which order, and what the utility is measured on.
+
+    Raises:
+        KdauditError: as `run_distill`.
+    """
+    settle_beta(config.objective, config.beta)
+    check_loggers(config.report_to)
+    key = manifest.make_key(manifest.key_path(config.train, config.key_file))
+    assignment = leave_out(assign(config, train_set, nonmembers), left_out, key)
+    examples = make_examples(assignment.trained, models.tokenizer, window=models.window)
+    sizes = tuple(int(example.ids.size) for example in examples.items)
+    epochs = plan_steps(
+        sizes, epochs=config.epochs, step_tokens=config.batch_tokens,
+        n_parts=config.gradient_accumulation * compute.n_processes, rng=generator(config.seed, "order"),
+    )  # fmt: skip
+    held_out, n_unscored = _held_out(assignment, models)
+    notes = [*models.notes, *_continuing(config, folder)]
+    if examples.n_cut:
+        notes.append(
+            f"{examples.n_cut} of {len(assignment.trained)} members are longer than {models.window} tokens: cut"
+        )
+    if examples.n_left_out:
+        notes.append(f"{examples.n_left_out} members leave no token to learn and teach nothing")
+    if n_unscored:
+        notes.append(f"{n_unscored} held-out records have no token to score and are left out of the utility")
+    plan = Plan(tuple(epochs), sizes)
+    return Prepared(
+        config, train_set, nonmembers, assignment, models, compute, folder, key, examples, plan, held_out, tuple(notes)
+    )
+
+
+def _continuing(config: DistillConfig, folder: StudentFolder) -> list[str]:
+    last = newest_checkpoint(folder.work) if config.resume is not False else None
+    return [f"continues after step {last.name.removeprefix('checkpoint-')} of an unfinished run"] if last else []
+
+
+def _held_out(assignment: Assignment, models: Models) -> tuple[HeldOut, int]:
+    front = Front(lead_ids(models.tokenizer))
+    held = assignment.held_out
+    passages = encode(models.tokenizer, [record.text for record in held], [record.n_prompt for record in held])
+    room = models.window - len(front.lead)
+    cut = [one if one.ids.size <= room else one.head(int(one.char_end[room - 1])) for one in passages]
+    scored = tuple(one for one in cut if one.ids.size > front.n_unscored(one))
+    if not scored:
+        raise RecordsError(
+            f"none of the {len(held)} held-out records has a token to score", hint="hold out more, or longer, records"
+        )
+    return HeldOut(scored, front, models.vocabulary), len(held) - len(scored)
