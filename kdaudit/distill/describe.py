@@ -12,7 +12,7 @@ from kdaudit import manifest
 from kdaudit.distill.losses import settle_beta
 from kdaudit.distill.prepare import Prepared
 from kdaudit.distill.start import is_reference, origin
-from kdaudit.models.checkpoint import find
+from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.weights import sha256_files, weight_files
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "numpy")
 
 
-def describe(prepared: Prepared, identity: Mapping[str, Any], losses: list[float], command: str) -> dict[str, Any]:
+def describe(
+    prepared: Prepared, student: Checkpoint, identity: Mapping[str, Any], losses: list[float], command: str
+) -> dict[str, Any]:
     """The manifest but for the utility; no text, and no id that could be looked up without the key."""
     config, models = prepared.config, prepared.models
     folder, assignment = prepared.folder, prepared.assignment
     files = weight_files(folder.path, "--out", allow_pickle=False)
-    student = find(str(config.out), option="--out", load=config.student_load, allow_pickle=config.allow_pickle,
-                   trust_remote_code=config.trust_remote_code)  # fmt: skip
     start_origin = origin(config)
     start_name = models.start.name if start_origin == "checkpoint" else folder.start.name
     return {

@@ -33,7 +33,6 @@ from kdaudit.distill.student import Distiller, LossTerms
 from kdaudit.distill.trainer import Ask, Plan, Settings, Watch, train
 from kdaudit.draws import generator
 from kdaudit.models.loading import loaded
-from kdaudit.views.passage import lead_ids
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +78,7 @@ def learn(prepared: Prepared, told: Told) -> list[float]:
 
         losses = train(
             distiller, examples, prepared.plan, ask, settings, prepared.folder.work,
-            rewrite=partial(_on_policy, config, model, models), watch=Watch(show, keep_epoch),
+            rewrite=partial(_on_policy, prepared, model), watch=Watch(show, keep_epoch),
             resume=config.resume is not False,
         )  # fmt: skip
         if compute.is_main:
@@ -188,13 +187,14 @@ def _cached(prepared: Prepared, examples: Sequence[Example], told: Told) -> Ask:
 
 
 def _on_policy(
-    config: DistillConfig, model: Any, models: Models, examples: Sequence[Example], step: int, part: int
+    prepared: Prepared, model: Any, examples: Sequence[Example], step: int, part: int
 ) -> list[Example] | None:
     """What the student writes itself in the steps that are drawn for it; None in the others."""
+    config = prepared.config
     if generator(config.seed, f"on-policy {step}").random() >= config.on_policy:
         return None
     return continue_all(
-        model, examples, n_lead=len(lead_ids(models.tokenizer)), end=models.tokenizer.eos_token_id,
+        model, examples, n_lead=len(prepared.held_out.front.lead), end=prepared.models.tokenizer.eos_token_id,
         seed=_stream(config.seed, f"on-policy {step} {part}"),
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from kdaudit.distill.models import choose_compute, find_models
 from kdaudit.distill.prepare import SCORING_BATCH_TOKENS, Prepared, identify, main_first, read_sets, settle
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.utility import measure_utility
-from kdaudit.models.checkpoint import find
+from kdaudit.models.checkpoint import Checkpoint, find
 
 if TYPE_CHECKING:
     pass
@@ -60,18 +60,22 @@ def run_distill(
     gc.collect()  # teacher and student, before the utility loads them again
     if not compute.is_main:
         return {}
-    content = describe(prepared, identity, losses, command)
-    content["utility"] = _utility(prepared, told)
+    student = _find_student(config)
+    content = describe(prepared, student, identity, losses, command)
+    content["utility"] = _utility(prepared, student, told)
     write_text(config.out / "README.md", model_card(content))
     manifest.save(content, prepared.key, folder.manifest)
     shutil.rmtree(folder.work, ignore_errors=True)
     return content
 
 
-def _utility(prepared: Prepared, told: Told) -> dict[str, Any]:
-    config, compute, models = prepared.config, prepared.compute, prepared.models
+def _find_student(config: DistillConfig) -> Checkpoint:
     options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
-    student = find(str(config.out), option="--out", load=config.student_load, **options)
+    return find(str(config.out), option="--out", load=config.student_load, **options)
+
+
+def _utility(prepared: Prepared, student: Checkpoint, told: Told) -> dict[str, Any]:
+    config, compute, models = prepared.config, prepared.compute, prepared.models
     return measure_utility(
         {"teacher": models.teacher, "start": models.start, "student": student},
         prepared.held_out,

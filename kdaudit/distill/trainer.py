@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -278,15 +279,17 @@ class _Teller(TrainerCallback):
     def __init__(self, plan: Plan, watch: Watch, *, checks_gradients: bool) -> None:
         self._watch, self._checks_gradients = watch, checks_gradients
         sizes = plan.sizes
-        self._tokens = [sum(sizes[i] for part in step for i in part) for step in plan.steps]
+        per_step = [sum(sizes[i] for part in step for i in part) for step in plan.steps]
+        self._done = list(accumulate(per_step, initial=0))  # after so many steps
+        self._n_steps = len(per_step)
         self._total, self._ends = plan.n_tokens, plan.epoch_ends
-        self._every = max(1, math.ceil(len(self._tokens) / SAVES))
+        self._every = max(1, math.ceil(self._n_steps / SAVES))
         self._saved_at = time.monotonic()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._watch.on_step(sum(self._tokens[: state.global_step]), self._total, None)
+        self._watch.on_step(self._done[state.global_step], self._total, None)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -303,10 +306,10 @@ class _Teller(TrainerCallback):
     ) -> TrainerControl:
         step = state.global_step
         loss = state.log_history[-1].get("loss") if state.log_history else None
-        self._watch.on_step(sum(self._tokens[:step]), self._total, loss)
+        self._watch.on_step(self._done[step], self._total, loss)
         if step in self._ends and state.is_world_process_zero:
             self._watch.on_epoch(self._ends.index(step) + 1)
-        is_due = step % self._every == 0 or step == len(self._tokens)
+        is_due = step % self._every == 0 or step == self._n_steps
         if args.world_size == 1:  # the clocks of several processes differ, and all must save together
             is_due = is_due or time.monotonic() - self._saved_at > SAVE_SECONDS
         if is_due:
