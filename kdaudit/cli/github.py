@@ -14,6 +14,7 @@ from kdaudit.errors import OutputError
 
 if TYPE_CHECKING:
     from kdaudit.report.content import Report
+    from kdaudit.results.mitigation import Mitigation
 
 
 def is_github() -> bool:
@@ -43,16 +44,34 @@ def announce(report: Report) -> None:
     """
     if not is_github():
         return
-    from kdaudit.report.github import annotate, step_summary
+    from kdaudit.report.github import annotate
     from kdaudit.report.render import render_markdown
 
     for line in annotate(report):
         output.command(line)
+    _summarise(render_markdown(report))
+
+
+def announce_mitigation(table: Mitigation) -> None:
+    """Append the Markdown of a comparison to the step summary.
+
+    Raises:
+        OutputError: the summary cannot be written.
+    """
+    if is_github():
+        from kdaudit.report.mitigation import render_markdown
+
+        _summarise(render_markdown(table))
+
+
+def _summarise(markdown: str) -> None:
+    from kdaudit.report.github import step_summary
+
     if not (name := os.environ.get("GITHUB_STEP_SUMMARY")):
         return
     path = Path(name)
     try:
-        text = step_summary(render_markdown(report), path.stat().st_size if path.exists() else 0)
+        text = step_summary(markdown, path.stat().st_size if path.exists() else 0)
         with path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except OSError as error:

@@ -12,7 +12,7 @@ import typer
 
 from kdaudit.cli import output
 from kdaudit.cli.distill import distill
-from kdaudit.cli.settings import source_of
+from kdaudit.cli.settings import gates_from, load_config_file, notes_on_arms, source_of
 from kdaudit.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -46,7 +46,11 @@ def mitigate(
     ] = None,
     gates: Annotated[
         list[str] | None,
-        typer.Option("--gate", help="Limit such as 'student.auc <= 0.60' on every arm; the best to pass is named."),
+        typer.Option(
+            "--gate",
+            envvar="KDAUDIT_GATES",
+            help="Limit such as 'student.auc <= 0.60' on every arm; the most useful arm to pass is recommended.",
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of every arm; with one, nothing can be found to help.")] = 3,
     vulnerability_attack: Annotated[
@@ -76,7 +80,19 @@ def mitigate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start over: remove what an earlier comparison left in OUT.")
     ] = False,
-    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 instead of 1.")] = False,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", envvar="KDAUDIT_EXIT_ZERO", help="Exit 0 instead of 1.")
+    ] = False,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="kdaudit.toml, or pyproject.toml with a table tool.kdaudit, for its gates. Default: the one here.",
+            envvar="KDAUDIT_CONFIG",
+            is_eager=True,
+            callback=load_config_file,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no progress, only the result.")] = False,
     list_all: Annotated[
         bool,
@@ -107,7 +123,7 @@ def mitigate(
             label_smoothing=method_label_smoothing,
         ),
         seeds=seeds,
-        gates=tuple(gates or ()),
+        gates=gates_from(context, gates),
         vulnerability_attack=vulnerability_attack,
         teacher_reference=teacher_reference,
         repeats=found,
@@ -128,7 +144,7 @@ def mitigate(
         except KeyboardInterrupt:
             output.note(f"interrupted; the same command continues from what is in {out}")
             raise
-    output.print_mitigation(table, [out / FILE_NAME])
+    output.print_mitigation(table, [out / FILE_NAME], notes=notes_on_arms(context, config_file))
     if not quiet:
         output.note(f"kdaudit report {out} draws it")
     if table.is_failed and not exit_zero:

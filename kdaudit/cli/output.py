@@ -163,7 +163,7 @@ def print_mitigation_plan(plan: MitigationPlan) -> None:
             _print(f"  [yellow]note:[/yellow] {escape(warning)}", is_result=False)
 
 
-def print_mitigation(table: Mitigation, files: Sequence[Path]) -> None:
+def print_mitigation(table: Mitigation, files: Sequence[Path], *, notes: Sequence[str] = ()) -> None:
     """Arms, gates and findings on stdout; the files on stderr."""
     from kdaudit.report import arms  # numpy: not at the top, so --help stays light
 
@@ -177,6 +177,8 @@ def print_mitigation(table: Mitigation, files: Sequence[Path]) -> None:
     _print("")
     for line in arms.sentences(table):
         _print(escape(line))
+    for line in notes:
+        _print(f"[dim]{escape(line)}[/dim]")
     note(f"written: {', '.join(map(str, files))}")
 
 

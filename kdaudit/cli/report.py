@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdaudit.cli import github, output
-from kdaudit.cli.settings import gates_from, load_config_file, note_on_gates, source_of
+from kdaudit.cli.settings import gates_from, load_config_file, note_on_gates, notes_on_arms, source_of
 from kdaudit.config import TOLERANCE, ReportConfig
 from kdaudit.errors import ExitCode
 
@@ -106,7 +107,8 @@ def report(
 
     comparison = read_mitigation(config)
     if comparison is not None:
-        _report_mitigation(config, *comparison, exit_zero=exit_zero)
+        notes = notes_on_arms(context, config_file)
+        _report_mitigation(config, *comparison, notes=notes, exit_zero=exit_zero)
         return
     found = read_report(config)
     folder = config.out or found.runs[0].path.parent
@@ -129,7 +131,9 @@ def report(
         raise typer.Exit(int(code))
 
 
-def _report_mitigation(config: ReportConfig, path: Path, table: Mitigation, *, exit_zero: bool) -> None:
+def _report_mitigation(
+    config: ReportConfig, path: Path, table: Mitigation, *, notes: Sequence[str], exit_zero: bool
+) -> None:
     from kdaudit.artefacts import write_text
     from kdaudit.report.mitigation import FORMATS
 
@@ -137,7 +141,9 @@ def _report_mitigation(config: ReportConfig, path: Path, table: Mitigation, *, e
     files = {folder / file: render(table) for file, render in (FORMATS[name] for name in config.formats)}
     for written, text in files.items():
         write_text(written, text)
-    output.print_mitigation(table, [*files])
+    with github.quoting():
+        output.print_mitigation(table, [*files], notes=notes)
+    github.announce_mitigation(table)
     if table.is_failed and not exit_zero:
         raise typer.Exit(int(ExitCode.GATE_FAILED))
 

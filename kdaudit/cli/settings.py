@@ -30,6 +30,7 @@ KEYS: Mapping[str, Mapping[str, type]] = {
         "waivers": Waiver,
         **dict.fromkeys(("model_index", "exit_zero"), bool),
     },
+    "mitigate": {"gates": list, "exit_zero": bool, "waivers": Waiver},
 }
 """By command and parameter name. One file serves all commands: each takes its own keys and leaves the others'."""
 
@@ -60,6 +61,14 @@ def note_on_gates(context: typer.Context, config_file: Path | None) -> str:
         return ""
     where = "the command line" if source == "COMMANDLINE" else "KDAUDIT_GATES"
     return f"the gates of {where} replace the {len(in_file)} of {config_file}"
+
+
+def notes_on_arms(context: typer.Context, config_file: Path | None) -> list[str]:
+    """What to say where gates or waivers of the configuration file do not count for a comparison of mitigations."""
+    note = note_on_gates(context, config_file)
+    is_waived = bool((context.default_map or {}).get("waivers"))
+    waivers = f"the waivers of {config_file} do not count here: an arm is recommended for passing its gates"
+    return [*([note] if note else []), *([waivers] if is_waived else [])]
 
 
 def source_of(context: typer.Context, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ from kdaudit.mitigate.table import Made, make_table
 from kdaudit.results.mitigation import Mitigation, save
 
 FILE_NAME = "mitigation.json"
+RECOMMENDED = "recommended"
+"""A link to the checkpoint of the arm to take, its first seed's."""
 REHEARSAL = "rehearsal-"
 ALL = "all students"
 AUDIT_SHARE = 1 / 3
@@ -81,6 +84,8 @@ def run_mitigation(
 ) -> Mitigation:
     """Distil every arm with every seed, attack all students on the same records, and write the table.
 
+    Where gates recommend an arm, `recommended` beside the table is a link to its checkpoint.
+
     Args:
         config: of the comparison.
         command: as the user typed it, for the students' manifests.
@@ -106,6 +111,7 @@ def run_mitigation(
     listener.on_progress("judging", 0, 1, "")
     table = make_table(config, prepared, scored, Made(roster, plan.operations, plan.selections))
     save(table, config.out / FILE_NAME)
+    _link(table, config.out / RECOMMENDED)
     listener.on_progress("judging", 1, 1, "")
     return table
 
@@ -126,13 +132,24 @@ def claim(config: MitigateConfig, *, overwrite: bool) -> None:
         if overwrite and is_ours:
             for name in (PLAIN, SIGNALS, *METHODS, *(f"{name}{CONTROL}" for name in METHODS)):
                 shutil.rmtree(config.out / name, ignore_errors=True)
-            for path in (config.out / FILE_NAME, *config.out.glob("report.*")):
+            for path in (config.out / FILE_NAME, config.out / RECOMMENDED, *config.out.glob("report.*")):
                 path.unlink(missing_ok=True)
     if found and not is_ours and not overwrite:
         raise ConfigError(
             f"--out: {config.out} is not empty and holds no comparison of mitigations ({found[0]})",
             hint="choose another folder, or pass --overwrite to write into this one",
         )
+
+
+def _link(table: Mitigation, link: Path) -> None:
+    """Let the link point to the checkpoint of the arm to take; without one there is none."""
+    with writing(link):
+        if table.recommended is None:
+            link.unlink(missing_ok=True)
+            return
+        waiting = link.with_name(f"{link.name}.{os.getpid()}.tmp")
+        waiting.symlink_to(table.arms[table.recommended].students[0].checkpoint, target_is_directory=True)
+        os.replace(waiting, link)
 
 
 def _check_repeated(config: MitigateConfig, prepared: Prepared) -> None:

@@ -15,6 +15,7 @@ from kdaudit.manifest import Manifest
 from kdaudit.mitigate import expand
 from kdaudit.mitigate.base import Method, Strength
 from kdaudit.verdict import Gate, parse_gate
+from kdaudit.verdict.arms import problems_of_gates
 from kdaudit.views.view import View
 
 SEEDS = 3
@@ -70,11 +71,6 @@ class MitigateConfig:
     def chosen(self) -> tuple[Method, ...]:
         """The methods, in report order."""
         return expand(self.methods)
-
-    @property
-    def stops_early(self) -> bool:
-        """Whether the plain run's earlier epochs are arms of their own."""
-        return any(method.is_plain for method in self.chosen)
 
     @property
     def training_seeds(self) -> tuple[int, ...]:
@@ -158,8 +154,4 @@ def _attack_problems(config: MitigateConfig) -> Iterator[str]:
     if View.PREFIXED in chosen.views:
         known = ", ".join(name for name, attack in ATTACKS.items() if View.PREFIXED not in attack.views)
         yield f"--vulnerability-attack: {chosen.name} takes non-members out as shots; choose one of {known}"
-    for gate in config.parsed_gates():
-        if gate.attack is not None and gate.attack not in ATTACKED_BY:
-            yield f"gate '{gate}': the students are attacked by {', '.join(ATTACKED_BY)}, not by {gate.attack}"
-        if gate.subject not in {"student", "teacher", "difference"}:
-            yield f"gate '{gate}': every student of an arm is judged as 'student'; there is no {gate.subject}"
+    yield from problems_of_gates(config.parsed_gates(), ATTACKED_BY)

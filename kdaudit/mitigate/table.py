@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,12 @@ from kdaudit.metrics.validity import blind_baseline, overlap
 from kdaudit.mitigate.base import Operation, Selection
 from kdaudit.mitigate.figures import Roster, frontiers, leaks, subset_aucs, utility
 from kdaudit.mitigate.scoring import Scored, is_scored
-from kdaudit.mitigate.settings import MitigateConfig
-from kdaudit.results import GateResult, Validity
+from kdaudit.mitigate.settings import PLAIN, MitigateConfig
+from kdaudit.results import AttackResult
 from kdaudit.results.mitigation import Arm, Mitigation, Student
-from kdaudit.verdict import Gate, judge
-from kdaudit.verdict.rules import ALPHA
+from kdaudit.verdict.arms import judge_arms
 
 METRIC: Metric = "auc"
-EARLY_STOP = "early-stop"
 ON_IT = "it is a point of the frontier itself"
 NOT_COMPARABLE = "members and held-out records differ without any model"
 CONTROL = "leaves out as many members at random"
@@ -61,16 +59,11 @@ def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made:
     judging = Judging(n_members, scored.parts, blind, seed)
     placed = frontiers(scored, made.roster, judging)
     students = _students(config, scored, made, judging)
-    arms = _arms(config, students, placed, made, validity)
+    arms = _arms(config, students, placed, made, lambda folders: _audit(scored, judging, folders))
+    if validity.status == "failed":
+        arms = {name: replace(arm, finding="no evidence", reason=NOT_COMPARABLE) for name, arm in arms.items()}
     arms = _with_subsets(arms, scored, made, judging)
-    if config.gates:
-        level = 1 - ALPHA / max(len(arms), 1)
-        gates = {
-            name: _judge(scored, judging, _folders(config, arm), config.parsed_gates(), validity, level)
-            for name, arm in arms.items()
-        }
-        arms = {name: replace(arm, gates=gates[name]) for name, arm in arms.items()}
-    return Mitigation(
+    table = Mitigation(
         kdaudit_version=kdaudit.__version__,
         models={"teacher": prepared.models.teacher.describe(), "start": prepared.models.start.describe()},
         data={"members": n_members, "nonmembers": len(scored.data.nonmembers), "sha256": scored.data.sha256},
@@ -82,11 +75,11 @@ def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made:
             for attack, by_metric in placed.items()
         },
         arms=arms,
-        config=_describe_config(config),
-        recommended=_recommended(arms) if config.gates else None,
         validity=validity,
+        config=_describe_config(config),
         warnings=(*_warnings(config), *_not_scored(scored)),
     )
+    return judge_arms(table, config.parsed_gates())
 
 
 def _students(config: MitigateConfig, scored: Scored, made: Made, judging: Judging) -> dict[Path, Student]:
@@ -119,55 +112,50 @@ def _arms(
     students: Mapping[Path, Student],
     placed: Mapping[str, Mapping[Metric, Frontier]],
     made: Made,
-    validity: Validity,
+    audit: Callable[[Sequence[Path]], Mapping[str, AttackResult]],
 ) -> dict[str, Arm]:
-    attack = next(iter(placed))
-    found = {}
+    """The plain run, then every method's arms, then the plain run's earlier epochs where they were asked for."""
+    n_epochs = len(made.roster.plain[0])
+
+    def stopped(epoch: int, method: str, summary: str) -> Arm:
+        """The plain run after an epoch: an arm that a gate may pass, and on the frontier by definition."""
+        folders = [run[epoch - 1] for run in made.roster.plain]
+        return Arm(
+            method=method,
+            summary=summary,
+            students=tuple(students[folder] for folder in folders),
+            attacks=audit(folders),
+            placed={
+                name: {metric: _on_frontier(one, epoch) for metric, one in by_metric.items()}
+                for name, by_metric in placed.items()
+            },
+            finding="no evidence",
+            reason=ON_IT,
+        )
+
+    found = {PLAIN: stopped(n_epochs, PLAIN, "distils as asked, to the end")}
     for arm in config.arms:
         of_arm: dict[str, dict[str, Placed]] = {
             name: {metric: one.arms[arm.name] for metric, one in by_metric.items()}
             for name, by_metric in placed.items()
         }
-        verdict = of_arm[attack][METRIC]
+        verdict = of_arm[next(iter(placed))][METRIC]
         operation = made.operations.get(arm.name)
+        folders = made.roster.arms[arm.name]
         found[arm.name] = Arm(
             method=arm.method.name,
             summary=CONTROL if arm.control_of else arm.method.summary,
-            students=tuple(students[folder] for folder in made.roster.arms[arm.name]),
+            students=tuple(students[folder] for folder in folders),
+            attacks=audit(folders),
             placed=of_arm,
             finding=verdict.finding,
             reason=verdict.reason,
             control_of=arm.control_of,
             warnings=(*(operation.warnings if operation else ()), *_unscored(made.selections.get(arm.method.name))),
         )
-    found |= _early_stops(config, students, placed, made) if config.stops_early else {}
-    if validity.status == "failed":
-        found = {name: replace(arm, finding="no evidence", reason=NOT_COMPARABLE) for name, arm in found.items()}
-    return found
-
-
-def _early_stops(
-    config: MitigateConfig,
-    students: Mapping[Path, Student],
-    placed: Mapping[str, Mapping[Metric, Frontier]],
-    made: Made,
-) -> dict[str, Arm]:
-    """The plain run's epochs but the last, each an arm that a gate may pass; on the frontier by definition."""
-    (method,) = (method for method in config.chosen if method.is_plain)
-    found = {}
-    for epoch in range(1, len(made.roster.plain[0])):
-        of_arm: dict[str, dict[str, Placed]] = {
-            name: {metric: _on_frontier(one, epoch) for metric, one in by_metric.items()}
-            for name, by_metric in placed.items()
-        }
-        found[f"{EARLY_STOP}-{epoch}"] = Arm(
-            method=method.name,
-            summary=f"stops the plain run after epoch {epoch}",
-            students=tuple(students[run[epoch - 1]] for run in made.roster.plain),
-            placed=of_arm,
-            finding="no evidence",
-            reason=ON_IT,
-        )
+    for method in (method for method in config.chosen if method.is_plain):
+        for epoch in range(1, n_epochs):
+            found[f"{method.name}-{epoch}"] = stopped(epoch, method.name, f"stops the plain run after epoch {epoch}")
     return found
 
 
@@ -198,10 +186,8 @@ def _with_subsets(arms: Mapping[str, Arm], scored: Scored, made: Made, judging: 
     return found
 
 
-def _judge(
-    scored: Scored, judging: Judging, folders: Sequence[Path], gates: Sequence[Gate], validity: Validity, level: float
-) -> tuple[GateResult, ...]:
-    """Every gate on every seed's student, at upper bounds of `level`."""
+def _audit(scored: Scored, judging: Judging, folders: Sequence[Path]) -> dict[str, AttackResult]:
+    """By attack: the teacher and the students in these folders, by seed, without curves and counts."""
     names = dict(zip(student_names(len(folders)), (scored.subject_of[folder] for folder in folders), strict=True))
     known = {"teacher": "teacher", **names}
     attacks = {}
@@ -209,28 +195,9 @@ def _judge(
         by_model = scored.scores.by_attack[plan.attack.name]
         own = replace(plan, obstacles={name: plan.obstacles[subject] for name, subject in known.items()})
         values = {name: by_model[subject] for name, subject in known.items() if subject in by_model}
-        attacks[plan.attack.name] = assess_attack(own, Scores({plan.attack.name: values}, {}, False, {}), judging)
-    each = [
-        replace(gate, subject=name)
-        for gate in gates
-        for name in (names if gate.subject == "student" else [gate.subject])
-    ]
-    return judge(attacks, validity, each, pass_level=level).gates
-
-
-def _folders(config: MitigateConfig, arm: Arm) -> list[Path]:
-    return [config.out / student.checkpoint for student in arm.students]
-
-
-def _recommended(arms: Mapping[str, Arm]) -> str | None:
-    """The arm of the lowest held-out loss, the mean over seeds, among those that pass every gate."""
-    passing = [name for name, arm in arms.items() if all(gate.status == "pass" for gate in arm.gates)]
-    return min(passing, key=lambda name: mean_nll(arms[name].students), default=None)
-
-
-def mean_nll(students: Sequence[Student]) -> float:
-    """Held-out, nats per token, the mean over seeds."""
-    return float(np.mean([student.nll.value for student in students if student.nll.value is not None]))
+        found = assess_attack(own, Scores({plan.attack.name: values}, {}, False, {}), judging)
+        attacks[plan.attack.name] = replace(found, curves={}, histograms={}, two_by_two={})
+    return attacks
 
 
 def _unscored(selection: Selection | None) -> tuple[str, ...]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from statistics import fmean
 
 from kdaudit.metrics.estimate import Difference
 from kdaudit.report import wording
 from kdaudit.report.tables import Table
 from kdaudit.report.wording import ABSENT, difference, interval, p_value
+from kdaudit.results import GateResult
 from kdaudit.results.mitigation import Arm, Mitigation, Student
 
 TPR = "tpr@0.01"
 METRIC_WORDS = {"auc": "AUC", TPR: "TPR at 1 % FPR"}
+SEED = re.compile(r"^student-[0-9]+\.")
+"""Of a gate's subject: student-2 is the second seed's student."""
+WORST_FIRST = ("fail", "inconclusive", "waived", "pass")
 SUBSET_NOTE = (
     "Secondary. Members were dropped because they scored high, so those kept score low by selection alone, also where "
     "the choice is worth nothing: read this beside the control, which drops as many at random. First seed."
@@ -26,13 +32,13 @@ FRONTIER_NOTE = (
 
 def sentences(table: Mitigation) -> Iterator[str]:
     """What was found, for a reader with a minute."""
-    if table.validity is not None and table.validity.status == "failed":
+    if table.validity.status == "failed":
         yield "Members and held-out records can be told apart without any model, so no finding below means anything."
     by_finding = {
         "helps": "below the frontier: a smaller leak than the plain run's where that was as useful",
         "undertrained": "on or above the frontier: no smaller leak than the plain run's where that was as useful",
     }
-    compared = {name: arm for name, arm in table.arms.items() if not is_frontier(arm)}
+    compared = off_frontier(table)
     for finding, words in by_finding.items():
         names = [name for name, arm in compared.items() if arm.finding == finding]
         if names:
@@ -53,13 +59,13 @@ def _recommendation(table: Mitigation) -> Iterator[str]:
 
 
 def arms_table(table: Mitigation) -> Table:
-    """The plain run's epochs and every arm, means over seeds: utility, leak, distance to the frontier, finding."""
+    """The plain run's epochs and every other arm, means over seeds: utility, leak, distance, finding."""
     metric = METRIC_WORDS.get(table.metric, table.metric)
     head = (
         "arm", "nats per token", "bits per byte", f"{metric} ({table.attack})", "change from plain",
         "distance to frontier", "p (Holm)", "finding",
     )  # fmt: skip
-    rows = [*_plain_rows(table), *(_row(name, arm, table) for name, arm in table.arms.items())]
+    rows = [*_plain_rows(table), *(_row(name, arm, table) for name, arm in off_frontier(table).items())]
     seeds = len({student.seed for student in table.plain})
     note = f"Means over {seeds} {'seeds' if seeds > 1 else 'seed'}; distances with 95 % interval. {FRONTIER_NOTE}"
     return Table("Arms", head, rows, note)
@@ -69,9 +75,8 @@ def students_table(table: Mitigation, attack: str) -> Table:
     """One row a student: utility and the leak under one attack, with intervals."""
     head = ("student", "seed", "nats per token", "bits per byte", "AUC", "change", METRIC_WORDS[TPR], "change")
     rows = [_student_row(f"plain, epoch {student.epoch}", student, attack) for student in table.plain]
-    for name, arm in table.arms.items():
-        if not is_frontier(arm):
-            rows += [_student_row(name, student, attack) for student in arm.students]
+    for name, arm in off_frontier(table).items():
+        rows += [_student_row(name, student, attack) for student in arm.students]
     note = "All original members against all held-out records. Change: minus the finished plain student of that seed."
     return Table(f"Every student under {attack}", head, rows, note)
 
@@ -88,8 +93,7 @@ def frontier_table(table: Mitigation, attack: str, metric: str) -> Table:
             p_value(placed.distance),
             placed.finding,
         )
-        for name, arm in table.arms.items()
-        if not is_frontier(arm)
+        for name, arm in off_frontier(table).items()
         for placed in (arm.placed[attack][metric],)
     ]
     head = ("arm", "nats per token", "leak", "frontier there", "distance", "p (Holm)", "finding")
@@ -116,28 +120,31 @@ def subsets_table(table: Mitigation) -> Table | None:
 
 
 def gates_table(table: Mitigation) -> Table | None:
-    """Every gate on every arm; None where none was set."""
+    """Every gate on every arm, as its worst seed stands; None where none was set."""
     rows = [
-        (
-            name,
-            gate.gate,
-            gate.status,
-            ABSENT if gate.bound is None else f"{gate.bound_side} {gate.bound:.3f}",
-            gate.reason,
-        )
+        _gate_row(name, gate, list(results))
         for name, arm in table.arms.items()
-        for gate in arm.gates
+        for gate, results in groupby(arm.gates, key=lambda result: SEED.sub("student.", result.gate))
     ]
     level = 100 * (1 - 0.05 / max(len(table.arms), 1))
-    note = f"Passed where the upper bound of level {level:.4g} %, one for {len(table.arms)} arms, is within the limit."
-    return Table("Gates", ("arm", "gate", "status", "bound", "reason"), rows, note) if rows else None
+    note = (
+        "The seed that is worst off. Passed where every seed's upper bound of level "
+        f"{level:.4g} %, one for {len(table.arms)} arms, is within the limit."
+    )
+    head = ("arm", "gate", "status", "seeds that pass", "bound", "reason")
+    return Table("Gates", head, rows, note) if rows else None
+
+
+def _gate_row(arm: str, gate: str, results: Sequence[GateResult]) -> Sequence[str]:
+    worst = min(results, key=lambda result: (WORST_FIRST.index(result.status), -(result.bound or 0.0)))
+    n_passed = sum(result.status == "pass" for result in results)
+    bound = ABSENT if worst.bound is None else f"{worst.bound_side} {worst.bound:.3f}"
+    return (arm, gate, worst.status, f"{n_passed} of {len(results)}", bound, worst.reason)
 
 
 def notes(table: Mitigation) -> list[str]:
     """What a reader must know: of the records, of the arms."""
-    found = [*table.warnings]
-    if table.validity is not None:
-        found += [wording.blind_note(table.validity), *table.validity.warnings]
+    found = [*table.warnings, wording.blind_note(table.validity), *table.validity.warnings]
     found += [
         f"{name}: {warning.removeprefix(f'{arm.method}: ')}"
         for name, arm in table.arms.items()
@@ -154,16 +161,19 @@ def _plain_rows(table: Mitigation) -> Iterator[Sequence[str]]:
     by_epoch: dict[int | None, list[Student]] = {}
     for student in table.plain:
         by_epoch.setdefault(student.epoch, []).append(student)
+    names = {arm.students[0].epoch: name for name, arm in table.arms.items()}
     last = max((epoch for epoch in by_epoch if epoch is not None), default=None)
     for epoch, students in by_epoch.items():
-        label = f"plain, epoch {epoch}" + (" (finished)" if epoch == last else "")
-        yield (label, *_means(students, table), "", "", "")
+        also = ["finished"] if epoch == last else [names[epoch]] if epoch in names else []
+        also += ["recommended"] if names.get(epoch, "") == table.recommended else []
+        label = f"plain, epoch {epoch}" + (f" ({', '.join(also)})" if also else "")
+        yield (label, *_means(students, table), "", "", "on the frontier")
 
 
 def _row(name: str, arm: Arm, table: Mitigation) -> Sequence[str]:
     distance = arm.placed[table.attack][table.metric].distance
-    told = "on the frontier" if is_frontier(arm) else arm.finding
-    return (name, *_means(arm.students, table), _distance(distance), p_value(distance), told)
+    label = f"{name} (recommended)" if name == table.recommended else name
+    return (label, *_means(arm.students, table), _distance(distance), p_value(distance), arm.finding)
 
 
 def _distance(found: Difference) -> str:
@@ -209,6 +219,6 @@ def _number(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.3f}"
 
 
-def is_frontier(arm: Arm) -> bool:
-    """Whether the arm is an epoch of the plain run."""
-    return any(student.epoch is not None for student in arm.students)
+def off_frontier(table: Mitigation) -> dict[str, Arm]:
+    """The arms that are not an epoch of the plain run."""
+    return {name: arm for name, arm in table.arms.items() if all(student.epoch is None for student in arm.students)}

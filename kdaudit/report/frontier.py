@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kdaudit.metrics.frontier import Placed
-from kdaudit.report.arms import METRIC_WORDS, is_frontier
+from kdaudit.report.arms import METRIC_WORDS, off_frontier
 from kdaudit.report.canvas import INK, MODELS, panel, to_svg
 from kdaudit.report.charts import MAX_LABEL, Chart
 from kdaudit.report.text import plain
@@ -22,7 +22,7 @@ def draw_frontier(table: Mitigation, attack: str, metric: str) -> Chart | None:
     The bar of an arm spans its distance's interval, from the frontier at its loss.
     """
     epochs = table.frontier[attack][metric]
-    placed = {name: arm.placed[attack][metric] for name, arm in table.arms.items() if not is_frontier(arm)}
+    placed = {name: arm.placed[attack][metric] for name, arm in off_frontier(table).items()}
     shown = {name: found for name, found in placed.items() if found.point is not None}
     if not epochs:
         return None

@@ -13,9 +13,12 @@ from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
 from kdaudit.report import arms
 from kdaudit.report.page import LIMITS
-from kdaudit.report.render import as_html, as_markdown, make_environment
+from kdaudit.report.ranges import check_comparison
+from kdaudit.report.render import MAX_MARKDOWN, as_html, as_markdown, cut, make_environment
 from kdaudit.report.tables import Table
-from kdaudit.results.mitigation import Mitigation, load, to_json
+from kdaudit.results.mitigation import HINT, Mitigation, load, to_json
+from kdaudit.verdict import parse_gate
+from kdaudit.verdict.arms import judge_arms, problems_of_gates
 
 if TYPE_CHECKING:
     from kdaudit.report.charts import Chart
@@ -50,32 +53,39 @@ def mitigation_file(run: Path) -> Path | None:
 
 
 def read_mitigation(config: ReportConfig) -> tuple[Path, Mitigation] | None:
-    """The comparison that the runs name; None where they are audits.
+    """The comparison that the runs name, judged by the gates that are given, else as measured; None for audits.
 
     Raises:
-        ConfigError: it is named beside other runs or with an option that is for audits, or cannot be read.
+        ConfigError: it is named beside other runs or with an option that is for audits, cannot be read, or cannot
+            be judged by a gate.
     """
     found = [path for run in config.runs if (path := mitigation_file(run)) is not None]
     if not found:
         return None
     if len(config.runs) > 1:
         raise ConfigError(f"RUN: {found[0]} is a comparison of mitigations", hint="report on it by itself")
-    options = {"gates": config.gates and config.gates_file is None, "baseline": config.baseline}
-    options |= {"template": config.template, "model_card": config.model_card}
-    given = [name.removesuffix("s") for name, value in options.items() if value]
+    options = {"baseline": config.baseline, "template": config.template, "model-card": config.model_card}
+    given = [name for name, value in options.items() if value]
     if given:
         raise ConfigError(
-            f"--{given[0].replace('_', '-')}: {found[0]} is a comparison of mitigations, which has none",
-            hint="gates on its arms are judged by `kdaudit mitigate --gate`, which trains nothing again"
-            if given[0] == "gate"
-            else "leave it out, or name the run of one audit",
+            f"--{given[0]}: {found[0]} is a comparison of mitigations, which has none",
+            hint="leave it out, or name the run of one audit",
         )
     strangers = [name for name in config.formats if name not in FORMATS]
     if strangers:
         raise ConfigError(
             f"--format {strangers[0]}: not for a comparison of mitigations", hint=f"choose from {', '.join(FORMATS)}"
         )
-    return found[0], load(found[0])
+    gates = tuple(parse_gate(text) for text in config.gates)
+    table = load(found[0])
+    try:
+        check_comparison(table)
+    except ValueError as error:
+        raise ConfigError(f"{found[0]}: {error}", hint=HINT) from error
+    attacks = next(iter(table.arms.values())).attacks
+    if problems := [*problems_of_gates(gates, list(attacks))]:
+        raise ConfigError("\n".join(problems), hint="--gate takes the place of those in a configuration file")
+    return found[0], judge_arms(table, gates) if gates else table
 
 
 def make_page(table: Mitigation, *, with_pictures: bool) -> MitigationPage:
@@ -109,9 +119,11 @@ def render_html(table: Mitigation) -> str:
 
 
 def render_markdown(table: Mitigation) -> str:
-    """The comparison in GitHub-flavoured Markdown."""
+    """The comparison in GitHub-flavoured Markdown of at most MAX_MARKDOWN bytes; where all is too long, no details."""
     page = make_page(table, with_pictures=False)
-    return make_environment(as_markdown).get_template("mitigation.md.j2").render(page=page)
+    template = make_environment(as_markdown).get_template("mitigation.md.j2")
+    text = template.render(page=page, is_brief=False)
+    return text if len(text.encode()) <= MAX_MARKDOWN else cut(template.render(page=page, is_brief=True))
 
 
 def render_json(table: Mitigation) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.results import AuditResult, Cell, Comparison
+from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity
+from kdaudit.results.mitigation import Leak, Mitigation
 
 ROUNDING = 1e-9
+Figures: TypeAlias = Iterator[tuple[str, Estimate | Difference | None, int]]
+"""Each with its place and the lowest value that it can take."""
 
 
 def check_ranges(result: AuditResult) -> None:
@@ -16,32 +20,65 @@ def check_ranges(result: AuditResult) -> None:
     Raises:
         ValueError: names the figure.
     """
-    for where, found, lowest in _figures(result):
-        for end, number in (("value", found.value), ("low", found.low), ("high", found.high)):
-            if number is not None and not lowest - ROUNDING <= number <= 1 + ROUNDING:
-                raise ValueError(f"{where}.{end} is {number:g}, outside {lowest} to 1")
+    _check(_of_attacks(result.attacks, "attacks"))
+    _check(_of_validity(result.validity))
     for name, attack in result.attacks.items():
         for model, curve in attack.curves.items():
             if not all(0 <= x <= 1 for axis in (curve.fpr, curve.tpr, curve.tpr_low, curve.tpr_high) for x in axis):
                 raise ValueError(f"attacks.{name}.curves.{model} leaves the square from 0 to 1")
 
 
-def _figures(result: AuditResult) -> Iterator[tuple[str, Estimate | Difference, int]]:
-    """Every figure with its place and the lowest value that it can take."""
-    parts: dict[str, Cell | Comparison] = {}
-    for name, attack in result.attacks.items():
-        parts |= {f"attacks.{name}.{model}": cell for model, cell in attack.cells.items()}
-        parts |= {f"attacks.{name}.comparison.{student}": found for student, found in attack.comparison.items()}
-    for where, part in parts.items():
-        figures: dict[str, Estimate | Difference | None] = {
-            "auc": part.auc,
-            "balanced_accuracy": part.balanced_accuracy,
-            "member_success": part.member_success,
-            "nonmember_success": part.nonmember_success,
-            **{f"tpr_at_fpr.{rate}": found for rate, found in part.tpr_at_fpr.items()},
-        }
-        for name, figure in figures.items():
-            if figure is not None:
-                yield f"{where}.{name}", figure, 0 if isinstance(part, Cell) else -1
-    for name, blind in (("blind_auc", result.validity.blind_auc), *result.validity.blind.items()):
+def check_comparison(table: Mitigation) -> None:
+    """Refuse a comparison of mitigations with a figure outside its metric's range.
+
+    Raises:
+        ValueError: names the figure.
+    """
+    _check(_of_validity(table.validity))
+    for position, student in enumerate(table.plain):
+        _check(_of_leaks(student.leaks, f"plain[{position}]"))
+    for name, arm in table.arms.items():
+        _check(_of_attacks(arm.attacks, f"arms.{name}.attacks"))
+        for position, student in enumerate(arm.students):
+            _check(_of_leaks(student.leaks, f"arms.{name}.students[{position}]"))
+
+
+def _check(figures: Figures) -> None:
+    for where, found, lowest in figures:
+        ends = {} if found is None else {"value": found.value, "low": found.low, "high": found.high}
+        for end, number in ends.items():
+            if number is not None and not lowest - ROUNDING <= number <= 1 + ROUNDING:
+                raise ValueError(f"{where}.{end} is {number:g}, outside {lowest} to 1")
+
+
+def _of_attacks(attacks: Mapping[str, AttackResult], where: str) -> Figures:
+    for name, attack in attacks.items():
+        for model, cell in attack.cells.items():
+            yield from _of_part(cell, f"{where}.{name}.{model}", 0)
+        for student, comparison in attack.comparison.items():
+            yield from _of_part(comparison, f"{where}.{name}.comparison.{student}", -1)
+
+
+def _of_part(part: Cell | Comparison, where: str, lowest: int) -> Figures:
+    yield f"{where}.auc", part.auc, lowest
+    yield f"{where}.balanced_accuracy", part.balanced_accuracy, lowest
+    yield f"{where}.member_success", part.member_success, lowest
+    yield f"{where}.nonmember_success", part.nonmember_success, lowest
+    for rate, found in part.tpr_at_fpr.items():
+        yield f"{where}.tpr_at_fpr.{rate}", found, lowest
+
+
+def _of_validity(validity: Validity) -> Figures:
+    yield "validity.blind_auc", validity.blind_auc, 0
+    for name, blind in validity.blind.items():
         yield f"validity.{name}", blind, 0
+
+
+def _of_leaks(leaks: Mapping[str, Leak], where: str) -> Figures:
+    for attack, leak in leaks.items():
+        yield f"{where}.{attack}.auc", leak.auc, 0
+        yield f"{where}.{attack}.auc_change", leak.auc_change, -1
+        for rate, found in leak.tpr_at_fpr.items():
+            yield f"{where}.{attack}.tpr_at_fpr.{rate}", found, 0
+        for rate, change in leak.tpr_change.items():
+            yield f"{where}.{attack}.tpr_change.{rate}", change, -1

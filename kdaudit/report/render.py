@@ -45,11 +45,11 @@ def render_markdown(report: Report) -> str:
     if len(text.encode()) <= MAX_MARKDOWN:
         return text
     too_many = bisect_right(range(len(page.runs) + 1), MAX_MARKDOWN, key=lambda n: len(brief(n).encode()))
-    return _cut(brief(max(too_many - 1, 0)))
+    return cut(brief(max(too_many - 1, 0)))
 
 
-def _cut(text: str) -> str:
-    """The lines that fit, and the note that more are left out."""
+def cut(text: str) -> str:
+    """The lines that fit into MAX_MARKDOWN bytes, and where that is not all of them a note that says so."""
     note = f"\n{CUT}\n"
     kept = text.encode()[: MAX_MARKDOWN - len(note.encode())].decode(errors="ignore")
     return kept[: kept.rfind("\n") + 1] + note if len(text.encode()) > MAX_MARKDOWN else text

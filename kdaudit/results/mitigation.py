@@ -13,7 +13,7 @@ from kdaudit.errors import ConfigError
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.frontier import Finding, Placed, Point
 from kdaudit.results.file import decode, encode, parse
-from kdaudit.results.parts import GateResult, Validity
+from kdaudit.results.parts import AttackResult, GateResult, Validity
 
 SCHEMA = "kdaudit.mitigation/1"
 HINT = "give the mitigation.json that `kdaudit mitigate` wrote"
@@ -54,10 +54,13 @@ class Arm:
     """One way to distil, with all its seeds."""
 
     method: str
-    """A name of the table of methods."""
+    """A name of the table of methods, or plain."""
     summary: str
     students: tuple[Student, ...]
     """By seed."""
+    attacks: Mapping[str, AttackResult]
+    """Its audit, as `attack` makes one of the teacher and the arm's students, named by seed: student, student-2.
+    Gates are held against it; it has no curves, histograms or two-by-two counts."""
     placed: Mapping[str, Mapping[str, Placed]]
     """By attack, then metric (auc, tpr@0.01): the arm beside the early-stopping frontier."""
     finding: Finding
@@ -90,11 +93,11 @@ class Mitigation:
     """By attack, then metric: the plain run's epochs, each the mean over seeds."""
     arms: Mapping[str, Arm]
     """In the order in which they are shown."""
+    validity: Validity
+    """Whether members and held-out records can be told apart without any model: then no finding says anything."""
     config: Mapping[str, Any]
     recommended: str | None = None
     """The arm of the lowest held-out loss among those that pass every gate; None where none passes or none is set."""
-    validity: Validity | None = None
-    """Whether members and held-out records can be told apart without any model: then no finding says anything."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -142,6 +145,8 @@ def load(path: Path) -> Mitigation:
 
 def _check(mitigation: Mitigation) -> None:
     """Refuse names that point nowhere: a report would fall over them."""
+    if not mitigation.arms:
+        raise ValueError("arms is empty")
     if mitigation.recommended is not None and mitigation.recommended not in mitigation.arms:
         raise ValueError(f"recommended is {mitigation.recommended!r:.40}, which is no arm")
     for name, arm in mitigation.arms.items():
@@ -149,6 +154,8 @@ def _check(mitigation: Mitigation) -> None:
             raise ValueError(f"arms.{name}.control_of is {arm.control_of!r:.40}, which is no arm")
         if not arm.students:
             raise ValueError(f"arms.{name}.students is empty")
+        if not {*mitigation.frontier} <= {*arm.attacks}:
+            raise ValueError(f"arms.{name}.attacks has not all of {', '.join(mitigation.frontier)}")
         wanted = [(attack, metric) for attack, metrics in mitigation.frontier.items() for metric in metrics]
         for attack, metric in [*wanted, (mitigation.attack, mitigation.metric)]:
             if metric not in arm.placed.get(attack, {}):

@@ -89,7 +89,7 @@ def compared(checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 
 def test_every_arm_stands_in_the_table_with_every_seed_and_the_plain_run_with_every_epoch(compared: Compared) -> None:
     table = compared.table()
-    assert list(table.arms) == [*ARMS, "early-stop-1"]
+    assert list(table.arms) == ["plain", *ARMS, "early-stop-1"]
     assert [(student.seed, student.epoch) for student in table.plain] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     for arm in table.arms.values():
         assert [student.seed for student in arm.students] == [0, 1]
@@ -124,8 +124,11 @@ def test_an_arms_figures_are_those_that_attack_and_distill_give(compared: Compar
     ours = compared.table().arms["bottleneck"].students[1]
     for attack in ("reference", "min-k"):
         theirs = results(tmp_path / "run")["attacks"][attack]["student"]["auc"]
-        found = ours.leaks[attack].auc
-        assert (found.value, found.low, found.high) == pytest.approx([theirs[end] for end in ("value", "low", "high")])
+        audited = compared.table().arms["bottleneck"].attacks[attack].cells["student-2"]
+        for found in (ours.leaks[attack].auc, audited.auc):
+            assert found is not None
+            ends = (found.value, found.low, found.high)
+            assert ends == pytest.approx([theirs[end] for end in ("value", "low", "high")])
     utility = manifest.load(student / "kdaudit.json").content["utility"]
     assert ours.nll.value == pytest.approx(utility["nll"]["student"]["value"], rel=1e-5)
     assert ours.bits_per_byte.value == pytest.approx(utility["bits_per_byte"]["student"]["value"], rel=1e-5)
@@ -134,8 +137,8 @@ def test_an_arms_figures_are_those_that_attack_and_distill_give(compared: Compar
 def test_changes_are_paired_with_the_finished_plain_student_of_the_same_seed(compared: Compared) -> None:
     table = compared.table()
     finished = {student.seed: student for student in table.plain if student.epoch == 2}
-    for arm in table.arms.values():
-        for student in arm.students:
+    for name, arm in table.arms.items():
+        for student in arm.students if name != "plain" else ():
             for attack, leak in student.leaks.items():
                 plain = finished[student.seed].leaks[attack]
                 assert leak.auc_change is not None
@@ -187,18 +190,41 @@ def test_gates_are_judged_for_every_seed_at_a_level_for_all_arms_and_the_most_us
     table = load(out / "mitigation.json")
     for arm in table.arms.values():
         assert [(gate.gate, gate.status, gate.level) for gate in arm.gates] == [
-            ("student.auc[loss]<=0.99", "pass", 1 - 0.05 / 5), ("student-2.auc[loss]<=0.99", "pass", 1 - 0.05 / 5),
+            ("student.auc[loss]<=0.99", "pass", 1 - 0.05 / 6), ("student-2.auc[loss]<=0.99", "pass", 1 - 0.05 / 6),
         ]  # fmt: skip
     nll = {name: sum(s.nll.value or 0 for s in arm.students) for name, arm in table.arms.items()}
     assert table.recommended == min(nll, key=lambda name: nll[name])
     assert f"Recommended: {table.recommended}" in done.out
+    link = out / "recommended"
+    assert link.resolve() == (out / table.arms[str(table.recommended)].students[0].checkpoint).resolve()
+    assert (link / "config.json").is_file()
+    again = kdaudit("report", out, "--gate", "student.auc[loss] <= 0.99", "--out", tmp_path, "--format", "json")
+    assert again.code == 0, again.err
+    assert load(tmp_path / "report.json") == table
 
     hopeless = ("--method", "soft-only", "--gate", "student.auc[loss] <= 0.01")
     done = compared.again(*hopeless, out=out)
     assert done.code == 1, done.err
     assert load(out / "mitigation.json").recommended is None
+    assert not link.is_symlink()
     assert "No arm passes every gate." in done.out
     assert compared.again(*hopeless, "--exit-zero", out=out).code == 0
+
+
+def test_gates_come_from_the_configuration_file_where_none_is_given(
+    compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(compared.out, out)
+    monkeypatch.chdir(tmp_path)
+    waiver = '[[waivers]]\ngate = "student.auc[loss] <= 0.01"\nreason = "r"\nexpires = 2999-01-01\n'
+    Path("kdaudit.toml").write_text(f'gates = ["student.auc[loss] <= 0.01"]\n{waiver}', encoding="utf-8")
+    done = compared.again(*ASKED, out=out)
+    assert done.code == 1, done.err
+    assert "the waivers of kdaudit.toml do not count here" in done.out
+    monkeypatch.setenv("KDAUDIT_GATES", "student.auc[loss] <= 0.02; student.auc[min-k] <= 0.02")
+    assert compared.again(*ASKED, out=out).code == 1
+    assert load(out / "mitigation.json").config["gates"] == ["student.auc[loss]<=0.02", "student.auc[min-k]<=0.02"]
 
 
 def test_from_takes_everything_from_the_manifest(compared: Compared, tmp_path: Path) -> None:

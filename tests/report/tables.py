@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.frontier import Finding, Placed, Point
-from kdaudit.results import GateResult, Validity
+from kdaudit.results import AttackResult, Cell, Comparison, GateResult, Validity
 from kdaudit.results.mitigation import Arm, Leak, Mitigation, Student
 
 TOO_FEW = "needs 299 non-members in the calibration part, there are 150"
 OUTSIDE = "its held-out loss is above that of every epoch of the plain run"
 ABSENT = Placed(None, None, Difference(None, reason=TOO_FEW), "no evidence", TOO_FEW)
+
+
+def audit(auc: float) -> AttackResult:
+    """Of a teacher and two students of that AUC, with intervals from which any bound can be read."""
+    cells = {name: cell(value) for name, value in (("teacher", 0.7), ("student", auc), ("student-2", auc))}
+    found = Difference(auc - 0.7, auc - 0.72, auc - 0.68, n=500, m=500, se=0.01)
+    return AttackResult(
+        1, False, cells, dict.fromkeys(("student", "student-2"), Comparison("ok", auc=found)), {}, {}, {}
+    )
+
+
+def cell(auc: float) -> Cell:
+    beyond_blind = Difference(auc - 0.51, auc - 0.53, auc - 0.49, n=500, m=500, se=0.01)
+    figure = Estimate(auc, auc - 0.02, auc + 0.02, 500, 500, logit_value=math.log(auc / (1 - auc)), logit_se=0.05)
+    return Cell("ok", auc=figure, vs_blind=beyond_blind)
 
 
 def student(
@@ -44,7 +60,14 @@ def arm(
         ),
     )  # fmt: skip
     return Arm(
-        name, f"does {name}", students, {"loss": {"auc": placed, "tpr@0.01": ABSENT}}, finding, reason, gates=gates
+        name,
+        f"does {name}",
+        students,
+        {"loss": audit(auc)},
+        {"loss": {"auc": placed, "tpr@0.01": ABSENT}},
+        finding,
+        reason,
+        gates=gates,
     )
 
 
@@ -63,6 +86,7 @@ TABLE = Mitigation(
     PLAIN,
     {"loss": {"auc": (Point(3.6, 0.6), Point(3.3, 0.75), Point(3.2, 0.85)), "tpr@0.01": ()}},
     {
+        "plain": replace(arm("plain", 3.2, 0.85, 0.85, "no evidence"), students=(PLAIN[2], PLAIN[5])),
         "non-vulnerable": replace(arm("non-vulnerable", 3.4, 0.6, 0.7, "helps"), subsets=KEPT),
         "non-vulnerable-control": replace(
             arm("non-vulnerable-control", 3.45, 0.69, 0.675, "undertrained"),
@@ -72,7 +96,7 @@ TABLE = Mitigation(
         "bottleneck": arm("bottleneck", 3.9, 0.55, None, "no evidence", reason=OUTSIDE),
         "early-stop-1": replace(arm("early-stop-1", 3.6, 0.6, 0.6, "no evidence"), students=(PLAIN[0], PLAIN[3])),
     },
-    {"epochs": 3},
+    config={"epochs": 3},
     recommended="non-vulnerable",
     validity=Validity("ok", Estimate(0.51, 0.47, 0.55), "tfidf", {}, {}, {}, ()),
     warnings=("be careful",),

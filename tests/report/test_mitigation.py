@@ -1,5 +1,6 @@
 """The report on a comparison of mitigations: agreed files, and what a reader is told."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from kdaudit.config import FORMATS as NAMES
 from kdaudit.report.arms import arms_table, frontier_table, gates_table, notes, sentences
 from kdaudit.report.frontier import draw_frontier
 from kdaudit.report.mitigation import FORMATS, render_html, render_markdown
+from kdaudit.report.render import CUT, MAX_MARKDOWN
 from kdaudit.results.mitigation import load, save
+from kdaudit.verdict import parse_gate
+from kdaudit.verdict.arms import judge_arms
 from tests.commands import check_refused, kdaudit
 from tests.conftest import Golden
 from tests.report.tables import TABLE
@@ -50,9 +54,13 @@ def test_a_failed_validity_check_stands_before_everything() -> None:
 
 def test_rows_are_means_over_seeds_and_a_seed_without_a_value_leaves_a_dash() -> None:
     rows = {row[0]: row for row in arms_table(TABLE).rows}
+    assert [*rows] == [
+        "plain, epoch 1 (early-stop-1)", "plain, epoch 2", "plain, epoch 3 (finished)",
+        "non-vulnerable (recommended)", "non-vulnerable-control", "bottleneck",
+    ]  # fmt: skip
     assert rows["plain, epoch 2"][1:5] == ("3.300", "1.100", "0.750", "-0.100")
     assert rows["plain, epoch 3 (finished)"][4] == "–"
-    assert rows["non-vulnerable"][1:] == (
+    assert rows["non-vulnerable (recommended)"][1:] == (
         "3.400",
         "1.133",
         "0.600",
@@ -65,6 +73,18 @@ def test_rows_are_means_over_seeds_and_a_seed_without_a_value_leaves_a_dash() ->
     lacking = replace(other, nll=replace(other.nll, value=None))
     arms = {**TABLE.arms, "bottleneck": replace(TABLE.arms["bottleneck"], students=(one, lacking))}
     assert {row[0]: row for row in arms_table(replace(TABLE, arms=arms)).rows}["bottleneck"][1] == "–"
+
+
+@pytest.mark.parametrize(
+    ("taken", "label"),
+    [
+        ("plain", "plain, epoch 3 (finished, recommended)"),
+        ("early-stop-1", "plain, epoch 1 (early-stop-1, recommended)"),
+    ],
+)
+def test_an_epoch_of_the_plain_run_may_be_the_arm_to_take(taken: str, label: str) -> None:
+    labels = [row[0] for row in arms_table(replace(TABLE, recommended=taken)).rows]
+    assert [name for name in labels if "recommended" in name] == [label]
 
 
 def test_the_picture_has_a_line_of_epochs_and_a_marker_an_arm_that_is_not_on_it() -> None:
@@ -80,10 +100,23 @@ def test_the_picture_has_a_line_of_epochs_and_a_marker_an_arm_that_is_not_on_it(
 def test_gates_and_notes_are_shown_where_there_are_any() -> None:
     shown = gates_table(TABLE)
     assert shown is not None
-    assert shown.rows[0] == ("non-vulnerable", "student.auc[loss]<=0.8", "pass", "upper 0.620", "")
-    assert "98.75 %" in shown.note
+    assert shown.rows[1] == ("non-vulnerable", "student.auc[loss]<=0.8", "pass", "1 of 1", "upper 0.620", "")
+    assert "99 %" in shown.note
     assert notes(TABLE)[0] == "be careful"
     assert gates_table(replace(TABLE, arms={n: replace(a, gates=()) for n, a in TABLE.arms.items()})) is None
+
+
+def test_a_gate_is_one_row_an_arm_of_the_seed_that_is_worst_off() -> None:
+    arm = TABLE.arms["plain"]
+    cells = {**arm.attacks["loss"].cells, "student": TABLE.arms["bottleneck"].attacks["loss"].cells["student"]}
+    mixed = replace(arm, attacks={"loss": replace(arm.attacks["loss"], cells=cells)})
+    gates = [parse_gate("student.auc[loss]<=0.8"), parse_gate("teacher.auc[loss]<=0.8")]
+    shown = gates_table(judge_arms(replace(TABLE, arms={"plain": mixed}), gates))
+    assert shown is not None
+    assert [row[:5] for row in shown.rows] == [
+        ("plain", "student.auc[loss]<=0.8", "fail", "1 of 2", "lower 0.836"),
+        ("plain", "teacher.auc[loss]<=0.8", "pass", "1 of 1", "upper 0.717"),
+    ]
 
 
 def test_names_that_a_file_decides_are_harmless_in_every_format() -> None:
@@ -112,7 +145,9 @@ def test_report_reads_a_comparison_like_a_run_and_ends_with_its_code(folder: Pat
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--gate", "student.auc<=1"], "kdaudit mitigate --gate"),
+        (["--gate", "student.auc[zlib]<=1"], "attacked by loss, not by zlib"),
+        (["--gate", "student-2.auc<=1"], "there is no student-2"),
+        (["--model-card", "README.md"], "--model-card"),
         (["--baseline", "x"], "--baseline"),
         (["--format", "sarif"], "--format sarif: not for a comparison"),
         (["--template", "x.md.j2"], "--template"),
@@ -124,5 +159,66 @@ def test_what_is_for_audits_is_refused(folder: Path, options: list[str], words: 
     assert [path.name for path in folder.iterdir()] == ["mitigation.json"]
 
 
+def test_gates_are_judged_again_from_the_file_alone(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "reports"
+    done = kdaudit("report", folder, "--out", out, "--format", "json", "--gate", "student.auc[loss] <= 0.9")
+    assert (done.code, load(out / "report.json").recommended) == (0, "plain")
+    assert "Recommended: plain" in done.out
+    done = kdaudit("report", folder, "--out", out, "--format", "json", "--gate", "student.auc[loss] <= 0.5")
+    assert (done.code, load(out / "report.json").recommended) == (1, None)
+    assert load(folder / "mitigation.json") == TABLE
+
+
+def test_gates_of_the_configuration_file_count_and_its_waivers_do_not(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    waiver = '[[waivers]]\ngate = "student.auc[loss] <= 0.5"\nreason = "r"\nexpires = 2999-01-01\n'
+    Path("kdaudit.toml").write_text(f'gates = ["student.auc[loss] <= 0.5"]\n{waiver}', encoding="utf-8")
+    done = kdaudit("report", folder)
+    assert done.code == 1
+    assert "the waivers of kdaudit.toml do not count here" in done.out
+    done = kdaudit("report", folder, "--gate", "student.auc[loss] <= 0.9")
+    assert done.code == 0
+    assert "the gates of the command line replace the 1 of kdaudit.toml" in done.out
+
+
+def test_inside_github_the_step_summary_gets_the_comparison(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    done = kdaudit("report", folder)
+    assert done.out.startswith("::stop-commands::")
+    assert summary.read_text(encoding="utf-8") == (folder / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("where", ["leaks", "attacks"])
+def test_a_share_above_one_is_a_broken_file(folder: Path, where: str) -> None:
+    layout = json.loads((folder / "mitigation.json").read_text())
+    arm = layout["arms"]["bottleneck"]
+    figure = arm["students"][1]["leaks"]["loss"] if where == "leaks" else arm["attacks"]["loss"]["cells"]["student"]
+    figure["auc"]["high"] = 1.5
+    (folder / "mitigation.json").write_text(json.dumps(layout))
+    check_refused(kdaudit("report", folder), "arms.bottleneck", "auc.high is 1.5, outside 0 to 1")
+
+
 def test_every_format_is_one_of_reports_own() -> None:
     assert {*FORMATS} <= {*NAMES}
+
+
+def test_markdown_of_many_arms_fits_into_a_comment_and_says_what_it_left_out() -> None:
+    arm = TABLE.arms["bottleneck"]
+    wide = replace(
+        TABLE,
+        recommended=None,
+        arms={f"arm-{i}-{'x' * 30}": replace(arm, students=arm.students * 3) for i in range(60)},
+    )
+    text = render_markdown(wide)
+    assert len(text.encode()) <= MAX_MARKDOWN
+    assert "Every frontier and every student are left out here" in text
+    assert "| arm-59-" in text
+    vast = replace(TABLE, recommended=None, arms={f"arm-{i}": arm for i in range(900)})
+    assert len(render_markdown(vast).encode()) <= MAX_MARKDOWN
+    assert CUT in render_markdown(vast)

@@ -12,7 +12,7 @@ from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.frontier import Placed, Point
 from kdaudit.results.mitigation import SCHEMA, Arm, Leak, Mitigation, Student, load, save, to_json
-from kdaudit.results.parts import GateResult
+from kdaudit.results.parts import AttackResult, Cell, Comparison, GateResult, Validity
 
 LEAK = Leak(
     Estimate(0.8, 0.78, 0.82, 500, 490, logit_value=1.4, logit_se=0.1),
@@ -24,8 +24,13 @@ STUDENT = Student(
 )
 PLACED = Placed(Point(3.3, 0.8), 0.81, Difference(-0.01, -0.03, 0.01, 0.3, 0.6), "no evidence", "it may lie on it")
 OUTSIDE = Placed(None, None, Difference(None, reason="scores do not vary"), "no evidence", "scores do not vary")
+AUDIT = AttackResult(
+    1, False, {"teacher": Cell("not_applicable", "why"), "student": Cell("ok", auc=LEAK.auc, unscored=10)},
+    {"student": Comparison("not_applicable", "why")}, {}, {}, {},
+)  # fmt: skip
 ARM = Arm(
-    "bottleneck", "a narrow layer", (STUDENT,), {"loss": {"auc": PLACED, "tpr@0.01": OUTSIDE}}, "no evidence", "why",
+    "bottleneck", "a narrow layer", (STUDENT,), {"loss": AUDIT},
+    {"loss": {"auc": PLACED, "tpr@0.01": OUTSIDE}}, "no evidence", "why",
     gates=(GateResult("student.auc<=0.9", "pass", "", "student", "auc", 0.9),), warnings=("careful",),
 )  # fmt: skip
 TABLE = Mitigation(
@@ -36,7 +41,7 @@ TABLE = Mitigation(
         "bottleneck": ARM,
         "random": replace(ARM, control_of="bottleneck", subsets={"kept": {"loss": Estimate(0.7)}}),
     },
-    {"epochs": 5}, recommended="bottleneck",
+    Validity("ok", Estimate(0.51, 0.47, 0.55), "tfidf", {}, {}, {}, ()), {"epochs": 5}, recommended="bottleneck",
 )  # fmt: skip
 
 
@@ -76,6 +81,10 @@ CHANGES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda top: top["arms"]["random"]["placed"].pop("loss"), "has no auc of loss"),
     (lambda top: top["arms"]["random"]["placed"]["loss"].pop("tpr@0.01"), "has no tpr@0.01 of loss"),
     (lambda top: top["arms"]["random"].update(students=[]), r"arms\.random\.students is empty"),
+    (lambda top: top["arms"]["random"]["attacks"].pop("loss"), r"arms\.random\.attacks has not all of loss"),
+    (lambda top: top["arms"]["random"].pop("attacks"), r"arms\.random\.attacks is missing"),
+    (lambda top: top.update(arms={}, recommended=None), "arms is empty"),
+    (lambda top: top.pop("validity"), "validity is missing"),
     (lambda top: top["plain"][0]["leaks"].pop("loss"), r"a student has no leaks\.loss"),
     (lambda top: top["frontier"]["loss"].pop("auc"), "frontier has no auc of loss"),
     (lambda top: top["plain"][0].update(seed="0"), r"plain\[0\]\.seed is '0', not of type int"),
