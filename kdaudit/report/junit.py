@@ -15,6 +15,7 @@ from kdaudit.report.content import Report, Run
 from kdaudit.report.text import MAX_NAME, plain
 from kdaudit.results import CellFinding, GateResult
 from kdaudit.verdict.gates import format_limit
+from kdaudit.verdict.wording import figures
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
 VERDICT = "verdict"
@@ -73,14 +74,8 @@ def _case(gate: GateResult, cell: CellFinding) -> Case:
         return Case(cell.attack, name, "skipped", "waived", gate.reason)
     if cell.status == "inconclusive":
         return Case(cell.attack, name, "error", "inconclusive", f"{cell.reason}. {gate.next_step}")
-    return Case(cell.attack, name, "failure", "limit_exceeded", f"{_figures(gate, cell)}. {gate.next_step}")
-
-
-def _figures(gate: GateResult, cell: CellFinding) -> str:
-    return (
-        f"{gate.subject}.{gate.metric} is {cell.value or 0:.3f} under {cell.label}, at least {cell.bound or 0:.3f} "
-        f"({100 * (cell.level or 0):.4g} % bound), above the limit {format_limit(gate.limit)}"
-    )
+    words = f"{figures(gate, cell, 'at least')}, above the limit {format_limit(gate.limit)}. {gate.next_step}"
+    return Case(cell.attack, name, "failure", "limit_exceeded", words)
 
 
 def _counts(cases: list[Case]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kdaudit.results import GateResult, Validity
+from kdaudit.results import CellFinding, GateResult, Validity
 from kdaudit.verdict.gates import format_limit
 
 NOT_GATED = "Not gated: no limit was set, so nothing passed or failed."
@@ -106,22 +106,37 @@ def sentence(status: str, gates: Sequence[GateResult]) -> str:
         return f"Inconclusive{others}: {matching[0].gate}: {matching[0].reason}.{also}"
     if status == "fail":
         worst = max(matching, key=_excess)
-        return f"Fail{others}: {_figures(worst, 'at least')}, above the limit {format_limit(worst.limit)}.{also}"
+        return f"Fail{others}: {_deciding(worst, 'at least')}, above the limit {format_limit(worst.limit)}.{also}"
     closest = max(matching, key=_excess)
     skipped = dict.fromkeys(entry.partition(":")[0] for gate in matching for entry in gate.skipped)
     left_out = f" Not applicable, so not judged: {', '.join(skipped)}." if skipped else ""
-    figures = _figures(closest, "at most")
-    return f"Pass{others}: the closest, {figures}, keeps the limit {format_limit(closest.limit)}.{left_out}{also}"
+    told = _deciding(closest, "at most")
+    return f"Pass{others}: the closest, {told}, keeps the limit {format_limit(closest.limit)}.{left_out}{also}"
 
 
 def _excess(gate: GateResult) -> float:
     return -2.0 if gate.bound is None else gate.bound - gate.limit
 
 
-def _figures(gate: GateResult, side: str) -> str:
-    """`student.auc is 0.936 under reference, at least 0.927 (99.58 % bound)`."""
-    level = f"{100 * (gate.level or 0):.4g} %"
-    return (
-        f"{gate.subject}.{gate.metric} is {gate.value or 0:.3f} under {gate.deciding_attack}, "
-        f"{side} {gate.bound or 0:.3f} ({level} bound)"
-    )
+def figures(gate: GateResult, cell: CellFinding, side: str) -> str:
+    """`student.auc is 0.936 under reference, at least 0.927 (99.58 % bound)`; of a rise, by how much it changed.
+
+    Args:
+        gate: as judged.
+        cell: one that it covers.
+        side: of the bound: `at least` or `at most`.
+    """
+    value, bound, level = cell.value or 0, cell.bound or 0, f"{100 * (cell.level or 0):.4g} %"
+    metric, since, _ = gate.metric.partition("-baseline")
+    if since:
+        return (
+            f"{gate.subject}.{metric} changed by {value:+.3f} under {cell.label} since the baseline, "
+            f"by {side} {bound:+.3f} ({level} bound)"
+        )
+    return f"{gate.subject}.{metric} is {value:.3f} under {cell.label}, {side} {bound:.3f} ({level} bound)"
+
+
+def _deciding(gate: GateResult, side: str) -> str:
+    label = gate.deciding_attack or ""
+    cell = CellFinding(label, label, "pass", "", gate.value, gate.bound, gate.bound_side, gate.level)
+    return figures(gate, cell, side)

@@ -49,7 +49,7 @@ def test_a_clear_rise_fails_and_a_clear_fall_passes() -> None:
     failed = verdict(HIGH, LOW)
     (gate,) = failed.gates
     assert (failed.status, gate.gate, gate.deciding_attack) == ("fail", "student.auc-baseline<=0.02", "loss")
-    assert failed.sentence.startswith("Fail: student.auc-baseline is 0.1")
+    assert failed.sentence.startswith("Fail: student.auc changed by +0.1")
     assert "baseline" in failed.next_step
     assert verdict(LOW, HIGH).status == "pass"
 
