@@ -78,7 +78,7 @@ def forest(
     centre: float,
     label: str,
     caption: str,
-    limits: Sequence[float] = (),
+    limits: Sequence[tuple[str, float]] = (),
     shared: Sequence[float] = (),
 ) -> Chart | None:
     """Figures with their intervals, a line a row, a marker a series.
@@ -90,26 +90,27 @@ def forest(
         centre: where there is no leak; a dashed line.
         label: of the axis.
         caption: what the picture shows.
-        limits: of gates; solid lines.
+        limits: of gates, each with what it limits; lines, a model's in its colour and dash.
         shared: values that the axis must cover too, so that several pictures have one scale.
     """
-    series = [name for name in models if any(name in row.figures for row in rows)]
-    known = [found for row in rows for found in row.figures.values() if found is not None and found.value is not None]
+    series = [name for name in models if any(_is_known(row.figures.get(name)) for row in rows)]
+    known = [found for row in rows for found in row.figures.values() if _is_known(found)]
     if not known:
         return None
     labels = [plain(row.label, limit=MAX_LABEL) for row in rows]
     left = 0.06 + 0.0155 * max(map(len, labels))
     n_named = len(series) + len(set(limits))
-    above = 0.3 + 0.2 * ((n_named - 1) // LEGEND_COLUMNS)
+    columns = LEGEND_COLUMNS // 2 if limits else LEGEND_COLUMNS  # a limit's words are long
+    above = 0.3 + 0.2 * ((n_named - 1) // columns)
     step = max(0.36, 0.12 * (len(series) + 1))
     with panel(0.6 + above + step * len(rows), left=left, below=0.62, above=above) as (figure, axes):
         axes.axvline(centre, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
-        for limit in sorted(set(limits)):
-            axes.axvline(limit, color=INK, linewidth=1.1, label=f"limit {limit:g}")
+        for subject, limit in sorted(set(limits)):
+            _draw_limit(axes, limit, subject, models)
         for place, name in enumerate(series):
             shift = (place - (len(series) - 1) / 2) * min(0.26, 0.8 / len(series))
             _draw_series(axes, [row.figures.get(name) for row in rows], models.index(name), name, shift)
-        span = [*ends(known), centre, *limits, *shared]
+        span = [*ends(known), centre, *(limit for _, limit in limits), *shared]
         margin = 0.05 * ((max(span) - min(span)) or 1)
         axes.set(xlim=(min(span) - margin, max(span) + margin), ylim=(len(rows) - 0.4, -0.6), xlabel=label)
         axes.set_yticks(range(len(rows)), labels)
@@ -117,8 +118,12 @@ def forest(
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=True, axis="x")
         if len(series) > 1 or limits:
-            figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=LEGEND_COLUMNS)
+            figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=columns)
         return Chart(to_svg(figure, title), caption)
+
+
+def _is_known(found: Estimate | Difference | None) -> bool:
+    return found is not None and found.value is not None
 
 
 def ends(figures: Iterable[Estimate | Difference | None]) -> list[float]:
@@ -207,6 +212,15 @@ def _draw_series(
     axes.plot(
         values, [place + shift for place, _ in drawn], color=colour, marker=marker, markersize=4.5, linestyle="",
         label=name,
+    )  # fmt: skip
+
+
+def _draw_limit(axes: Axes, limit: float, subject: str, models: Sequence[str]) -> None:
+    index = models.index(subject) if subject in models else None
+    axes.axvline(
+        limit, color=INK if index is None else MODELS[index % len(MODELS)],
+        linestyle="-" if index is None else DASHES[index % len(DASHES)], linewidth=1.1,
+        label=f"{plain(subject, limit=MAX_LABEL)} at most {limit:g}",
     )  # fmt: skip
 
 

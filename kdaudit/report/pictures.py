@@ -83,7 +83,8 @@ def _levels(result: AuditResult, shared: Sequence[float]) -> Chart | None:
     rows = [
         Row(name, {model: cell.auc for model, cell in attack.cells.items()}) for name, attack in result.attacks.items()
     ]
-    limits = [gate.limit for gate in result.verdict.gates if gate.metric == "auc" and gate.subject != "difference"]
+    gates = [gate for gate in result.verdict.gates if gate.metric == "auc" and gate.subject != "difference"]
+    limits = [(gate.subject, gate.limit) for gate in gates]
     return charts.forest(
         "AUC of every attack",
         rows,
@@ -101,7 +102,8 @@ def _differences(result: AuditResult, shared: Sequence[float]) -> Chart | None:
         Row(name, {student: found.auc for student, found in attack.comparison.items()})
         for name, attack in result.attacks.items()
     ]
-    limits = [gate.limit for gate in result.verdict.gates if gate.metric == "auc" and gate.subject == "difference"]
+    gates = [gate for gate in result.verdict.gates if gate.metric == "auc" and gate.subject == "difference"]
+    limits = [(gate.subject, gate.limit) for gate in gates]
     return charts.forest(
         "Student minus teacher",
         rows,

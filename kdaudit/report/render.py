@@ -76,8 +76,8 @@ def markdown_text(value: object) -> str:
 
 
 def as_html(text: str) -> Markup:
-    """Text with nothing in it that HTML would act on."""
-    return escape(text)
+    """Text with nothing in it that HTML would act on; a per-cent sign stays on the line of its number."""
+    return escape(text.replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 def as_markdown(text: str) -> Markup:
