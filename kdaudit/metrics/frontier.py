@@ -67,6 +67,9 @@ class Placed:
     finding: Finding
     reason: str
     """Why there is no evidence, or an empty string."""
+    vs_control: Difference | None = None
+    """Where the arm has a control: its distance minus that of the control; below 0 is better than doing it at random.
+    The p-value is not adjusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ def place(
     *,
     metric: Metric,
     rng: np.random.Generator,
+    controls: Mapping[str, str] | None = None,
     resamples: int = RESAMPLES,
     level: float = 0.95,
 ) -> Frontier:
@@ -112,6 +116,7 @@ def place(
         parts: calibration and evaluation records.
         metric: what the leak is measured by.
         rng: draws the replicates.
+        controls: by arm the one that does at random what it does by choice; both are in `arms`.
         resamples: replicates.
         level: chance that an interval covers the true distance, in (0, 1).
 
@@ -135,11 +140,19 @@ def place(
         ]
         return _Path(*(np.einsum("skr,rs->kr", np.array(values), weights) for values in (nll, leak)))
 
+    def to_gap(gaps: Floats) -> Difference:
+        n, m = plain[0][0].members.size, plain[0][0].nonmembers.size
+        found = to_difference(Spread(float(gaps[0]), *([gaps[1:]] * 3)), n, m, level, METHOD)
+        return found if n_seeds > 1 else replace(found, reason="one seed: the interval is of the records alone")
+
     frontier = path(plain)
-    n, m = plain[0][0].members.size, plain[0][0].nonmembers.size
-    placed = {
-        name: _place(path([[model] for model in run]), frontier, n_seeds, n, m, level) for name, run in arms.items()
-    }
+    paths = {name: path([[model] for model in run]) for name, run in arms.items()}
+    gaps = {name: one.leak[0] - leak_at(one.nll[0], frontier.nll, frontier.leak) for name, one in paths.items()}
+    placed = {name: _place(one, frontier, to_gap(gaps[name])) for name, one in paths.items()}
+    for name, control in (controls or {}).items():
+        reasons = [f"{one}: {placed[one].reason}" for one in (name, control) if placed[one].frontier is None]
+        apart = Difference(None, level=level, reason=reasons[0]) if reasons else to_gap(gaps[name] - gaps[control])
+        placed[name] = replace(placed[name], vs_control=apart)
     return Frontier(tuple(_points(frontier)), _adjusted(placed, n_seeds))
 
 
@@ -166,18 +179,16 @@ def leak_at(nll: Floats, path_nll: Floats, path_leak: Floats) -> Floats:
     return np.asarray(lowest, dtype=np.float64)
 
 
-def _place(arm: _Path, frontier: _Path, n_seeds: int, n: int, m: int, level: float) -> Placed:
+def _place(arm: _Path, frontier: _Path, distance: Difference) -> Placed:
+    """`distance` is to the nearest point of the frontier where the arm lies outside of its range: no distance then."""
     (point,) = _points(arm)
     lowest, highest = float(frontier.nll[:, 0].min()), float(frontier.nll[:, 0].max())
-    if not lowest <= point.nll <= highest:
+    if not lowest <= point.nll <= highest or distance.value is None:
         side = "above" if point.nll > highest else "below"
         reason = f"its held-out loss is {side} that of every epoch of the plain run"
-        return Placed(point, None, Difference(None, n=n, m=m, level=level, reason=reason), "no evidence", reason)
-    gaps = arm.leak[0] - leak_at(arm.nll[0], frontier.nll, frontier.leak)
-    distance = to_difference(Spread(float(gaps[0]), *([gaps[1:]] * 3)), n, m, level, METHOD)
-    if n_seeds == 1:
-        distance = replace(distance, reason="one seed: the interval is of the records alone")
-    return Placed(point, point.leak - float(gaps[0]), distance, "no evidence", "")
+        missing = Difference(None, n=distance.n, m=distance.m, level=distance.level, reason=reason)
+        return Placed(point, None, missing, "no evidence", reason)
+    return Placed(point, point.leak - distance.value, distance, "no evidence", "")
 
 
 def _adjusted(placed: Mapping[str, Placed], n_seeds: int) -> dict[str, Placed]:

@@ -89,10 +89,21 @@ def leaks(scored: Scored, roster: Roster, judging: Judging) -> dict[Path, dict[s
     return found
 
 
-def frontiers(scored: Scored, roster: Roster, judging: Judging) -> dict[str, dict[Metric, Frontier]]:
-    """By attack and metric: every arm beside the plain run at the same held-out loss."""
-    return {attack: {metric: _frontier(scored, roster, judging, attack, metric) for metric in METRICS}
-            for attack in scored.attacks}  # fmt: skip
+def frontiers(
+    scored: Scored, roster: Roster, judging: Judging, controls: Mapping[str, str]
+) -> dict[str, dict[Metric, Frontier]]:
+    """By attack and metric: every arm beside the plain run at the same held-out loss.
+
+    Args:
+        scored: all students.
+        roster: their folders.
+        judging: of all records.
+        controls: by arm the one that does at random what it does by choice.
+    """
+    return {
+        attack: {metric: _frontier(scored, roster, judging, attack, metric, controls) for metric in METRICS}
+        for attack in scored.attacks
+    }
 
 
 def subset_aucs(scored: Scored, folder: Path, members: Integers, judging: Judging) -> dict[str, Estimate]:
@@ -113,7 +124,9 @@ def subset_aucs(scored: Scored, folder: Path, members: Integers, judging: Judgin
     return found
 
 
-def _frontier(scored: Scored, roster: Roster, judging: Judging, attack: str, metric: Metric) -> Frontier:
+def _frontier(
+    scored: Scored, roster: Roster, judging: Judging, attack: str, metric: Metric, controls: Mapping[str, str]
+) -> Frontier:
     is_kept = is_scored(scored, attack)
 
     def trained(folders: Sequence[Path]) -> list[Trained]:
@@ -124,6 +137,7 @@ def _frontier(scored: Scored, roster: Roster, judging: Judging, attack: str, met
         {name: trained(run) for name, run in roster.arms.items()},
         kept_parts(judging, is_kept),
         metric=metric,
+        controls=controls,
         rng=generator(judging.seed, f"frontier {attack} {metric}"),
     )
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PRE_NORM = (
     "no-norm: this is a pre-norm model, in which nothing then bounds what the layers add up; the method comes from "
-    "post-norm models (MobileBERT), and here such students mostly learn less"
+    "post-norm models (MobileBERT), so here a student may learn at another pace than the plain one"
 )
 
 Fit: TypeAlias = "tuple[torch.Tensor, torch.Tensor | None]"

@@ -57,7 +57,8 @@ def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made:
     plan = replace(scored.plan, warnings=tuple(w for w in scored.plan.warnings if w not in scored.data.notes))
     validity = describe_validity(blind, overlap(texts[:n_members], texts[n_members:]), scored.data, plan)
     judging = Judging(n_members, scored.parts, blind, seed)
-    placed = frontiers(scored, made.roster, judging)
+    controls = {arm.control_of: arm.name for arm in config.arms if arm.control_of is not None}
+    placed = frontiers(scored, made.roster, judging, controls)
     students = _students(config, scored, made, judging)
     arms = _arms(config, students, placed, made, lambda folders: _audit(scored, judging, folders))
     if validity.status == "failed":
@@ -167,7 +168,10 @@ def _on_frontier(frontier: Frontier, epoch: int) -> Placed:
 
 
 def _with_subsets(arms: Mapping[str, Arm], scored: Scored, made: Made, judging: Judging) -> dict[str, Arm]:
-    """Where members were left out: the AUC of those kept and of those dropped, for the first seed's student."""
+    """Where members were left out: the AUC of those kept and of those dropped, for the first seed's student.
+
+    Beside them the finished plain student's on the same members: the choice alone moves an AUC.
+    """
     found = dict(arms)
     for name, arm in arms.items():
         selection = made.selections.get(arm.method)
@@ -175,12 +179,13 @@ def _with_subsets(arms: Mapping[str, Arm], scored: Scored, made: Made, judging: 
             continue
         kept = selection.control if arm.control_of else selection.kept
         dropped = np.setdiff1d(np.arange(judging.n_members), kept)
-        folder = made.roster.arms[name][0]
+        folders = {"": made.roster.arms[name][0], "_plain": made.roster.plain[0][-1]}
         found[name] = replace(
             arm,
             subsets={
-                subset: subset_aucs(scored, folder, members, judging)
+                f"{subset}{suffix}": subset_aucs(scored, folder, members, judging)
                 for subset, members in (("kept", kept), ("dropped", dropped))
+                for suffix, folder in folders.items()
             },
         )
     return found

@@ -19,6 +19,12 @@ METRIC_WORDS = {"auc": "AUC", TPR: "TPR at 1 % FPR"}
 SEED = re.compile(r"^student-[0-9]+\.")
 """Of a gate's subject: student-2 is the second seed's student."""
 WORST_FIRST = ("fail", "inconclusive", "waived", "pass")
+SUBSETS = {
+    "kept": "AUC, kept",
+    "kept_plain": "plain run, the same",
+    "dropped": "AUC, dropped",
+    "dropped_plain": "plain run, the same",
+}
 SUBSET_NOTE = (
     "Secondary. Members were dropped because they scored high, so those kept score low by selection alone, also where "
     "the choice is worth nothing: read this beside the control, which drops as many at random. First seed."
@@ -47,13 +53,61 @@ def sentences(table: Mitigation) -> Iterator[str]:
     for reason in reasons:
         names = [name for name, arm in compared.items() if arm.finding == "no evidence" and arm.reason == reason]
         yield f"{', '.join(names)}: no evidence, {reason}."
+    yield from _other_measures(table)
+    yield from _against_control(table)
+    yield from _of_those_kept(table)
     yield from _recommendation(table)
+
+
+def _other_measures(table: Mitigation) -> Iterator[str]:
+    """Where an arm that helps by the measure of the verdict does not by others."""
+    for name, arm in off_frontier(table).items():
+        others = [
+            f"{METRIC_WORDS.get(metric, metric)} of {attack}"
+            for attack, by_metric in arm.placed.items()
+            for metric, placed in by_metric.items()
+            if placed.finding == "undertrained"
+        ]
+        if arm.finding == "helps" and others:
+            yield f"{name}: not so by {', '.join(others)}, where it lies on or above the frontier."
+
+
+def _against_control(table: Mitigation) -> Iterator[str]:
+    """Whether choosing does better than chance."""
+    for control, found in table.arms.items():
+        name = found.control_of
+        apart = None if name is None else table.arms[name].placed[table.attack][table.metric].vs_control
+        if apart is None:
+            continue
+        if apart.value is None or apart.low is None or apart.high is None:
+            yield f"{name} cannot be held against {control}: {apart.reason}."
+            continue
+        words = (
+            "leaks less than" if apart.high < 0 else "leaks more than" if apart.low > 0 else "is not told apart from"
+        )
+        yield f"{name} {words} {control}, which {found.summary}: {difference(apart)} at equal held-out loss."
+
+
+def _of_those_kept(table: Mitigation) -> Iterator[str]:
+    """What the level over all members hides where some were left out."""
+    for name, arm in table.arms.items():
+        kept, plain = (arm.subsets.get(subset, {}).get(table.attack) for subset in ("kept", "kept_plain"))
+        if kept is None or plain is None or kept.value is None or plain.value is None:
+            continue
+        more = " They are exposed more than by the plain run." if kept.value > plain.value else ""
+        yield (
+            f"{name}: over the members that stay in training alone its AUC is {interval(kept)}, the plain run's "
+            f"{interval(plain)}.{more}"
+        )
 
 
 def _recommendation(table: Mitigation) -> Iterator[str]:
     if table.recommended is not None:
-        checkpoint = table.arms[table.recommended].students[0].checkpoint
+        arm = table.arms[table.recommended]
+        checkpoint = arm.students[0].checkpoint
         yield f"Recommended: {table.recommended}, of the arms that pass every gate the most useful ({checkpoint})."
+        if arm.subsets:
+            yield "Its gates are on all members, those that were left out of its training among them."
     elif any(arm.gates for arm in table.arms.values()):
         yield "No arm passes every gate."
 
@@ -106,14 +160,14 @@ def subsets_table(table: Mitigation) -> Table | None:
         (
             name,
             attack,
-            *(interval(found.get(attack)) for found in (arm.subsets.get(part, {}) for part in ("kept", "dropped"))),
+            *(interval(arm.subsets.get(subset, {}).get(attack)) for subset in SUBSETS),
         )
         for name, arm in table.arms.items()
         if arm.subsets
         for attack in table.frontier
     ]
     return (
-        Table("Kept and dropped members apart", ("arm", "attack", "AUC, kept", "AUC, dropped"), rows, SUBSET_NOTE)
+        Table("Kept and dropped members apart", ("arm", "attack", *SUBSETS.values()), rows, SUBSET_NOTE)
         if rows
         else None
     )
@@ -162,18 +216,18 @@ def _plain_rows(table: Mitigation) -> Iterator[Sequence[str]]:
     for student in table.plain:
         by_epoch.setdefault(student.epoch, []).append(student)
     names = {arm.students[0].epoch: name for name, arm in table.arms.items()}
-    last = max((epoch for epoch in by_epoch if epoch is not None), default=None)
     for epoch, students in by_epoch.items():
-        also = ["finished"] if epoch == last else [names[epoch]] if epoch in names else []
-        also += ["recommended"] if names.get(epoch, "") == table.recommended else []
-        label = f"plain, epoch {epoch}" + (f" ({', '.join(also)})" if also else "")
+        label = _label(names.get(epoch, f"plain, epoch {epoch}"), table)
         yield (label, *_means(students, table), "", "", "on the frontier")
 
 
 def _row(name: str, arm: Arm, table: Mitigation) -> Sequence[str]:
     distance = arm.placed[table.attack][table.metric].distance
-    label = f"{name} (recommended)" if name == table.recommended else name
-    return (label, *_means(arm.students, table), _distance(distance), p_value(distance), arm.finding)
+    return (_label(name, table), *_means(arm.students, table), _distance(distance), p_value(distance), arm.finding)
+
+
+def _label(name: str, table: Mitigation) -> str:
+    return f"{name} (recommended)" if name == table.recommended else name
 
 
 def _distance(found: Difference) -> str:

@@ -55,7 +55,13 @@ def _draw_arm(axes: Axes, found: Placed, index: int, name: str) -> None:
     colour, at = MODELS[index % len(MODELS)], found.frontier
     low, high = found.distance.low, found.distance.high
     if at is not None and low is not None and high is not None:
-        axes.plot([found.point.nll] * 2, [at + low, at + high], color=colour, linewidth=1.2, solid_capstyle="butt")
+        axes.plot(
+            [found.point.nll] * 2,
+            [max(at + low, 0), min(at + high, 1)],
+            color=colour,
+            linewidth=1.2,
+            solid_capstyle="butt",
+        )
     axes.plot(
         [found.point.nll], [found.point.leak], color=colour, marker=SHAPES[index % len(SHAPES)], markersize=6,
         linestyle="", label=name,

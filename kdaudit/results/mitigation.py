@@ -70,7 +70,8 @@ class Arm:
     control_of: str | None = None
     """The arm for which this one does at random what that one does by choice."""
     subsets: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
-    """Secondary: the AUC over the `kept` and over the `dropped` members alone, by subset, then attack."""
+    """Secondary: the AUC over the `kept` and over the `dropped` members alone, by subset, then attack; and the finished
+    plain student's over the same members, `kept_plain` and `dropped_plain`."""
     gates: tuple[GateResult, ...] = ()
     """Judged at upper bounds of level 1 - 0.05 / arms."""
     warnings: tuple[str, ...] = ()

@@ -112,6 +112,26 @@ def test_all_original_members_are_judged_also_where_some_were_left_out(compared:
     subsets = compared.table().arms["non-vulnerable"].subsets
     assert subsets["kept"]["loss"].n == N - kept
     assert subsets["dropped"]["loss"].n == kept
+    assert (subsets["kept_plain"]["loss"].n, subsets["dropped_plain"]["loss"].n) == (N - kept, kept)
+    assert subsets["kept_plain"]["loss"] != subsets["kept"]["loss"]
+    plain = compared.table().plain[1].leaks["loss"].auc
+    parts = [(subsets[name]["loss"].value or 0, subsets[name]["loss"].n) for name in ("kept_plain", "dropped_plain")]
+    assert plain.value == pytest.approx(sum(value * n for value, n in parts) / N)
+
+
+def test_an_arm_is_held_against_its_control(compared: Compared) -> None:
+    arms = compared.table().arms
+    for attack in ("reference", "loss", "min-k"):
+        placed = {name: arms[name].placed[attack]["auc"] for name in ("non-vulnerable", "non-vulnerable-control")}
+        apart = placed["non-vulnerable"].vs_control
+        assert apart is not None
+        assert placed["non-vulnerable-control"].vs_control is None
+        values = [one.distance.value for one in placed.values()]
+        if apart.value is None:
+            assert None in values
+        else:
+            assert apart.value == pytest.approx((values[0] or 0) - (values[1] or 0))
+    assert "non-vulnerable-control" in compared.done.out
 
 
 def test_an_arms_figures_are_those_that_attack_and_distill_give(compared: Compared, tmp_path: Path) -> None:

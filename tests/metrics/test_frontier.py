@@ -163,6 +163,43 @@ def test_a_tpr_has_its_frontier_too_and_needs_enough_nonmembers(lab: Lab) -> Non
     assert missing.arms["x"].reason.startswith("needs 299 non-members")
 
 
+def test_an_arm_is_held_against_its_control_at_equal_loss_over_the_same_records(lab: Lab) -> None:
+    plain = lab.plain()
+    arms = {
+        "chosen": [lab.model(AT, 0.60) for _ in range(3)],
+        "random": [lab.model(3.36, 0.66) for _ in range(3)],
+        "twin": [lab.model(AT, 0.62) for _ in range(3)],
+    }
+    found = lab.place({**arms, "same": arms["twin"]}, plain, controls={"chosen": "random", "same": "twin"}).arms
+    apart = found["chosen"].vs_control
+    assert apart is not None
+    assert apart.low is not None
+    assert apart.high is not None
+    assert apart.value == pytest.approx((found["chosen"].distance.value or 0) - (found["random"].distance.value or 0))
+    assert apart.low < (apart.value or 0) < apart.high < 0
+    same = found["same"].vs_control
+    assert same is not None
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert found["random"].vs_control is None
+    alone = lab.place(arms, plain).arms["chosen"]
+    assert alone == replace(found["chosen"], vs_control=None, distance=alone.distance)
+
+
+def test_an_arm_outside_of_the_frontier_is_not_held_against_its_control(lab: Lab) -> None:
+    arms = {"chosen": [lab.model(AT, 0.60) for _ in range(3)], "random": [lab.model(3.7, 0.5) for _ in range(3)]}
+    for name, control in (("chosen", "random"), ("random", "chosen")):
+        apart = lab.place(arms, lab.plain(), controls={name: control}).arms[name].vs_control
+        assert apart is not None
+        assert (apart.value, apart.reason[:35]) == (None, "random: its held-out loss is above ")
+
+
+def test_with_one_seed_the_difference_to_a_control_says_so(lab: Lab) -> None:
+    arms = {"chosen": [lab.model(AT, 0.60)], "random": [lab.model(AT, 0.66)]}
+    apart = lab.place(arms, lab.plain(1), controls={"chosen": "random"}).arms["chosen"].vs_control
+    assert apart is not None
+    assert apart.reason == "one seed: the interval is of the records alone"
+
+
 def test_scores_that_do_not_vary_are_no_evidence(lab: Lab) -> None:
     flat = replace(lab.model(AT, 0.6), members=np.zeros(1000), nonmembers=np.zeros(1000))
     assert lab.place({"x": [flat] * 3}, lab.plain()).arms["x"].reason == "scores do not vary"
@@ -259,6 +296,29 @@ def test_an_arm_on_the_frontier_seldom_helps_and_intervals_cover(noise: float, n
     # Noise of single records counts twice, within seeds and between them: intervals are wide, never narrow.
     assert covered >= 0.95 - 2 * math.sqrt(0.05 * 0.95 / 200)
     assert helped <= 0.025 + 2 * math.sqrt(0.025 * 0.975 / 200)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("noise", "n_seeds"), [(0.0, 3), (0.1, 3), (0.3, 2)])
+def test_intervals_of_the_difference_to_a_control_cover(noise: float, n_seeds: int) -> None:
+    is_covered, is_apart = [], []
+    for seed in range(200):
+        lab = Lab(500, 5000 + seed, noise=noise)
+        arms = {name: [lab.model(AT, 0.62) for _ in range(n_seeds)] for name in ("chosen", "random")}
+        arms["better"] = [lab.model(AT, 0.57) for _ in range(n_seeds)]
+        controls = {"chosen": "random", "better": "random"}
+        found = lab.place(arms, lab.plain(n_seeds), controls=controls, resamples=400).arms
+        for name, gap in (("chosen", 0.0), ("better", -0.05)):
+            apart = found[name].vs_control
+            assert apart is not None
+            assert apart.low is not None
+            assert apart.high is not None
+            is_covered.append(apart.low <= gap <= apart.high)
+            if not gap:
+                is_apart.append(apart.high < 0 or apart.low > 0)
+    assert np.mean(is_covered) >= 0.95 - 2 * math.sqrt(0.05 * 0.95 / 400)
+    assert np.mean(is_apart) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 200)
 
 
 @pytest.mark.slow
