@@ -40,6 +40,7 @@ def sentences(table: Mitigation) -> Iterator[str]:
     """What was found, for a reader with a minute."""
     if table.validity.status == "failed":
         yield "Members and held-out records can be told apart without any model, so no finding below means anything."
+    yield from _recommendation(table)
     by_finding = {
         "helps": "below the frontier: a smaller leak than the plain run's where that was as useful",
         "undertrained": "on or above the frontier: no smaller leak than the plain run's where that was as useful",
@@ -56,20 +57,27 @@ def sentences(table: Mitigation) -> Iterator[str]:
     yield from _other_measures(table)
     yield from _against_control(table)
     yield from _of_those_kept(table)
-    yield from _recommendation(table)
 
 
 def _other_measures(table: Mitigation) -> Iterator[str]:
     """Where an arm that helps by the measure of the verdict does not by others."""
-    for name, arm in off_frontier(table).items():
+    found: dict[str, list[str]] = {}
+    for name, arm in table.arms.items():
         others = [
-            f"{METRIC_WORDS.get(metric, metric)} of {attack}"
+            _measure(attack, metric)
             for attack, by_metric in arm.placed.items()
             for metric, placed in by_metric.items()
             if placed.finding == "undertrained"
         ]
         if arm.finding == "helps" and others:
-            yield f"{name}: not so by {', '.join(others)}, where it lies on or above the frontier."
+            found.setdefault(", ".join(others), []).append(name)
+    for measures, names in found.items():
+        own = _measure(table.attack, table.metric)
+        yield f"{', '.join(names)}: below the frontier by {own}, but on or above it by {measures}."
+
+
+def _measure(attack: str, metric: str) -> str:
+    return f"{METRIC_WORDS.get(metric, metric)} of {attack}"
 
 
 def _against_control(table: Mitigation) -> Iterator[str]:
@@ -116,8 +124,8 @@ def arms_table(table: Mitigation) -> Table:
     """The plain run's epochs and every other arm, means over seeds: utility, leak, distance, finding."""
     metric = METRIC_WORDS.get(table.metric, table.metric)
     head = (
-        "arm", "nats per token", "bits per byte", f"{metric} ({table.attack})", "change from plain",
-        "distance to frontier", "p (Holm)", "finding",
+        "arm", "finding", "nats per token", "bits per byte", f"{metric} ({table.attack})", "change from plain",
+        "distance to frontier", "p (Holm)",
     )  # fmt: skip
     rows = [*_plain_rows(table), *(_row(name, arm, table) for name, arm in off_frontier(table).items())]
     seeds = len({student.seed for student in table.plain})
@@ -217,17 +225,18 @@ def _plain_rows(table: Mitigation) -> Iterator[Sequence[str]]:
         by_epoch.setdefault(student.epoch, []).append(student)
     names = {arm.students[0].epoch: name for name, arm in table.arms.items()}
     for epoch, students in by_epoch.items():
-        label = _label(names.get(epoch, f"plain, epoch {epoch}"), table)
-        yield (label, *_means(students, table), "", "", "on the frontier")
+        name = names.get(epoch, f"plain, epoch {epoch}")
+        yield (name, _found(name, "on the frontier", table), *_means(students, table), "", "")
 
 
 def _row(name: str, arm: Arm, table: Mitigation) -> Sequence[str]:
     distance = arm.placed[table.attack][table.metric].distance
-    return (_label(name, table), *_means(arm.students, table), _distance(distance), p_value(distance), arm.finding)
+    finding = _found(name, arm.finding, table)
+    return (name, finding, *_means(arm.students, table), _distance(distance), p_value(distance))
 
 
-def _label(name: str, table: Mitigation) -> str:
-    return f"{name} (recommended)" if name == table.recommended else name
+def _found(name: str, finding: str, table: Mitigation) -> str:
+    return f"{finding}, recommended" if name == table.recommended else finding
 
 
 def _distance(found: Difference) -> str:

@@ -38,11 +38,13 @@ def test_a_comparison_is_reported_as_agreed(name: str, golden: Golden, monkeypat
 
 def test_the_findings_are_told_in_sentences_and_the_arm_to_take_is_linked() -> None:
     assert list(sentences(TABLE)) == [
+        "Recommended: non-vulnerable, of the arms that pass every gate the most useful (non-vulnerable/seed-0).",
+        "Its gates are on all members, those that were left out of its training among them.",
         "non-vulnerable: below the frontier: a smaller leak than the plain run's where that was as useful (helps).",
         "non-vulnerable-control: on or above the frontier: no smaller leak than the plain run's where that was "
         "as useful (undertrained).",
         "bottleneck: no evidence, its held-out loss is above that of every epoch of the plain run.",
-        "non-vulnerable: not so by TPR at 1 % FPR of loss, where it lies on or above the frontier.",
+        "non-vulnerable: below the frontier by AUC of loss, but on or above it by TPR at 1 % FPR of loss.",
         "non-vulnerable is not told apart from non-vulnerable-control, which does non-vulnerable-control: "
         "+0.015 [-0.006, +0.033] at equal held-out loss.",
         *(
@@ -50,10 +52,8 @@ def test_the_findings_are_told_in_sentences_and_the_arm_to_take_is_linked() -> N
             "0.800 [0.780, 0.820]. They are exposed more than by the plain run."
             for name in ("non-vulnerable", "non-vulnerable-control")
         ),
-        "Recommended: non-vulnerable, of the arms that pass every gate the most useful (non-vulnerable/seed-0).",
-        "Its gates are on all members, those that were left out of its training among them.",
     ]
-    assert list(sentences(replace(TABLE, recommended=None)))[-1] == "No arm passes every gate."
+    assert next(sentences(replace(TABLE, recommended=None))) == "No arm passes every gate."
 
 
 @pytest.mark.parametrize(
@@ -80,30 +80,29 @@ def test_a_failed_validity_check_stands_before_everything() -> None:
 def test_rows_are_means_over_seeds_and_a_seed_without_a_value_leaves_a_dash() -> None:
     rows = {row[0]: row for row in arms_table(TABLE).rows}
     assert [*rows] == [
-        "early-stop-1", "plain, epoch 2", "plain", "non-vulnerable (recommended)", "non-vulnerable-control",
-        "bottleneck",
+        "early-stop-1", "plain, epoch 2", "plain", "non-vulnerable", "non-vulnerable-control", "bottleneck",
     ]  # fmt: skip
-    assert rows["plain, epoch 2"][1:5] == ("3.300", "1.100", "0.750", "-0.100")
-    assert rows["plain"][4] == "–"
-    assert rows["non-vulnerable (recommended)"][1:] == (
+    assert rows["plain, epoch 2"][1:6] == ("on the frontier", "3.300", "1.100", "0.750", "-0.100")
+    assert rows["plain"][5] == "–"
+    assert rows["non-vulnerable"][1:] == (
+        "helps, recommended",
         "3.400",
         "1.133",
         "0.600",
         "-0.250",
         "-0.100 [-0.130, -0.070]",
         "0.004",
-        "helps",
     )
     one, other = TABLE.arms["bottleneck"].students
     lacking = replace(other, nll=replace(other.nll, value=None))
     arms = {**TABLE.arms, "bottleneck": replace(TABLE.arms["bottleneck"], students=(one, lacking))}
-    assert {row[0]: row for row in arms_table(replace(TABLE, arms=arms)).rows}["bottleneck"][1] == "–"
+    assert {row[0]: row for row in arms_table(replace(TABLE, arms=arms)).rows}["bottleneck"][2] == "–"
 
 
 @pytest.mark.parametrize("taken", ["plain", "early-stop-1"])
 def test_an_epoch_of_the_plain_run_may_be_the_arm_to_take(taken: str) -> None:
-    labels = [row[0] for row in arms_table(replace(TABLE, recommended=taken)).rows]
-    assert [name for name in labels if "recommended" in name] == [f"{taken} (recommended)"]
+    rows = arms_table(replace(TABLE, recommended=taken)).rows
+    assert [row[:2] for row in rows if "recommended" in row[1]] == [(taken, "on the frontier, recommended")]
 
 
 def test_the_picture_has_a_line_of_epochs_and_a_marker_an_arm_that_is_not_on_it() -> None:
