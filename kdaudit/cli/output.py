@@ -166,11 +166,15 @@ def print_mitigation_plan(plan: MitigationPlan) -> None:
 def print_mitigation(table: Mitigation, files: Sequence[Path], *, notes: Sequence[str] = ()) -> None:
     """Arms, gates and findings on stdout; the files on stderr."""
     from kdaudit.report import arms  # numpy: not at the top, so --help stays light
+    from kdaudit.report.sketch import sketch
 
     for shown in (arms.arms_table(table), arms.gates_table(table)):
         if shown is not None:
             _print_table(shown.title, shown.head, shown.rows)
             _print(f"[dim]{escape(shown.note)}[/dim]")
+    _print("")
+    for line in sketch(table):
+        _print(escape(line))
     _print("")
     for line in arms.notes(table):
         _print(f"  {escape(line)}")

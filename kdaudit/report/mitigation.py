@@ -15,6 +15,7 @@ from kdaudit.report import arms
 from kdaudit.report.page import LIMITS
 from kdaudit.report.ranges import check_comparison
 from kdaudit.report.render import MAX_MARKDOWN, as_html, as_markdown, cut, make_environment
+from kdaudit.report.sketch import sketch
 from kdaudit.report.tables import Table
 from kdaudit.results.mitigation import HINT, Mitigation, load, to_json
 from kdaudit.verdict import parse_gate
@@ -36,6 +37,8 @@ class MitigationPage:
 
     sentences: Sequence[str]
     arms: Table
+    sketch: Sequence[str]
+    """The picture in characters, line by line; spaces count."""
     gates: Table | None
     notes: Sequence[str]
     details: Sequence[Table]
@@ -100,6 +103,7 @@ def make_page(table: Mitigation, *, with_pictures: bool) -> MitigationPage:
     return MitigationPage(
         sentences=list(arms.sentences(table)),
         arms=arms.arms_table(table),
+        sketch=sketch(table),
         gates=arms.gates_table(table),
         notes=arms.notes(table),
         details=[

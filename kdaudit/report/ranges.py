@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.frontier import Point
 from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity
-from kdaudit.results.mitigation import Leak, Mitigation
+from kdaudit.results.mitigation import Leak, Mitigation, Student
 
 ROUNDING = 1e-9
+MAX_LOSS = 1e6
+"""Nats per token; a model of so many words that guesses has 14."""
 Figures: TypeAlias = Iterator[tuple[str, Estimate | Difference | None, int]]
 """Each with its place and the lowest value that it can take."""
 
@@ -35,12 +38,39 @@ def check_comparison(table: Mitigation) -> None:
         ValueError: names the figure.
     """
     _check(_of_validity(table.validity))
-    for position, student in enumerate(table.plain):
-        _check(_of_leaks(student.leaks, f"plain[{position}]"))
+    for where, student in _students(table):
+        _check(_of_leaks(student.leaks, where))
+        _check_loss(student.nll.value, f"{where}.nll")
     for name, arm in table.arms.items():
         _check(_of_attacks(arm.attacks, f"arms.{name}.attacks"))
+    for where, point in _points(table):
+        if not 0 <= point.leak <= 1:
+            raise ValueError(f"{where}.leak is {point.leak:g}, outside 0 to 1")
+        _check_loss(point.nll, f"{where}.nll")
+
+
+def _students(table: Mitigation) -> Iterator[tuple[str, Student]]:
+    for position, student in enumerate(table.plain):
+        yield f"plain[{position}]", student
+    for name, arm in table.arms.items():
         for position, student in enumerate(arm.students):
-            _check(_of_leaks(student.leaks, f"arms.{name}.students[{position}]"))
+            yield f"arms.{name}.students[{position}]", student
+
+
+def _points(table: Mitigation) -> Iterator[tuple[str, Point]]:
+    for attack, by_metric in table.frontier.items():
+        for metric, points in by_metric.items():
+            yield from ((f"frontier.{attack}.{metric}[{i}]", point) for i, point in enumerate(points))
+    for name, arm in table.arms.items():
+        for attack, placed in arm.placed.items():
+            for metric, found in placed.items():
+                if found.point is not None:
+                    yield f"arms.{name}.placed.{attack}.{metric}.point", found.point
+
+
+def _check_loss(nll: float | None, where: str) -> None:
+    if nll is not None and not 0 <= nll <= MAX_LOSS:
+        raise ValueError(f"{where} is {nll:g}: no loss in nats per token")
 
 
 def _check(figures: Figures) -> None:

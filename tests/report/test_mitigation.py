@@ -222,6 +222,14 @@ def test_a_share_above_one_is_a_broken_file(folder: Path, where: str) -> None:
     check_refused(kdaudit("report", folder), "arms.bottleneck", "auc.high is 1.5, outside 0 to 1")
 
 
+@pytest.mark.parametrize(("key", "value"), [("nll", 1e300), ("nll", -1.0), ("leak", 1.5)])
+def test_a_point_that_cannot_be_is_a_broken_file(folder: Path, key: str, value: float) -> None:
+    layout = json.loads((folder / "mitigation.json").read_text())
+    layout["frontier"]["loss"]["auc"][0][key] = value
+    (folder / "mitigation.json").write_text(json.dumps(layout))
+    check_refused(kdaudit("report", folder), f"frontier.loss.auc[0].{key} is")
+
+
 def test_every_format_is_one_of_reports_own() -> None:
     assert {*FORMATS} <= {*NAMES}
 
