@@ -192,7 +192,7 @@ def _with_subsets(arms: Mapping[str, Arm], scored: Scored, made: Made, judging: 
 
 
 def _audit(scored: Scored, judging: Judging, folders: Sequence[Path]) -> dict[str, AttackResult]:
-    """By attack: the teacher and the students in these folders, by seed, without curves and counts."""
+    """By attack: the teacher and the students in these folders, by seed; only what a gate can be held against."""
     names = dict(zip(student_names(len(folders)), (scored.subject_of[folder] for folder in folders), strict=True))
     known = {"teacher": "teacher", **names}
     attacks = {}
@@ -201,7 +201,19 @@ def _audit(scored: Scored, judging: Judging, folders: Sequence[Path]) -> dict[st
         own = replace(plan, obstacles={name: plan.obstacles[subject] for name, subject in known.items()})
         values = {name: by_model[subject] for name, subject in known.items() if subject in by_model}
         found = assess_attack(own, Scores({plan.attack.name: values}, {}, False, {}), judging)
-        attacks[plan.attack.name] = replace(found, curves={}, histograms={}, two_by_two={})
+        attacks[plan.attack.name] = replace(
+            found,
+            cells={
+                one: replace(cell, member_success=None, nonmember_success=None) for one, cell in found.cells.items()
+            },
+            comparison={
+                one: replace(apart, member_success=None, nonmember_success=None)
+                for one, apart in found.comparison.items()
+            },
+            curves={},
+            histograms={},
+            two_by_two={},
+        )
     return attacks
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from kdaudit.report.ranges import check_comparison
 from kdaudit.report.render import MAX_MARKDOWN, as_html, as_markdown, cut, make_environment
 from kdaudit.report.sketch import sketch
 from kdaudit.report.tables import Table
-from kdaudit.results.mitigation import HINT, Mitigation, load, to_json
+from kdaudit.results.mitigation import HINT, Mitigation, load, to_text
 from kdaudit.verdict import parse_gate
 from kdaudit.verdict.arms import judge_arms, problems_of_gates
 
@@ -130,14 +129,9 @@ def render_markdown(table: Mitigation) -> str:
     return text if len(text.encode()) <= MAX_MARKDOWN else cut(template.render(page=page, is_brief=True))
 
 
-def render_json(table: Mitigation) -> str:
-    """The table as its file holds it."""
-    return json.dumps(to_json(table), indent=2, allow_nan=False) + "\n"
-
-
 FORMATS: Mapping[str, tuple[str, Callable[[Mitigation], str]]] = {
     "html": ("report.html", render_html),
     "md": ("report.md", render_markdown),
-    "json": ("report.json", render_json),
+    "json": ("report.json", to_text),
 }
 """File and renderer by name."""

@@ -44,7 +44,7 @@ def check_comparison(table: Mitigation) -> None:
     for name, arm in table.arms.items():
         _check(_of_attacks(arm.attacks, f"arms.{name}.attacks"))
     for where, point in _points(table):
-        if not 0 <= point.leak <= 1:
+        if not -ROUNDING <= point.leak <= 1 + ROUNDING:
             raise ValueError(f"{where}.leak is {point.leak:g}, outside 0 to 1")
         _check_loss(point.nll, f"{where}.nll")
 

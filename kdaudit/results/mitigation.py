@@ -60,7 +60,7 @@ class Arm:
     """By seed."""
     attacks: Mapping[str, AttackResult]
     """Its audit, as `attack` makes one of the teacher and the arm's students, named by seed: student, student-2.
-    Gates are held against it; it has no curves, histograms or two-by-two counts."""
+    Gates are held against it; it has nothing that no gate can name."""
     placed: Mapping[str, Mapping[str, Placed]]
     """By attack, then metric (auc, tpr@0.01): the arm beside the early-stopping frontier."""
     finding: Finding
@@ -123,7 +123,16 @@ def save(mitigation: Mitigation, path: Path) -> None:
         OutputError: the file cannot be written.
         DiskFullError: no space is left; an older file is still whole.
     """
-    write_text(path, json.dumps(to_json(mitigation), indent=2, allow_nan=False) + "\n")
+    write_text(path, to_text(mitigation))
+
+
+def to_text(mitigation: Mitigation) -> str:
+    """The table as its file holds it; indented by 1, for most of it are long lists of quantiles.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
+    return json.dumps(to_json(mitigation), indent=1, allow_nan=False) + "\n"
 
 
 def load(path: Path) -> Mitigation:
