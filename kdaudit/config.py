@@ -122,6 +122,8 @@ class ReportConfig:
     model_card: Path | None = None
     """An existing README.md whose section is rewritten."""
     model_index: bool = False
+    from_file: frozenset[str] = frozenset()
+    """Fields that the configuration file decides: a comparison of mitigations leaves those that are for audits."""
     today: date = date.min
     """Waivers whose last day is before it are refused."""
 

@@ -144,7 +144,9 @@ def mitigate(
         except KeyboardInterrupt:
             output.note(f"interrupted; the same command continues from what is in {out}")
             raise
-    output.print_mitigation(table, [out / FILE_NAME], notes=notes_on_arms(context, config_file))
+    output.print_mitigation(
+        table, [out / FILE_NAME], notes=notes_on_arms(context, config_file, is_gated=bool(config.gates))
+    )
     if not quiet:
         output.note(f"kdaudit report {out} draws it")
     if table.is_failed and not exit_zero:

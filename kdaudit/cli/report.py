@@ -96,6 +96,7 @@ def report(
         file_gates=tuple(settings.get("gates", ())),
         model_card=model_card,
         model_index=model_index,
+        from_file=frozenset(name for name in settings if source_of(context, name) == "DEFAULT_MAP"),
         today=(today or datetime.now(UTC)).date(),
     )
     from kdaudit.artefacts import write_text
@@ -107,7 +108,7 @@ def report(
 
     comparison = read_mitigation(config)
     if comparison is not None:
-        notes = notes_on_arms(context, config_file)
+        notes = notes_on_arms(context, config_file, is_gated=any(arm.gates for arm in comparison[1].arms.values()))
         _report_mitigation(config, *comparison, notes=notes, exit_zero=exit_zero)
         return
     found = read_report(config)
@@ -135,10 +136,10 @@ def _report_mitigation(
     config: ReportConfig, path: Path, table: Mitigation, *, notes: Sequence[str], exit_zero: bool
 ) -> None:
     from kdaudit.artefacts import write_text
-    from kdaudit.report.mitigation import FORMATS
+    from kdaudit.report.mitigation import FORMATS, formats_of
 
     folder = config.out or path.parent
-    files = {folder / file: render(table) for file, render in (FORMATS[name] for name in config.formats)}
+    files = {folder / file: render(table) for file, render in (FORMATS[name] for name in formats_of(config))}
     for written, text in files.items():
         write_text(written, text)
     with github.quoting():

@@ -63,10 +63,10 @@ def note_on_gates(context: typer.Context, config_file: Path | None) -> str:
     return f"the gates of {where} replace the {len(in_file)} of {config_file}"
 
 
-def notes_on_arms(context: typer.Context, config_file: Path | None) -> list[str]:
+def notes_on_arms(context: typer.Context, config_file: Path | None, *, is_gated: bool) -> list[str]:
     """What to say where gates or waivers of the configuration file do not count for a comparison of mitigations."""
     note = note_on_gates(context, config_file)
-    is_waived = bool((context.default_map or {}).get("waivers"))
+    is_waived = is_gated and bool((context.default_map or {}).get("waivers"))
     waivers = f"the waivers of {config_file} do not count here: an arm is recommended for passing its gates"
     return [*([note] if note else []), *([waivers] if is_waived else [])]
 

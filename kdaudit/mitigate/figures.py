@@ -12,7 +12,7 @@ import numpy as np
 from kdaudit.audit.assess import Judging, kept_parts
 from kdaudit.draws import generator
 from kdaudit.errors import ModelError
-from kdaudit.metrics.estimate import Estimate
+from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.frontier import Frontier, Trained, place
 from kdaudit.metrics.ratios import ratio_estimate
 from kdaudit.metrics.replicates import Metric
@@ -106,21 +106,25 @@ def frontiers(
     }
 
 
-def subset_aucs(scored: Scored, folder: Path, members: Integers, judging: Judging) -> dict[str, Estimate]:
-    """By attack: the AUC of some members alone against all held-out records.
+def subset_aucs(
+    scored: Scored, folder: Path, plain: Path, members: Integers, judging: Judging
+) -> dict[str, tuple[Estimate, Estimate, Difference]]:
+    """By attack the AUC of some members alone against all held-out records: a student's, the plain one's, the change.
 
     Args:
         scored: all students.
         folder: of the student.
+        plain: of the plain student.
         members: indices.
         judging: of all records.
     """
     found = {}
     for attack in scored.attacks:
-        is_kept = is_scored(scored, attack)
-        is_chosen = is_kept.copy()
+        is_chosen = is_scored(scored, attack)
         is_chosen[: judging.n_members] &= np.isin(np.arange(judging.n_members), members)
-        found[attack] = auc_estimate(*split(_scores(scored, attack, folder), judging.n_members, is_chosen))
+        own, other = (split(_scores(scored, attack, one), judging.n_members, is_chosen) for one in (folder, plain))
+        rng = generator(judging.seed, f"subset {attack}")
+        found[attack] = auc_estimate(*own), auc_estimate(*other), auc_difference(*own, *other, rng=rng)
     return found
 
 

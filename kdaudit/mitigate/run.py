@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,7 @@ from kdaudit.results.mitigation import Mitigation, save
 FILE_NAME = "mitigation.json"
 RECOMMENDED = "recommended"
 """A link to the checkpoint of the arm to take, its first seed's."""
+REPORTS = ("report.html", "report.md", "report.json")
 REHEARSAL = "rehearsal-"
 ALL = "all students"
 AUDIT_SHARE = 1 / 3
@@ -123,6 +124,11 @@ def claim(config: MitigateConfig, *, overwrite: bool) -> None:
         ConfigError: it holds something else.
         OutputError: it cannot be written.
     """
+    link = config.out / RECOMMENDED
+    if link.exists() and not link.is_symlink():
+        raise ConfigError(
+            f"--out: {link} is no link, and kdaudit puts one there", hint="move it away, or choose another folder"
+        )
     with writing(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
         found = sorted(path.name for path in config.out.iterdir() if not path.name.endswith(".tmp"))
@@ -132,8 +138,8 @@ def claim(config: MitigateConfig, *, overwrite: bool) -> None:
         if overwrite and is_ours:
             for name in (PLAIN, SIGNALS, *METHODS, *(f"{name}{CONTROL}" for name in METHODS)):
                 shutil.rmtree(config.out / name, ignore_errors=True)
-            for path in (config.out / FILE_NAME, config.out / RECOMMENDED, *config.out.glob("report.*")):
-                path.unlink(missing_ok=True)
+            for name in (FILE_NAME, RECOMMENDED, *REPORTS):
+                (config.out / name).unlink(missing_ok=True)
     if found and not is_ours and not overwrite:
         raise ConfigError(
             f"--out: {config.out} is not empty and holds no comparison of mitigations ({found[0]})",
@@ -142,14 +148,14 @@ def claim(config: MitigateConfig, *, overwrite: bool) -> None:
 
 
 def _link(table: Mitigation, link: Path) -> None:
-    """Let the link point to the checkpoint of the arm to take; without one there is none."""
-    with writing(link):
-        if table.recommended is None:
-            link.unlink(missing_ok=True)
-            return
-        waiting = link.with_name(f"{link.name}.{os.getpid()}.tmp")
-        waiting.symlink_to(table.arms[table.recommended].students[0].checkpoint, target_is_directory=True)
-        os.replace(waiting, link)
+    """Let the link point to the checkpoint of the arm to take; without one there is none.
+
+    A file system that knows no links goes without: the table names the checkpoint too.
+    """
+    with suppress(OSError):
+        link.unlink(missing_ok=True)
+        if table.recommended is not None:
+            link.symlink_to(table.arms[table.recommended].students[0].checkpoint, target_is_directory=True)
 
 
 def _check_repeated(config: MitigateConfig, prepared: Prepared) -> None:

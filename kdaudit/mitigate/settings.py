@@ -53,6 +53,8 @@ class MitigateConfig:
         problems = [*_problems(self)]
         if problems:
             raise ConfigError("\n".join(problems), hint=HINT)
+        if problems := [*problems_of_gates(self.parsed_gates(), ATTACKED_BY)]:
+            raise ConfigError("\n".join(problems), hint="--gate takes the place of those in a configuration file")
         for arm in self.arms:
             _ = self.student(arm, self.distill.seed)
 
@@ -154,4 +156,3 @@ def _attack_problems(config: MitigateConfig) -> Iterator[str]:
     if View.PREFIXED in chosen.views:
         known = ", ".join(name for name, attack in ATTACKS.items() if View.PREFIXED not in attack.views)
         yield f"--vulnerability-attack: {chosen.name} takes non-members out as shots; choose one of {known}"
-    yield from problems_of_gates(config.parsed_gates(), ATTACKED_BY)

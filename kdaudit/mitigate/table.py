@@ -60,9 +60,9 @@ def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made:
     controls = {arm.control_of: arm.name for arm in config.arms if arm.control_of is not None}
     placed = frontiers(scored, made.roster, judging, controls)
     students = _students(config, scored, made, judging)
-    arms = _arms(config, students, placed, made, lambda folders: _audit(scored, judging, folders))
+    arms = _arms(config, students, placed, made, lambda folders: _audit(scored, judging, folders, students))
     if validity.status == "failed":
-        arms = {name: replace(arm, finding="no evidence", reason=NOT_COMPARABLE) for name, arm in arms.items()}
+        arms = {name: _without_evidence(arm) for name, arm in arms.items()}
     arms = _with_subsets(arms, scored, made, judging)
     table = Mitigation(
         kdaudit_version=kdaudit.__version__,
@@ -167,6 +167,17 @@ def _on_frontier(frontier: Frontier, epoch: int) -> Placed:
     return Placed(point, point.leak, Difference(None, reason=ON_IT), "no evidence", ON_IT)
 
 
+def _without_evidence(arm: Arm) -> Arm:
+    """The arm where nothing that was measured says anything about membership."""
+    placed = {
+        attack: {
+            metric: replace(one, finding="no evidence", reason=NOT_COMPARABLE) for metric, one in by_metric.items()
+        }
+        for attack, by_metric in arm.placed.items()
+    }
+    return replace(arm, placed=placed, finding="no evidence", reason=NOT_COMPARABLE)
+
+
 def _with_subsets(arms: Mapping[str, Arm], scored: Scored, made: Made, judging: Judging) -> dict[str, Arm]:
     """Where members were left out: the AUC of those kept and of those dropped, for the first seed's student.
 
@@ -179,20 +190,28 @@ def _with_subsets(arms: Mapping[str, Arm], scored: Scored, made: Made, judging: 
             continue
         kept = selection.control if arm.control_of else selection.kept
         dropped = np.setdiff1d(np.arange(judging.n_members), kept)
-        folders = {"": made.roster.arms[name][0], "_plain": made.roster.plain[0][-1]}
+        folder, plain = made.roster.arms[name][0], made.roster.plain[0][-1]
+        of_kept, of_dropped = (subset_aucs(scored, folder, plain, members, judging) for members in (kept, dropped))
         found[name] = replace(
             arm,
             subsets={
-                f"{subset}{suffix}": subset_aucs(scored, folder, members, judging)
-                for subset, members in (("kept", kept), ("dropped", dropped))
-                for suffix, folder in folders.items()
+                "kept": {attack: own for attack, (own, _, _) in of_kept.items()},
+                "kept_plain": {attack: other for attack, (_, other, _) in of_kept.items()},
+                "dropped": {attack: own for attack, (own, _, _) in of_dropped.items()},
+                "dropped_plain": {attack: other for attack, (_, other, _) in of_dropped.items()},
             },
+            kept_change={attack: change for attack, (_, _, change) in of_kept.items()},
         )
     return found
 
 
-def _audit(scored: Scored, judging: Judging, folders: Sequence[Path]) -> dict[str, AttackResult]:
-    """By attack: the teacher and the students in these folders, by seed; only what a gate can be held against."""
+def _audit(
+    scored: Scored, judging: Judging, folders: Sequence[Path], students: Mapping[Path, Student]
+) -> dict[str, AttackResult]:
+    """By attack: the teacher and the students in these folders, by seed; only what a gate can be held against.
+
+    A figure that stands among the students' has their interval: one figure, one interval, in tables and in gates.
+    """
     names = dict(zip(student_names(len(folders)), (scored.subject_of[folder] for folder in folders), strict=True))
     known = {"teacher": "teacher", **names}
     attacks = {}
@@ -201,11 +220,15 @@ def _audit(scored: Scored, judging: Judging, folders: Sequence[Path]) -> dict[st
         own = replace(plan, obstacles={name: plan.obstacles[subject] for name, subject in known.items()})
         values = {name: by_model[subject] for name, subject in known.items() if subject in by_model}
         found = assess_attack(own, Scores({plan.attack.name: values}, {}, False, {}), judging)
+        cells = {one: replace(cell, member_success=None, nonmember_success=None) for one, cell in found.cells.items()}
+        for one, folder in zip(names, folders, strict=True):
+            leak = students[folder].leaks.get(plan.attack.name)
+            if leak is not None and cells[one].status == "ok":
+                rates = {**cells[one].tpr_at_fpr, **leak.tpr_at_fpr}
+                cells[one] = replace(cells[one], auc=leak.auc, tpr_at_fpr=rates)
         attacks[plan.attack.name] = replace(
             found,
-            cells={
-                one: replace(cell, member_success=None, nonmember_success=None) for one, cell in found.cells.items()
-            },
+            cells=cells,
             comparison={
                 one: replace(apart, member_success=None, nonmember_success=None)
                 for one, apart in found.comparison.items()

@@ -26,8 +26,9 @@ SUBSETS = {
     "dropped_plain": "plain run, the same",
 }
 SUBSET_NOTE = (
-    "Secondary. Members were dropped because they scored high, so those kept score low by selection alone, also where "
-    "the choice is worth nothing: read this beside the control, which drops as many at random. First seed."
+    "Secondary. Members are dropped because the teacher gives them away, so kept and dropped ones differ by selection "
+    "alone: read each beside the plain run on the same members, and beside the control, which drops as many at random. "
+    "First seed."
 )
 FRONTIER_NOTE = (
     "Distance: leak of the arm minus that of the plain run at the same held-out loss, read off the line between its "
@@ -54,9 +55,10 @@ def sentences(table: Mitigation) -> Iterator[str]:
     for reason in reasons:
         names = [name for name, arm in compared.items() if arm.finding == "no evidence" and arm.reason == reason]
         yield f"{', '.join(names)}: no evidence, {reason}."
-    yield from _other_measures(table)
-    yield from _against_control(table)
-    yield from _of_those_kept(table)
+    if table.validity.status != "failed":
+        yield from _other_measures(table)
+        yield from _against_control(table)
+        yield from _of_those_kept(table)
 
 
 def _other_measures(table: Mitigation) -> Iterator[str]:
@@ -87,12 +89,10 @@ def _against_control(table: Mitigation) -> Iterator[str]:
         apart = None if name is None else table.arms[name].placed[table.attack][table.metric].vs_control
         if apart is None:
             continue
-        if apart.value is None or apart.low is None or apart.high is None:
-            yield f"{name} cannot be held against {control}: {apart.reason}."
+        if apart.reason or apart.value is None:
+            yield f"{name} cannot be held against {control}, which {found.summary}: {apart.reason}."
             continue
-        words = (
-            "leaks less than" if apart.high < 0 else "leaks more than" if apart.low > 0 else "is not told apart from"
-        )
+        words = _compared(apart, "leaks less than", "leaks more than", "is not told apart from")
         yield f"{name} {words} {control}, which {found.summary}: {difference(apart)} at equal held-out loss."
 
 
@@ -100,13 +100,20 @@ def _of_those_kept(table: Mitigation) -> Iterator[str]:
     """What the level over all members hides where some were left out."""
     for name, arm in table.arms.items():
         kept, plain = (arm.subsets.get(subset, {}).get(table.attack) for subset in ("kept", "kept_plain"))
-        if kept is None or plain is None or kept.value is None or plain.value is None:
+        change = arm.kept_change.get(table.attack)
+        if kept is None or plain is None or change is None or change.value is None:
             continue
-        more = " They are exposed more than by the plain run." if kept.value > plain.value else ""
+        words = _compared(change, "They are exposed less", "They are exposed more", "They are not told apart")
         yield (
             f"{name}: over the members that stay in training alone its AUC is {interval(kept)}, the plain run's "
-            f"{interval(plain)}.{more}"
+            f"{interval(plain)} (first seed). {words}: {difference(change)}."
         )
+
+
+def _compared(found: Difference, below: str, above: str, open_words: str) -> str:
+    if found.high is not None and found.high < 0:
+        return below
+    return above if found.low is not None and found.low > 0 else open_words
 
 
 def _recommendation(table: Mitigation) -> Iterator[str]:
@@ -201,7 +208,8 @@ def _gate_row(arm: str, gate: str, results: Sequence[GateResult]) -> Sequence[st
     worst = min(results, key=lambda result: (WORST_FIRST.index(result.status), -(result.bound or 0.0)))
     n_passed = sum(result.status == "pass" for result in results)
     bound = ABSENT if worst.bound is None else f"{worst.bound_side} {worst.bound:.3f}"
-    return (arm, gate, worst.status, f"{n_passed} of {len(results)}", bound, worst.reason)
+    seeds = f"{n_passed} of {len(results)}" if worst.subject.startswith("student") else ABSENT
+    return (arm, gate, worst.status, seeds, bound, worst.reason)
 
 
 def notes(table: Mitigation) -> list[str]:
@@ -248,7 +256,8 @@ def _means(students: Sequence[Student], table: Mitigation) -> tuple[str, str, st
 
     def leak(student: Student) -> float | None:
         of = student.leaks[attack]
-        return of.auc.value if is_auc else of.tpr_at_fpr["0.01"].value
+        figure = of.auc if is_auc else of.tpr_at_fpr.get("0.01")
+        return None if figure is None else figure.value
 
     def change(student: Student) -> float | None:
         of = student.leaks[attack]

@@ -67,17 +67,13 @@ def read_mitigation(config: ReportConfig) -> tuple[Path, Mitigation] | None:
     if len(config.runs) > 1:
         raise ConfigError(f"RUN: {found[0]} is a comparison of mitigations", hint="report on it by itself")
     options = {"baseline": config.baseline, "template": config.template, "model-card": config.model_card}
-    given = [name for name, value in options.items() if value]
+    given = [name for name, value in options.items() if value and name.replace("-", "_") not in config.from_file]
     if given:
         raise ConfigError(
             f"--{given[0]}: {found[0]} is a comparison of mitigations, which has none",
             hint="leave it out, or name the run of one audit",
         )
-    strangers = [name for name in config.formats if name not in FORMATS]
-    if strangers:
-        raise ConfigError(
-            f"--format {strangers[0]}: not for a comparison of mitigations", hint=f"choose from {', '.join(FORMATS)}"
-        )
+    formats_of(config)
     gates = tuple(parse_gate(text) for text in config.gates)
     table = load(found[0])
     try:
@@ -88,6 +84,20 @@ def read_mitigation(config: ReportConfig) -> tuple[Path, Mitigation] | None:
     if problems := [*problems_of_gates(gates, list(attacks))]:
         raise ConfigError("\n".join(problems), hint="--gate takes the place of those in a configuration file")
     return found[0], judge_arms(table, gates) if gates else table
+
+
+def formats_of(config: ReportConfig) -> tuple[str, ...]:
+    """The formats to write: those asked for; of a configuration file's those that a comparison has, else html and md.
+
+    Raises:
+        ConfigError: the command asks for another one.
+    """
+    strangers = [name for name in config.formats if name not in FORMATS]
+    if strangers and "formats" not in config.from_file:
+        raise ConfigError(
+            f"--format {strangers[0]}: not for a comparison of mitigations", hint=f"choose from {', '.join(FORMATS)}"
+        )
+    return tuple(name for name in config.formats if name in FORMATS) or ("html", "md")
 
 
 def make_page(table: Mitigation, *, with_pictures: bool) -> MitigationPage:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.frontier import Point
 from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity
-from kdaudit.results.mitigation import Leak, Mitigation, Student
+from kdaudit.results.mitigation import Arm, Leak, Mitigation, Student
 
 ROUNDING = 1e-9
 MAX_LOSS = 1e6
@@ -43,10 +43,23 @@ def check_comparison(table: Mitigation) -> None:
         _check_loss(student.nll.value, f"{where}.nll")
     for name, arm in table.arms.items():
         _check(_of_attacks(arm.attacks, f"arms.{name}.attacks"))
+        _check(_of_arm(arm, f"arms.{name}"))
     for where, point in _points(table):
         if not -ROUNDING <= point.leak <= 1 + ROUNDING:
             raise ValueError(f"{where}.leak is {point.leak:g}, outside 0 to 1")
         _check_loss(point.nll, f"{where}.nll")
+
+
+def _of_arm(arm: Arm, where: str) -> Figures:
+    for subset, by_attack in arm.subsets.items():
+        yield from ((f"{where}.subsets.{subset}.{attack}", found, 0) for attack, found in by_attack.items())
+    for attack, change in arm.kept_change.items():
+        yield f"{where}.kept_change.{attack}", change, -1
+    for attack, placed in arm.placed.items():
+        for metric, one in placed.items():
+            yield f"{where}.placed.{attack}.{metric}.frontier", Estimate(one.frontier), 0
+            yield f"{where}.placed.{attack}.{metric}.distance", one.distance, -1
+            yield f"{where}.placed.{attack}.{metric}.vs_control", one.vs_control, -2
 
 
 def _students(table: Mitigation) -> Iterator[tuple[str, Student]]:
@@ -77,8 +90,8 @@ def _check(figures: Figures) -> None:
     for where, found, lowest in figures:
         ends = {} if found is None else {"value": found.value, "low": found.low, "high": found.high}
         for end, number in ends.items():
-            if number is not None and not lowest - ROUNDING <= number <= 1 + ROUNDING:
-                raise ValueError(f"{where}.{end} is {number:g}, outside {lowest} to 1")
+            if number is not None and not lowest - ROUNDING <= number <= max(1, -lowest) + ROUNDING:
+                raise ValueError(f"{where}.{end} is {number:g}, outside {lowest} to {max(1, -lowest)}")
 
 
 def _of_attacks(attacks: Mapping[str, AttackResult], where: str) -> Figures:

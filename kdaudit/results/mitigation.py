@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit.artefacts import write_text
+from kdaudit.config import student_names
 from kdaudit.errors import ConfigError
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.frontier import Finding, Placed, Point
@@ -72,6 +73,8 @@ class Arm:
     subsets: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     """Secondary: the AUC over the `kept` and over the `dropped` members alone, by subset, then attack; and the finished
     plain student's over the same members, `kept_plain` and `dropped_plain`."""
+    kept_change: Mapping[str, Difference] = field(default_factory=dict)
+    """By attack: the AUC over the kept members minus the finished plain student's over the same, paired, first seed."""
     gates: tuple[GateResult, ...] = ()
     """Judged at upper bounds of level 1 - 0.05 / arms."""
     warnings: tuple[str, ...] = ()
@@ -166,6 +169,10 @@ def _check(mitigation: Mitigation) -> None:
             raise ValueError(f"arms.{name}.students is empty")
         if not {*mitigation.frontier} <= {*arm.attacks}:
             raise ValueError(f"arms.{name}.attacks has not all of {', '.join(mitigation.frontier)}")
+        models = {"teacher", *student_names(len(arm.students))}
+        for attack, audit in arm.attacks.items():
+            if lacking := sorted(models - {*audit.cells}):
+                raise ValueError(f"arms.{name}.attacks.{attack}.cells has no {lacking[0]}")
         wanted = [(attack, metric) for attack, metrics in mitigation.frontier.items() for metric in metrics]
         for attack, metric in [*wanted, (mitigation.attack, mitigation.metric)]:
             if metric not in arm.placed.get(attack, {}):

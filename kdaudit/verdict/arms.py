@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from kdaudit.config import student_names
 from kdaudit.results import GateResult, Validity
 from kdaudit.results.mitigation import Arm, Mitigation, Student
 from kdaudit.verdict.gates import DIFFERENCE, Gate
@@ -40,14 +41,15 @@ def judge_arms(table: Mitigation, gates: Sequence[Gate]) -> Mitigation:
     """
     level = 1 - ALPHA / max(len(table.arms), 1)
     arms = {name: replace(arm, gates=_judged(arm, gates, table.validity, level)) for name, arm in table.arms.items()}
-    return replace(table, arms=arms, recommended=_recommended(arms) if gates else None)
+    config = {**table.config, "gates": [str(gate) for gate in dict.fromkeys(gates)]}
+    return replace(table, arms=arms, config=config, recommended=_recommended(arms) if gates else None)
 
 
 def _judged(arm: Arm, gates: Sequence[Gate], validity: Validity, level: float) -> tuple[GateResult, ...]:
-    names = [name for name in next(iter(arm.attacks.values())).cells if name != "teacher"]
+    names = student_names(len(arm.students))
     each = [
         replace(gate, subject=name)
-        for gate in gates
+        for gate in dict.fromkeys(gates)
         for name in (names if gate.subject == "student" else [gate.subject])
     ]
     return judge(arm.attacks, validity, each, pass_level=level).gates

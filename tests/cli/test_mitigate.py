@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from kdaudit.distill import run as distillation
 from kdaudit.distill.learn import Told, learn
 from kdaudit.distill.prepare import Prepared, prepare
 from kdaudit.distill.settings import DistillConfig
-from kdaudit.mitigate import METHODS
+from kdaudit.metrics.frontier import place
+from kdaudit.mitigate import METHODS, figures
 from kdaudit.mitigate import run as comparison
 from kdaudit.results.mitigation import Mitigation, load
 from kdaudit.verdict import rules
@@ -96,6 +98,11 @@ def test_every_arm_stands_in_the_table_with_every_seed_and_the_plain_run_with_ev
         for student in arm.students:
             assert (compared.out / student.checkpoint / "config.json").is_file()
             assert list(student.leaks) == ["reference", "loss", "min-k"]
+        for attack, audit in arm.attacks.items():
+            cells = [cell for name, cell in audit.cells.items() if name != "teacher"]
+            assert [cell.auc for cell in cells] == [student.leaks[attack].auc for student in arm.students]
+            rates = [student.leaks[attack].tpr_at_fpr["0.01"] for student in arm.students]
+            assert [cell.tpr_at_fpr["0.01"] for cell in cells] == rates
     assert table.arms["bottleneck"].students[0].n_replaced == 2
     assert (table.attack, table.metric) == ("reference", "auc")
     assert table.arms["non-vulnerable-control"].control_of == "non-vulnerable"
@@ -119,7 +126,16 @@ def test_all_original_members_are_judged_also_where_some_were_left_out(compared:
     assert plain.value == pytest.approx(sum(value * n for value, n in parts) / N)
 
 
-def test_an_arm_is_held_against_its_control(compared: Compared) -> None:
+def test_an_arm_is_held_against_its_control(compared: Compared, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def placing(*models: Any, controls: Any, **options: Any) -> Any:
+        asked.append(controls)
+        return place(*models, controls=controls, **options)
+
+    monkeypatch.setattr(figures, "place", placing)
+    assert compared.again(*ASKED).code == 0
+    assert asked == [{"non-vulnerable": "non-vulnerable-control"}] * 6
     arms = compared.table().arms
     for attack in ("reference", "loss", "min-k"):
         placed = {name: arms[name].placed[attack]["auc"] for name in ("non-vulnerable", "non-vulnerable-control")}
@@ -131,7 +147,7 @@ def test_an_arm_is_held_against_its_control(compared: Compared) -> None:
             assert None in values
         else:
             assert apart.value == pytest.approx((values[0] or 0) - (values[1] or 0))
-    assert "non-vulnerable-control" in compared.done.out
+    assert "non-vulnerable cannot be held against non-vulnerable-control" in compared.done.out
 
 
 def test_an_arms_figures_are_those_that_attack_and_distill_give(compared: Compared, tmp_path: Path) -> None:
@@ -295,6 +311,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "already so": (["--method", "soft-only", "--hard-weight", "0"], "the plain run does that already"),
     "contradiction": (["--method", "soft-only", "--objective", "hard"], "--method soft-only: --hard-weight"),
     "foreign gate": (["--method", "lora", "--gate", "student.auc[zlib]<=1"], "are attacked by reference, loss, min-k"),
+    "hint on gates": (["--method", "lora", "--gate", "student.auc[zlib]<=1"], "place of those in a configuration file"),
     "second student": (["--method", "lora", "--gate", "student-2.auc<=1"], "there is no student-2"),
     "broken gate": (["--method", "lora", "--gate", "auc"], "not understood"),
     "two strengths": (["--method", "lora", "--method-lora", "0", "--bottleneck", "-1"], "--method-lora: 0"),
@@ -336,9 +353,23 @@ def test_overwrite_starts_over_and_clears_what_a_killed_rehearsal_left(compared:
     shutil.copytree(compared.out, out)
     (out / "rehearsal-x.tmp").mkdir()
     (out / "mine.txt").write_text("mine")
+    (out / "recommended").symlink_to("bottleneck/seed-0")
     with counted_students(kill_after=0), pytest.raises(KilledError):
         compared.again("--method", "lora", "--overwrite", out=out)
     assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "plain"]
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_what_is_no_link_is_never_taken_for_the_recommended_one(
+    compared: Compared, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(compared.out, out)
+    (out / "recommended").mkdir()
+    (out / "recommended" / "mine.txt").write_text("mine")
+    before = files_in(out)
+    check_refused(compared.again("--method", "lora", *options, out=out), "recommended is no link", "move it away")
+    assert files_in(out) == before
 
 
 def test_several_processes_are_refused(compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,11 +45,11 @@ def test_the_findings_are_told_in_sentences_and_the_arm_to_take_is_linked() -> N
         "as useful (undertrained).",
         "bottleneck: no evidence, its held-out loss is above that of every epoch of the plain run.",
         "non-vulnerable: below the frontier by AUC of loss, but on or above it by TPR at 1 % FPR of loss.",
-        "non-vulnerable is not told apart from non-vulnerable-control, which does non-vulnerable-control: "
+        "non-vulnerable is not told apart from non-vulnerable-control, which leaves out as many members at random: "
         "+0.015 [-0.006, +0.033] at equal held-out loss.",
         *(
             f"{name}: over the members that stay in training alone its AUC is 0.950 [0.930, 0.970], the plain run's "
-            "0.800 [0.780, 0.820]. They are exposed more than by the plain run."
+            "0.800 [0.780, 0.820] (first seed). They are exposed more: +0.150 [+0.120, +0.180]."
             for name in ("non-vulnerable", "non-vulnerable-control")
         ),
     ]
@@ -61,7 +61,12 @@ def test_the_findings_are_told_in_sentences_and_the_arm_to_take_is_linked() -> N
     [
         (Difference(-0.05, -0.07, -0.03), "non-vulnerable leaks less than non-vulnerable-control"),
         (Difference(0.05, 0.03, 0.07), "non-vulnerable leaks more than non-vulnerable-control"),
-        (Difference(None, reason="why"), "non-vulnerable cannot be held against non-vulnerable-control: why."),
+        (
+            Difference(None, reason="why"),
+            "non-vulnerable cannot be held against non-vulnerable-control, which leaves out as many members at random: "
+            "why.",
+        ),
+        (Difference(-0.05, -0.07, -0.03, reason="one seed"), "non-vulnerable cannot be held against"),
     ],
 )
 def test_choosing_is_held_against_chance(apart: Difference, words: str) -> None:
@@ -74,7 +79,9 @@ def test_choosing_is_held_against_chance(apart: Difference, words: str) -> None:
 def test_a_failed_validity_check_stands_before_everything() -> None:
     assert TABLE.validity is not None
     failed = replace(TABLE, validity=replace(TABLE.validity, status="failed"))
-    assert "no finding below means anything" in next(iter(sentences(failed)))
+    told = list(sentences(failed))
+    assert "no finding below means anything" in told[0]
+    assert not [line for line in told if "exposed" in line or "at random" in line or "but on or above" in line]
 
 
 def test_rows_are_means_over_seeds_and_a_seed_without_a_value_leaves_a_dash() -> None:
@@ -131,9 +138,11 @@ def test_a_gate_is_one_row_an_arm_of_the_seed_that_is_worst_off() -> None:
     gates = [parse_gate("student.auc[loss]<=0.8"), parse_gate("teacher.auc[loss]<=0.8")]
     shown = gates_table(judge_arms(replace(TABLE, arms={"plain": mixed}), gates))
     assert shown is not None
+    again = gates_table(judge_arms(replace(TABLE, arms={"plain": mixed}), [*gates, gates[0]]))
+    assert again == shown, "a gate that is given twice is one gate"
     assert [row[:5] for row in shown.rows] == [
         ("plain", "student.auc[loss]<=0.8", "fail", "1 of 2", "lower 0.836"),
-        ("plain", "teacher.auc[loss]<=0.8", "pass", "1 of 1", "upper 0.717"),
+        ("plain", "teacher.auc[loss]<=0.8", "pass", "–", "upper 0.717"),
     ]
 
 
@@ -184,6 +193,7 @@ def test_gates_are_judged_again_from_the_file_alone(folder: Path, tmp_path: Path
     assert "Recommended: plain" in done.out
     done = kdaudit("report", folder, "--out", out, "--format", "json", "--gate", "student.auc[loss] <= 0.5")
     assert (done.code, load(out / "report.json").recommended) == (1, None)
+    assert load(out / "report.json").config["gates"] == ["student.auc[loss]<=0.5"]
     assert load(folder / "mitigation.json") == TABLE
 
 
@@ -220,6 +230,28 @@ def test_a_share_above_one_is_a_broken_file(folder: Path, where: str) -> None:
     figure["auc"]["high"] = 1.5
     (folder / "mitigation.json").write_text(json.dumps(layout))
     check_refused(kdaudit("report", folder), "arms.bottleneck", "auc.high is 1.5, outside 0 to 1")
+
+
+def test_options_for_audits_in_the_configuration_file_are_left_alone(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = 'baseline = "no-such-run"\nmodel_card = "README.md"\nformats = ["sarif", "md"]\n'
+    Path("kdaudit.toml").write_text(content, encoding="utf-8")
+    out = tmp_path / "reports"
+    done = kdaudit("report", folder, "--out", out)
+    assert done.code == 0, done.err
+    assert [path.name for path in out.iterdir()] == ["report.md"]
+    check_refused(kdaudit("report", folder, "--baseline", "x"), "--baseline")
+
+
+@pytest.mark.parametrize("lost", ["teacher", "student-2"])
+def test_an_arm_without_the_cell_of_a_seed_is_a_broken_file(folder: Path, lost: str) -> None:
+    layout = json.loads((folder / "mitigation.json").read_text())
+    del layout["arms"]["plain"]["attacks"]["loss"]["cells"][lost]
+    (folder / "mitigation.json").write_text(json.dumps(layout))
+    done = kdaudit("report", folder, "--gate", "student.auc <= 0.7")
+    check_refused(done, f"arms.plain.attacks.loss.cells has no {lost}")
 
 
 @pytest.mark.parametrize(("key", "value"), [("nll", 1e300), ("nll", -1.0), ("leak", 1.5)])

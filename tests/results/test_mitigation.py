@@ -83,6 +83,10 @@ CHANGES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda top: top["arms"]["random"].update(students=[]), r"arms\.random\.students is empty"),
     (lambda top: top["arms"]["random"]["attacks"].pop("loss"), r"arms\.random\.attacks has not all of loss"),
     (lambda top: top["arms"]["random"].pop("attacks"), r"arms\.random\.attacks is missing"),
+    (
+        lambda top: top["arms"]["random"]["attacks"]["loss"]["cells"].pop("student"),
+        r"arms\.random\.attacks\.loss\.cells has no student",
+    ),
     (lambda top: top.update(arms={}, recommended=None), "arms is empty"),
     (lambda top: top.pop("validity"), "validity is missing"),
     (lambda top: top["plain"][0]["leaks"].pop("loss"), r"a student has no leaks\.loss"),
