@@ -50,6 +50,7 @@ def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         CheckpointError: its teacher or its start is gone, or was changed.
+        ConfigError: the key of its record ids is gone: a new one would know no record.
     """
     training, data = found.content["training"], found.data
     known = {field.name for field in fields(DistillConfig)} - SETTLED
@@ -62,6 +63,11 @@ def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
         "hard_weight": None if is_hard else training["hard_weight"],
         "split_seed": training.get("split_seed", training["seed"]),
     }
+    key_file = Path(given.get("key_file") or settings["key_file"]).expanduser()
+    if not key_file.is_file():
+        raise ConfigError(
+            f"--from: the key of the record ids, {key_file}, is not there", hint="say where it lies now: --key-file"
+        )
     if "teacher" not in given:
         settings["teacher"] = _checked(found, "teacher", _named(found.content["teacher"]))
     if not given.keys() & {*STARTS}:

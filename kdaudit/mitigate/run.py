@@ -124,6 +124,8 @@ def claim(config: MitigateConfig, *, overwrite: bool) -> None:
         ConfigError: it holds something else.
         OutputError: it cannot be written.
     """
+    if (config.out / manifest.FILE_NAME).is_file():
+        raise ConfigError(f"--out: {config.out} is a student's folder", hint="choose another folder")
     link = config.out / RECOMMENDED
     if link.exists() and not link.is_symlink():
         raise ConfigError(

@@ -121,8 +121,11 @@ def _recommendation(table: Mitigation) -> Iterator[str]:
         arm = table.arms[table.recommended]
         checkpoint = arm.students[0].checkpoint
         yield f"Recommended: {table.recommended}, of the arms that pass every gate the most useful ({checkpoint})."
-        if arm.subsets:
-            yield "Its gates are on all members, those that were left out of its training among them."
+        if (kept := arm.subsets.get("kept", {}).get(table.attack)) is not None:
+            yield (
+                "Its gates are on all members, also those left out of its training; over the members that stayed its "
+                f"AUC is {interval(kept)}."
+            )
     elif any(arm.gates for arm in table.arms.values()):
         yield "No arm passes every gate."
 

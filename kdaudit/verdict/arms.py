@@ -56,8 +56,12 @@ def _judged(arm: Arm, gates: Sequence[Gate], validity: Validity, level: float) -
 
 
 def _recommended(arms: dict[str, Arm]) -> str | None:
-    """The arm of the lowest held-out loss, the mean over seeds, among those that pass every gate."""
-    passing = [name for name, arm in arms.items() if all(gate.status == "pass" for gate in arm.gates)]
+    """The arm of the lowest held-out loss, the mean over seeds, among those that pass every gate; never a control."""
+    passing = [
+        name
+        for name, arm in arms.items()
+        if arm.control_of is None and all(gate.status == "pass" for gate in arm.gates)
+    ]
     return min(passing, key=lambda name: _mean_nll(arms[name].students), default=None)
 
 

@@ -228,7 +228,8 @@ def test_gates_are_judged_for_every_seed_at_a_level_for_all_arms_and_the_most_us
         assert [(gate.gate, gate.status, gate.level) for gate in arm.gates] == [
             ("student.auc[loss]<=0.99", "pass", 1 - 0.05 / 6), ("student-2.auc[loss]<=0.99", "pass", 1 - 0.05 / 6),
         ]  # fmt: skip
-    nll = {name: sum(s.nll.value or 0 for s in arm.students) for name, arm in table.arms.items()}
+    takable = {name: arm for name, arm in table.arms.items() if arm.control_of is None}
+    nll = {name: sum(s.nll.value or 0 for s in arm.students) for name, arm in takable.items()}
     assert table.recommended == min(nll, key=lambda name: nll[name])
     assert f"Recommended: {table.recommended}" in done.out
     link = out / "recommended"
@@ -333,6 +334,25 @@ def test_a_method_whose_modules_the_architecture_lacks_is_refused_naming_what_it
     mamba = checkpoint("mamba", seed=3)
     done = compared.again("--method", "bottleneck", "--student", mamba, out=tmp_path / "out")
     check_refused(done, "MambaForCausalLM has no feed-forward expansion", "Conv1d")
+
+
+def test_a_lost_key_is_named_and_no_new_one_written(compared: Compared, tmp_path: Path) -> None:
+    student = compared.out / "plain" / "seed-0"
+    lost = tmp_path / "lost"
+    options = ["--from", student, "--method", "lora", "--key-file", lost, "--out", tmp_path / "out", "-q"]
+    check_refused(kdaudit("mitigate", *options), "the key of the record ids", "--key-file")
+    assert not lost.exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_a_students_own_folder_is_no_place_for_a_comparison(
+    compared: Compared, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    student = tmp_path / "student"
+    shutil.copytree(compared.out / "plain" / "seed-0", student)
+    before = files_in(student)
+    check_refused(compared.again("--method", "lora", *options, out=student), "is a student's folder")
+    assert files_in(student) == before
 
 
 def test_a_folder_of_something_else_is_left_alone(compared: Compared, tmp_path: Path) -> None:

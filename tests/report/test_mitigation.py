@@ -39,7 +39,8 @@ def test_a_comparison_is_reported_as_agreed(name: str, golden: Golden, monkeypat
 def test_the_findings_are_told_in_sentences_and_the_arm_to_take_is_linked() -> None:
     assert list(sentences(TABLE)) == [
         "Recommended: non-vulnerable, of the arms that pass every gate the most useful (non-vulnerable/seed-0).",
-        "Its gates are on all members, those that were left out of its training among them.",
+        "Its gates are on all members, also those left out of its training; over the members that stayed its AUC is "
+        "0.950 [0.930, 0.970].",
         "non-vulnerable: below the frontier: a smaller leak than the plain run's where that was as useful (helps).",
         "non-vulnerable-control: on or above the frontier: no smaller leak than the plain run's where that was "
         "as useful (undertrained).",

@@ -52,6 +52,15 @@ def test_one_seed_above_the_limit_is_enough_to_fail_an_arm() -> None:
     assert table.recommended == "non-vulnerable"
 
 
+def test_a_control_is_never_taken() -> None:
+    control = TABLE.arms["non-vulnerable-control"]
+    useful = tuple(replace(one, nll=replace(one.nll, value=3.0)) for one in control.students)
+    arms = {**TABLE.arms, "non-vulnerable-control": replace(control, students=useful)}
+    table = judged("student.auc[loss] <= 0.8", table=replace(TABLE, arms=arms))
+    assert statuses(table)["non-vulnerable-control"] == ["pass", "pass"]
+    assert table.recommended == "non-vulnerable"
+
+
 def test_without_gates_nothing_is_recommended_and_nothing_failed() -> None:
     table = judged()
     assert (table.recommended, table.is_failed) == (None, False)
@@ -68,7 +77,7 @@ def test_an_arm_whose_loss_has_no_value_is_taken_last() -> None:
     arm = TABLE.arms["non-vulnerable"]
     lost = replace(arm.students[0], nll=replace(arm.students[0].nll, value=None))
     arms = {**TABLE.arms, "non-vulnerable": replace(arm, students=(lost, arm.students[1]))}
-    assert judged("student.auc[loss] <= 0.8", table=replace(TABLE, arms=arms)).recommended == "non-vulnerable-control"
+    assert judged("student.auc[loss] <= 0.8", table=replace(TABLE, arms=arms)).recommended == "early-stop-1"
 
 
 def test_gates_that_no_arm_could_be_judged_by_are_named() -> None:
