@@ -37,7 +37,9 @@ def mitigate(
     context: typer.Context,
     methods: Annotated[
         list[str],
-        typer.Option("--method", help="A way to distil, repeatable; all for every one (--list-methods)."),
+        typer.Option(
+            "--method", help="A way to distil, repeatable or joined by commas; all for every one (--list-methods)."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Gets every student and the table; the same command continues in it.")],
     repeated: Annotated[
@@ -115,7 +117,7 @@ def mitigate(
     config = MitigateConfig(
         distill=plain,
         out=out,
-        methods=tuple(methods),
+        methods=tuple(name.strip() for given in methods for name in given.split(",")),
         strength=Strength(
             bottleneck=bottleneck,
             goldfish=method_goldfish,

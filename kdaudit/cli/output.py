@@ -152,7 +152,9 @@ def print_mitigation_plan(plan: MitigationPlan) -> None:
     arms = dict.fromkeys(job.arm for job in plan.jobs)
     for arm in arms:
         jobs = [job for job in plan.jobs if job.arm == arm]
-        told = f"  {arm}: {len(jobs)} seeds, {sum(job.n_tokens for job in jobs):,} tokens"
+        told = (
+            f"  {arm}: {len(jobs)} {'seeds' if len(jobs) > 1 else 'seed'}, {sum(job.n_tokens for job in jobs):,} tokens"
+        )
         if jobs[0].left_out:
             told += f", {len(jobs[0].left_out):,} members left out"
         if arm in plan.operations:

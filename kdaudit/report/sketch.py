@@ -49,7 +49,7 @@ def sketch(table: Mitigation) -> list[str]:
     rows = ["".join(cells.get((row, column), " ") for column in range(WIDTH)).rstrip() for row in range(HEIGHT)]
     measure = METRIC_WORDS.get(table.metric, table.metric)
     return [
-        f"{measure} of {table.attack} against held-out loss in nats per token (left is more useful)",
+        f"{measure} of {table.attack} against held-out loss in nats per token (left is more useful, lower leaks less)",
         *_with_scale(rows, {0: f"{high:.3f}", HEIGHT - 1: f"{low:.3f}"}),
         f"      +{'-' * WIDTH}",
         f"       {left:<{WIDTH - 8}.3f}{right:>8.3f}",

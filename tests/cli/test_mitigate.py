@@ -190,7 +190,7 @@ def test_changes_are_paired_with_the_finished_plain_student_of_the_same_seed(com
 def test_the_same_command_loads_no_model_and_leaves_the_same_bytes(compared: Compared) -> None:
     before = files_in(compared.out)
     with counted_loads() as loads:
-        done = compared.again(*ASKED)
+        done = compared.again("--method", ",".join(ASKED[1::2]))
     assert done.code == 0, done.err
     assert loads == []
     assert files_in(compared.out) == before
@@ -306,6 +306,7 @@ def test_a_manifest_whose_start_is_gone_or_whose_records_changed_is_refused(
 REFUSED: dict[str, tuple[list[str], str]] = {
     "unknown method": (["--method", "botleneck"], "did you mean"),
     "too wide": (["--method", "bottleneck", "--bottleneck", "31"], "save no weight"),
+    "unknown among several": (["--method", "lora,botleneck"], "unknown method 'botleneck'"),
     "one epoch": (["--method", "lora", "--epochs", "1"], "leaves no frontier"),
     "no seed": (["--method", "lora", "--seeds", "0"], "--seeds: 0"),
     "shots": (["--method", "non-vulnerable", "--vulnerability-attack", "recall"], "takes non-members out as shots"),
