@@ -255,6 +255,19 @@ def test_an_arm_without_the_cell_of_a_seed_is_a_broken_file(folder: Path, lost: 
     check_refused(done, f"arms.plain.attacks.loss.cells has no {lost}")
 
 
+def test_the_wide_interval_of_two_seeds_is_no_broken_file(folder: Path) -> None:
+    arm = TABLE.arms["bottleneck"]
+    wide = replace(arm.placed["loss"]["auc"], distance=Difference(-0.1, -1.4, 1.2), vs_control=Difference(0, -2.5, 2.5))
+    placed = {"loss": {**arm.placed["loss"], "auc": wide}}
+    save(replace(TABLE, arms={**TABLE.arms, "bottleneck": replace(arm, placed=placed)}), folder / "mitigation.json")
+    done = kdaudit("report", folder)
+    assert done.code == 0, done.err
+    layout = json.loads((folder / "mitigation.json").read_text())
+    layout["arms"]["bottleneck"]["placed"]["loss"]["auc"]["distance"]["value"] = -1.4
+    (folder / "mitigation.json").write_text(json.dumps(layout))
+    check_refused(kdaudit("report", folder), "distance.value is -1.4, outside -1 to 1")
+
+
 @pytest.mark.parametrize(("key", "value"), [("nll", 1e300), ("nll", -1.0), ("leak", 1.5)])
 def test_a_point_that_cannot_be_is_a_broken_file(folder: Path, key: str, value: float) -> None:
     layout = json.loads((folder / "mitigation.json").read_text())
