@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kdaudit.cli import output
-from kdaudit.cli.settings import gates_from, load_config_file, note_on_gates
+from kdaudit.cli.settings import ConfigFile, gates_from, note_on_gates
 from kdaudit.config import AuditConfig
 from kdaudit.errors import ExitCode
 
@@ -116,16 +116,7 @@ def attack(
         bool, typer.Option("--json", envvar="KDAUDIT_JSON", help="Print results.json to stdout.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no progress, only the result.")] = False,
-    config_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            help="kdaudit.toml, or pyproject.toml with a table tool.kdaudit. Default: the one in this folder.",
-            envvar="KDAUDIT_CONFIG",
-            is_eager=True,
-            callback=load_config_file,
-        ),
-    ] = None,
+    config_file: ConfigFile = None,
     list_all: Annotated[
         bool,
         typer.Option(

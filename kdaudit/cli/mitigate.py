@@ -12,7 +12,7 @@ import typer
 
 from kdaudit.cli import output
 from kdaudit.cli.distill import distill
-from kdaudit.cli.settings import gates_from, load_config_file, notes_on_arms, source_of
+from kdaudit.cli.settings import ConfigFile, gates_from, notes_on_arms, source_of
 from kdaudit.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -85,16 +85,7 @@ def mitigate(
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", envvar="KDAUDIT_EXIT_ZERO", help="Exit 0 instead of 1.")
     ] = False,
-    config_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            help="kdaudit.toml, or pyproject.toml with a table tool.kdaudit, for its gates. Default: the one here.",
-            envvar="KDAUDIT_CONFIG",
-            is_eager=True,
-            callback=load_config_file,
-        ),
-    ] = None,
+    config_file: ConfigFile = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no progress, only the result.")] = False,
     list_all: Annotated[
         bool,

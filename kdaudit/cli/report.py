@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdaudit.cli import github, output
-from kdaudit.cli.settings import gates_from, load_config_file, note_on_gates, notes_on_arms, source_of
+from kdaudit.cli.settings import ConfigFile, gates_from, note_on_gates, notes_on_arms, source_of
 from kdaudit.config import TOLERANCE, ReportConfig
 from kdaudit.errors import ExitCode
 
@@ -67,16 +67,7 @@ def report(
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", envvar="KDAUDIT_EXIT_ZERO", help="Exit 0 instead of 1 and 3.")
     ] = False,
-    config_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            help="kdaudit.toml, or pyproject.toml with a table tool.kdaudit. Default: the one in this folder.",
-            envvar="KDAUDIT_CONFIG",
-            is_eager=True,
-            callback=load_config_file,
-        ),
-    ] = None,
+    config_file: ConfigFile = None,
 ) -> None:
     """Report on finished audits: judge their gates again and write HTML, Markdown and more. Needs no model.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -44,6 +45,19 @@ def load_config_file(context: typer.Context, path: Path | None) -> Path | None:
         settings = {key: value for key, value in read_config_file(found, known=known).items() if key in own}
         context.default_map = {**(context.default_map or {}), **settings}
     return found
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="kdaudit.toml, or pyproject.toml with a table tool.kdaudit. Default: the one in this folder.",
+        envvar="KDAUDIT_CONFIG",
+        is_eager=True,
+        callback=load_config_file,
+    ),
+]
+"""The option of every command that reads one."""
 
 
 def gates_from(context: typer.Context, given: list[str] | None) -> tuple[str, ...]:

@@ -39,9 +39,10 @@ def judge_arms(table: Mitigation, gates: Sequence[Gate]) -> Mitigation:
         table: as measured.
         gates: on `student`, `teacher` or `difference`; none: no arm is gated or recommended.
     """
+    gates = tuple(dict.fromkeys(gates))
     level = 1 - ALPHA / max(len(table.arms), 1)
     arms = {name: replace(arm, gates=_judged(arm, gates, table.validity, level)) for name, arm in table.arms.items()}
-    config = {**table.config, "gates": [str(gate) for gate in dict.fromkeys(gates)]}
+    config = {**table.config, "gates": [str(gate) for gate in gates]}
     return replace(table, arms=arms, config=config, recommended=_recommended(arms) if gates else None)
 
 
@@ -49,7 +50,7 @@ def _judged(arm: Arm, gates: Sequence[Gate], validity: Validity, level: float) -
     names = student_names(len(arm.students))
     each = [
         replace(gate, subject=name)
-        for gate in dict.fromkeys(gates)
+        for gate in gates
         for name in (names if gate.subject == "student" else [gate.subject])
     ]
     return judge(arm.attacks, validity, each, pass_level=level).gates
