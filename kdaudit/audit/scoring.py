@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.attacks import min_k, min_k_plus_plus
-from kdaudit.attacks.base import Sample
+from kdaudit.attacks import ATTACKS, min_k, min_k_plus_plus
+from kdaudit.attacks.base import Attack, Sample
 from kdaudit.audit.measure import SignalFiles
 from kdaudit.audit.plan import Plan, Subject
 from kdaudit.errors import ModelError
@@ -19,6 +19,11 @@ from kdaudit.signals.tokens import TokenSignals
 from kdaudit.views.view import View
 
 Floats = NDArray[np.float64]
+
+ALONE: Mapping[str, Attack] = {
+    name: attack for name, attack in ATTACKS.items() if attack.views == (View.PLAIN,) and not attack.needs_reference
+}
+"""The attacks that need no more of a model than its plain pass: those that a start (a reference) is attacked by too."""
 
 PAPER_FRACTIONS = {"min-k": (min_k.score, 0.9), "min-k++": (min_k_plus_plus.score, 0.1)}
 """The fractions that arXiv:2505.11837 uses, for --paper-compat only."""
@@ -53,6 +58,9 @@ class Scores:
     with_paper: bool
     facts: Mapping[str, Facts]
     """By checkpoint fingerprint."""
+    of_starts: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
+    """Fingerprint of a start (a reference) -> attack of ALONE -> (n,): what the attack finds in a model that saw
+    neither set, whatever attacks the audit runs."""
 
 
 def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFiles, *, with_paper: bool) -> Scores:
@@ -66,10 +74,17 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
     }
     plain = [fingerprint for fingerprint, view in files if view is View.PLAIN]
     facts = {fingerprint: no_facts(n) for fingerprint in plain}
+    starts = dict.fromkeys(subject.reference.fingerprint for subject in plan.subjects if subject.reference)
+    of_starts = {start: {name: np.full(n, np.nan) for name in ALONE} for start in starts}
     for k, shard in enumerate(shards):
         signals = {key: _read(files, key, k) for key in files}
         for fingerprint in plain:
             _fill_facts(facts[fingerprint], shard, signals[fingerprint, View.PLAIN])
+        for start, found in of_starts.items():
+            for position, index in enumerate(shard):
+                alone = Sample(plan.passages.scored_text(index), {View.PLAIN: signals[start, View.PLAIN][position]})
+                for name, attack in ALONE.items():
+                    found[name][index] = attack.score(alone)
         for subject in plan.subjects:
             same = _is_same_tokenizer(plan, subject)
             running = [one for one in plan.attacks if not one.obstacles[subject.name]]
@@ -81,7 +96,7 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
                     if subject.name in paper[name]:
                         score, fraction = PAPER_FRACTIONS[name]
                         paper[name][subject.name][index] = score(sample, fraction=fraction)
-    return Scores(by_attack, paper, with_paper, facts)
+    return Scores(by_attack, paper, with_paper, facts, of_starts)
 
 
 def no_facts(n: int) -> Facts:
