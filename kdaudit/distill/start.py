@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,14 +74,18 @@ def find_start(config: DistillConfig, teacher: Checkpoint, folder: Path) -> Chec
                 hint="merge it first (peft: merge_and_unload, then save_pretrained)",
             )
         return found
-    if not (folder / "config.json").is_file():
-        make: Callable[[], PreTrainedModel] = (
-            (lambda: _layers_of(teacher, config.student_layers or ""))
-            if config.student_layers is not None
-            else (lambda: _random(config, teacher))
-        )
-        _save_start(make(), teacher, folder)
-    return find(str(folder), option="--student-layers/--student-config", load=config.student_load, **options)
+    again: dict[str, Any] = {"option": "--student-layers/--student-config", "load": config.student_load, **options}
+    if is_file(folder / "config.json"):
+        with suppress(CheckpointError, ModelError):
+            return find(str(folder), **again)
+        shutil.rmtree(folder)  # damaged, by whatever ended the run: it is made again
+    make: Callable[[], PreTrainedModel] = (
+        (lambda: _layers_of(teacher, config.student_layers or ""))
+        if config.student_layers is not None
+        else (lambda: _random(config, teacher))
+    )
+    _save_start(make(), teacher, folder)
+    return find(str(folder), **again)
 
 
 def _save_start(model: PreTrainedModel, teacher: Checkpoint, folder: Path) -> None:
