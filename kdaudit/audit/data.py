@@ -15,8 +15,9 @@ from kdaudit.audit.lineage import Lineage
 from kdaudit.config import AuditConfig
 from kdaudit.draws import generator
 from kdaudit.errors import RecordsError
+from kdaudit.models.chat import chat_renderer
 from kdaudit.models.checkpoint import Checkpoint, find
-from kdaudit.models.loading import chat_renderer, load_tokenizer
+from kdaudit.models.loading import load_tokenizer
 from kdaudit.records import Record, RecordSet, check_alike, check_disjoint, draw_shots, sample
 
 SHOTS_SHARE = 0.25  # of the non-members at most: the rest is still to be judged
@@ -63,14 +64,14 @@ def read_data(config: AuditConfig, lineage: Lineage, *, needs_shots: bool) -> Au
         ConfigError: a manifest cannot be used.
         RecordsError: a set cannot be read, is empty, has changed, or shares texts or ids with another.
     """
-    render = chat_renderer(lambda: load_tokenizer(_teacher(config)))
-    read = partial(records.read, text_field=config.text_field, id_field=config.id_field, render=render)
-    if lineage.sets is not None:
-        members, nonmembers = lineage.sets(read)
-    else:
-        members = read(config.members or "", option="--members")
-        nonmembers = read(config.nonmembers or "", option="--nonmembers")
-    shots = read(config.shots, option="--shots") if config.shots else None
+    with chat_renderer(lambda: load_tokenizer(_teacher(config))) as render:
+        read = partial(records.read, text_field=config.text_field, id_field=config.id_field, render=render)
+        if lineage.sets is not None:
+            members, nonmembers = lineage.sets(read)
+        else:
+            members = read(config.members or "", option="--members")
+            nonmembers = read(config.nonmembers or "", option="--nonmembers")
+        shots = read(config.shots, option="--shots") if config.shots else None
     sets = (members, nonmembers, *((shots,) if shots else ()))
     check_disjoint(sets)
     check_alike(members, nonmembers)

@@ -20,8 +20,9 @@ from kdaudit.distill.trainer import Plan, check_loggers
 from kdaudit.distill.utility import HeldOut
 from kdaudit.draws import generator
 from kdaudit.errors import RecordsError
+from kdaudit.models.chat import chat_renderer
 from kdaudit.models.checkpoint import find
-from kdaudit.models.loading import chat_renderer, load_tokenizer
+from kdaudit.models.loading import load_tokenizer
 from kdaudit.signals.batch import Front
 from kdaudit.views.passage import encode, lead_ids
 
@@ -80,10 +81,10 @@ def read_sets(config: DistillConfig) -> tuple[RecordSet, RecordSet | None]:
     def tokenizer() -> Any:
         return load_tokenizer(find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code))
 
-    render = chat_renderer(tokenizer)
-    read = partial(records.read, text_field=config.text_field, id_field=config.id_field, render=render)
-    nonmembers = read(config.nonmembers, option="--nonmembers") if config.nonmembers is not None else None
-    return read(config.train, option="--train"), nonmembers
+    with chat_renderer(tokenizer) as render:
+        read = partial(records.read, text_field=config.text_field, id_field=config.id_field, render=render)
+        nonmembers = read(config.nonmembers, option="--nonmembers") if config.nonmembers is not None else None
+        return read(config.train, option="--train"), nonmembers
 
 
 def identify(

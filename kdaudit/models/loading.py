@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from kdaudit.foreign import reading, reason
 from kdaudit.models.altered import is_causal, model_class, read_alteration, read_config
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
 from kdaudit.models.sizes import check_built
-from kdaudit.records import Render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,38 +40,6 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
             hint="save it as a fast tokenizer (tokenizer.json)",
         )
     return tokenizer
-
-
-def chat_renderer(find_tokenizer: Callable[[], PreTrainedTokenizerBase]) -> Render:
-    """Apply a tokenizer's chat template; the tokenizer is loaded when the first chat is met.
-
-    Raises:
-        ConfigError: by the renderer: the tokenizer has no chat template.
-    """
-    known: list[PreTrainedTokenizerBase] = []
-
-    def render(messages: Sequence[Mapping[str, object]]) -> tuple[str, str]:
-        from jinja2 import TemplateError
-
-        if not known:
-            known.append(find_tokenizer())
-        tokenizer: Any = known[0]
-        if not tokenizer.chat_template:
-            raise ConfigError(
-                "the records are chats (messages), and the model's tokenizer has no chat template",
-                hint="give a model with one, or records with prompt and completion",
-            )
-        try:
-            before = tokenizer.apply_chat_template(list(messages[:-1]), tokenize=False, add_generation_prompt=True)
-            whole = tokenizer.apply_chat_template(list(messages), tokenize=False)
-        except TemplateError as error:
-            raise ValueError("look at the roles and their order") from error
-        first = tokenizer("a")["input_ids"][:1]
-        if tokenizer.bos_token and first == [tokenizer.bos_token_id]:  # it is put before every text anyway
-            before, whole = (text.removeprefix(tokenizer.bos_token) for text in (before, whole))
-        return before, whole
-
-    return render
 
 
 def choose_device(wanted: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kdaudit.errors import RecordsError
+from kdaudit.foreign import check_regular
 from kdaudit.records import hub, rows
 from kdaudit.records.record import Record, RecordSet, digest, keyed_ids
 from kdaudit.records.rows import Problem, Row
@@ -18,7 +19,9 @@ SHOWN_KINDS = 3  # different problems in one message
 SHOWN_LINES = 5  # lines for each of them
 
 Render = Callable[[Sequence[Mapping[str, object]]], tuple[str, str]]
-"""Chat messages, the last one an answer -> the text before the answer, and the whole text; ValueError: refused."""
+"""Chat messages, the last one an answer -> the text before the answer, and the whole text.
+
+A ValueError says what the template does with these messages instead: refuses or fails."""
 
 
 def read(
@@ -105,6 +108,7 @@ def _kinds(suffix: str) -> str:
 def _opened(source: str, label: str) -> Iterator[BinaryIO]:
     path = Path(source)
     try:
+        check_regular(path)
         file = path.open("rb")
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the path
         raise RecordsError(f"{label}: no such file", hint=_near_files(path)) from error
@@ -159,7 +163,7 @@ def _answer(row: Row, render: Render | None) -> tuple[str, int] | Problem:
     try:
         prompt, whole = render(messages)
     except ValueError as error:
-        return Problem(row.line, f"the chat template refuses the messages ({type(error).__name__})", str(error))
+        return Problem(row.line, f"the chat template {error}", "look at the roles and their order")
     if not whole.startswith(prompt) or len(whole) == len(prompt):
         what = "the chat template does not put the answer after the other messages"
         return Problem(row.line, what, "apply the template yourself and give prompt and completion")
@@ -173,6 +177,9 @@ def _is_message(message: object) -> bool:
 def _text_problem(row: Row, field: str, text: object) -> Problem | None:
     if not isinstance(text, str):
         return Problem(row.line, f"field '{field}' is {rows.kind(text)}, not a string", "every text is a string")
+    if len(text) > rows.MAX_CHARACTERS:
+        what = f"a text of {len(text):,} characters, and at most {rows.MAX_CHARACTERS:,} can be read"
+        return Problem(row.line, what, "cut it into several records")
     if not text.strip():
         what = "only whitespace" if text else "an empty text"
         return Problem(row.line, what, "remove the record or give it a text")
