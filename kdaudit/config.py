@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit.errors import ConfigError
+from kdaudit.foreign import is_file, read_text, reason
 from kdaudit.waivers import Waiver, expired, read_waivers
 
+MAX_BYTES = 2**22  # of a configuration file
 LOADS = ("4bit", "8bit")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -225,10 +227,10 @@ _TEXT_OPTIONS = {
 def find_config_file(folder: Path) -> Path | None:
     """The configuration that applies in `folder`: kdaudit.toml, else a pyproject.toml with [tool.kdaudit]."""
     own = folder / "kdaudit.toml"
-    if own.is_file():
+    if is_file(own):
         return own
     project = folder / "pyproject.toml"
-    return project if project.is_file() and "kdaudit" in _table(_parse(project), "tool", project) else None
+    return project if is_file(project) and "kdaudit" in _table(_parse(project), "tool", project) else None
 
 
 def read_config_file(path: Path, *, known: Mapping[str, type]) -> dict[str, Any]:
@@ -296,8 +298,8 @@ def _table(parent: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(read_text(path, at_most=MAX_BYTES, encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # also of a number without end, or nested without end
+        raise ConfigError(f"{path} is not valid TOML: {reason(error)}") from error

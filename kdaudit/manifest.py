@@ -18,6 +18,7 @@ from typing import Any
 
 from kdaudit.artefacts import replacing, write_text
 from kdaudit.errors import ConfigError, RecordsError
+from kdaudit.foreign import read_json, read_text, reason
 from kdaudit.records import Record, RecordSet
 from kdaudit.records.record import digest
 
@@ -28,6 +29,29 @@ UNFINISHED = "training/identity.json"
 KEY_SUFFIX = ".kdaudit-key"
 ID_DIGITS = 32  # hex digits of a keyed id: 128 bits
 KEY_BYTES = 32
+
+
+MAX_KEY = 1000  # bytes of a key file
+KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "text": str, "number": (int, float), "truth": bool, "object": dict,
+}  # fmt: skip
+LAYOUT = {
+    "data": "object", "data.train": "object", "data.nonmembers": "object or null", "data.rule": "text",
+    "data.teacher_saw": "text or null", "data.text_field": "text", "data.id_field": "text", "data.key_file": "text",
+    "data.members": "ids", "data.held_out": "ids", "data.left_out": "ids",
+    "teacher": "object", "teacher.name": "text", "teacher.weights_sha256": "text",
+    "start": "object", "start.name": "text", "start.origin": "text", "start.is_reference": "truth",
+    "start.revision": "text or null", "start.weights_sha256": "text",
+    "student": "object", "student.weights_sha256": "text", "student.files_sha256": "text",
+    "training": "object", "training.objective": "text", "training.hard_weight": "number",
+    "training.temperature": "number", "training.epochs": "number", "training.seed": "number",
+    "training.steps": "number", "identity": "object", "utility": "object", "signature": "text",
+}  # fmt: skip
+"""What stands where in a manifest, of all that later stages read."""
+MAY_LACK = {
+    "data.left_out", "student.files_sha256", "identity", "utility", "training.objective",
+    "training.hard_weight", "training.temperature", "training.epochs", "training.seed", "training.steps",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +119,7 @@ def read_key(path: Path) -> bytes:
         ConfigError: there is no such file, or it holds no key.
     """
     try:
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        key = bytes.fromhex(read_text(path, at_most=MAX_KEY, encoding="ascii").strip())
     except OSError as error:
         raise ConfigError(
             f"the key of the record ids cannot be read: {path}: {error.strerror}",
@@ -140,26 +164,42 @@ def load(path: Path) -> Manifest:
     """
     hint = "give the records by --members FILE and --nonmembers FILE, or distil the student again"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a readable manifest: {error}", hint=hint) from error
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not a readable manifest: {reason(error)}", hint=hint) from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, dict) else None
         raise ConfigError(f"{path}: its schema is {found!r}, and this version reads {SCHEMA!r}", hint=hint)
-    lacking = [
-        f"{part}.{name}"
-        for part, names in {
-            "data": ("train", "nonmembers", "rule", "teacher_saw", "text_field", "id_field", "members", "held_out"),
-            "start": ("name", "origin", "is_reference", "revision", "weights_sha256"),
-            "student": ("weights_sha256",),
-            "training": (),
-        }.items()
-        for name in names or ("",)
-        if not isinstance(content.get(part), dict) or (name and name not in content[part])
-    ]
-    if lacking or not isinstance(content.get("signature"), str):
-        raise ConfigError(f"{path}: {(lacking or ['signature'])[0].rstrip('.')} is missing", hint=hint)
+    for where, kind in LAYOUT.items():
+        value: Any = content
+        for name in where.split("."):
+            if not isinstance(value, dict) or name not in value:
+                if where in MAY_LACK:
+                    break
+                raise ConfigError(f"{path}: {where} is missing", hint=hint)
+            value = value[name]
+        else:
+            if not _is_of(value, kind):
+                raise ConfigError(f"{path}: {where} is not what distill writes there", hint=hint)
+    for part in ("train", "nonmembers"):
+        source = content["data"][part]
+        if source is not None and not _is_source(source):
+            raise ConfigError(f"{path}: data.{part} is not what distill writes there", hint=hint)
     return Manifest(path, content)
+
+
+def _is_of(value: object, kind: str) -> bool:
+    if kind.endswith(" or null"):
+        return value is None or _is_of(value, kind.removesuffix(" or null"))
+    if kind == "ids":
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    # a truth value is an int in Python, and not what is meant by a number
+    return isinstance(value, KINDS[kind]) and (kind == "truth" or not isinstance(value, bool))
+
+
+def _is_source(value: object) -> bool:
+    kinds = {"source": "text", "sha256": "text", "records": "number"}
+    return isinstance(value, dict) and all(_is_of(value.get(name), kind) for name, kind in kinds.items())
 
 
 def check_signature(manifest: Manifest, key: bytes, key_file: Path) -> None:

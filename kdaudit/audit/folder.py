@@ -17,6 +17,7 @@ import kdaudit
 from kdaudit.artefacts import replacing, write_text, writing
 from kdaudit.config import AuditConfig
 from kdaudit.errors import ConfigError
+from kdaudit.foreign import read_json, reason
 
 if TYPE_CHECKING:
     from kdaudit.audit.data import AuditData
@@ -134,9 +135,9 @@ def refuse_another_run(folder: RunFolder, identity: Mapping[str, Any], *, overwr
 def _read_identity(folder: RunFolder) -> dict[str, Any]:
     hint = "choose another --out, or pass --overwrite"
     try:
-        found = json.loads(folder.manifest.read_text(encoding="utf-8"))
+        found = read_json(folder.manifest)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder.manifest} cannot be read: {error}", hint=hint) from error
+        raise ConfigError(f"{folder.manifest} cannot be read: {reason(error)}", hint=hint) from error
     identity = found.get("identity") if isinstance(found, dict) else None
     if not isinstance(identity, dict):
         raise ConfigError(f"{folder.manifest} is not the manifest of a run", hint=hint)

@@ -44,7 +44,7 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
         for one in passes:
             paths = _paths(plan, one, shards, folder)
             files[one.checkpoint.fingerprint, one.view] = paths
-            absent = [i for i, path in enumerate(paths) if store.read(path) is None]
+            absent = [i for i, path in enumerate(paths) if store.read(path, n_texts=len(shards[i])) is None]
             if absent:
                 lacking.append((one, absent))
         if lacking:

@@ -14,6 +14,7 @@ from kdaudit.cli import output
 from kdaudit.cli.distill import distill
 from kdaudit.cli.settings import ConfigFile, gates_from, notes_on_arms, source_of
 from kdaudit.errors import ConfigError, ExitCode
+from kdaudit.foreign import reading
 
 if TYPE_CHECKING:
     from kdaudit.distill.settings import DistillConfig
@@ -162,7 +163,8 @@ def _plain_run(
 
     given = {name: value for name, value in options.items() if source_of(context, name) not in {"DEFAULT", ""}}
     found = manifest_of(repeated)
-    return DistillConfig(**settings_of(found, given)), found
+    with reading(f"--from: {found.path} cannot be repeated", ConfigError):
+        return DistillConfig(**settings_of(found, given)), found
 
 
 def _with_options_of_distill() -> Signature:

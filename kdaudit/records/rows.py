@@ -6,17 +6,28 @@ import codecs
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from kdaudit.errors import RecordsError
+from kdaudit.foreign import reading, reason
 
 WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # UTF-32 LE starts as UTF-16 LE does
 TO_UTF8 = "convert it: iconv -f ENCODING -t UTF-8 FILE > NEW (ENCODING is UTF-16 or LATIN1, for example)"
 ROWS_AT_A_TIME = 1000  # rows of a column store in memory beside the texts that were kept
 SHOWN_NAMES = 10
+MAX_CHARACTERS = 2**22
+"""Of one text: what a model with a context of a million tokens reads."""
+MAX_LINE = 2**26
+"""Bytes of a line: a file without line ends is no file of records."""
+MAX_COLUMNS = 10_000
+MAX_ROWS = 10**7
+"""Of a Parquet file, whose packing makes any number out of nothing."""
+MAX_ROW_GROUP = 2**30
+"""Bytes of the wanted columns in one row group of a Parquet file, unpacked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +72,7 @@ def table_rows(file: BinaryIO, label: str, text_field: str, *, delimiter: str) -
     Raises:
         RecordsError: the header lacks `text_field` or names a column twice.
     """
-    csv.field_size_limit(2**31 - 1)  # the default refuses texts of more than 131072 characters
+    csv.field_size_limit(MAX_CHARACTERS)  # the default refuses texts of more than 131072 characters
     undecodable: list[Problem] = []
 
     def decoded() -> Iterator[str]:
@@ -77,6 +88,8 @@ def table_rows(file: BinaryIO, label: str, text_field: str, *, delimiter: str) -
         for cells in reader:
             if cells and header is None and not undecodable:
                 header = cells
+                if len(header) > MAX_COLUMNS:
+                    raise RecordsError(f"{label}: {len(header):,} columns, and at most {MAX_COLUMNS:,} can be meant")
                 require_field(label, text_field, header, noun="column", is_header=True)
             elif cells and header is not None:
                 yield _table_row(start, header, cells)
@@ -100,18 +113,60 @@ def parquet_rows(file: BinaryIO, label: str, text_field: str, id_field: str) -> 
     import pyarrow.parquet  # heavy
     from pyarrow import ArrowException
 
-    try:
-        table = pyarrow.parquet.ParquetFile(file)
-        require_field(label, text_field, table.schema_arrow.names, noun="column")
-        columns = wanted_columns(table.schema_arrow.names, text_field, id_field)
-        start = 1
-        for batch in table.iter_batches(batch_size=ROWS_AT_A_TIME, columns=columns):
-            yield from column_rows(start, {name: batch.column(name).to_pylist() for name in columns})
-            start += batch.num_rows
-    except (ArrowException, OSError) as error:
-        raise RecordsError(f"{label}: not a readable Parquet file", hint="write the file again") from error
-    except UnicodeDecodeError as error:
-        raise RecordsError(f"{label}: a string that is not valid UTF-8", hint="write the column as UTF-8") from error
+    hint = "write the file again"
+    with reading(f"{label}: not a readable Parquet file", RecordsError, hint=hint):
+        names = pyarrow.parquet.ParquetFile(file).schema_arrow.names
+        require_field(label, text_field, names, noun="column")
+        columns = wanted_columns(names, text_field, id_field)
+        # a text that stands there a million times stays one text
+        table = pyarrow.parquet.ParquetFile(file, read_dictionary=[name for name in columns if name != CHAT])
+        _check_parquet_size(table.metadata, columns, label)
+    start = 1
+    batches = table.iter_batches(batch_size=ROWS_AT_A_TIME, columns=columns)
+    while True:
+        try:
+            batch = next(batches, None)
+            found = {} if batch is None else {name: _values(batch.column(name), label) for name in columns}
+        except (ArrowException, OSError) as error:
+            raise RecordsError(f"{label}: not a readable Parquet file: {reason(error)}", hint=hint) from error
+        except UnicodeDecodeError as error:
+            way_out = "write the column as UTF-8"
+            raise RecordsError(f"{label}: a string that is not valid UTF-8", hint=way_out) from error
+        if batch is None:
+            return
+        yield from column_rows(start, found)
+        start += batch.num_rows
+
+
+def _check_parquet_size(metadata: Any, columns: Sequence[str], label: str) -> None:
+    """Refuse what would unpack to more than any set of records, by what the file says of itself."""
+    if metadata.num_rows > MAX_ROWS:
+        raise RecordsError(f"{label}: {metadata.num_rows:,} rows, and at most {MAX_ROWS:,} can be read")
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        parts = [group.column(i) for i in range(group.num_columns)]
+        wanted = [part for part in parts if part.path_in_schema.split(".")[0] in columns]
+        n_bytes = sum(part.total_uncompressed_size for part in wanted)
+        if n_bytes > MAX_ROW_GROUP:
+            raise RecordsError(
+                f"{label}: a row group of {n_bytes:,} bytes, and at most {MAX_ROW_GROUP:,} can be read at a time",
+                hint="write the file in smaller row groups, or as .jsonl",
+            )
+
+
+def _values(column: Any, label: str) -> list[object]:
+    """The values of a column; equal ones are one object where the file says that they are equal."""
+    from pyarrow import compute, types
+
+    if not types.is_dictionary(column.type):
+        return list(column.to_pylist())
+    words = column.dictionary
+    if types.is_string(words.type) or types.is_large_string(words.type):
+        longest = compute.max(compute.binary_length(words)).as_py() or 0
+        if longest > 4 * MAX_CHARACTERS:  # bytes
+            raise RecordsError(f"{label}: a text of {longest:,} bytes, and at most {MAX_CHARACTERS:,} characters fit")
+    known = [*words.to_pylist(), None]
+    return [known[-1 if index is None else index] for index in column.indices.to_pylist()]
 
 
 def wanted_columns(names: Sequence[str], text_field: str, id_field: str) -> list[str]:
@@ -129,7 +184,7 @@ def column_rows(start: int, columns: Mapping[str, list[object]]) -> Iterator[Row
 def require_field(label: str, field: str, names: Iterable[str], *, noun: str, is_header: bool = False) -> None:
     """Raise a RecordsError unless `names` holds `field` and no name twice."""
     names = list(names)
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise RecordsError(f"{label}: {noun} {shown(repeated)} stands in the header twice", hint="rename one of them")
     if field not in names and CHAT not in names and not set(PAIR) <= set(names):
@@ -191,7 +246,9 @@ def kind(value: object) -> str:
 def _lines(file: BinaryIO, label: str) -> Iterator[str | Problem]:
     """Lines with their breaks, split at line feeds alone: str.splitlines would also cut at U+2028 inside a text."""
     offset = 0
-    for number, raw in enumerate(file, start=1):
+    for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), start=1):
+        if len(raw) > MAX_LINE:
+            raise RecordsError(f"{label}: line {number} has more than {MAX_LINE:,} bytes", hint="one record in a line")
         if number == 1 and raw.startswith(WIDE_BOMS):
             raise RecordsError(f"{label}: is UTF-16 or UTF-32, needs UTF-8", hint=TO_UTF8)
         bom = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0

@@ -9,6 +9,7 @@ from jinja2 import TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kdaudit.errors import ConfigError
+from kdaudit.foreign import read_text
 from kdaudit.report.content import Report
 from kdaudit.report.page import make_page
 from kdaudit.report.render import as_html, as_markdown, as_text, make_environment
@@ -16,6 +17,7 @@ from kdaudit.report.render import as_html, as_markdown, as_text, make_environmen
 ESCAPES = {".html": as_html, ".htm": as_html, ".svg": as_html, ".xml": as_html, ".md": as_markdown}
 """By the ending of the file that the template makes; any other is plain text."""
 ENDINGS = (".j2", ".jinja", ".jinja2")
+MAX_TEMPLATE = 2**22  # bytes
 RESERVED = ("results.json", "manifest.json", "scores.parquet", "summary.md")
 """What a run folder holds."""
 HINT = "templates/report.md.j2 is an example; kdaudit/report/page.py lists what a template is given"
@@ -50,11 +52,13 @@ def render_custom(template: Path, report: Report) -> str:
     """
     escaped = ESCAPES.get(Path(output_name(template)).suffix, as_text)
     try:
-        source = template.read_text(encoding="utf-8")
+        source = read_text(template, at_most=MAX_TEMPLATE)
     except OSError as error:
         raise ConfigError(f"--template: cannot read {template}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"--template: {template} is not UTF-8: {error.reason}") from error
+    except ValueError as error:
+        raise ConfigError(f"--template: {template}: {error}") from error
     page = make_page(report, with_pictures=escaped is as_html)
     try:
         prepared = make_environment(escaped, kind=ImmutableSandboxedEnvironment).from_string(source)

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from kdaudit.artefacts import replacing
 from kdaudit.errors import ConfigError
+from kdaudit.foreign import read_bytes
 from kdaudit.report import wording
 from kdaudit.report.content import Report
 from kdaudit.report.render import as_markdown, make_environment
 
 BEGIN, END = "<!-- kdaudit:begin -->", "<!-- kdaudit:end -->"
 """Each on a line of its own; what stands between is rewritten."""
+
+MAX_CARD = 2**24  # bytes
 
 _MARKER = re.compile(rb"^[ \t]*<!-- kdaudit:(begin|end) -->[ \t]*(?=\r?$)", re.MULTILINE)
 
@@ -32,7 +35,9 @@ def update_model_card(path: Path, report: Report, *, with_index: bool) -> None:
         DiskFullError: no space is left; the card is as it was.
     """
     try:
-        card = path.read_bytes()
+        card = read_bytes(path, at_most=MAX_CARD)
+    except ValueError as error:
+        raise ConfigError(f"--model-card: {path}: {error}") from error
     except OSError as error:
         hint = "--model-card rewrites a section of an existing file"
         raise ConfigError(f"--model-card: {path} cannot be read: {error.strerror}", hint=hint) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
+from kdaudit.foreign import read_json
 from kdaudit.report.baseline import Baseline, read_baseline, rises_above
 from kdaudit.report.content import Declaration, Report, Run
 from kdaudit.report.facts import read_facts
@@ -104,9 +104,7 @@ def _read_manifest(path: Path, result: AuditResult) -> tuple[str, Mapping[str, s
     if not path.exists():
         return "", {}
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES} bytes")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found: Any = read_json(path, at_most=MAX_BYTES)
         command, versions, data = found["command"], found["versions"], found["data"]
         if data["sha256"] != result.data["sha256"]:
             return "", {}

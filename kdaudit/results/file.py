@@ -14,6 +14,7 @@ import numpy as np
 
 from kdaudit.artefacts import write_text
 from kdaudit.errors import ConfigError
+from kdaudit.foreign import check_regular
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.results.parts import MODEL_NAME, AttackResult, AuditResult, Cell, Comparison
 
@@ -73,6 +74,7 @@ def parse(path: Path, *, kind: str, hint: str) -> object:
         ConfigError: the file cannot be read, is too large, or is no such JSON.
     """
     try:
+        check_regular(path)
         n_bytes = path.stat().st_size
         if n_bytes > MAX_BYTES:
             raise ConfigError(f"{path}: too large for a {kind} file: {n_bytes} bytes, at most {MAX_BYTES}", hint=hint)

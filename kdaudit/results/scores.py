@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.errors import ConfigError
+from kdaudit.foreign import check_regular, reason
 from kdaudit.metrics.scores import Floats
 
+MAX_ROWS = 2 * 10**7
 HINT = "give back the file that `kdaudit attack` wrote beside results.json, or remove it"
 
 
@@ -36,14 +38,18 @@ def load_scores(path: Path) -> RecordScores:
     import pyarrow.parquet as pq
 
     try:
+        check_regular(path)
+        metadata = pq.read_metadata(path)
+        if metadata.num_rows > MAX_ROWS:
+            raise ValueError(f"{metadata.num_rows:,} rows, more than any audit has")
         table = pq.read_table(path, columns=["id", "member", "model", "attack", "score"])
         columns = {name: table[name].to_pylist() for name in ("id", "model", "attack")}
         member = np.array(table["member"].to_pylist(), dtype=bool)
         score = table["score"].cast(pa.float64()).to_numpy()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}", hint=HINT) from error
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise ConfigError(f"{path}: not a scores file: {str(error).splitlines()[0]:.200}", hint=HINT) from error
+    except (pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: not a scores file: {reason(error)}", hint=HINT) from error
     rows: dict[tuple[str, str], list[int]] = {}
     for row, cell in enumerate(zip(columns["attack"], columns["model"], strict=True)):
         rows.setdefault(cell, []).append(row)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from kdaudit.artefacts import replacing
+from kdaudit.foreign import check_regular
 from kdaudit.signals.tokens import TokenSignals
 from kdaudit.views.passage import Passage
 
@@ -61,13 +62,24 @@ def write(path: Path, signals: Sequence[TokenSignals]) -> None:
         waiting.write_bytes(save(arrays))
 
 
-def read(path: Path) -> list[TokenSignals] | None:
-    """The signals of one shard, or None where there is no readable file."""
+def read(path: Path, *, n_texts: int | None = None) -> list[TokenSignals] | None:
+    """The signals of one shard, or None where there is no file, or one that is not as `write` leaves it.
+
+    Args:
+        path: of the shard.
+        n_texts: that it must hold; None: any number.
+    """
     try:
+        check_regular(path)  # to read a pipe or a device would never end
         arrays = load(path.read_bytes())
-        ends = np.cumsum(arrays["size"])
-        if any(arrays[name].shape != (arrays["size"].sum(),) for name in ARRAYS):
+        size = arrays["size"]
+        shapes = {**dict.fromkeys(ARRAYS, (int(size.sum()),)), "size": size.shape, "byte_start": size.shape}
+        is_alike = all(arrays[name].shape == shape for name, shape in shapes.items())
+        kinds = {name: np.int32 if name.startswith("byte") or name == "size" else np.float32 for name in shapes}
+        is_alike = is_alike and all(arrays[name].dtype == kind for name, kind in kinds.items())
+        if not is_alike or size.ndim != 1 or (size < 0).any() or n_texts not in {None, size.size}:
             return None
+        ends = np.cumsum(size)
         return [
             TokenSignals(
                 logprob=arrays["logprob"][end - size : end],
@@ -79,5 +91,5 @@ def read(path: Path) -> list[TokenSignals] | None:
             )
             for size, end, start in zip(arrays["size"], ends, arrays["byte_start"], strict=True)
         ]
-    except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None

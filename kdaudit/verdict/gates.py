@@ -16,6 +16,8 @@ DIFFERENCE = "difference"
 SUCCESSES = ("member_success", "nonmember_success")
 EXAMPLE = "write SUBJECT.METRIC[ATTACK] <= LIMIT, for example 'student.auc <= 0.6' or 'student.tpr@0.01[loss] <= 0.05'"
 
+MAX_CHARACTERS = 200
+
 _GATE = re.compile(
     r"\s*(?P<subject>[\w-]+)\s*\.\s*(?P<metric>\w+)\s*(?:@\s*(?P<fpr>[^\s\[<>=!≤]+)\s*)?"
     r"(?:\[\s*(?P<attack>[^\[\]]*?)\s*\]\s*)?(?P<operator>[<>=!≤≥]+)\s*(?P<limit>.*?)\s*"
@@ -61,6 +63,10 @@ def parse_gate(text: str) -> Gate:
     Raises:
         ConfigError: it does not follow the grammar, or names what kdaudit does not know; the hint says what to write.
     """
+    squeezed = " ".join(text.split())
+    if len(squeezed) > MAX_CHARACTERS:
+        raise ConfigError(f"gate '{squeezed[:50]}…': {len(squeezed):,} characters are no gate", hint=EXAMPLE)
+    text = text if len(text) <= MAX_CHARACTERS else squeezed  # a run of spaces makes the pattern slow
     match = _GATE.fullmatch(text)
     if match is None:
         hint = "`kdaudit report --baseline RUN` adds the gates on a baseline" if "-baseline" in text else EXAMPLE
