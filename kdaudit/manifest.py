@@ -36,13 +36,13 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
     "text": str, "number": (int, float), "truth": bool, "object": dict,
 }  # fmt: skip
 LAYOUT = {
-    "data": "object", "data.train": "object", "data.nonmembers": "object or null", "data.rule": "text",
+    "data.train": "object", "data.nonmembers": "object or null", "data.rule": "text",
     "data.teacher_saw": "text or null", "data.text_field": "text", "data.id_field": "text", "data.key_file": "text",
     "data.members": "ids", "data.held_out": "ids", "data.left_out": "ids",
-    "teacher": "object", "teacher.name": "text", "teacher.weights_sha256": "text",
-    "start": "object", "start.name": "text", "start.origin": "text", "start.is_reference": "truth",
+    "teacher.name": "text", "teacher.weights_sha256": "text",
+    "start.name": "text", "start.origin": "text", "start.is_reference": "truth",
     "start.revision": "text or null", "start.weights_sha256": "text",
-    "student": "object", "student.weights_sha256": "text", "student.files_sha256": "text",
+    "student.weights_sha256": "text", "student.files_sha256": "text",
     "training": "object", "training.objective": "text", "training.hard_weight": "number",
     "training.temperature": "number", "training.epochs": "number", "training.seed": "number",
     "training.steps": "number", "identity": "object", "utility": "object", "signature": "text",
