@@ -149,6 +149,17 @@ def print_mitigation_plan(plan: MitigationPlan) -> None:
         f"{plan.n_members:,} members, {plan.n_held_out:,} held out",
         is_result=False,
     )
+    is_vulnerable = plan.groups.is_vulnerable
+    over = "all members together"
+    if is_vulnerable is not None:
+        n_vulnerable = int(is_vulnerable.sum())
+        over = (
+            f"the {n_vulnerable:,} members that the teacher gives away and the {plan.n_members - n_vulnerable:,} others"
+        )
+    _print(
+        escape(f"  findings rest on the AUC of {plan.attack}, settled before any arm is trained, over {over}"),
+        is_result=False,
+    )
     arms = dict.fromkeys(job.arm for job in plan.jobs)
     for arm in arms:
         jobs = [job for job in plan.jobs if job.arm == arm]

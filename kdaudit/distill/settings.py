@@ -69,7 +69,8 @@ class DistillConfig:
     gradient_checkpointing: bool = False
     teacher_cache: Path | None = None
     teacher_top_k: int = TOP_K
-    keep_epochs: bool = False
+    copies_per_epoch: int = 0
+    """Copies of the student that are kept, evenly spaced in every epoch, the last one at its end."""
     seed: int = 0
     split_seed: int | None = None
     """Draws who is held out, and the limit; None: `seed`."""
@@ -142,7 +143,7 @@ def _problems(config: DistillConfig) -> Iterator[str]:
     minimum = {
         **dict.fromkeys(("epochs", "batch_tokens", "gradient_accumulation", "limit", "lora", "teacher_top_k"), 1),
         **dict.fromkeys(("max_tokens", "goldfish"), 2),
-        **dict.fromkeys(("seed", "split_seed"), 0),
+        **dict.fromkeys(("seed", "split_seed", "copies_per_epoch"), 0),
     }
     for name, least in minimum.items():
         value = getattr(config, name)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.frontier import Point
+from kdaudit.metrics.frontier import PlainPoint, Point
 from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity
 from kdaudit.results.mitigation import Arm, Leak, Mitigation, Student
 
@@ -57,9 +57,13 @@ def _of_arm(arm: Arm, where: str) -> Figures:
         yield f"{where}.kept_change.{attack}", change, -1
     for attack, placed in arm.placed.items():
         for metric, one in placed.items():
-            yield f"{where}.placed.{attack}.{metric}.frontier", Estimate(one.frontier), 0
-            # Their intervals may reach further: with two seeds, Student's t stretches them past every real leak.
-            yield f"{where}.placed.{attack}.{metric}.distance", Difference(one.distance.value), -1
+            for group, beside in one.groups.items():
+                here = f"{where}.placed.{attack}.{metric}.groups.{group}"
+                for name, leak in (("leak", beside.leak), ("stair", beside.stair), ("next_stair", beside.next_stair)):
+                    yield f"{here}.{name}", Estimate(leak), 0
+                # Their intervals may reach further: with two seeds, Student's t stretches them past every real leak.
+                yield f"{here}.distance", Difference(beside.distance.value), -1
+                yield f"{here}.excess", Difference(beside.excess.value if beside.excess else None), -1
             if one.vs_control is not None:
                 yield f"{where}.placed.{attack}.{metric}.vs_control", Difference(one.vs_control.value), -2
 
@@ -72,7 +76,7 @@ def _students(table: Mitigation) -> Iterator[tuple[str, Student]]:
             yield f"arms.{name}.students[{position}]", student
 
 
-def _points(table: Mitigation) -> Iterator[tuple[str, Point]]:
+def _points(table: Mitigation) -> Iterator[tuple[str, Point | PlainPoint]]:
     for attack, by_metric in table.frontier.items():
         for metric, points in by_metric.items():
             yield from ((f"frontier.{attack}.{metric}[{i}]", point) for i, point in enumerate(points))
