@@ -21,6 +21,7 @@ from kdaudit.metrics.parts import Parts
 from kdaudit.metrics.proportions import holm
 from kdaudit.metrics.replicates import Counts, Metric, leak_replicates, mean_replicates
 from kdaudit.metrics.scores import Floats, finite, missing_reason
+from kdaudit.metrics.seeds import seed_weights
 
 METHOD = "bootstrap over records, Student's t over seeds"
 ALPHA = 0.05
@@ -130,7 +131,7 @@ def place(
         missing = Placed(None, None, Difference(None, level=level, reason=reason), "no evidence", reason)
         return Frontier((), dict.fromkeys(arms, missing))
     counts = Counts.draw(parts, resamples=resamples, rng=rng)
-    weights = _seed_weights(n_seeds, resamples, rng)
+    weights = seed_weights(n_seeds, resamples, rng)
 
     def path(runs: Sequence[Sequence[Trained]]) -> _Path:
         """The mean over seeds (rows of `runs`) of each column."""
@@ -212,21 +213,6 @@ def _finding(distance: Difference, reason: str, n_seeds: int) -> tuple[Finding, 
     if distance.high < 0 and distance.p_value_holm <= ALPHA:
         return "helps", ""
     return "no evidence", "it may lie on the frontier"
-
-
-def _seed_weights(n_seeds: int, resamples: int, rng: np.random.Generator) -> Floats:
-    """Weights of the seeds in every replicate, (R + 1, S), each row of sum 1.
-
-    A mean under them lies t standard errors from the mean, t of Student's distribution with S - 1 degrees of freedom:
-    its quantiles are the usual confidence bounds of a mean of S normal values.
-    """
-    weights = np.full((resamples + 1, n_seeds), 1 / n_seeds)
-    if n_seeds > 1:
-        normal = rng.normal(size=(resamples, n_seeds))
-        centred = normal - normal.mean(axis=1, keepdims=True)
-        heavy = np.sqrt((n_seeds - 1) / rng.chisquare(n_seeds - 1, size=(resamples, 1)))
-        weights[1:] += centred * heavy / np.sqrt(n_seeds * (n_seeds - 1))
-    return weights
 
 
 def _points(path: _Path) -> list[Point]:
