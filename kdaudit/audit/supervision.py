@@ -18,7 +18,7 @@ from kdaudit.audit.scoring import Facts, Floats, Scores
 from kdaudit.draws import generator
 from kdaudit.metrics.association import gaps_by_quarter, mean_estimate, spearman
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.excess import Slopes, excess_slopes
+from kdaudit.metrics.excess import Mask, Slopes, excess_slopes
 from kdaudit.results import Alignment, AttackResult, PairedDetections, Supervision
 
 TABLE_ATTACKS = ("reference", "loss")
@@ -56,7 +56,7 @@ def _pair(
     starts = [] if start is None else _starts(teacher, start, scores)
     gain = own.mean_logprob if start is None else own.mean_logprob - start.mean_logprob
     read = [facts.mean_logprob, facts.mean_prob, facts.top_share, gain, *(one.mean_logprob for one in starts)]
-    is_kept = np.isfinite(np.array(read)).all(axis=0)
+    is_kept: Mask = np.logical_and.reduce([np.isfinite(values) for values in read])
     is_member = np.arange(is_kept.size) < n_members
     rng = generator(seed, f"mixed supervision {student.name}")
     given = None if start is None else -start.mean_logprob
@@ -74,9 +74,8 @@ def _pair(
 
 
 def _alignment(
-    teacher: Facts, gain: Floats, given: Floats | None, is_chosen: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
-    rng: np.random.Generator,
-) -> Alignment:  # fmt: skip
+    teacher: Facts, gain: Floats, given: Floats | None, is_chosen: Mask, rng: np.random.Generator
+) -> Alignment:
     probability = teacher.mean_prob[is_chosen]
     at_equal = None if given is None else given[is_chosen]
     return Alignment(
@@ -92,8 +91,8 @@ def _slopes(
     student: Facts,
     teacher: Facts,
     starts: list[Facts],
-    is_kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
-    is_member: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    is_kept: Mask,
+    is_member: Mask,
     rng: np.random.Generator,
 ) -> Slopes:
     if not starts:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ EFFECT = "residuals from a fit on non-members, bootstrap over records, Student's
 BLOCK = 200  # replicates whose counts exist at one time
 NO_DIFFERENCE_LEFT = 1e-9  # share of a variance: below it, what is left is rounding
 
-Mask = NDArray[np.bool_]
+Mask: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,10 @@ def supervision_effect(
     means = [np.einsum("rd,rdc->rc", one[:, 0] / one[:, :1, 0], direction) for one in (vulnerable, others)]
     apart = means[0] - means[1]
     weights = seed_weights(n_seeds, resamples, rng)
-    of_mixed, of_hard = ((part * weights).sum(axis=1) for part in (apart[:, :n_seeds], apart[:, n_seeds:]))
+    # The luck of the seeds moves the mean as it lay in the data: resampled, the records' luck would count twice.
+    of_mixed, of_hard = (
+        part.mean(axis=1) + (weights - 1 / n_seeds) @ part[0] for part in (apart[:, :n_seeds], apart[:, n_seeds:])
+    )
     note = "" if n_seeds > 1 else "one seed: the interval is of the records alone"
 
     def found(values: Floats) -> Difference:

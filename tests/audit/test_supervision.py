@@ -140,7 +140,7 @@ def test_the_teachers_own_start_explains_difficulty_too() -> None:
     ("options", "note"),
     [({"has_start": False}, "no reference"), ({"same_split": False}, "another tokenizer")],
 )
-def test_without_a_comparable_start_the_gain_is_over_nothing_and_says_so(options: dict[str, bool], note: str) -> None:
+def test_without_a_comparable_start_the_gain_is_over_nothing_and_says_so(options: dict[str, Any], note: str) -> None:
     teacher, start = aligned(), np.full(2 * N, -3.0)
     found = described(teacher, np.log(teacher), start=start, **options)
     assert found.gain_over == "nothing"

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from scipy.stats import t as student
 
-from kdaudit.metrics.frontier import Frontier, Trained, _seed_weights, leak_at, place
+from kdaudit.metrics.frontier import Frontier, Trained, leak_at, place
 from kdaudit.metrics.parts import split_parts
 from kdaudit.metrics.replicates import Metric
+from kdaudit.metrics.seeds import seed_weights
 
 EPOCHS = [(3.6, 0.60), (3.4, 0.68), (3.3, 0.75), (3.25, 0.80), (3.35, 0.88)]  # loss and AUC; the last one overfits
 AT, FAIR = 3.35, 0.715  # on the frontier, between the second and the third
@@ -260,7 +261,7 @@ def test_the_frontier_is_never_above_the_run_at_any_moment(corners: list[tuple[f
 
 @pytest.mark.parametrize("n_seeds", [2, 3, 5])
 def test_means_over_seeds_move_by_students_t_standard_errors(n_seeds: int) -> None:
-    weights = _seed_weights(n_seeds, 100_000, np.random.default_rng(0))
+    weights = seed_weights(n_seeds, 100_000, np.random.default_rng(0))
     assert weights[0] == pytest.approx(np.full(n_seeds, 1 / n_seeds))
     assert weights.sum(axis=1) == pytest.approx(np.ones(100_001))
     values = np.random.default_rng(1).normal(5, 2, n_seeds)
@@ -271,7 +272,7 @@ def test_means_over_seeds_move_by_students_t_standard_errors(n_seeds: int) -> No
 
 
 def test_one_seed_has_all_the_weight() -> None:
-    assert (_seed_weights(1, 5, np.random.default_rng(0)) == 1).all()
+    assert (seed_weights(1, 5, np.random.default_rng(0)) == 1).all()
 
 
 def coverage(*, noise: float, n_seeds: int, gap: float, metric: Metric = "auc", runs: int = 200) -> tuple[float, float]:

@@ -136,7 +136,7 @@ def test_the_report_renders_as_tables_and_details_in_github_flavoured_markdown(l
     text = re.sub(r"<[^>]+>", " ", rendered)
     assert "|" not in text, "a table that did not become one shows its bars"
     assert not re.search(r"(?m)^\s*#+ |\*\*|---", html.unescape(text))
-    assert rendered.count("<table>") == 13
+    assert rendered.count("<table>") == 14
     assert rendered.count("<details>") == rendered.count("</details>") == 2
     assert "<strong>Fail (1 of 3 gates): student.auc is 0.930 under reference" in rendered
     assert "'./my  student'" in html.unescape(rendered), "the command is the one that was run"
