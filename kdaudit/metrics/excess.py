@@ -117,7 +117,8 @@ def supervision_effect(
     """Does learning from teacher and ground truth together expose vulnerable members more than the truth alone does?
 
     Both kinds of students start alike, learn from the same members and differ in their targets alone, so that what
-    makes a member easy to learn is in both, and what is left is the teacher's doing.
+    makes a member easy to learn is in both, and what is left is the teacher's doing. Intervals cover more than `level`
+    where seeds differ little: they are never tighter than the records alone would make them.
 
     Args:
         mixed: by training seed (n,) mean log-likelihoods of a student, nats per token, finite.
