@@ -13,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdaudit.errors import ConfigError, DiskFullError, ExitCode, OutputError
+from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
+from kdaudit.metrics.excess import Slopes
 from kdaudit.results import (
+    Alignment,
     AttackResult,
     AuditResult,
     Cell,
@@ -23,7 +26,9 @@ from kdaudit.results import (
     Curve,
     GateResult,
     Histogram,
+    PairedDetections,
     PaperCompat,
+    Supervision,
     TwoByTwo,
     Validity,
     Verdict,
@@ -93,6 +98,7 @@ REFERENCE = AttackResult(
     {},
     {},
 )
+ALIGNMENT = Alignment(9, AUC, AUC, AUC, UNREPORTABLE)
 RICH = AuditResult(
     kdaudit_version="0.1.0",
     models={"teacher": {"source": "a/b", "dtype": "float32"}, "student": {"layers": 6}, "student-2": {"adapter": None}},
@@ -108,7 +114,17 @@ RICH = AuditResult(
         ("a 13-gram overlap above 20 %",),
     ),
     power={"loss": 0.52},
-    mixed_supervision={"student": {"spearman": -0.25, "table": [[1, 2], [3, None]]}},
+    mixed_supervision={
+        "student": Supervision(
+            "start",
+            "",
+            ALIGNMENT,
+            ALIGNMENT,
+            (Quarter(None, 0.1, 5, 6, GAIN), Quarter(0.1, None, 7, 8, RISE)),
+            Slopes(AUC, AUC, GAIN),
+            PairedDetections("loss", TwoByTwo(1, 2, 3, 4), TwoByTwo(5, 6, 7, 8)),
+        )
+    },
     verdict=Verdict(
         "fail",
         (
@@ -168,7 +184,7 @@ def test_the_fixture_sets_every_field_of_every_part() -> None:
     assert {kind.__name__: {part.name for part in fields(kind)} - names for kind, names in seen.items()} == {
         kind.__name__: set() for kind in seen
     }
-    assert len(seen) == 14  # every dataclass of a result
+    assert len(seen) == 19  # every dataclass of a result
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -216,9 +216,10 @@ def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: 
     _print("\n[bold]Validity[/bold]")
     for line in wording.validity_notes(result):
         _print(f"  {escape(line)}")
-    _print("\n[bold]Mixed supervision[/bold]")
+    for title, (head, rows) in wording.supervision_tables(result).items():
+        _print_table(title, head, rows)
     for line in wording.supervision_notes(result):
-        _print(f"  {escape(line)}")
+        _print(f"[dim]{escape(line)}[/dim]")
     if result.verdict.gates:
         _print_gates(result)
     if gates_note:

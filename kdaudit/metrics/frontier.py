@@ -25,6 +25,7 @@ from kdaudit.metrics.estimate import Difference
 from kdaudit.metrics.proportions import holm
 from kdaudit.metrics.replicates import Counts, Metric, group_leaks, mean_replicates
 from kdaudit.metrics.scores import Floats, Integers, finite, missing_reason
+from kdaudit.metrics.seeds import seed_weights
 
 METHOD = "bootstrap over records, Student's t over seeds"
 ALPHA = 0.05
@@ -195,7 +196,7 @@ def place(
     n, m, n_seeds = first.members.size, first.nonmembers.size, len(plain[0].seeds)
     missing = {metric: _unmeasurable(plain, arms, metric) for metric in METRICS}
     counts = Counts.draw(n, m, resamples=resamples, rng=rng)
-    weights = _seed_weights(n_seeds, resamples, rng)
+    weights = seed_weights(n_seeds, resamples, rng)
     members_of, row_of = _distinct_groups(n, arms)
     paths = {
         metric: _paths(metric, plain, arms, counts, weights, members_of)
@@ -482,21 +483,6 @@ def _distinct_groups(n: int, arms: Mapping[str, Candidate]) -> tuple[Floats, dic
                 rows.append(row)
             found[name][group] = row_of[row.tobytes()]
     return np.array(rows), found
-
-
-def _seed_weights(n_seeds: int, resamples: int, rng: np.random.Generator) -> Floats:
-    """Weights of the seeds in every replicate, (R + 1, S), each row of sum 1.
-
-    A mean under them lies t standard errors from the mean, t of Student's distribution with S - 1 degrees of freedom:
-    its quantiles are the usual confidence bounds of a mean of S normal values.
-    """
-    weights = np.full((resamples + 1, n_seeds), 1 / n_seeds)
-    if n_seeds > 1:
-        normal = rng.normal(size=(resamples, n_seeds))
-        centred = normal - normal.mean(axis=1, keepdims=True)
-        heavy = np.sqrt((n_seeds - 1) / rng.chisquare(n_seeds - 1, size=(resamples, 1)))
-        weights[1:] += centred * heavy / np.sqrt(n_seeds * (n_seeds - 1))
-    return weights
 
 
 def _models(plain: Sequence[Checkpoint], arms: Mapping[str, Candidate]) -> list[Trained]:

@@ -45,6 +45,7 @@ class RunPage:
     missing: Sequence[str]
     detections: Sequence[Table]
     supervision: Sequence[Table]
+    supervision_notes: Sequence[str]
     validity: Table
     trust: str
     """What the checks say about the figures, in a sentence."""
@@ -112,7 +113,8 @@ def _run_page(report: Report, run: Run, pictures: Pictures | None) -> RunPage:
         figures=list(tables.figures(result)),
         missing=list(wording.missing(result)),
         detections=list(tables.detections(result)),
-        supervision=list(tables.supervision(run)),
+        supervision=list(tables.supervision(result)),
+        supervision_notes=list(wording.supervision_notes(result)),
         validity=tables.validity(run),
         trust=_trust(result.validity),
         notes=list(wording.unscored_notes(result)) + list(result.validity.warnings),

@@ -17,6 +17,11 @@ AUC_CAPTION = "AUC of every attack with its 95 % interval. Dashed: guessing."
 GAP_CAPTION = (
     "AUC of the student minus that of the teacher with its 95 % interval. Right of the dashed line it leaks more."
 )
+QUARTERS = ("lowest", "second", "third", "highest")
+QUARTERS_CAPTION = (
+    "How much more the student gained on members than on non-members, by quarter of the teacher's probability of the "
+    "text. Bars: 95 %."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +56,19 @@ def _of_run(run: Run, number: int, aucs: Sequence[float], gaps: Sequence[float],
         scores=_present(charts.histograms(name, result.attacks[name], models) for name in order),
         supervision=_present(
             picture
-            for student, pair in run.facts.mixed_supervision.items()
+            for student, pair in result.mixed_supervision.items()
             for picture in (
                 charts.alignment(student, pair),
                 charts.forest(
                     f"Mixed supervision of {student}",
                     [
-                        Row("members", {"correlation": pair.members.spearman}),
-                        Row("at equal start", {"correlation": pair.members.spearman_given_start_loss}),
-                        Row("non-members", {"correlation": pair.nonmembers.spearman}),
+                        Row(f"{words} quarter", {"members": quarter.gap})
+                        for words, quarter in zip(QUARTERS, pair.quarters, strict=False)
                     ],
-                    ["correlation"],
+                    ["members"],
                     centre=0,
-                    label="rank correlation of alignment and gain",
-                    caption="Whether the student gained most where its teacher agreed with the text. Bars: 95 %.",
+                    label="gain of members − of non-members, nats per token",
+                    caption=QUARTERS_CAPTION,
                 ),
             )
         ),

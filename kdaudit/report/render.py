@@ -65,7 +65,8 @@ def render_summary(result: AuditResult) -> str:
             tables=wording.tables(result),
             missing=list(wording.missing(result)),
             notes=list(wording.validity_notes(result)),
-            supervision=list(wording.supervision_notes(result)),
+            supervision=wording.supervision_tables(result),
+            supervision_notes=list(wording.supervision_notes(result)),
         )
     )
 

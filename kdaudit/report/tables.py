@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from kdaudit.metrics.estimate import Estimate
 from kdaudit.report import wording
 from kdaudit.report.content import Declaration, Report, Run
-from kdaudit.report.facts import Association, Distillation, Supervision, Utility
+from kdaudit.report.facts import Distillation, Utility
 from kdaudit.report.headline import strongest
 from kdaudit.report.wording import ABSENT, ALL_RATES, difference, interval
 from kdaudit.results import AttackResult, AuditResult, GateResult, TwoByTwo
@@ -170,41 +169,10 @@ def _counts(found: TwoByTwo) -> tuple[str, ...]:
     return tuple(map(str, (found.both, found.teacher_only, found.student_only, found.neither)))
 
 
-def supervision(run: Run) -> Iterator[Table]:
-    """Per student: how sure its teacher was of the text, what the student gained, and how the two go together."""
-    for student, pair in run.facts.mixed_supervision.items():
-        of = "gain over its start" if pair.gain_over == "start" else "own log-likelihood"
-        rows = [
-            (words, *(form(read(found)) for found in (pair.members, pair.nonmembers)))
-            for words, read, form in _SUPERVISION_ROWS
-        ]
-        rows = [(words.format(student=student, of=of), *cells) for words, *cells in rows]
-        head = ("figure", f"{pair.members.n} members", f"{pair.nonmembers.n} non-members")
-        yield Table(f"Mixed supervision: {student}", head, rows, _gain_note(pair))
-
-
-def _gain_note(pair: Supervision) -> str:
-    note = f"{pair.gain_note[:1].upper()}{pair.gain_note[1:]}"
-    return f"Gain in {pair.gain_unit}. {note}".rstrip()
-
-
-def _signed(found: Estimate | None) -> str:
-    if found is None:
-        return ABSENT
-    if found.value is None or found.low is None or found.high is None:
-        return interval(found)
-    return f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-
-
-_SUPERVISION_ROWS: tuple[
-    tuple[str, Callable[[Association], Estimate | None], Callable[[Estimate | None], str]], ...
-] = (
-    ("teacher's probability of the true token", lambda found: found.teacher_mean_probability, interval),
-    ("share of tokens that are the teacher's first choice", lambda found: found.teacher_top_choice_share, interval),
-    ("{student}: {of}", lambda found: found.student_gain, interval),
-    ("rank correlation of probability and {of}", lambda found: found.spearman, _signed),
-    ("the same at equal loss of the start", lambda found: found.spearman_given_start_loss, _signed),
-)
+def supervision(result: AuditResult) -> Iterator[Table]:
+    """Per student: members beside non-members, then how far they lie apart by quarter of the teacher's probability."""
+    for title, (head, rows) in wording.supervision_tables(result).items():
+        yield Table(f"{title[0].upper()}{title[1:]}", head, rows)
 
 
 def validity(run: Run) -> Table:

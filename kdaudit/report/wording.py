@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity
+from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Supervision, Validity
 
 ABSENT = "–"
 FAINT_P = 0.001
@@ -145,32 +146,84 @@ def missing(result: AuditResult) -> Iterator[str]:
         yield f"{'every cell' if len(listed) == n_cells else ', '.join(listed)}: {reason}"
 
 
-def supervision_notes(result: AuditResult) -> Iterator[str]:
-    """Mixed supervision, one line per student: does it gain most where its teacher agreed with the ground truth?"""
+def supervision_table(pair: Supervision) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of figures x (members, non-members, the former minus the latter)."""
+    has_start = pair.gain_over == "start"
+    gain = "student's gain over its start" if has_start else "student's own log-likelihood"
+    rank = "rank correlation of the two"
+    both = (pair.members, pair.nonmembers)
+    rows = [
+        ["teacher's probability of the true token", *(interval(one.teacher_mean_probability) for one in both), ABSENT],
+        [f"{gain}, nats per token", *(interval(one.student_gain) for one in both), ABSENT],
+        [
+            f"{rank}, at equal loss of the start" if has_start else rank,
+            *(signed(one.correlation) for one in both),
+            ABSENT,
+        ],
+        [
+            "student's excess per nat of the teacher's excess",
+            *(signed(one) for one in (pair.slopes.members, pair.slopes.nonmembers)),
+            signed(pair.slopes.interaction),
+        ],
+    ]
+    return ["figure", f"{pair.members.n} members", f"{pair.nonmembers.n} non-members", "difference"], rows
+
+
+def quarter_table(pair: Supervision) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of quarters of the teacher's probability x (members, non-members, gap of the gains)."""
+    gain = "gain" if pair.gain_over == "start" else "log-likelihood"
+    rows = [
+        [_range(quarter), str(quarter.n_members), str(quarter.n_nonmembers), difference(quarter.gap)]
+        for quarter in pair.quarters
+    ]
+    return ["teacher's probability", "members", "non-members", f"{gain} of members − of non-members"], rows
+
+
+def _range(quarter: Quarter) -> str:
+    if quarter.low is None:
+        return "all" if quarter.high is None else f"up to {quarter.high:.3f}"
+    return f"above {quarter.low:.3f}" if quarter.high is None else f"{quarter.low:.3f} to {quarter.high:.3f}"
+
+
+def supervision_tables(result: AuditResult) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """By title, two tables per student: members beside non-members, and quarters of the teacher's probability."""
+    found = {}
     for student, pair in result.mixed_supervision.items():
-        figures = [
-            f"{_raw_interval(pair[kind]['spearman'])} over {words}"
-            for kind, words in (("members", "members"), ("nonmembers", "non-members"))
-        ]
-        given = pair["members"].get("spearman_given_start_loss")
-        if given:
-            figures.append(f"{_raw_interval(given)} over members at equal loss of the start")
-        if pair["gain_over"] == "start":
-            of = "gain over its start"
-        else:
-            of = "own log-likelihood, which says little (no comparable start was given, and easy texts raise both)"
-        yield (
-            f"{student}: rank correlation of the teacher's alignment with the ground truth and the student's {of}: "
-            f"{', '.join(figures)}"
-        )
+        found[f"mixed supervision: {student}"] = supervision_table(pair)
+        found[f"mixed supervision: {student}, by the teacher's probability"] = quarter_table(pair)
+    return found
 
 
-def _raw_interval(figure: Mapping[str, Any]) -> str:
-    if figure["value"] is None:
-        return f"{ABSENT} ({figure['reason']})"
-    if figure["low"] is None:
-        return f"{figure['value']:+.2f} ({figure['reason']})"
-    return f"{figure['value']:+.2f} [{figure['low']:+.2f}, {figure['high']:+.2f}]"
+def supervision_notes(result: AuditResult) -> Iterator[str]:
+    """How to read the tables, why a gain is over nothing, and what no figure in them can tell."""
+    if result.mixed_supervision:
+        yield SUPERVISION_FIGURES
+    for student, pair in result.mixed_supervision.items():
+        if pair.gain_note:
+            yield f"{student}: {pair.gain_note}"
+    if result.mixed_supervision:
+        yield SUPERVISION_LIMIT
+
+
+SUPERVISION_FIGURES = (
+    "The quarters are those of the non-members' probabilities, and the intervals of the gaps are Welch's. A model's "
+    "excess is what a fit on non-members, by the starts' log-likelihoods and the length of the text, leaves of its "
+    "mean log-likelihood per token; its intervals draw the records and fit anew 2000 times."
+)
+"""What the figures are."""
+SUPERVISION_LIMIT = (
+    "These figures tell whether the student took more from its teacher on members than on non-members, at equal "
+    "difficulty for its start; they cannot tell whether the teacher's word is the cause, since what the teacher learnt "
+    "easily a student of hard labels alone learns easily too: kdaudit mitigate --method hard-only trains that control."
+)
+"""What mixed supervision can and cannot tell without a control."""
+
+
+def signed(found: Estimate | Difference | None) -> str:
+    """A correlation or a slope with its 95 % interval and sign: `+0.41 [+0.38, +0.45]`; a reason where it lacks one."""
+    if found is not None and found.value is not None and found.low is None and found.reason:
+        return f"{found.value:+.2f} ({found.reason})"
+    return _with_reason(found, _figure(found, "+.2f"))
 
 
 def validity_notes(result: AuditResult) -> Iterator[str]:

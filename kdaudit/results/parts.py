@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.excess import Slopes
 
 MODEL_NAME = re.compile(r"teacher|student(-([2-9]|[1-9][0-9]+))?")
 """What an audited model may be called: teacher, student, student-2, student-3."""
@@ -131,6 +133,46 @@ class Validity:
 
 
 @dataclass(frozen=True, slots=True)
+class Alignment:
+    """Over one class of records: how sure the teacher was of the text, and what the student made of that."""
+
+    n: int
+    teacher_mean_probability: Estimate
+    """Of the true token."""
+    teacher_top_choice_share: Estimate
+    """Of the tokens."""
+    student_gain: Estimate
+    """Nats per token over the student's start, or its own mean log-likelihood where there is none to compare with."""
+    correlation: Estimate
+    """Spearman's, of the teacher's mean probability and the gain, at equal loss of the start where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDetections:
+    """Who detects which records by one attack."""
+
+    attack: str
+    members: TwoByTwo
+    nonmembers: TwoByTwo
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """Mixed supervision of one student: whether it took more from its teacher on members than on non-members."""
+
+    gain_over: Literal["start", "nothing"]
+    gain_note: str
+    """Why the gain is over nothing, or an empty string."""
+    members: Alignment
+    nonmembers: Alignment
+    quarters: tuple[Quarter, ...]
+    """Gain of members minus that of non-members, by quarter of the teacher's mean probability."""
+    slopes: Slopes
+    """The student's excess per nat of the teacher's."""
+    two_by_two: PairedDetections | None
+
+
+@dataclass(frozen=True, slots=True)
 class CellFinding:
     """What one cell says about a gate that covers it."""
 
@@ -198,6 +240,7 @@ class AuditResult:
     attacks: Mapping[str, AttackResult]
     validity: Validity
     power: Mapping[str, Any]
-    mixed_supervision: Mapping[str, Any]
+    mixed_supervision: Mapping[str, Supervision]
+    """By student."""
     verdict: Verdict
     config: Mapping[str, Any]

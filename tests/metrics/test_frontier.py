@@ -25,11 +25,11 @@ from kdaudit.metrics.frontier import (
     Frontier,
     Placed,
     Trained,
-    _seed_weights,
     leak_at,
     place,
 )
 from kdaudit.metrics.replicates import Counts, Metric, group_leaks
+from kdaudit.metrics.seeds import seed_weights
 
 Floats = NDArray[np.float64]
 START = (3.8, 0.5)
@@ -351,7 +351,7 @@ def test_the_frontier_is_never_above_the_run_at_any_moment(corners: list[tuple[f
 
 @pytest.mark.parametrize("n_seeds", [2, 3, 5])
 def test_means_over_seeds_move_by_students_t_standard_errors(n_seeds: int) -> None:
-    weights = _seed_weights(n_seeds, 100_000, np.random.default_rng(0))
+    weights = seed_weights(n_seeds, 100_000, np.random.default_rng(0))
     assert weights[0] == pytest.approx(np.full(n_seeds, 1 / n_seeds))
     assert weights.sum(axis=1) == pytest.approx(np.ones(100_001))
     values = np.random.default_rng(1).normal(5, 2, n_seeds)
@@ -362,7 +362,7 @@ def test_means_over_seeds_move_by_students_t_standard_errors(n_seeds: int) -> No
 
 
 def test_one_seed_has_all_the_weight() -> None:
-    assert (_seed_weights(1, 5, np.random.default_rng(0)) == 1).all()
+    assert (seed_weights(1, 5, np.random.default_rng(0)) == 1).all()
 
 
 def path_of(shape: float, n: int) -> list[tuple[float, float]]:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit.config import ReportConfig
+from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
+from kdaudit.metrics.excess import Slopes
 from kdaudit.report.content import Report
 from kdaudit.report.reading import read_report
 from kdaudit.results import (
+    Alignment,
     AttackResult,
     AuditResult,
     Cell,
@@ -17,6 +20,7 @@ from kdaudit.results import (
     Curve,
     GateResult,
     Histogram,
+    Supervision,
     TwoByTwo,
     Validity,
     Verdict,
@@ -112,15 +116,23 @@ DISTILLATION = {
         "perplexity": per_model(22.2, 49.4, 27.1), "agreement": {"top1": figure(0.61), "forward_kl": figure(0.42)},
     },
 }  # fmt: skip
-SIDE = {
-    "n": N, "teacher_mean_probability": figure(0.07, spread=0.002), "teacher_top_choice_share": figure(0.18),
-    "student_gain": figure(1.2), "spearman": figure(0.21), "spearman_given_start_loss": figure(0.41),
-}  # fmt: skip
-SUPERVISION = {
-    "gain_over": "start", "gain_note": "", "gain_unit": "nats per token", "members": SIDE,
-    "nonmembers": {**SIDE, "teacher_mean_probability": figure(0.06, spread=0.002), "student_gain": figure(0.7)},
-    "two_by_two": None,
-}  # fmt: skip
+
+
+def level(value: float, spread: float = 0.05) -> Estimate:
+    return Estimate(value, round(value - spread, 6), round(value + spread, 6), N, M, method="made up")
+
+
+def apart(value: float, spread: float = 0.05) -> Difference:
+    return Difference(value, round(value - spread, 6), round(value + spread, 6), n=N, m=M, method="made up")
+
+
+SIDE = Alignment(N, level(0.07, 0.002), level(0.18), level(1.2), level(0.41))
+SUPERVISION = Supervision(
+    "start", "", SIDE, replace(SIDE, teacher_mean_probability=level(0.06, 0.002), student_gain=level(0.7)),
+    (Quarter(None, 0.041, 300, 348, apart(0.5)), Quarter(0.041, 0.06, 330, 348, apart(0.45)),
+     Quarter(0.06, 0.09, 370, 348, apart(0.4)), Quarter(0.09, None, 400, 347, apart(0.35))),
+    Slopes(level(0.9), level(0.95), apart(-0.05)), None,
+)  # fmt: skip
 NOT_RUN = Cell("not_applicable", NO_REFERENCE)
 LEAKY = AuditResult(
     kdaudit_version="0.1.0",
@@ -160,7 +172,7 @@ def hostile(text: str) -> AuditResult:
         },
         attacks={text: LEAKY.attacks["reference"], "loss": LEAKY.attacks["loss"], "ez": not_run},
         validity=validity,
-        mixed_supervision={"student": {**SUPERVISION, "gain_note": text, "gain_unit": text}},
+        mixed_supervision={"student": replace(SUPERVISION, gain_note=text)},
         verdict=Verdict("fail", gates, 1, text, text),
     )
 

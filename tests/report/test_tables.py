@@ -16,7 +16,7 @@ def all_tables(report: Report) -> list[Table]:
         tables.gates(run.result, report.declared),
         *tables.figures(run.result),
         *tables.detections(run.result),
-        *tables.supervision(run),
+        *tables.supervision(run.result),
         tables.validity(run),
         *tables.utility(run),
         provenance.models(run),

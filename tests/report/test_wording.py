@@ -1,13 +1,14 @@
 """Figures in words."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.excess import Slopes
 from kdaudit.report import wording
 from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity, Verdict
+from tests.report.reports import SIDE, SUPERVISION
 
 AUC = Estimate(0.8125, 0.7994, 0.8261, 2000, 1988)
 TOO_FEW = Estimate(None, n=40, m=40, reason="needs 299 non-members")
@@ -91,22 +92,39 @@ def test_the_notes_say_blind_baseline_power_unscored_records_and_every_warning()
     ]
 
 
-def pair(**changes: Any) -> dict[str, Any]:
-    figure = {"value": 0.5, "low": 0.25, "high": 0.75, "reason": ""}
-    return {
-        "gain_over": "start",
-        "members": {"spearman": figure, "spearman_given_start_loss": {**figure, "value": 0.375}},
-        "nonmembers": {"spearman": {**figure, "value": None, "reason": "scores do not vary"}},
-        **changes,
-    }
+def test_mixed_supervision_shows_members_beside_non_members_and_quarters() -> None:
+    audit = replace(AUDIT, mixed_supervision={"student": SUPERVISION, "student-2": SUPERVISION})
+    tables = wording.supervision_tables(audit)
+    assert [title.partition(",")[0] for title in tables] == ["mixed supervision: student"] * 2 + [
+        "mixed supervision: student-2"
+    ] * 2
+    (head, rows), (_, quarters), *_ = tables.values()
+    assert head == ["figure", "1400 members", "1400 non-members", "difference"]
+    assert rows[2] == [
+        "rank correlation of the two, at equal loss of the start", "+0.41 [+0.36, +0.46]", "+0.41 [+0.36, +0.46]", "–",
+    ]  # fmt: skip
+    assert rows[3][1:] == ["+0.90 [+0.85, +0.95]", "+0.95 [+0.90, +1.00]", "-0.05 [-0.10, +0.00]"]
+    assert quarters[0] == ["up to 0.041", "300", "348", "+0.500 [+0.450, +0.550]"]
+    assert [row[0] for row in quarters[1:]] == ["0.041 to 0.060", "0.060 to 0.090", "above 0.090"]
 
 
-def test_mixed_supervision_is_a_line_per_student() -> None:
-    audit = replace(AUDIT, mixed_supervision={"student": pair(), "student-2": pair(gain_over="nothing")})
-    first, second = wording.supervision_notes(audit)
-    assert "+0.50 [+0.25, +0.75] over members" in first
-    assert "– (scores do not vary) over non-members" in first
-    assert "+0.38 [+0.25, +0.75] over members at equal loss" in first
-    assert "gain over its start" in first
-    assert second.startswith("student-2:")
-    assert "own log-likelihood, which says little" in second
+def test_mixed_supervision_says_once_what_it_cannot_tell_and_why_a_gain_is_over_nothing() -> None:
+    alone = replace(
+        SUPERVISION,
+        gain_over="nothing",
+        gain_note="no reference was given",
+        slopes=Slopes(Estimate(None, reason="no start"), Estimate(None, reason="no start"), Difference(None)),
+    )
+    audit = replace(AUDIT, mixed_supervision={"student": SUPERVISION, "student-2": alone})
+    figures, note, limit = wording.supervision_notes(audit)
+    assert "Welch" in figures
+    assert note == "student-2: no reference was given"
+    assert "cannot tell whether the teacher's word is the cause" in limit
+    assert "kdaudit mitigate --method hard-only" in limit
+    _, rows = wording.supervision_table(alone)
+    assert rows[1][0] == "student's own log-likelihood, nats per token"
+    assert rows[2][0] == "rank correlation of the two"
+    assert rows[3][1:] == ["– (no start)", "– (no start)", "–"]
+    few = replace(SIDE, correlation=Estimate(0.5, reason="no interval from fewer than 30 records"))
+    assert wording.supervision_table(replace(alone, members=few))[1][2][1].startswith("+0.50 (no interval")
+    assert list(wording.supervision_notes(replace(AUDIT, mixed_supervision={}))) == []
