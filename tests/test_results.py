@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kdaudit.errors import ConfigError, DiskFullError, ExitCode, OutputError
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
+from kdaudit.metrics.strongest import Strongest
 from kdaudit.results import (
     AttackResult,
     AuditResult,
@@ -138,6 +139,7 @@ RICH = AuditResult(
         "Distill again.",
     ),
     config={"seed": 0, "attack": ["loss"], "limit": None},
+    strongest={"student": Strongest("loss", 0.8125, 0.79, 0.83, 0.95, 2.25, ("loss", "zlib"))},
 )
 
 
@@ -227,6 +229,7 @@ def test_the_layout_is_the_fixed_one() -> None:
         "mixed_supervision",
         "verdict",
         "config",
+        "strongest",
     ]
     assert layout["schema"] == "kdaudit.results/1"
     loss = layout["attacks"]["loss"]

@@ -162,6 +162,15 @@ def _centre_and_se(wins: _Wins) -> tuple[float, float, str]:
     return wins.auc, wins.se(), "DeLong, logit scale" + (", Newcombe and gamma bounds" if edge_weight(wins.auc) else "")
 
 
+def components(members: Floats, nonmembers: Floats) -> tuple[Floats, Floats]:
+    """DeLong's structural components: the share of non-members that each member outscores (n,), and mirrored (m,).
+
+    The covariance of two AUCs over the same records is that of their components over n plus that over m.
+    """
+    wins = _Wins.of(members, nonmembers)
+    return wins.of_members, wins.of_nonmembers
+
+
 def hanley_mcneil_se(value: float, n: int, m: int) -> float:
     """Standard error of an AUC of `value` with n members and m non-members, without their scores.
 

@@ -25,6 +25,9 @@ def check_ranges(result: AuditResult) -> None:
     """
     _check(_of_attacks(result.attacks, "attacks"))
     _check(_of_validity(result.validity))
+    for model, found in result.strongest.items():
+        if not -ROUNDING <= found.low <= found.high <= 1 + ROUNDING or not 0 <= found.value <= 1:
+            raise ValueError(f"strongest.{model} leaves the range from 0 to 1")
     for name, attack in result.attacks.items():
         for model, curve in attack.curves.items():
             if not all(0 <= x <= 1 for axis in (curve.fpr, curve.tpr, curve.tpr_low, curve.tpr_high) for x in axis):

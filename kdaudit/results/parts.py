@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.strongest import Strongest
 
 MODEL_NAME = re.compile(r"teacher|student(-([2-9]|[1-9][0-9]+))?")
 """What an audited model may be called: teacher, student, student-2, student-3."""
@@ -201,3 +202,5 @@ class AuditResult:
     mixed_supervision: Mapping[str, Any]
     verdict: Verdict
     config: Mapping[str, Any]
+    strongest: Mapping[str, Strongest] = field(default_factory=dict)
+    """By model; empty in files of older versions."""
