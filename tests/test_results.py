@@ -170,7 +170,7 @@ def test_the_fixture_sets_every_field_of_every_part() -> None:
     assert {kind.__name__: {part.name for part in fields(kind)} - names for kind, names in seen.items()} == {
         kind.__name__: set() for kind in seen
     }
-    assert len(seen) == 14  # every dataclass of a result
+    assert len(seen) == 15  # every dataclass of a result
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
