@@ -16,6 +16,7 @@ from kdaudit.errors import ConfigError, DiskFullError, ExitCode, OutputError
 from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
 from kdaudit.metrics.excess import Slopes
+from kdaudit.metrics.strongest import Strongest
 from kdaudit.results import (
     Alignment,
     AttackResult,
@@ -154,6 +155,7 @@ RICH = AuditResult(
         "Distill again.",
     ),
     config={"seed": 0, "attack": ["loss"], "limit": None},
+    strongest={"student": Strongest("loss", 0.8125, 0.79, 0.83, 0.95, 2.25, ("loss", "zlib"))},
 )
 
 
@@ -184,7 +186,7 @@ def test_the_fixture_sets_every_field_of_every_part() -> None:
     assert {kind.__name__: {part.name for part in fields(kind)} - names for kind, names in seen.items()} == {
         kind.__name__: set() for kind in seen
     }
-    assert len(seen) == 19  # every dataclass of a result
+    assert len(seen) == 20  # every dataclass of a result
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -243,6 +245,7 @@ def test_the_layout_is_the_fixed_one() -> None:
         "mixed_supervision",
         "verdict",
         "config",
+        "strongest",
     ]
     assert layout["schema"] == "kdaudit.results/1"
     loss = layout["attacks"]["loss"]

@@ -18,7 +18,7 @@ from kdaudit.metrics.parts import Parts
 from kdaudit.metrics.proportions import holm
 from kdaudit.metrics.roc import auc_difference, auc_estimate
 from kdaudit.metrics.thresholds import ThresholdMetrics, threshold_metrics
-from kdaudit.metrics.validity import BlindBaseline
+from kdaudit.metrics.validity import BlindBaseline, beyond_blind
 from kdaudit.results import AttackResult, Cell, Comparison, Curve, Histogram, PaperCompat, TwoByTwo
 
 PAPER_LABEL = (
@@ -71,7 +71,7 @@ def assess_attack(plan: AttackPlan, scores: Scores, judging: Judging) -> AttackR
         return replace(result, cells=cells, comparison=comparison)
     for name, (members, nonmembers) in pairs.items():
         blind = None if judging.blind_scores is None else judging.classes(judging.blind_scores, is_scored)
-        cells[name] = _cell(measured, name, members, nonmembers, blind, int((~is_scored).sum()), rng)
+        cells[name] = _cell(measured, name, members, nonmembers, blind, int((~is_scored).sum()))
         if scores.with_paper:
             paper = scores.paper.get(plan.attack.name, by_model)
             cells[name] = replace(cells[name], paper_compat=_paper(judging.classes(paper[name], is_scored)))
@@ -81,7 +81,7 @@ def assess_attack(plan: AttackPlan, scores: Scores, judging: Judging) -> AttackR
         result,
         cells={name: cells[name] for name in plan.obstacles},
         comparison={
-            name: _comparison(measured, name, pairs, rng) if baseline and name in pairs else _not_compared(plan, name)
+            name: _comparison(measured, name, pairs) if baseline and name in pairs else _not_compared(plan, name)
             for name in students
         },
         curves={
@@ -130,7 +130,6 @@ def _cell(
     nonmembers: Floats,
     blind: tuple[Floats, Floats] | None,
     n_unscored: int,
-    rng: np.random.Generator,
 ) -> Cell:
     figures = measured.models[name]
     return Cell(
@@ -141,17 +140,15 @@ def _cell(
         member_success=figures.member_success,
         nonmember_success=figures.nonmember_success,
         unscored=n_unscored,
-        vs_blind=auc_difference(members, nonmembers, *blind, rng=rng) if blind else None,
+        vs_blind=beyond_blind(members, nonmembers, *blind) if blind else None,
     )
 
 
-def _comparison(
-    measured: ThresholdMetrics, name: str, pairs: Mapping[str, tuple[Floats, Floats]], rng: np.random.Generator
-) -> Comparison:
+def _comparison(measured: ThresholdMetrics, name: str, pairs: Mapping[str, tuple[Floats, Floats]]) -> Comparison:
     figures = measured.differences[name]
     return Comparison(
         status="ok",
-        auc=auc_difference(*pairs[name], *pairs["teacher"], rng=rng),
+        auc=auc_difference(*pairs[name], *pairs["teacher"]),
         tpr_at_fpr=figures.tpr_at_fpr,
         balanced_accuracy=figures.balanced_accuracy,
         member_success=figures.member_success,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,13 @@ from kdaudit.audit.lineage import check_lineage, trace
 from kdaudit.audit.measure import Progress, measure_passes
 from kdaudit.audit.plan import Plan, Subject, find_subjects, make_plan
 from kdaudit.audit.scoring import score_records
+from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
 from kdaudit.config import AuditConfig, student_names
 from kdaudit.draws import generator
 from kdaudit.metrics.parts import Parts, split_parts
-from kdaudit.metrics.power import smallest_detectable_auc
 from kdaudit.metrics.validity import BlindBaseline, Overlap, blind_baseline, overlap
-from kdaudit.results import AttackResult, AuditResult, Validity
+from kdaudit.results import AuditResult, Validity
 from kdaudit.verdict import check_gates, judge, parse_gate
 from kdaudit.views.view import View
 
@@ -100,16 +100,18 @@ def run_audit(
         found[one.attack.name] = assess_attack(one, scores, judging)
     attacks = adjust_for_many(found)
     validity = describe_validity(blind, shared, data, plan)
+    verdict = judge(attacks, validity, gates)
     result = AuditResult(
         kdaudit_version=kdaudit.__version__,
         models=models,
         data=about.data,
         attacks=attacks,
         validity=validity,
-        power=_power(attacks),
+        power=describe_power(attacks, verdict),
         mixed_supervision=describe_supervision(plan, scores, attacks, n_members=n_members, seed=config.seed),
-        verdict=judge(attacks, validity, gates),
+        verdict=verdict,
         config=config.identity(),
+        strongest=strongest_by_model(attacks, scores, judging),
     )
     on_progress("judging", len(plan.attacks) + 2, len(plan.attacks) + 2)
     results_file.save(result, folder.results)
@@ -187,14 +189,6 @@ def _describe_overlap(shared: Overlap) -> dict[str, Any]:
         "n_with_any": shared.n_with_any,
         "n_too_short": shared.n_too_short,
     }
-
-
-def _power(attacks: Mapping[str, AttackResult]) -> dict[str, Any]:
-    """What the attack with the most scored records could have told apart; null where no AUC is large enough."""
-    sizes = [(cell.auc.n, cell.auc.m) for attack in attacks.values() for cell in attack.cells.values() if cell.auc]
-    n, m = max(sizes, key=min, default=(0, 0))
-    smallest = smallest_detectable_auc(n, m) if min(n, m) else 1.0
-    return {"smallest_detectable_auc": smallest if smallest < 1 else None, "level": 0.95, "power": 0.8, "n": n, "m": m}
 
 
 def _calibration_mask(parts: Parts, n_members: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

@@ -211,6 +211,8 @@ def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: 
 
     for title, (head, rows) in wording.tables(result).items():
         _print_table(f"{title} with 95 % interval", head, rows)
+    for line in wording.strongest_notes(result):
+        _print(escape(f"{line[0].upper()}{line[1:]}"))
     for line in wording.missing(result):
         _print(f"[dim]–[/dim] {escape(line)}")
     _print("\n[bold]Validity[/bold]")

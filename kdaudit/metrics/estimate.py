@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, ndtri
+from scipy.special import ndtri
+
+from kdaudit.metrics.edges import auc_bound
 
 QUANTILE_GRID: tuple[float, ...] = (
     *(0.0005, 0.001, 0.0025, 0.005),
@@ -21,8 +23,8 @@ _ROUNDING = 1e-9  # 1 - 0.9995 is not exactly 0.0005
 class Estimate:
     """A metric of one attack on one model with a two-sided interval; `value` is None where `reason` says why.
 
-    Either `logit_value` and `logit_se` are set (AUC: the interval is expit(logit_value -+ z * logit_se)),
-    or `quantiles` holds the bootstrap quantiles at QUANTILE_GRID.
+    Either `logit_value` and `logit_se` are set (AUC: `edges.auc_bound` gives every bound from them, the value and the
+    sizes), or `quantiles` holds the bootstrap quantiles at QUANTILE_GRID.
     """
 
     value: float | None
@@ -119,7 +121,7 @@ def _bound(figure: Estimate | Difference, level: float, *, is_lower: bool) -> fl
     if isinstance(figure, Estimate) and figure.logit_value is not None and figure.logit_se is not None:
         if figure.is_separable and figure.value == open_end:
             return open_end
-        return float(expit(figure.logit_value + ndtri(tail) * figure.logit_se))
+        return auc_bound(figure.value, figure.logit_value, figure.logit_se, figure.n, figure.m, tail)
     is_on_grid = QUANTILE_GRID[0] - _ROUNDING <= tail <= QUANTILE_GRID[-1] + _ROUNDING
     if figure.quantiles is None or not is_on_grid:
         return open_end

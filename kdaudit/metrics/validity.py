@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.special import expit, ndtri
 from scipy.stats import rankdata
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
@@ -26,12 +25,13 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kdaudit.metrics.estimate import Estimate
-from kdaudit.metrics.roc import auc_estimate
+from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.roc import auc_difference, auc_estimate, with_interval
 from kdaudit.metrics.scores import Floats, Integers
 
 OVERLAP_LIMIT = 0.20  # share of a record's 13-grams; mimir's ngram_13_0.2 drops non-members above it
 BUCKETS = 2**16  # hashed words and pairs: no vocabulary in memory; 2**18 finds no more and takes three times as long
+FOLDS = 5  # parts of the cross-validation
 MAX_ITERATIONS = 1000  # L-BFGS converges in about 10 on TF-IDF and 50 on the surface features
 
 KANA_AND_HAN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"  # written without spaces: each character is a word
@@ -126,7 +126,7 @@ def near_duplicate_groups(texts: Sequence[str], *, n: int = 13) -> Integers:
 
 
 def blind_baseline(
-    members: Sequence[str], nonmembers: Sequence[str], *, rng: np.random.Generator, folds: int = 5, repeats: int = 5
+    members: Sequence[str], nonmembers: Sequence[str], *, rng: np.random.Generator, folds: int = FOLDS, repeats: int = 5
 ) -> BlindBaseline:
     """Tell members from non-members by their texts alone, cross-validated.
 
@@ -205,15 +205,37 @@ def _widened(estimate: Estimate, folds: int) -> Estimate:
     """
     if estimate.value is None or estimate.logit_value is None or estimate.logit_se is None:
         return estimate
-    se = estimate.logit_se * math.sqrt(1 + folds / (folds - 1))
-    reach = float(ndtri((1 + estimate.level) / 2)) * se
-    return replace(
-        estimate,
-        low=0.0 if estimate.value == 0 else float(expit(estimate.logit_value - reach)),
-        high=1.0 if estimate.value == 1 else float(expit(estimate.logit_value + reach)),
-        logit_se=se,
-        method=f"{estimate.method}, variance corrected for cross-validation",
+    se = estimate.logit_se * math.sqrt(1 + training_variance(folds))
+    method = f"{estimate.method}, variance corrected for cross-validation"
+    return with_interval(replace(estimate, logit_se=se, method=method))
+
+
+def beyond_blind(
+    members: Floats, nonmembers: Floats, blind_members: Floats, blind_nonmembers: Floats, *, folds: int = FOLDS
+) -> Difference:
+    """AUC of an attack minus AUC of a blind classifier over the same records.
+
+    The variance of the blind AUC is the one of its own interval (see `_widened`): what training adds to it is
+    independent of the attack's scores.
+
+    Args:
+        members: (n,), the attack's scores.
+        nonmembers: (m,), likewise.
+        blind_members: (n,), the blind classifier's out-of-fold scores of the same records.
+        blind_nonmembers: (m,), likewise.
+        folds: of the cross-validation.
+
+    Raises:
+        ValueError: the sizes differ, or a score is NaN or infinite.
+    """
+    return auc_difference(
+        members, nonmembers, blind_members, blind_nonmembers, training_variance_b=training_variance(folds)
     )
+
+
+def training_variance(folds: int) -> float:
+    """What training adds to the variance of a cross-validated AUC, as a multiple of DeLong's: k / (k - 1)."""
+    return folds / (folds - 1)
 
 
 def _word_counts(texts: Sequence[str]) -> Any:

@@ -118,7 +118,7 @@ def leaks(scored: Scored, roster: Roster, judging: Judging) -> dict[Path, dict[s
                 found[folder][attack] = Leak(
                     auc=auc_estimate(*pairs[name]),
                     tpr_at_fpr={RATE: measured.models[name].tpr_at_fpr[RATE]},
-                    auc_change=None if is_plain else auc_difference(*pairs[name], *pairs[plain], rng=rng),
+                    auc_change=None if is_plain else auc_difference(*pairs[name], *pairs[plain]),
                     tpr_change={} if is_plain else {RATE: measured.differences[name].tpr_at_fpr[RATE]},
                 )
     return found
@@ -210,8 +210,7 @@ def subset_aucs(
         is_chosen = is_scored(scored, attack)
         is_chosen[: judging.n_members] &= np.isin(np.arange(judging.n_members), members)
         own, other = (split(_scores(scored, attack, one), judging.n_members, is_chosen) for one in (folder, plain))
-        rng = generator(judging.seed, f"subset {attack}")
-        found[attack] = auc_estimate(*own), auc_estimate(*other), auc_difference(*own, *other, rng=rng)
+        found[attack] = auc_estimate(*own), auc_estimate(*other), auc_difference(*own, *other)
     return found
 
 

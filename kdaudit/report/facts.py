@@ -94,6 +94,8 @@ class Power:
     smallest_detectable_auc: float | None
     level: float = 0.95
     power: float = 0.8
+    cells: int | None = None
+    """Cells that share the level; None in files of versions that knew of one alone."""
 
 
 @dataclass(frozen=True, slots=True)

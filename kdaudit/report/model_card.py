@@ -55,6 +55,7 @@ def render_section(report: Report) -> str:
     return template.render(
         audit=run.result,
         table=wording.table(run.result, "auc"),
+        strongest=list(wording.strongest_notes(run.result)),
         notes=list(wording.validity_notes(run.result)),
         waived=[gate for gate in run.result.verdict.gates if gate.status == "waived"],
     )

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 LIMITS = (
     "A gate that passes says that these attacks, on these records, stayed below the limit. It is evidence, not a proof "
     "of privacy, and no claim of compliance with anything.",
-    "The strongest attack is named after all were seen, so its figure is a little high; a failed gate allows for that.",
+    "The strongest attack is named after all were seen, so its figure is a little high. The interval of its AUC and a "
+    "failed gate allow for that; its rate at few false alarms and its difference from the teacher do not.",
     "Stronger attacks may exist, and records unlike these may leak more.",
     "Non-members must be like the members in everything but membership. The checks look for differences and cannot see "
     "all of them.",

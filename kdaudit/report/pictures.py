@@ -10,7 +10,7 @@ from kdaudit.report import charts
 from kdaudit.report.canvas import PREFIX
 from kdaudit.report.charts import Chart, Row
 from kdaudit.report.content import Report, Run
-from kdaudit.report.headline import strongest
+from kdaudit.report.headline import auc_of_chosen, strongest
 from kdaudit.results import AuditResult
 
 AUC_CAPTION = "AUC of every attack with its 95 % interval. Dashed: guessing."
@@ -130,7 +130,11 @@ def _side_by_side(report: Report) -> list[Chart]:
             if name is None:
                 continue
             attack, label = run.result.attacks[name], run.name if len(students) == 1 else f"{run.name}: {student}"
-            rows.append(Row(label, {"teacher": attack.cells["teacher"].auc, "student": attack.cells[student].auc}))
+            rows.append(
+                Row(
+                    label, {"teacher": attack.cells["teacher"].auc, "student": auc_of_chosen(run.result, name, student)}
+                )
+            )
             compared = attack.comparison.get(student)
             gaps.append(Row(label, {"student": compared.auc if compared else None}))
     return _present(
@@ -141,7 +145,10 @@ def _side_by_side(report: Report) -> list[Chart]:
                 ["teacher", "student"],
                 centre=0.5,
                 label="AUC",
-                caption="The strongest attack on the student of every run, and the same attack on its teacher.",
+                caption=(
+                    "The strongest attack on the student of every run, its interval simultaneous over all attacks, "
+                    "and the same attack on its teacher."
+                ),
             ),
             charts.forest(
                 "Student minus teacher in every run",

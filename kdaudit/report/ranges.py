@@ -25,6 +25,9 @@ def check_ranges(result: AuditResult) -> None:
     """
     _check(_of_attacks(result.attacks, "attacks"))
     _check(_of_validity(result.validity))
+    for model, found in result.strongest.items():
+        if not -ROUNDING <= found.low <= found.value + ROUNDING <= found.high + 2 * ROUNDING <= 1 + 3 * ROUNDING:
+            raise ValueError(f"strongest.{model} is no interval around its value between 0 and 1")
     for name, attack in result.attacks.items():
         for model, curve in attack.curves.items():
             if not all(0 <= x <= 1 for axis in (curve.fpr, curve.tpr, curve.tpr_low, curve.tpr_high) for x in axis):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kdaudit.report import wording
 from kdaudit.report.content import Declaration, Report, Run
 from kdaudit.report.facts import Distillation, Utility
-from kdaudit.report.headline import strongest
+from kdaudit.report.headline import auc_of_chosen, is_simultaneous, strongest
 from kdaudit.report.wording import ABSENT, ALL_RATES, difference, interval
 from kdaudit.results import AttackResult, AuditResult, GateResult, TwoByTwo
 
@@ -48,16 +48,19 @@ def comparison(report: Report) -> Table:
                     student,
                     STATUS_WORDS[result.verdict.status],
                     name or ABSENT,
-                    interval(attack.cells[student].auc) if attack else ABSENT,
+                    interval(auc_of_chosen(result, name, student)) if name else ABSENT,
                     interval(attack.cells["teacher"].auc) if attack and "teacher" in attack.cells else ABSENT,
                     difference(attack.comparison[student].auc) if attack and student in attack.comparison else ABSENT,
                     interval(result.validity.blind_auc),
                     f"{run.facts.data.members} + {run.facts.data.nonmembers}",
                 )
             )
-    note = "Runs on other records differ by their records too: the data's hashes stand under each run."
-    is_one_set = len({run.facts.data.sha256 for run in report.runs}) == 1
-    return Table("Runs side by side", head, rows, "" if is_one_set else note)
+    notes = []
+    if any(is_simultaneous(run.result, model) for run in report.runs for model in run.result.models):
+        notes.append("The interval of the strongest attack is simultaneous over all attacks of its run.")
+    if len({run.facts.data.sha256 for run in report.runs}) > 1:
+        notes.append("Runs on other records differ by their records too: the data's hashes stand under each run.")
+    return Table("Runs side by side", head, rows, " ".join(notes))
 
 
 def gates(result: AuditResult, declared: Mapping[str, Declaration], *, baseline: str = "") -> Table:
@@ -200,7 +203,8 @@ def validity(run: Run) -> Table:
         (
             "smallest AUC that this run could have told from 0.5",
             ABSENT if smallest is None else f"{smallest:.3f}",
-            f"{100 * facts.power.level:g} % level, {100 * facts.power.power:g} % power: a weaker leak may go unseen",
+            f"{wording.power_level(facts.power.level, facts.power.cells)}, {100 * facts.power.power:g} % power: "
+            "a weaker leak may go unseen",
         )
     )
     return Table("Checks", ("check", "found", "how to read it"), rows)

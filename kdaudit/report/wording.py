@@ -234,9 +234,28 @@ def validity_notes(result: AuditResult) -> Iterator[str]:
     if smallest is None:
         yield "power: this run is too small to tell any AUC from 0.5"
     else:
-        yield f"power: this run could have told an AUC of {smallest:.3f} from 0.5 (95 % level, 80 % power)"
+        shared = power_level(0.95, result.power.get("cells"))
+        yield f"power: the smallest AUC that this run could have told from 0.5 is {smallest:.3f} ({shared}, 80 % power)"
     yield from unscored_notes(result)
     yield from validity.warnings
+
+
+def power_level(level: float, cells: int | None) -> str:
+    """The level at which an AUC is told from 0.5; `cells` is None in files of versions that knew of one cell alone."""
+    if cells is None:
+        return f"{100 * level:g} % level"
+    shared = f" shared by {cells} cells" if cells > 1 else ""
+    return f"{100 * level:g} % level{shared}, above the blind classifier too"
+
+
+def strongest_notes(result: AuditResult) -> Iterator[str]:
+    """The largest AUC on every model, one line each where several attacks were measured."""
+    for model, found in result.strongest.items():
+        if len(found.attacks) > 1:
+            yield (
+                f"the strongest of {len(found.attacks)} attacks on {model}: {found.attack}, AUC {found.value:.3f} "
+                f"[{found.low:.3f}, {found.high:.3f}], a simultaneous {100 * found.level:g} % interval over all of them"
+            )
 
 
 def blind_note(validity: Validity) -> str:

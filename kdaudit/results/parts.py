@@ -10,6 +10,7 @@ from typing import Any, Literal
 from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.excess import Slopes
+from kdaudit.metrics.strongest import Strongest
 
 MODEL_NAME = re.compile(r"teacher|student(-([2-9]|[1-9][0-9]+))?")
 """What an audited model may be called: teacher, student, student-2, student-3."""
@@ -244,3 +245,5 @@ class AuditResult:
     """By student."""
     verdict: Verdict
     config: Mapping[str, Any]
+    strongest: Mapping[str, Strongest] = field(default_factory=dict)
+    """By model; empty in files of older versions."""

@@ -46,7 +46,7 @@ def main() -> None:
         seconds["auc_estimate"] += time.perf_counter() - started
         started = time.perf_counter()
         for name in MODELS[1 : options.models]:
-            auc_difference(*scores[name], *scores["teacher"], rng=rng)
+            auc_difference(*scores[name], *scores["teacher"])
         seconds["auc_difference"] += time.perf_counter() - started
         started = time.perf_counter()
         threshold_metrics(scores, parts, rng=rng, baseline="teacher")

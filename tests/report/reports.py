@@ -9,6 +9,7 @@ from kdaudit.config import ReportConfig
 from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
 from kdaudit.metrics.excess import Slopes
+from kdaudit.metrics.strongest import Strongest
 from kdaudit.report.content import Report
 from kdaudit.report.reading import read_report
 from kdaudit.results import (
@@ -147,10 +148,12 @@ LEAKY = AuditResult(
     validity=Validity("ok", around(0.51), "tfidf", {"tfidf": around(0.51), "surface": around(0.49)},
                       {"members": 1, "nonmembers": 0}, {"n": 13, "max_share": 0.93, "n_above_20_percent": 4},
                       ("6 of 3988 texts are longer than 256 tokens and were cut, the same for all models",)),
-    power={"smallest_detectable_auc": 0.523, "level": 0.95, "power": 0.8, "n": 2000, "m": 1988},
+    power={"smallest_detectable_auc": 0.523, "level": 0.95, "power": 0.8, "n": 2000, "m": 1988, "cells": 4},
     mixed_supervision={"student": SUPERVISION},
     verdict=Verdict("not_gated"),
     config={"seed": 0},
+    strongest={"teacher": Strongest("reference", 0.88, 0.857, 0.903, 0.95, 2.21, ("loss", "reference")),
+               "student": Strongest("reference", 0.93, 0.906, 0.954, 0.95, 2.2, ("loss", "reference"))},
 )  # fmt: skip
 
 
@@ -174,6 +177,7 @@ def hostile(text: str) -> AuditResult:
         validity=validity,
         mixed_supervision={"student": replace(SUPERVISION, gain_note=text)},
         verdict=Verdict("fail", gates, 1, text, text),
+        strongest={"student": Strongest(text, 0.93, 0.9, 0.95, 0.95, 2.2, (text, "loss"))},
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.excess import Slopes
+from kdaudit.metrics.strongest import Strongest
 from kdaudit.report import wording
 from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity, Verdict
 from tests.report.reports import SIDE, SUPERVISION
@@ -85,7 +86,7 @@ def test_a_reason_is_said_once_for_all_its_cells() -> None:
 def test_the_notes_say_blind_baseline_power_unscored_records_and_every_warning() -> None:
     assert list(wording.validity_notes(AUDIT)) == [
         "blind baseline (tfidf): AUC 0.500 [0.470, 0.530], no model involved",
-        "power: this run could have told an AUC of 0.527 from 0.5 (95 % level, 80 % power)",
+        "power: the smallest AUC that this run could have told from 0.5 is 0.527 (95 % level, 80 % power)",
         "records without a score (NaN), left out for every model: 2 under loss, zlib",
         "a warning",
         "another",
@@ -106,6 +107,22 @@ def test_mixed_supervision_shows_members_beside_non_members_and_quarters() -> No
     assert rows[3][1:] == ["+0.90 [+0.85, +0.95]", "+0.95 [+0.90, +1.00]", "-0.05 [-0.10, +0.00]"]
     assert quarters[0] == ["up to 0.041", "300", "348", "+0.500 [+0.450, +0.550]"]
     assert [row[0] for row in quarters[1:]] == ["0.041 to 0.060", "0.060 to 0.090", "above 0.090"]
+
+
+def test_power_says_how_many_cells_share_its_level() -> None:
+    told = [list(wording.validity_notes(replace(AUDIT, power={**AUDIT.power, "cells": n})))[1] for n in (1, 20)]
+    assert "0.527 (95 % level, above the blind classifier too, 80 % power)" in told[0]
+    assert "0.527 (95 % level shared by 20 cells, above the blind classifier too, 80 % power)" in told[1]
+
+
+def test_the_strongest_of_several_attacks_is_a_line_per_model() -> None:
+    several = Strongest("loss", 0.8125, 0.79, 0.834, 0.95, 2.2, ("loss", "zlib"))
+    one = Strongest("loss", 0.8125, 0.7994, 0.8261, 0.95, 1.96, ("loss",))
+    assert list(wording.strongest_notes(replace(AUDIT, strongest={"teacher": one, "student": several}))) == [
+        "the strongest of 2 attacks on student: loss, AUC 0.812 [0.790, 0.834], a simultaneous 95 % interval over all "
+        "of them"
+    ]
+    assert list(wording.strongest_notes(AUDIT)) == []
 
 
 def test_mixed_supervision_says_once_what_it_cannot_tell_and_why_a_gain_is_over_nothing() -> None:

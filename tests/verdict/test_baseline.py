@@ -150,7 +150,7 @@ def test_a_rise_of_just_the_tolerance_fails_or_passes_in_at_most_5_percent(corre
             run({"loss": {"student": Cell("ok", auc=auc_estimate(members[k], nonmembers[k]), vs_blind=gain(0.2))}})
             for k in range(2)
         )
-        difference = auc_difference(members[1], nonmembers[1], members[0], nonmembers[0], rng=rng)
+        difference = auc_difference(members[1], nonmembers[1], members[0], nonmembers[0])
         paired = {("loss", "student"): difference} if is_paired else None
         counts[verdict(now, then, paired=paired).status] += 1
     print(f"correlation {correlation}, paired {is_paired}: {counts} of {AUDITS}")  # noqa: T201 - the figure for the record
