@@ -11,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.audit.assess import Judging, kept_parts
+from kdaudit.audit.scoring import Facts
 from kdaudit.draws import generator
 from kdaudit.errors import ModelError
 from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.excess import SupervisionEffect, supervision_effect
 from kdaudit.metrics.frontier import Candidate, Checkpoint, Frontier, Trained, place
 from kdaudit.metrics.ratios import ratio_estimate
 from kdaudit.metrics.replicates import Metric
 from kdaudit.metrics.roc import auc_difference, auc_estimate
 from kdaudit.metrics.scores import Floats, Integers
 from kdaudit.metrics.thresholds import threshold_metrics
+from kdaudit.mitigate import hard_only
 from kdaudit.mitigate.scoring import Scored, is_scored, split
 from kdaudit.results.mitigation import Leak
 
@@ -181,16 +184,50 @@ def _start(
     if roster.start is not None:
         yield Checkpoint(0, 0.0, [_trained(scored, attack, roster.start, n_members, is_kept)] * n_seeds)
         return
-    reference = scored.subject(roster.finished[0]).reference
-    if reference is None:
+    reference, facts = scored.subject(roster.finished[0]).reference, _start_facts(scored, roster)
+    if reference is None or facts is None:
         return
-    facts, alone = scored.scores.facts[reference.fingerprint], scored.scores.of_starts[reference.fingerprint]
+    alone = scored.scores.of_starts[reference.fingerprint]
     # Against itself it gains nothing on any record.
     values = alone.get(attack, np.zeros(is_kept.size))
     members, nonmembers = split(values, n_members, is_kept)
     is_held = is_kept[n_members:]
     found = Trained(members, nonmembers, facts.nll[n_members:][is_held], facts.n_tokens[n_members:][is_held])
     yield Checkpoint(0, 0.0, [found] * n_seeds)
+
+
+def mixed_supervision(scored: Scored, roster: Roster, groups: Groups, judging: Judging) -> SupervisionEffect | None:
+    """What the teacher's word adds to the ground truth's on the members that the teacher gives away.
+
+    The plain run against the one of hard labels alone; None without that arm, without groups or without a start.
+    """
+    hard, start = roster.arms.get(hard_only.METHOD.name), _start_facts(scored, roster)
+    if hard is None or start is None or groups.is_vulnerable is None:
+        return None
+    teacher = scored.plan.subjects[0]
+    starts = [start] if teacher.reference is None else [start, scored.scores.facts[teacher.reference.fingerprint]]
+    with np.errstate(divide="ignore"):
+        difficulty = np.column_stack([*(facts.mean_logprob for facts in starts), np.log(start.n_tokens)])
+    mixed, alone = ([scored.facts(folder).mean_logprob for folder in run] for run in (roster.finished, hard))
+    is_known = np.isfinite(np.column_stack([difficulty, *mixed, *alone])).all(axis=1)
+    is_member = np.arange(is_known.size) < judging.n_members
+    is_vulnerable = np.zeros(is_known.size, dtype=np.bool_)
+    is_vulnerable[: judging.n_members] = groups.is_vulnerable
+    return supervision_effect(
+        [one[is_known] for one in mixed],
+        [one[is_known] for one in alone],
+        difficulty[is_known],
+        is_member[is_known],
+        is_vulnerable[is_known],
+        rng=generator(judging.seed, "supervision effect"),
+    )
+
+
+def _start_facts(scored: Scored, roster: Roster) -> Facts | None:
+    if roster.start is not None:
+        return scored.facts(roster.start)
+    reference = scored.subject(roster.finished[0]).reference
+    return None if reference is None else scored.scores.facts[reference.fingerprint]
 
 
 def subset_aucs(

@@ -22,7 +22,16 @@ from kdaudit.metrics.replicates import Metric
 from kdaudit.metrics.scores import Integers
 from kdaudit.metrics.validity import blind_baseline, overlap
 from kdaudit.mitigate.base import Operation, Selection
-from kdaudit.mitigate.figures import MIN_GROUP, Groups, Roster, frontiers, leaks, subset_aucs, utility
+from kdaudit.mitigate.figures import (
+    MIN_GROUP,
+    Groups,
+    Roster,
+    frontiers,
+    leaks,
+    mixed_supervision,
+    subset_aucs,
+    utility,
+)
 from kdaudit.mitigate.scoring import Scored, is_scored
 from kdaudit.mitigate.settings import PLAIN, MitigateConfig, further_name
 from kdaudit.results import AttackResult
@@ -81,6 +90,7 @@ def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made:
         arms=arms,
         validity=validity,
         config=_describe_config(config),
+        mixed_supervision=mixed_supervision(scored, made.roster, made.groups, judging),
         warnings=(*_warnings(config, made.groups), *_not_scored(scored)),
     )
     return judge_arms(table, config.parsed_gates())

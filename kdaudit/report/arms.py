@@ -66,6 +66,7 @@ def sentences(table: Mitigation) -> Iterator[str]:
         yield from _other_measures(table)
         yield from _against_control(table)
         yield from _of_those_kept(table)
+        yield from _of_mixed_supervision(table)
 
 
 def _longer(table: Mitigation) -> str:
@@ -113,6 +114,27 @@ def _of_those_kept(table: Mitigation) -> Iterator[str]:
             f"{name}: over the members that stay in training alone its AUC is {interval(kept)}, the plain run's "
             f"{interval(plain)} (first seed). {words}: {difference(change)}."
         )
+
+
+def _of_mixed_supervision(table: Mitigation) -> Iterator[str]:
+    """What the teacher's word adds to the ground truth's, on the members that it gives away."""
+    found = table.mixed_supervision
+    if found is None:
+        return
+    if found.effect.value is None:
+        yield f"Mixed supervision could not be measured: {found.effect.reason}."
+        return
+    words = _compared(
+        found.effect,
+        "the teacher's word exposes them less than the ground truth alone",
+        "the teacher's word exposes them more than the ground truth alone",
+        "no such effect of the teacher's word is found",
+    )
+    yield (
+        "Mixed supervision: the members that the teacher gives away exceed the other members, at equal difficulty, by "
+        f"{difference(found.mixed)} nats per token in the plain run and by {difference(found.hard)} in hard-only. "
+        f"The difference is {difference(found.effect)}: {words}."
+    )
 
 
 def _compared(found: Difference, below: str, above: str, open_words: str) -> str:

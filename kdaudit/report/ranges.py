@@ -47,6 +47,10 @@ def check_comparison(table: Mitigation) -> None:
     for name, arm in table.arms.items():
         _check(_of_attacks(arm.attacks, f"arms.{name}.attacks"))
         _check(_of_arm(arm, f"arms.{name}"))
+    if (found := table.mixed_supervision) is not None:
+        for name, gap in (("mixed", found.mixed), ("hard", found.hard), ("effect", found.effect)):
+            if gap.value is not None and abs(gap.value) > MAX_LOSS:
+                raise ValueError(f"mixed_supervision.{name}.value is {gap.value:g}: no difference in nats per token")
     for where, point in _points(table):
         if not -ROUNDING <= point.leak <= 1 + ROUNDING:
             raise ValueError(f"{where}.leak is {point.leak:g}, outside 0 to 1")

@@ -12,6 +12,7 @@ from kdaudit.artefacts import write_text
 from kdaudit.config import student_names
 from kdaudit.errors import ConfigError
 from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.excess import SupervisionEffect
 from kdaudit.metrics.frontier import Finding, Placed, PlainPoint
 from kdaudit.results.file import decode, encode, parse
 from kdaudit.results.parts import AttackResult, GateResult, Validity
@@ -107,6 +108,8 @@ class Mitigation:
     """The arm of the lowest held-out loss among those that pass every gate and move no risk to other members; None
     where none does or no gate is set."""
     warnings: tuple[str, ...] = ()
+    mixed_supervision: SupervisionEffect | None = None
+    """What the teacher's word adds on the members that it gives away; None without an arm of hard labels alone."""
 
     @property
     def is_failed(self) -> bool:

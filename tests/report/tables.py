@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.excess import SupervisionEffect
 from kdaudit.metrics.frontier import ALL, BEYOND, Beside, Finding, Placed, PlainPoint, Point
 from kdaudit.results import AttackResult, Cell, Comparison, GateResult, Validity
 from kdaudit.results.mitigation import Arm, Leak, Mitigation, Student
@@ -147,4 +148,9 @@ TABLE = Mitigation(
     recommended="non-vulnerable",
     validity=Validity("ok", Estimate(0.51, 0.47, 0.55), "tfidf", {}, {}, {}, ()),
     warnings=("be careful",),
+    mixed_supervision=SupervisionEffect(
+        Difference(0.293, 0.27, 0.32, n=500, m=500),
+        Difference(0.255, 0.23, 0.28, n=500, m=500),
+        Difference(0.038, 0.026, 0.051, n=500, m=500),
+    ),
 )

@@ -54,6 +54,9 @@ def test_the_findings_are_told_in_sentences_and_the_arm_to_take_is_linked() -> N
             "0.800 [0.780, 0.820] (first seed). They are exposed more: +0.150 [+0.120, +0.180]."
             for name in ("non-vulnerable", "non-vulnerable-control")
         ),
+        "Mixed supervision: the members that the teacher gives away exceed the other members, at equal difficulty, by "
+        "+0.293 [+0.270, +0.320] nats per token in the plain run and by +0.255 [+0.230, +0.280] in hard-only. The "
+        "difference is +0.038 [+0.026, +0.051]: the teacher's word exposes them more than the ground truth alone.",
     ]
     assert next(sentences(replace(TABLE, recommended=None))) == "No arm passes every gate."
 
