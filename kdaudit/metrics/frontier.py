@@ -312,11 +312,19 @@ def _paths(
         leaks = [
             [group_leaks(metric, model.members, model.nonmembers, counts, members_of) for model in run] for run in runs
         ]
-        return _Path(
-            np.einsum("ksr,rs->kr", np.array(nll), weights), np.einsum("ksgr,rs->kgr", np.array(leaks), weights)
-        )
+        return _Path(_mean_over_seeds(np.array(nll), weights), _mean_over_seeds(np.array(leaks), weights))
 
     return path([one.seeds for one in plain]), {name: path([arm.seeds]) for name, arm in arms.items()}
+
+
+def _mean_over_seeds(values: Floats, weights: Floats) -> Floats:
+    """(k, ..., R + 1) of values (k, S, ..., R + 1): the mean over seeds in every replicate, moved by the seeds' luck.
+
+    That luck is how the seeds differ in the data. How they differ in a resample holds the luck of its records too,
+    which the resample's mean has already.
+    """
+    apart = np.einsum("ks...,rs->k...r", values[..., 0], weights - 1 / weights.shape[1])
+    return np.asarray(values.mean(axis=1) + apart, dtype=np.float64)
 
 
 def _are_stairs(nll: Floats, leak: Floats) -> NDArray[np.bool_]:

@@ -388,11 +388,11 @@ def run_of(lab: Lab, n_points: int, n_seeds: int) -> list[Checkpoint]:
 def findings(
     make: Callable[[Lab, float, int], Candidate], *, runs: int, n_seeds: int = 3, noise: float = 0.03
 ) -> dict[str, float]:
-    """How often an arm, made at a random loss, is found to be what."""
+    """How often an arm, made at a random loss towards the end of the plain run, is found to be what."""
     counted: dict[str, float] = {"helps": 0, "moves the risk": 0, "undertrained": 0, "no evidence": 0}
     for seed in range(runs):
-        lab = Lab(500, 1000 + seed, noise=noise)
-        nll = float(lab.rng.uniform(3.34, 3.6))
+        lab = Lab(1000, 1000 + seed, noise=noise)
+        nll = float(lab.rng.uniform(3.31, 3.45))
         found = lab.place({"arm": make(lab, nll, n_seeds)}, run_of(lab, 20, n_seeds), resamples=200)
         counted[placed_in(found)["arm"].finding] += 1 / runs
     return counted
@@ -419,8 +419,8 @@ SIMULATED: list[tuple[str, Callable[[Lab, float, int], Candidate], int, str, flo
     ("placebo, 5 seeds", lowered(0.0), 5, "moves the risk", 0.0, 0.05),
     ("half of the members left out", diluted, 3, "helps", 0.0, 0.05),
     ("half of the members left out", diluted, 3, "moves the risk", 0.9, 1.0),
-    ("leak above chance lower by 20 %", lowered(0.2), 5, "helps", 0.3, 1.0),
-    ("leak above chance lower by 40 %", lowered(0.4), 3, "helps", 0.85, 1.0),
+    ("leak above chance lower by 20 %", lowered(0.2), 3, "helps", 0.6, 1.0),
+    ("leak above chance lower by 40 %", lowered(0.4), 3, "helps", 0.9, 1.0),
 ]
 
 
@@ -430,9 +430,9 @@ SIMULATED: list[tuple[str, Callable[[Lab, float, int], Candidate], int, str, flo
 def test_placebos_and_dilution_do_not_help_and_real_effects_do(
     name: str, make: Callable[[Lab, float, int], Candidate], n_seeds: int, finding: str, least: float, most: float
 ) -> None:
-    found = findings(make, runs=100, n_seeds=n_seeds)
+    found = findings(make, runs=60, n_seeds=n_seeds)
     print(f"{name}: " + ", ".join(f"{key} {share:.2f}" for key, share in found.items()))  # noqa: T201 - the figure for the record
-    assert least - 0.05 <= found[finding] <= most + 2 * math.sqrt(0.05 * 0.95 / 100)
+    assert least - 0.05 <= found[finding] <= most + 2 * math.sqrt(0.05 * 0.95 / 60)
 
 
 @pytest.mark.slow
