@@ -40,7 +40,7 @@ def describe_validity(blind: BlindBaseline, shared: Overlap, data: AuditData, pl
     texts = [record.text for record in data.records]
     alone = reference_alone(plan, scores, n_members)
     formats = tuple(_in_words(each) for each in format_differences(texts[:n_members], texts[n_members:]))
-    reasons = (*_blind_reasons(blind), *_start_reasons(plan, alone))
+    reasons = (*blind_reasons(blind), *start_reasons(_distinct_starts(plan, alone)))
     duplicates = {found.option.lstrip("-"): found.n_duplicates for found in data.sets}
     return Validity(
         status="failed" if reasons else "ok",
@@ -78,39 +78,50 @@ def _auc(scores: np.ndarray[Any, np.dtype[np.float64]], n_members: int) -> Estim
     return auc_estimate(members, nonmembers)
 
 
-def _blind_reasons(blind: BlindBaseline) -> list[str]:
-    """Every classifier is held against the limit; the strongest of those that are surely above it is named."""
+def blind_reasons(blind: BlindBaseline) -> list[str]:
+    """Every classifier is held against the limit; of those surely above it the surest is named."""
+    name, bound = _surest(blind)
+    if bound <= BLIND_LIMIT:
+        return []
+    value = blind.by_name[name].value
+    return [f"members and non-members differ without any model ({name}: blind AUC {value:.3f}, at least {bound:.3f})"]
+
+
+def _surest(blind: BlindBaseline) -> tuple[str, float]:
+    """The classifier with the highest lower bound, and that; Bonferroni's correction is over the classifiers."""
     level = 1 - ALPHA / len(blind.by_name)
     bounds = {name: lower_bound(found, level) or 0.0 for name, found in blind.by_name.items()}
-    name = max(bounds, key=lambda one: bounds[one])
-    if bounds[name] <= BLIND_LIMIT:
-        return []
-    return [
-        f"members and non-members differ without any model ({name}: blind AUC {blind.by_name[name].value:.3f}, "
-        f"at least {bounds[name]:.3f})"
-    ]
+    return max(bounds.items(), key=lambda item: item[1])
 
 
-def _start_reasons(plan: Plan, alone: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
-    """One reason for each start that separates the sets, with the attack by which it does so most surely."""
+def start_reasons(starts: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
+    """One reason for each start that separates the sets, with the attack by which it does so most surely.
+
+    Args:
+        starts: by the models that started there, in words, then by attack. Bonferroni's correction is over all.
+    """
+    level = 1 - ALPHA / 2 / max(sum(map(len, starts.values())), 1)
+    reasons = []
+    for owners, by_attack in starts.items():
+        beyond = {name: _beyond(found, level) for name, found in by_attack.items()}
+        attack = max(beyond, key=lambda one: beyond[one])
+        if beyond[attack] > START_MARGIN:
+            found = by_attack[attack]
+            reasons.append(
+                f"the reference of {owners}, which ought to have seen neither set, separates them by itself ({attack}: "
+                f"AUC {found.value:.3f} [{lower_bound(found, level):.3f}, {upper_bound(found, level):.3f}]): the sets "
+                "differ in what models find easy, or it saw one of them"
+            )
+    return reasons
+
+
+def _distinct_starts(plan: Plan, alone: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Mapping[str, Estimate]]:
+    """Each start once, under the names of the models that share it."""
     owners: dict[str, list[str]] = {}
     for subject in plan.subjects:
         if subject.reference and subject.name in alone:
             owners.setdefault(subject.reference.fingerprint, []).append(subject.name)
-    level = 1 - ALPHA / 2 / max(len(owners) * len(NULL_ATTACKS), 1)
-    reasons = []
-    for names in owners.values():
-        of_start = alone[names[0]]
-        beyond = {name: _beyond(found, level) for name, found in of_start.items()}
-        attack = max(beyond, key=lambda one: beyond[one])
-        if beyond[attack] > START_MARGIN:
-            found = of_start[attack]
-            reasons.append(
-                f"the reference of {' and '.join(names)}, which ought to have seen neither set, separates them by "
-                f"itself ({attack}: AUC {found.value:.3f} [{lower_bound(found, level):.3f}, "
-                f"{upper_bound(found, level):.3f}]): the sets differ in what models find easy, or it saw one of them"
-            )
-    return reasons
+    return {" and ".join(names): alone[names[0]] for names in owners.values()}
 
 
 def _beyond(found: Estimate, level: float) -> float:
@@ -122,14 +133,13 @@ def _beyond(found: Estimate, level: float) -> float:
 def _blind_warnings(blind: BlindBaseline) -> list[str]:
     if blind.auc.value is None:
         return [f"the blind baseline could not be measured: {blind.auc.reason}"]
-    level = 1 - ALPHA / len(blind.by_name)
-    bounds = {name: lower_bound(found, level) or 0.0 for name, found in blind.by_name.items()}
-    name = max(bounds, key=lambda one: bounds[one])
-    if not 0.5 < bounds[name] <= BLIND_LIMIT:
+    name, bound = _surest(blind)
+    if not 0.5 < bound <= BLIND_LIMIT:
         return []
+    value = blind.by_name[name].value
     return [
-        f"members and non-members differ a little without any model ({name}: blind AUC "
-        f"{blind.by_name[name].value:.3f}, at least {bounds[name]:.3f}): an attack may owe that much to the texts"
+        f"members and non-members differ a little without any model ({name}: blind AUC {value:.3f}, at least "
+        f"{bound:.3f}): an attack may owe that much to the texts"
     ]
 
 

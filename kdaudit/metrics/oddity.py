@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from kdaudit.metrics.scores import Floats
 from kdaudit.metrics.words import tokens
 
-BUCKETS = 2**22  # of hashed n-grams: 16 MiB a table, and rarely two n-grams in one
+MIN_BITS, MAX_BITS = 18, 22  # of the hash of an n-gram: at most 16 MiB a table
 CHUNK = 2000  # texts that are looked at together: memory does not grow with the set
 PRIOR = 0.1  # occurrences that an n-gram has before any is counted
 STRENGTH = 3.0  # occurrences of a context that weigh as much as the shorter context
+LEAST_GAIN = -10.0  # that of a text with nothing to exchange; a sure loss says no more
 CHARACTERS, WORDS = 5, 2  # length of the n-grams
 ALPHABET = 256  # a character that nothing foretells
 HIGH = (3.0, 5.0, 7.0)  # nats
@@ -145,28 +146,35 @@ def _chunks(sequences: Sequence[Ids], gap: int) -> Iterator[_Chunk]:
         yield _Chunk(ids, at, owner, len(some))
 
 
-def _bucket(columns: Sequence[Ids]) -> NDArray[np.intp]:
+def _bits(sequences: Sequence[Ids]) -> int:
+    """Eight buckets for each token, so that two n-grams rarely share one."""
+    return int(np.clip(sum(map(len, sequences)).bit_length() + 3, MIN_BITS, MAX_BITS))
+
+
+def _bucket(columns: Sequence[Ids], bits: int) -> NDArray[np.intp]:
     """The hash of n-grams whose i-th tokens stand in the i-th column."""
     mixed = np.zeros(columns[0].size, dtype=np.uint64)
     for factor, column in zip(FACTORS, columns, strict=False):
         mixed += column.astype(np.uint64) * factor
     mixed ^= mixed >> np.uint64(32)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    return (mixed >> np.uint64(42)).astype(np.intp)
+    return (mixed >> np.uint64(64 - bits)).astype(np.intp)
 
 
 def _counts(sequences: Sequence[Ids], n: int) -> NDArray[np.int32]:
-    """(BUCKETS,), how often each n-gram occurs; those that reach into a gap count too."""
-    table = np.zeros(BUCKETS, dtype=np.int32)
+    """(2**bits,), how often each n-gram occurs; those that reach into a gap count too."""
+    bits = _bits(sequences)
+    table = np.zeros(2**bits, dtype=np.int32)
     for chunk in _chunks(sequences, n):
         ends = np.arange(n - 1, chunk.ids.size)
-        table += np.bincount(_bucket([chunk.ids[ends - back] for back in range(n - 1, -1, -1)]), minlength=BUCKETS)
+        found = _bucket([chunk.ids[ends - back] for back in range(n - 1, -1, -1)], bits)
+        table += np.bincount(found, minlength=table.size)
     return table
 
 
 def _surprise(sequences: Sequence[Ids]) -> Floats:
     """(n, 5): mean and largest surprise, and log(1 + count) of characters above each of HIGH."""
-    tables = {n: _counts(sequences, n) for n in range(1, CHARACTERS + 1)}
+    bits, tables = _bits(sequences), {n: _counts(sequences, n) for n in range(1, CHARACTERS + 1)}
     total = max(sum(len(one) for one in sequences), 1)
     rows = []
     for chunk in _chunks(sequences, CHARACTERS):
@@ -175,11 +183,11 @@ def _surprise(sequences: Sequence[Ids]) -> Floats:
         context: Floats = np.full(chunk.at.size, float(total))
         for n, table in tables.items():
             # An n-gram's own occurrence does not foretell it.
-            count = table[_bucket(columns[-n:])] - 1.0
+            count = table[_bucket(columns[-n:], bits)] - 1.0
             seen = np.maximum(context, count) + STRENGTH
             probability = np.asarray((count + STRENGTH * probability) / seen, dtype=np.float64)
             if n < CHARACTERS:
-                context = (tables[n][_bucket(columns[-n - 1 : -1])] - 1).astype(np.float64)
+                context = (tables[n][_bucket(columns[-n - 1 : -1], bits)] - 1).astype(np.float64)
         nats = -np.log(probability)
         above = [np.log1p(np.bincount(chunk.owner, weights=nats > high, minlength=chunk.n_texts)) for high in HIGH]
         rows.append(np.column_stack([chunk.mean(nats), chunk.largest(nats, 0.0), *above]))
@@ -188,27 +196,27 @@ def _surprise(sequences: Sequence[Ids]) -> Floats:
 
 def _gains(sequences: Sequence[Ids], n: int) -> Floats:
     """(n_texts, 2): the largest gain of an exchange of neighbours, and the log of the mean odds over all exchanges."""
-    table = _counts(sequences, n)
+    bits, table = _bits(sequences), _counts(sequences, n)
     log_count = np.log(table + np.float32(PRIOR))
     rows = []
     for chunk in _chunks(sequences, n):
         ids, at = chunk.ids, chunk.at
         ends = np.arange(n - 1, ids.size)
         others = np.zeros(ids.size)
-        found = table[_bucket([ids[ends - back] for back in range(n - 1, -1, -1)])]
+        found = table[_bucket([ids[ends - back] for back in range(n - 1, -1, -1)], bits)]
         others[ends] = np.log(np.maximum(found - 1, 0) + PRIOR)
         can_move = (ids[at + 1] > 0) & (ids[at] != ids[at + 1])
         first = at[can_move]
         gain = np.full(at.size, -np.inf)
         gain[can_move] = sum(
-            log_count[_bucket([_exchanged(ids, first)(end - back) for back in range(n - 1, -1, -1)])]
+            log_count[_bucket([_exchanged(ids, first)(end - back) for back in range(n - 1, -1, -1)], bits)]
             - others[first + end]
             for end in range(n + 1)
         )
         largest = chunk.largest(gain, -np.inf)
         odds = chunk.mean(np.exp(np.minimum(gain, 50.0)))
-        lowest = n * np.log(PRIOR)
-        rows.append(np.column_stack([np.maximum(largest, lowest), np.maximum(np.log(np.maximum(odds, 1e-30)), lowest)]))
+        logs = np.log(np.maximum(odds, np.exp(LEAST_GAIN)))
+        rows.append(np.column_stack([np.maximum(largest, LEAST_GAIN), logs]))
     return np.concatenate(rows)
 
 
