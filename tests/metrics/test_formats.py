@@ -15,30 +15,30 @@ def named(members: list[str], nonmembers: list[str]) -> list[str]:
     return [found.name for found in format_differences(members, nonmembers)]
 
 
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("white space at the end", lambda text: f"{text} "),
-        ("white space at the start", lambda text: f" {text}"),
-        ("carriage returns", lambda text: f"{text[:20]}\r{text[20:]}"),
-        ("line breaks", lambda text: text.replace(", ", ",\n")),
-        ("tabs", lambda text: text.replace(", ", ",\t")),
-        ("runs of spaces", lambda text: text.replace("and so", "and  so")),
-        ("two spaces after a full stop", lambda text: text.replace(". ", ".  ")),
-        ("special spaces", lambda text: text.replace("so on", "so\u00a0on")),
-        ("invisible characters", lambda text: text.replace("number", "num\u00adber")),
-        ("a byte order mark", lambda text: f"\ufeff{text}"),
-        ("characters that are not composed (not NFC)", lambda text: text.replace("one", "ne\u0301e")),
-        ("curly quotes", lambda text: text.replace("'", "\u2019")),
-        ("straight quotes", lambda text: text.replace("it's", "it is")),
-        ("long dashes", lambda text: text.replace(", and", " \u2014 and")),
-        ("an ellipsis as one character", lambda text: text.replace("and so on", "\u2026")),
-        ("HTML entities", lambda text: text.replace("'", "&#39;")),
-        ("UTF-8 that was read as another encoding", lambda text: text.replace("'", "\u00e2\u20ac\u2122")),
-        ("no mark at the end", lambda text: text.removesuffix(".")),
-        ("a small first letter", lambda text: text[0].lower() + text[1:]),
-    ],
-)
+CASES: list[tuple[str, Callable[[str], str]]] = [
+    ("white space at the end", lambda text: f"{text} "),
+    ("white space at the start", lambda text: f" {text}"),
+    ("carriage returns", lambda text: f"{text[:20]}\r{text[20:]}"),
+    ("line breaks", lambda text: text.replace(", ", ",\n")),
+    ("tabs", lambda text: text.replace(", ", ",\t")),
+    ("runs of spaces", lambda text: text.replace("and so", "and  so")),
+    ("two spaces after a full stop", lambda text: text.replace(". ", ".  ")),
+    ("special spaces", lambda text: text.replace("so on", "so\u00a0on")),
+    ("invisible characters", lambda text: text.replace("number", "num\u00adber")),
+    ("a byte order mark", lambda text: f"\ufeff{text}"),
+    ("characters that are not composed (not NFC)", lambda text: text.replace("one", "ne\u0301e")),
+    ("curly quotes", lambda text: text.replace("'", "\u2019")),
+    ("straight quotes", lambda text: text.replace("it's", "it is")),
+    ("long dashes", lambda text: text.replace(", and", " \u2014 and")),
+    ("an ellipsis as one character", lambda text: text.replace("and so on", "\u2026")),
+    ("HTML entities", lambda text: text.replace("'", "&#39;")),
+    ("UTF-8 that was read as another encoding", lambda text: text.replace("'", "\u00e2\u20ac\u2122")),
+    ("no mark at the end", lambda text: text.removesuffix(".")),
+    ("a small first letter", lambda text: text[0].lower() + text[1:]),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), CASES)
 def test_each_format_is_named_where_one_set_has_it(name: str, change: Callable[[str], str]) -> None:
     found = {one.name: one for one in format_differences(TEXTS[:200], [change(text) for text in TEXTS[200:]])}
     assert {found[name].members, found[name].nonmembers} == {0.0, 1.0}
@@ -46,8 +46,7 @@ def test_each_format_is_named_where_one_set_has_it(name: str, change: Callable[[
 
 
 def test_every_format_of_the_table_has_its_case() -> None:
-    marks = test_each_format_is_named_where_one_set_has_it.pytestmark
-    assert [name for name, _ in marks[0].args[1]] == [each.name for each in FORMATS]
+    assert [name for name, _ in CASES] == [each.name for each in FORMATS]
 
 
 def test_sets_that_are_both_written_so_do_not_differ() -> None:

@@ -27,7 +27,8 @@ from tests.metrics.shifts import FOUND, NAMED, Shift, prose
 
 N = 1000
 """Members, and as many non-members, of one replicate."""
-N_PUBLIC = 1500
+N_PUBLIC, N_POOL = 1500, 3000
+"""Texts that the start learns, and texts that replicates are drawn from, without replacement within one."""
 MODEL_REPLICATES, BLIND_REPLICATES, CLEAN_REPLICATES = 500, 5, 20
 """A blind replicate takes seconds, so its few bounds are also held against the limit as a normal distribution."""
 EPOCHS, BATCH, WINDOW = 4, 16, 256
@@ -69,8 +70,8 @@ def bench() -> Bench:
     _, first = np.unique(near_duplicate_groups(texts), return_index=True)
     order = np.random.default_rng(0).permutation(first)
     texts = [texts[i] for i in order]
-    assert len(texts) >= N_PUBLIC + 2 * N
-    public, pool = texts[:N_PUBLIC], texts[N_PUBLIC:]
+    assert len(texts) >= N_PUBLIC + N_POOL
+    public, pool = texts[:N_PUBLIC], texts[N_PUBLIC : N_PUBLIC + N_POOL]
     tokenizer = train_tokenizer(public)
     return Bench(pool, _trained(new_model(tokenizer, n_layers=2, seed=0), tokenizer, public), tokenizer)
 
