@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -184,14 +185,15 @@ def surface_features(texts: Sequence[str]) -> Floats:
 
 def _surface(text: str) -> list[float]:
     n_chars, n_words = max(len(text), 1), len(words(text))
-    n_digits = sum(char.isdigit() for char in text)
+    of_char = Counter(text)
+    n_digits = sum(count for char, count in of_char.items() if char.isdigit())
     years = [int(year) - 2000 for year in YEAR.findall(text)] or [0]
     counts = np.log1p([len(text), n_words, n_digits, len(YEAR.findall(text)), text.count("\n")])
     shares = [
         n_digits / n_chars,
-        sum(char.isupper() for char in text) / n_chars,
-        sum(not (char.isalnum() or char.isspace()) for char in text) / n_chars,
-        sum(not char.isascii() for char in text) / n_chars,
+        sum(count for char, count in of_char.items() if char.isupper()) / n_chars,
+        sum(count for char, count in of_char.items() if not (char.isalnum() or char.isspace())) / n_chars,
+        sum(count for char, count in of_char.items() if not char.isascii()) / n_chars,
     ]
     return [*counts, n_chars / max(n_words, 1), *shares, min(years), max(years), sum(years) / len(years)]
 

@@ -35,7 +35,7 @@ def _paragraphs(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             for block in re.split(r"\n\s*\n", ast.get_docstring(node) or ""):
-                text = " ".join(block.split())
+                text = re.sub("`+", '"', " ".join(block.split()))
                 is_sentence = re.match(r"[A-Z][a-z]", text) and text.endswith(".")
                 if is_sentence and 100 <= len(text) <= 600 and not re.search(r">>>|\.\. |:param|--|==|\|", text):
                     yield text
