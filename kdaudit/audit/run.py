@@ -26,16 +26,14 @@ from kdaudit.audit.plan import Plan, Subject, find_subjects, make_plan
 from kdaudit.audit.scoring import score_records
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
+from kdaudit.audit.validity import describe_validity
 from kdaudit.config import AuditConfig, student_names
 from kdaudit.draws import generator
 from kdaudit.metrics.parts import Parts, split_parts
-from kdaudit.metrics.validity import BlindBaseline, Overlap, blind_baseline, overlap
-from kdaudit.results import AuditResult, Validity
+from kdaudit.metrics.validity import blind_baseline, overlap
+from kdaudit.results import AuditResult
 from kdaudit.verdict import check_gates, judge, parse_gate
 from kdaudit.views.view import View
-
-BLIND_LIMIT = 0.55
-"""A blind classifier whose lower bound lies above this makes the audit invalid."""
 
 
 def run_audit(
@@ -99,7 +97,7 @@ def run_audit(
         on_progress("judging", done, len(plan.attacks) + 2)
         found[one.attack.name] = assess_attack(one, scores, judging)
     attacks = adjust_for_many(found)
-    validity = describe_validity(blind, shared, data, plan)
+    validity = describe_validity(blind, shared, data, plan, scores)
     verdict = judge(attacks, validity, gates)
     result = AuditResult(
         kdaudit_version=kdaudit.__version__,
@@ -145,49 +143,6 @@ def _describe_data(data: AuditData, plan: Plan, config: AuditConfig) -> dict[str
         "cut": plan.passages.n_cut,
         "calibration_share": config.calibration_share,
         "seed": config.seed,
-    }
-
-
-def describe_validity(blind: BlindBaseline, shared: Overlap, data: AuditData, plan: Plan) -> Validity:
-    """Whether members and non-members can be told apart without any model, and what a reader must know."""
-    warnings = list(plan.warnings)
-    is_failed = blind.auc.low is not None and blind.auc.low > BLIND_LIMIT
-    if is_failed:
-        warnings.append(
-            f"members and non-members differ without any model (blind AUC {blind.auc.value:.3f}, "
-            f"from {blind.auc.low:.3f}): no attack's figure says anything about membership"
-        )
-    if blind.auc.value is None:
-        warnings.append(f"the blind baseline could not be measured: {blind.auc.reason}")
-    if shared.n_above_20_percent:
-        warnings.append(
-            f"{shared.n_above_20_percent} non-members share more than 20 % of their {shared.n}-grams with members: "
-            "they may be members in part"
-        )
-    duplicates = {found.option.lstrip("-"): found.n_duplicates for found in data.sets}
-    if any(duplicates.values()):
-        listed = ", ".join(f"{count} in --{name}" for name, count in duplicates.items() if count)
-        warnings.append(f"duplicate texts were kept once: {listed} left out")
-    return Validity(
-        status="failed" if is_failed else "ok",
-        blind_auc=blind.auc,
-        blind_name=blind.name,
-        blind=blind.by_name,
-        duplicates=duplicates,
-        overlap=_describe_overlap(shared),
-        warnings=tuple(warnings),
-    )
-
-
-def _describe_overlap(shared: Overlap) -> dict[str, Any]:
-    return {
-        "n": shared.n,
-        "mean_share": shared.mean_share,
-        "max_share": shared.max_share,
-        "n_above_20_percent": shared.n_above_20_percent,
-        "share_above_20_percent": shared.share_above,
-        "n_with_any": shared.n_with_any,
-        "n_too_short": shared.n_too_short,
     }
 
 

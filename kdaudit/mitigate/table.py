@@ -12,8 +12,8 @@ import numpy as np
 import kdaudit
 from kdaudit.audit.assess import Judging, assess_attack
 from kdaudit.audit.lineage import LOWER_BOUNDS
-from kdaudit.audit.run import describe_validity
 from kdaudit.audit.scoring import Scores
+from kdaudit.audit.validity import describe_validity
 from kdaudit.config import student_names
 from kdaudit.distill.prepare import Prepared
 from kdaudit.draws import generator
@@ -67,7 +67,8 @@ def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made:
     )
     blind = blind_baseline(texts[:n_members], texts[n_members:], rng=generator(seed, "blind baseline"))
     plan = replace(scored.plan, warnings=tuple(w for w in scored.plan.warnings if w not in scored.data.notes))
-    validity = describe_validity(blind, overlap(texts[:n_members], texts[n_members:]), scored.data, plan)
+    shared = overlap(texts[:n_members], texts[n_members:])
+    validity = describe_validity(blind, shared, scored.data, plan, scored.scores)
     judging = Judging(n_members, scored.parts, blind, seed)
     controls = {arm.name: arm.control_of for arm in config.arms if arm.control_of is not None}
     placed = frontiers(scored, made.roster, judging, _groups(config, made, n_members), controls)

@@ -252,7 +252,8 @@ def _gate_row(arm: str, gate: str, results: Sequence[GateResult]) -> Sequence[st
 
 def notes(table: Mitigation) -> list[str]:
     """What a reader must know: of the records, of the arms."""
-    found = [*table.warnings, wording.blind_note(table.validity), *table.validity.warnings]
+    checks = (wording.blind_note(table.validity), *wording.reference_notes(table.validity))
+    found = [*table.warnings, *checks, *table.validity.warnings]
     found += [
         f"{name}: {warning.removeprefix(f'{arm.method}: ')}"
         for name, arm in table.arms.items()

@@ -46,8 +46,8 @@ def headline(result: AuditResult) -> Iterator[str]:
     """Which attack is the strongest on each student, how strong it is, and how that compares with the teacher."""
     if result.validity.status == "failed":
         yield (
-            "Members and non-members can be told apart without any model, so the figures below say nothing about what "
-            "the models remember."
+            "Members and non-members can be told apart by what no model remembers, so the figures below say nothing "
+            "about membership."
         )
     for model in [name for name in result.models if name != "teacher"] or list(result.models):
         name = strongest(result, model)

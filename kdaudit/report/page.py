@@ -12,6 +12,7 @@ from kdaudit.report.content import Report, Run, Status
 from kdaudit.report.headline import headline
 from kdaudit.report.tables import Table
 from kdaudit.results import Validity
+from kdaudit.verdict.wording import not_comparable
 
 if TYPE_CHECKING:
     from kdaudit.report.charts import Chart
@@ -139,7 +140,7 @@ def _counted(report: Report) -> str:
 
 def _trust(validity: Validity) -> str:
     if validity.status == "failed":
-        return "No: members and non-members differ without any model, so nothing here says what the models remember."
+        return f"No: {not_comparable(validity)}. Nothing here says what the models remember."
     if validity.blind_auc.value is None:
         return f"Not known: the blind classifier could not be measured ({validity.blind_auc.reason})."
     return "No check speaks against them."

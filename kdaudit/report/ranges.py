@@ -128,6 +128,9 @@ def _of_validity(validity: Validity) -> Figures:
     yield "validity.blind_auc", validity.blind_auc, 0
     for name, blind in validity.blind.items():
         yield f"validity.{name}", blind, 0
+    for model, by_attack in validity.reference_alone.items():
+        for attack, alone in by_attack.items():
+            yield f"validity.reference_alone.{model}.{attack}", alone, 0
 
 
 def _of_leaks(leaks: Mapping[str, Leak], where: str) -> Figures:

@@ -179,7 +179,7 @@ def supervision(result: AuditResult) -> Iterator[Table]:
 
 
 def validity(run: Run) -> Table:
-    """The checks that never see a model, and how each is to be read."""
+    """The checks of the sets themselves, and how each is to be read."""
     result, facts = run.result, run.facts
     smallest, shared = facts.power.smallest_detectable_auc, facts.overlap
     rows = [
@@ -189,6 +189,15 @@ def validity(run: Run) -> Table:
             "tells members from non-members by their texts alone, so it ought to be at 0.5",
         )
         for name, found in result.validity.blind.items()
+    ]
+    rows += [
+        (
+            f"reference alone ({model}), {attack}: AUC",
+            interval(alone),
+            "the reference saw neither set, so it ought to be at 0.5",
+        )
+        for model, by_attack in result.validity.reference_alone.items()
+        for attack, alone in by_attack.items()
     ]
     rows += [(f"duplicates in --{name}", str(count), "kept once") for name, count in result.validity.duplicates.items()]
     if shared.max_share is not None:

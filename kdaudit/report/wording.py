@@ -15,6 +15,8 @@ METRICS = {"auc": "AUC", "tpr@0.01": "true positive rate at 1 % false positive r
 """What a reader asks for first: where one is missing, `missing` says why."""
 RATES = {"0.01": "1 %", "0.1": "10 %"}
 """False positive rates that a short text shows, in words."""
+COMPARE_WITH_REFERENCE = ("reference", "ez", "wbc")
+REFERENCE_ALONE = "reference alone"
 ALL_RATES = {"0.001": "0.1 %", **RATES}
 
 
@@ -103,7 +105,27 @@ def table(result: AuditResult, metric: str) -> tuple[list[str], list[list[str]]]
             )
         ]
         rows.append([name, *cells, *differences])
+    if metric == "auc" and result.validity.reference_alone:
+        _add_reference_alone(rows, result, n_compared=len(compared))
     return ["attack", *models, *compared], rows
+
+
+def _add_reference_alone(rows: list[list[str]], result: AuditResult, *, n_compared: int) -> None:
+    """A row below the attacks that compare with a reference, if any ran: what the reference finds by itself."""
+    places = [place for place, row in enumerate(rows, start=1) if row[0] in COMPARE_WITH_REFERENCE]
+    if places:
+        alone = result.validity.reference_alone
+        cells = [strongest_alone(alone[model]) if model in alone else ABSENT for model in result.models]
+        rows.insert(places[-1], [REFERENCE_ALONE, *cells, *[ABSENT] * n_compared])
+
+
+def strongest_alone(by_attack: Mapping[str, Estimate]) -> str:
+    """The figure that lies furthest from 0.5, and its attack: `0.624 [0.607, 0.641] min-k++`."""
+    distance = {name: abs(found.value - 0.5) for name, found in by_attack.items() if found.value is not None}
+    if not distance:
+        return ABSENT
+    name = max(distance, key=lambda one: distance[one])
+    return f"{interval(by_attack[name])} {name}"
 
 
 def success_table(result: AuditResult) -> tuple[list[str], list[list[str]]]:
@@ -227,9 +249,10 @@ def signed(found: Estimate | Difference | None) -> str:
 
 
 def validity_notes(result: AuditResult) -> Iterator[str]:
-    """The validity of the comparison, one line each: blind baseline, power, unscored records, warnings."""
+    """The validity of the comparison, one line each: blind baseline, references, power, unscored, warnings."""
     validity = result.validity
     yield blind_note(validity)
+    yield from reference_notes(validity)
     smallest = result.power.get("smallest_detectable_auc")
     if smallest is None:
         yield "power: this run is too small to tell any AUC from 0.5"
@@ -261,6 +284,16 @@ def strongest_notes(result: AuditResult) -> Iterator[str]:
 def blind_note(validity: Validity) -> str:
     """How well members and non-members can be told apart by their texts alone."""
     return f"blind baseline ({validity.blind_name}): AUC {interval(validity.blind_auc)}, no model involved"
+
+
+def reference_notes(validity: Validity) -> Iterator[str]:
+    """What each reference, which ought to have seen neither set, finds by itself; equal references once."""
+    models: dict[str, list[str]] = {}
+    for model, by_attack in validity.reference_alone.items():
+        figures = ", ".join(f"{name} {interval(found)}" for name, found in by_attack.items())
+        models.setdefault(figures, []).append(model)
+    for figures, names in models.items():
+        yield f"{REFERENCE_ALONE} ({', '.join(names)}): AUC {figures}; it saw neither set, so each ought to be at 0.5"
 
 
 def unscored_notes(result: AuditResult) -> Iterator[str]:

@@ -121,16 +121,22 @@ class AttackResult:
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """Whether members and non-members can be told apart without any model."""
+    """Whether members and non-members can be told apart without any model, or by one that saw neither."""
 
     status: Literal["ok", "failed"]
     blind_auc: Estimate
     blind_name: str
-    """Which blind classifier is the stronger one."""
+    """Which blind classifier is the strongest one."""
     blind: Mapping[str, Estimate]
     duplicates: Mapping[str, int]
     overlap: Mapping[str, Any]
     warnings: tuple[str, ...]
+    reference_alone: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    """By audited model with a reference, then by attack: the AUC of the reference attacked alone."""
+    reasons: tuple[str, ...] = ()
+    """Why it failed, each with its figure; a file of an earlier version has none."""
+    formats: tuple[str, ...] = ()
+    """Trivial formats in which the sets differ, each with its shares and how to mend it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def _obstacle(now: AuditResult, then: AuditResult) -> str:
     found = list(_differing(now, then))
     if found:
         return f"not comparable with the baseline: it has other {', '.join(found)}"
-    return "the baseline's members and non-members differ without any model" if then.validity.status == "failed" else ""
+    return "the baseline's members and non-members cannot be compared" if then.validity.status == "failed" else ""
 
 
 def _differing(now: AuditResult, then: AuditResult) -> Iterator[str]:

@@ -75,7 +75,7 @@ def judge(
 
     Args:
         attacks: the run's results by attack.
-        validity: the checks that never see a model.
+        validity: whether the sets can be compared at all.
         gates: in the order in which the verdict lists them; none: not gated.
         rises: gates on the rise since a baseline with the cells of each; see `verdict.baseline`.
         pass_level: of the upper bounds; higher where one of several runs is chosen because it passes.
@@ -87,7 +87,8 @@ def judge(
     judged = [_judge_gate(gate, cells, 1 - ALPHA / max(n_cells, 1), pass_level) for gate, cells in covered]
     if validity.status == "failed":
         words = wording.not_comparable(validity)
-        judged = [_all_open(replace(gate, reason=words, next_step=wording.SAME_SOURCE), words) for gate in judged]
+        next_step = wording.comparable(validity)
+        judged = [_all_open(replace(gate, reason=words, next_step=next_step), words) for gate in judged]
     return conclude(judged, n_cells)
 
 

@@ -75,9 +75,17 @@ def unscored(share: float) -> str:
 
 def not_comparable(validity: Validity) -> str:
     """Why no gate can be judged where a validity check failed."""
+    if validity.reasons:
+        return "; ".join(validity.reasons)
     blind = validity.blind_auc.value
     figure = "" if blind is None else f": AUC {blind:.3f}"
     return f"members and non-members differ without any model ({validity.blind_name}{figure})"
+
+
+def comparable(validity: Validity) -> str:
+    """What to do where a validity check failed: first what is known to set the sets apart."""
+    mends = "".join(f"{words[:1].upper()}{words[1:]}. " for words in validity.formats)
+    return f"{mends}{SAME_SOURCE}"
 
 
 def grouped(reasons: Sequence[tuple[str, str]]) -> str:

@@ -147,7 +147,8 @@ LEAKY = AuditResult(
                                 {"student": Comparison("not_applicable", NO_REFERENCE)}, {}, {}, {})},
     validity=Validity("ok", around(0.51), "tfidf", {"tfidf": around(0.51), "surface": around(0.49)},
                       {"members": 1, "nonmembers": 0}, {"n": 13, "max_share": 0.93, "n_above_20_percent": 4},
-                      ("6 of 3988 texts are longer than 256 tokens and were cut, the same for all models",)),
+                      ("6 of 3988 texts are longer than 256 tokens and were cut, the same for all models",),
+                      {model: {"loss": around(0.503), "min-k++": around(0.492)} for model in ("teacher", "student")}),
     power={"smallest_detectable_auc": 0.523, "level": 0.95, "power": 0.8, "n": 2000, "m": 1988, "cells": 4},
     mixed_supervision={"student": SUPERVISION},
     verdict=Verdict("not_gated"),
@@ -163,8 +164,9 @@ def hostile(text: str) -> AuditResult:
     gates = (GateResult("student.auc<=0.6", "fail", text, "student", "auc", 0.6),)
     not_run = replace(LEAKY.attacks["ez"], cells=dict.fromkeys(LEAKY.models, Cell("not_applicable", text)))
     validity = replace(
-        LEAKY.validity, warnings=(text,), blind={text: around(0.5)}, blind_name=text, duplicates={text: 1}
-    )
+        LEAKY.validity, warnings=(text,), blind={text: around(0.5)}, blind_name=text, duplicates={text: 1},
+        reference_alone={"student": {text: around(0.5)}}, reasons=(text,), formats=(text,),
+    )  # fmt: skip
     return replace(
         LEAKY,
         kdaudit_version=text,

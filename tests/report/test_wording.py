@@ -59,6 +59,26 @@ def test_a_figure_reads_as_agreed(words: str, expected: str) -> None:
     assert words == expected
 
 
+ALONE = {"student": {"loss": Estimate(0.51, 0.49, 0.53), "min-k++": Estimate(0.376, 0.36, 0.393)}}
+WITH_ALONE = replace(AUDIT, validity=replace(AUDIT.validity, reference_alone=ALONE | {"student-2": ALONE["student"]}))
+
+
+def test_the_reference_alone_stands_below_the_attacks_that_compare_with_it() -> None:
+    head, rows = wording.table(WITH_ALONE, "auc")
+    shown = "0.376 [0.360, 0.393] min-k++"
+    assert rows[-2][0] == "reference"
+    assert rows[-1] == ["reference alone", "–", shown, shown, *["–"] * (len(head) - 4)]
+    assert [row[0] for row in wording.table(WITH_ALONE, "tpr@0.01")[1]] == ["loss", "zlib", "reference"]
+    assert [row[0] for row in wording.table(AUDIT, "auc")[1]] == ["loss", "zlib", "reference"]
+
+
+def test_every_figure_of_a_reference_alone_is_noted_and_a_shared_reference_once() -> None:
+    assert list(wording.reference_notes(WITH_ALONE.validity)) == [
+        "reference alone (student, student-2): AUC loss 0.510 [0.490, 0.530], min-k++ 0.376 [0.360, 0.393]; it saw "
+        "neither set, so each ought to be at 0.5"
+    ]
+
+
 def test_the_table_has_a_column_per_model_and_two_per_comparison() -> None:
     head, rows = wording.table(AUDIT, "auc")
     compared = [heading for name in ("student", "student-2") for heading in (f"{name} − teacher", "p (Holm)")]
