@@ -16,6 +16,10 @@ FEW = 10
 """Counts below this are backed by exact intervals: see `Spread`."""
 
 
+NULL_LEVEL = 0.9
+"""Of an interval whose ends are one-sided 95 % bounds: a leak must lie above its null at 95 %."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """A figure and what is known of its uncertainty.
@@ -156,6 +160,12 @@ def to_difference(spread: Spread, n: int, m: int, level: float, method: str) -> 
     """A difference with the spread's interval, p-value and quantiles on QUANTILE_GRID."""
     low, high, grid = _bounds(spread, level)
     return Difference(spread.value, low, high, p_value(spread), n=n, m=m, level=level, method=method, quantiles=grid)
+
+
+def to_null_difference(spread: Spread, n: int, m: int, method: str) -> Difference:
+    """A difference to what saw neither set: only its one-sided 95 % bounds are asked for, so no quantiles are kept."""
+    low, high = quantiles(spread, np.array([(1 - NULL_LEVEL) / 2, (1 + NULL_LEVEL) / 2]))
+    return Difference(spread.value, float(low), float(high), p_value(spread), n=n, m=m, level=NULL_LEVEL, method=method)
 
 
 def _bounds(spread: Spread, level: float) -> tuple[float, float, tuple[float, ...]]:

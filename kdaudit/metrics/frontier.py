@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from kdaudit.metrics.bootstrap import RESAMPLES, Spread, to_difference
-from kdaudit.metrics.calibration import too_few
+from kdaudit.metrics.calibration import MIN_RANK, too_few
 from kdaudit.metrics.estimate import Difference
 from kdaudit.metrics.parts import Parts
 from kdaudit.metrics.proportions import holm
@@ -135,9 +135,7 @@ def place(
     def path(runs: Sequence[Sequence[Trained]]) -> _Path:
         """The mean over seeds (rows of `runs`) of each column."""
         nll = [[mean_replicates(model.nll, model.tokens, counts.nonmembers) for model in run] for run in runs]
-        leak = [
-            [leak_replicates(metric, model.members, model.nonmembers, counts, parts) for model in run] for run in runs
-        ]
+        leak = [[leak_replicates(metric, model.members, model.nonmembers, counts) for model in run] for run in runs]
         return _Path(*(np.einsum("skr,rs->kr", np.array(values), weights) for values in (nll, leak)))
 
     def to_gap(gaps: Floats) -> Difference:
@@ -251,7 +249,7 @@ def _check(plain: Sequence[Sequence[Trained]], arms: Mapping[str, Sequence[Train
 
 def _unmeasurable(models: Sequence[Trained], parts: Parts, metric: Metric) -> str:
     if metric == "tpr@0.01":
-        n_calibration, n_evaluation = parts.calibration_nonmembers.size, parts.evaluation_nonmembers.size
-        if reason := too_few("0.01", n_calibration, n_evaluation):
+        n_nonmembers = parts.calibration_nonmembers.size + parts.evaluation_nonmembers.size
+        if reason := too_few("0.01", n_nonmembers, MIN_RANK):
             return reason
     return next((reason for model in models if (reason := missing_reason(model.members, model.nonmembers))), "")

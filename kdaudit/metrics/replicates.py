@@ -39,20 +39,18 @@ class Counts:
         )
 
 
-def leak_replicates(metric: Metric, members: Floats, nonmembers: Floats, counts: Counts, parts: Parts) -> Floats:
+def leak_replicates(metric: Metric, members: Floats, nonmembers: Floats, counts: Counts) -> Floats:
     """The metric of one attack on one model in every replicate: (R + 1,).
 
     Args:
-        metric: the AUC of all records, or the TPR of the evaluation part at the conformal threshold that the
-            replicate's calibration part gives for 1 % FPR.
+        metric: the AUC, or the TPR at the conformal threshold that the replicate's non-members give for 1 % FPR.
         members: (n,), finite.
         nonmembers: (m,), finite.
         counts: of the same records.
-        parts: of the same records.
     """
     if metric == "auc":
         return _auc(members, nonmembers, counts)
-    return _tpr(members, nonmembers, counts, parts, "0.01")
+    return _tpr(members, nonmembers, counts, "0.01")
 
 
 def mean_replicates(sums: Floats, sizes: Floats, counts: Floats) -> Floats:
@@ -76,13 +74,12 @@ def _auc(members: Floats, nonmembers: Floats, counts: Counts) -> Floats:
     return values / (2 * members.size * nonmembers.size)
 
 
-def _tpr(members: Floats, nonmembers: Floats, counts: Counts, parts: Parts, key: str) -> Floats:
-    calibration, judged = parts.calibration_nonmembers, parts.evaluation_members
-    falling = calibration[np.argsort(-nonmembers[calibration], kind="stable")]
+def _tpr(members: Floats, nonmembers: Floats, counts: Counts, key: str) -> Floats:
+    falling = np.argsort(-nonmembers, kind="stable")
     reached = np.cumsum(counts.nonmembers[falling], axis=0)
-    thresholds = nonmembers[falling][(reached >= conformal_rank(key, calibration.size)).argmax(axis=0)]
-    detected = members[judged, None] > thresholds
-    return np.asarray(np.einsum("nr,nr->r", counts.members[judged], detected) / judged.size, dtype=np.float64)
+    thresholds = nonmembers[falling][(reached >= conformal_rank(key, nonmembers.size)).argmax(axis=0)]
+    detected = members[:, None] > thresholds
+    return np.asarray(np.einsum("nr,nr->r", counts.members, detected) / members.size, dtype=np.float64)
 
 
 def _draw_class(calibration: Integers, evaluation: Integers, resamples: int, rng: np.random.Generator) -> Floats:

@@ -156,7 +156,7 @@ def test_a_tpr_has_its_frontier_too_and_needs_enough_nonmembers(lab: Lab) -> Non
     found = lab.place(arms, lab.plain(), metric="tpr@0.01").arms["better"]
     assert found.distance.value is not None
     assert found.distance.value < 0
-    small = Lab(300, 0)
+    small = Lab(298, 0)
     missing = small.place({"x": [small.model(AT, 0.6)] * 3}, small.plain(), metric="tpr@0.01")
     assert missing.epochs == ()
     assert missing.arms["x"].finding == "no evidence"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdaudit.metrics.calibration import fit_thresholds
+from kdaudit.metrics.exact_tpr import conformal_threshold
 from kdaudit.metrics.parts import Parts, split_parts
 from kdaudit.metrics.replicates import Counts, leak_replicates, mean_replicates
 from kdaudit.metrics.roc import auc
@@ -39,26 +39,24 @@ def test_the_first_column_is_the_data_and_every_part_keeps_its_size() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_an_auc_is_that_of_the_resampled_records(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    members, nonmembers, parts, counts = drawn(seed)
+    members, nonmembers, _, counts = drawn(seed)
     expected = [
         auc(np.repeat(members, of_members), np.repeat(nonmembers, of_nonmembers))
         for of_members, of_nonmembers in zip(*whole(counts), strict=True)
     ]
-    assert leak_replicates("auc", members, nonmembers, counts, parts) == pytest.approx(expected, abs=1e-12)
+    assert leak_replicates("auc", members, nonmembers, counts) == pytest.approx(expected, abs=1e-12)
     monkeypatch.setattr("kdaudit.metrics.replicates.BLOCK", 3)
-    assert leak_replicates("auc", members, nonmembers, counts, parts) == pytest.approx(expected, abs=1e-12)
+    assert leak_replicates("auc", members, nonmembers, counts) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_tpr_is_that_of_the_resampled_records_at_their_own_threshold(seed: int) -> None:
-    members, nonmembers, parts, counts = drawn(seed)
+    members, nonmembers, _, counts = drawn(seed)
     expected = []
     for of_members, of_nonmembers in zip(*whole(counts), strict=True):
-        calibration = np.repeat(nonmembers[parts.calibration_nonmembers], of_nonmembers[parts.calibration_nonmembers])
-        judged = np.repeat(members[parts.evaluation_members], of_members[parts.evaluation_members])
-        threshold = fit_thresholds(members[:1], calibration, ["0.01"]).conformal["0.01"][0]
-        expected.append(float((judged > threshold).mean()))
-    assert leak_replicates("tpr@0.01", members, nonmembers, counts, parts) == pytest.approx(expected, abs=1e-12)
+        threshold = conformal_threshold(np.repeat(nonmembers, of_nonmembers), "0.01")
+        expected.append(float((np.repeat(members, of_members) > threshold).mean()))
+    assert leak_replicates("tpr@0.01", members, nonmembers, counts) == pytest.approx(expected, abs=1e-12)
     assert len(set(expected)) > 1
 
 
