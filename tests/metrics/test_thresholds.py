@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from kdaudit.metrics.bootstrap import Rate, draw_counts, mean_rate_spread, quantiles
 from kdaudit.metrics.calibration import balanced_threshold, replicate_balanced, replicate_conformal
+from kdaudit.metrics.estimate import lower_bound, upper_bound
 from kdaudit.metrics.exact_tpr import conformal_threshold
 from kdaudit.metrics.in_sample import best_in_sample
 from kdaudit.metrics.parts import split_parts
@@ -214,6 +215,42 @@ def test_equal_models_differ_by_exactly_nothing():
     assert (table.baseline_only, table.other_only, table.both + table.neither) == (0, 0, 210)
 
 
+def test_a_null_is_beaten_as_surely_as_a_baseline_that_scores_the_same():
+    scores = correlated(600, 700, [0.8, 1.3])
+    teacher, student = scores.values()
+    parts = split_parts(600, 700, share=0.3, rng=np.random.default_rng(1))
+    found: Any = threshold_metrics(
+        {"student": student}, parts, rng=np.random.default_rng(0), nulls={"start": teacher, "blind": teacher},
+        held_against={"student": ("start", "blind")},
+    )  # fmt: skip
+    compared = audit(scores, baseline="teacher").differences["student"]
+    expected = {"balanced_accuracy": compared.balanced_accuracy, "tpr@0.1": compared.tpr_at_fpr["0.1"]}
+    assert set(found.models) == {"student"}
+    for null in ("start", "blind"):
+        beyond = found.beyond_nulls["student"][null]
+        assert list(beyond) == ["tpr@0.001", "tpr@0.01", "tpr@0.1", "balanced_accuracy"]
+        assert beyond["tpr@0.01"].value is not None
+        assert beyond["tpr@0.001"].reason == "needs 2999 non-members, there are 700"
+        for metric, difference in expected.items():
+            assert beyond[metric].value == pytest.approx(difference.value)
+            assert (beyond[metric].level, beyond[metric].quantiles) == (0.9, None)
+            width = difference.high - difference.low
+            assert lower_bound(beyond[metric], 0.95) == beyond[metric].low
+            assert beyond[metric].low == pytest.approx(lower_bound(difference, 0.95), abs=0.1 * width)
+            assert beyond[metric].high == pytest.approx(upper_bound(difference, 0.95), abs=0.1 * width)
+
+
+def test_a_model_beats_no_null_that_is_itself():
+    pair = correlated(300, 300, [1.0])["teacher"]
+    parts = split_parts(300, 300, share=0.3, rng=np.random.default_rng(1))
+    found = threshold_metrics(
+        {"student": pair}, parts, rng=np.random.default_rng(0), nulls={"start": pair},
+        held_against={"student": ["start"]}, resamples=50,
+    )  # fmt: skip
+    for metric, beyond in found.beyond_nulls["student"]["start"].items():
+        assert (beyond.value, beyond.low, beyond.high) == ((0, 0, 0) if metric != "tpr@0.001" else (None,) * 3)
+
+
 def test_the_two_by_two_table_adds_up_to_the_success_of_both():
     found = audit(correlated(300, 200, [1.0, 1.5]), baseline="teacher", resamples=50)
     table = found.detections["student"]["members"]
@@ -290,6 +327,13 @@ def test_bad_input_is_refused():
     scores = correlated(20, 20, [1.0])
     with pytest.raises(ValueError, match="baseline"):
         audit(scores, baseline="nobody")
+    parts = split_parts(20, 20, share=0.3, rng=np.random.default_rng(1))
+    for model, null, words in (("nobody", "blind", "among the models"), ("teacher", "start", "among the nulls")):
+        with pytest.raises(ValueError, match=words):
+            threshold_metrics(
+                scores, parts, rng=np.random.default_rng(0), nulls={"blind": scores["teacher"]},
+                held_against={model: [null]},
+            )  # fmt: skip
     with pytest.raises(ValueError, match="same records"):
         audit({**scores, "student": (np.ones(3), np.ones(3))})
     with pytest.raises(ValueError, match="finite"):
