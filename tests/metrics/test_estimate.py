@@ -8,6 +8,11 @@ from scipy.stats import norm
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate, lower_bound, upper_bound
 
 
+def normal(centre: float, spread: float) -> tuple[float, ...]:
+    """Quantiles of a bootstrap that is exactly normal."""
+    return tuple((centre + spread * np.asarray(norm.ppf(QUANTILE_GRID))).tolist())
+
+
 def test_the_grid_reaches_from_0_0005_to_0_9995():
     assert (QUANTILE_GRID[0], QUANTILE_GRID[-1]) == (0.0005, 0.9995)
     assert list(QUANTILE_GRID) == sorted(set(QUANTILE_GRID))
@@ -36,7 +41,7 @@ def test_quantiles_are_interpolated_on_the_grid():
 
 @pytest.mark.parametrize("level", [0.996, 0.9995, 1 - 0.05 / 60, 1 - 0.05 / 200, 1 - 1e-6])
 def test_far_out_the_bounds_of_a_normal_bootstrap_are_the_normal_ones(level):
-    estimate = Estimate(0.5, quantiles=tuple(0.5 + 0.02 * norm.ppf(QUANTILE_GRID)))
+    estimate = Estimate(0.5, quantiles=normal(0.5, 0.02))
     assert lower_bound(estimate, level) == pytest.approx(0.5 - 0.02 * norm.ppf(level))
     assert upper_bound(estimate, level) == pytest.approx(0.5 + 0.02 * norm.ppf(level))
 
@@ -53,14 +58,14 @@ def test_the_bounds_never_jump_or_turn_round_where_the_tail_begins(is_skewed):
 
 
 def test_a_tail_is_cut_to_the_range():
-    near = tuple(np.clip(0.001 + 0.01 * norm.ppf(QUANTILE_GRID), 0, 1))
+    near = tuple(np.clip(normal(0.001, 0.01), 0, 1))
     assert lower_bound(Estimate(0.001, quantiles=near), 1 - 1e-6) == 0
-    wide = tuple(0.5 + 0.2 * norm.ppf(QUANTILE_GRID))
+    wide = normal(0.5, 0.2)
     assert (
         lower_bound(Estimate(0.5, quantiles=wide), 1 - 1e-6),
         upper_bound(Estimate(0.5, quantiles=wide), 1 - 1e-6),
     ) == (0, 1)
-    assert lower_bound(Difference(0.5, quantiles=tuple(0.5 + 0.4 * norm.ppf(QUANTILE_GRID))), 1 - 1e-6) == -1
+    assert lower_bound(Difference(0.5, quantiles=normal(0.5, 0.4)), 1 - 1e-6) == -1
 
 
 def test_an_interval_alone_bounds_at_the_level_of_its_ends_and_nowhere_else():

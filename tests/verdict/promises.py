@@ -169,9 +169,8 @@ def area(setting: Setting, *, audits: int, note: str = "") -> list[Row]:
     for seed in range(audits):
         teacher, student = setting.draw(seed)
         rng = np.random.default_rng(seed)
-        for row, figure, truth in zip(
-            rows, (auc_estimate(*student), auc_difference(*student, *teacher, rng=rng)), truths, strict=True
-        ):
+        figures: list[Figure] = [auc_estimate(*student), auc_difference(*student, *teacher, rng=rng)]
+        for row, figure, truth in zip(rows, figures, truths, strict=True):
             row.see(figure, truth, CELLS)
     return rows
 
