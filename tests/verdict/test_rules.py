@@ -122,6 +122,19 @@ def test_one_gate_per_attack_does_not_dodge_the_correction() -> None:
     assert of_aucs(value, *[0.5] * 5, gates=[f"student.auc[{name}] <= 0.6" for name in names]).status == "inconclusive"
 
 
+def test_a_gate_fails_and_passes_among_two_hundred_cells_too() -> None:
+    gates = [f"student.balanced_accuracy <= {0.6 + step / 1000}" for step in range(20)]
+    attacks = {name: attack(cell(shares(0.9), balanced_accuracy=shares(0.52))) for name in ATTACKS}
+    passing = judged(gates, attacks)
+    assert (passing.n_cells, passing.status) == (200, "pass")
+    attacks["loss"] = attack(cell(shares(0.9), balanced_accuracy=shares(0.64)))
+    verdict = judged(gates, attacks)
+    assert verdict.status == verdict.gates[0].status == "fail"
+    assert verdict.gates[0].bound == pytest.approx(0.64 - 3.4808 * 0.01, abs=1e-4)  # z at 1 - 0.05 / 200
+    attacks["loss"] = attack(cell(shares(0.9), balanced_accuracy=shares(0.634)))
+    assert judged(gates, attacks).status == "inconclusive"
+
+
 def test_a_pass_needs_no_correction() -> None:
     value = 0.6 - 2 * 0.01  # below the limit at 95 %, not at 1 - 0.05/6
     assert of_aucs(*[value] * 6).status == "pass"
