@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kdaudit.errors import ConfigError, DiskFullError, ExitCode, OutputError
 from kdaudit.metrics.association import Quarter
-from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
+from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate, ExactRate
 from kdaudit.metrics.excess import Slopes
 from kdaudit.metrics.strongest import Strongest
 from kdaudit.results import (
@@ -50,6 +50,7 @@ TPR = Estimate(
     0.9,
     method="bootstrap",
     quantiles=tuple(q / 3 for q in QUANTILE_GRID),
+    exact=ExactRate(0.01, 3, 2, (10, 12, 140)),
     threshold=-1.5,
     realised_fpr=0.011,
     realised_fpr_low=0.006,
@@ -62,6 +63,7 @@ GAIN = Difference(0.02, -0.01, 0.05, 0.2, 0.4, 2000, 1988, method="paired delong
 RISE = Difference(
     0.1, 0.0, 0.2, 0.05, 0.1, 1400, 1391, 0.9, "bootstrap", "a note", quantiles=QUANTILE_GRID, mcnemar_p_value=0.03
 )
+NULL = Difference(0.2, 0.1, 0.3, 0.001, n=1400, m=1391, level=0.9, method="paired bootstrap")
 CELL = Cell(
     "ok",
     auc=AUC,
@@ -70,7 +72,7 @@ CELL = Cell(
     member_success=TPR,
     nonmember_success=TPR,
     unscored=3,
-    vs_blind=GAIN,
+    nulls={"blind": {"auc": NULL, "tpr@0.01": NULL}, "start": {"auc": NULL}},
     paper_compat=PaperCompat("in-sample", 0.8125, 0.75, 0.7, 0.8),
 )
 NOT_APPLICABLE = Cell("not_applicable", "no reference was given")
@@ -186,7 +188,7 @@ def test_the_fixture_sets_every_field_of_every_part() -> None:
     assert {kind.__name__: {part.name for part in fields(kind)} - names for kind, names in seen.items()} == {
         kind.__name__: set() for kind in seen
     }
-    assert len(seen) == 20  # every dataclass of a result
+    assert len(seen) == 21  # every dataclass of a result
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -206,6 +208,7 @@ estimates = st.builds(
     optional,
     st.none() | quantiles,
     st.booleans(),
+    st.none() | st.builds(ExactRate, st.floats(0.001, 0.1), st.integers(1, 9), st.integers(1, 9), st.just(())),
     *[optional] * 6,
 )
 differences = st.builds(
@@ -224,7 +227,7 @@ differences = st.builds(
 
 @given(estimates, differences)
 def test_any_finite_numbers_come_back_exactly(estimate: Estimate, difference: Difference) -> None:
-    cell = Cell("ok", auc=estimate, tpr_at_fpr={"0.1": estimate}, vs_blind=difference)
+    cell = Cell("ok", auc=estimate, tpr_at_fpr={"0.1": estimate}, nulls={"blind": {"auc": difference}})
     attack = replace(
         LOSS, cells=dict.fromkeys(RICH.models, cell), comparison={"student": Comparison("ok", auc=difference)}
     )
@@ -380,6 +383,11 @@ def test_a_file_of_another_size_class_is_not_read(tmp_path: Path) -> None:
     assert "too large" in refusal(path)
 
 
+def rate_of(top: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = top["attacks"]["loss"]["student"]["tpr_at_fpr"]["0.01"]
+    return found
+
+
 def edited(edit: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     layout: dict[str, Any] = json.loads(json.dumps(to_json(RICH)))
     edit(layout)
@@ -412,6 +420,9 @@ def edited(edit: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         (lambda top: top["attacks"]["loss"]["student"]["auc"].update(n=1.5), "auc.n is 1.5, not of type int"),
         (lambda top: top["attacks"]["loss"].update(requested=1), "loss.requested is 1, not of type bool"),
         (lambda top: top.update(models=[]), "models is no object"),
+        (lambda top: rate_of(top)["exact"].update(detected=[3, 2]), "counts behind an exact rate fall"),
+        (lambda top: rate_of(top)["exact"].update(fpr=1.5), "ranks behind an exact rate are out of range"),
+        (lambda top: rate_of(top).update(n=139), "an exact rate of 139 members counts more of them"),
         (lambda top: top["verdict"].update(gates={}), "verdict.gates is {}, not of type list"),
     ],
 )
@@ -419,6 +430,18 @@ def test_a_missing_key_or_a_wrong_type_is_named(edit: Callable[[dict[str, Any]],
     with pytest.raises(ConfigError, match=r"^run/results\.json: ") as error:
         from_json(edited(edit), source="run/results.json")
     assert words in str(error.value)
+
+
+def test_a_file_of_an_earlier_version_without_nulls_is_read() -> None:
+    def undo(top: dict[str, Any]) -> None:
+        for model in RICH.models:
+            cell = top["attacks"]["loss"][model]
+            del cell["nulls"], cell["tpr_at_fpr"]["0.01"]["exact"]
+            cell["vs_blind"] = {"value": 0.3, "low": 0.2, "high": 0.4, "p_value": None, "p_value_holm": None, "n": 9}
+
+    found = from_json(edited(undo)).attacks["loss"].cells["student"]
+    assert found.nulls == {}
+    assert found.tpr_at_fpr["0.01"] == replace(TPR, exact=None)
 
 
 def test_keys_of_a_later_version_are_ignored() -> None:

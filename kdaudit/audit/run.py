@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,7 @@ def run_audit(
     n_members = len(data.members)
     blind = blind_baseline(texts[:n_members], texts[n_members:], rng=generator(config.seed, "blind baseline"))
     shared = overlap(texts[:n_members], texts[n_members:])
-    judging = Judging(n_members, parts, blind, config.seed)
+    judging = Judging(n_members, parts, blind, config.seed, starts=starts_of(subjects))
     found = {}
     for done, one in enumerate(plan.attacks, start=2):
         on_progress("judging", done, len(plan.attacks) + 2)
@@ -115,6 +115,11 @@ def run_audit(
     results_file.save(result, folder.results)
     write_manifest(folder, about, status="complete")
     return result
+
+
+def starts_of(subjects: Iterable[Subject]) -> dict[str, str]:
+    """By audited model the fingerprint of its reference, where it has one."""
+    return {subject.name: subject.reference.fingerprint for subject in subjects if subject.reference is not None}
 
 
 def _describe_model(subject: Subject, plan: Plan) -> dict[str, Any]:

@@ -219,7 +219,13 @@ def _widened(estimate: Estimate, folds: int) -> Estimate:
 
 
 def beyond_blind(
-    members: Floats, nonmembers: Floats, blind_members: Floats, blind_nonmembers: Floats, *, folds: int = FOLDS
+    members: Floats,
+    nonmembers: Floats,
+    blind_members: Floats,
+    blind_nonmembers: Floats,
+    *,
+    folds: int = FOLDS,
+    level: float = 0.95,
 ) -> Difference:
     """AUC of an attack minus AUC of a blind classifier over the same records.
 
@@ -232,12 +238,13 @@ def beyond_blind(
         blind_members: (n,), the blind classifier's out-of-fold scores of the same records.
         blind_nonmembers: (m,), likewise.
         folds: of the cross-validation.
+        level: chance that the interval covers the true difference, in (0, 1).
 
     Raises:
         ValueError: the sizes differ, or a score is NaN or infinite.
     """
     return auc_difference(
-        members, nonmembers, blind_members, blind_nonmembers, training_variance_b=training_variance(folds)
+        members, nonmembers, blind_members, blind_nonmembers, level=level, training_variance_b=training_variance(folds)
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import kdaudit
 from kdaudit.audit.assess import Judging, assess_attack
 from kdaudit.audit.lineage import LOWER_BOUNDS
+from kdaudit.audit.run import starts_of
 from kdaudit.audit.scoring import Scores
 from kdaudit.audit.validity import describe_validity
 from kdaudit.config import student_names
@@ -69,7 +70,7 @@ def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made:
     plan = replace(scored.plan, warnings=tuple(w for w in scored.plan.warnings if w not in scored.data.notes))
     shared = overlap(texts[:n_members], texts[n_members:])
     validity = describe_validity(blind, shared, scored.data, plan, scored.scores)
-    judging = Judging(n_members, scored.parts, blind, seed)
+    judging = Judging(n_members, scored.parts, blind, seed, starts=starts_of(scored.plan.subjects))
     controls = {arm.name: arm.control_of for arm in config.arms if arm.control_of is not None}
     placed = frontiers(scored, made.roster, judging, _groups(config, made, n_members), controls)
     students = _students(config, scored, made, judging)
@@ -261,12 +262,14 @@ def _audit(
     """
     names = dict(zip(student_names(len(folders)), (scored.subject_of[folder] for folder in folders), strict=True))
     known = {"teacher": "teacher", **names}
+    starts = {name: judging.starts[subject] for name, subject in known.items() if subject in judging.starts}
     attacks = {}
     for plan in scored.plan.attacks:
         by_model = scored.scores.by_attack[plan.attack.name]
         own = replace(plan, obstacles={name: plan.obstacles[subject] for name, subject in known.items()})
         values = {name: by_model[subject] for name, subject in known.items() if subject in by_model}
-        found = assess_attack(own, Scores({plan.attack.name: values}, {}, False, {}), judging)
+        of_arm = Scores({plan.attack.name: values}, {}, False, {}, scored.scores.of_starts)
+        found = assess_attack(own, of_arm, replace(judging, starts=starts))
         cells = {one: replace(cell, member_success=None, nonmember_success=None) for one, cell in found.cells.items()}
         for one, folder in zip(names, folders, strict=True):
             leak = students[folder].leaks.get(plan.attack.name)

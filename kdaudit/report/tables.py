@@ -121,7 +121,7 @@ def _metric(result: AuditResult, title: str, metric: str, note: str) -> Table:
 
 
 def _rate(result: AuditResult, rate: str, words: str) -> Table:
-    """True positive rates, and beside each the false positive rate that its threshold had on records it never saw."""
+    """True positive rates, and beside each the share of the non-members above its threshold."""
     head, rows = wording.table(result, f"tpr@{rate}")
     for position in range(len(result.models), 0, -1):
         head.insert(position + 1, "realised FPR")
@@ -131,7 +131,8 @@ def _rate(result: AuditResult, rate: str, words: str) -> Table:
         f"True positive rate at {words} false positive rate",
         head,
         rows,
-        "The threshold comes from the calibration part; the realised rate is that of the evaluation part.",
+        "Of all records, with exact bounds. The threshold is the highest score that leaves no more than this share of "
+        "non-members above it; the realised rate is the share that it does leave.",
     )
 
 

@@ -74,8 +74,11 @@ class Cell:
     nonmember_success: Estimate | None = None
     unscored: int = 0
     """Records (both classes) whose score is NaN."""
-    vs_blind: Difference | None = None
-    """AUC of the attack minus AUC of the blind classifier, paired over records."""
+    nulls: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
+    """By null, then metric (auc, tpr@0.001, tpr@0.01, tpr@0.1, balanced_accuracy): the attack minus the null, paired
+    over records, with an interval whose ends are one-sided 95 % bounds. `start` is what the model started from (by the
+    same attack where it needs no more than a plain pass of one model, else by `loss`), `blind` the classifier that sees
+    no model. Without a start there is only `blind`; a file of an earlier version has neither."""
     paper_compat: PaperCompat | None = None
 
 

@@ -70,7 +70,7 @@ def share_failed(area: float, n: int, m: int, *, cells: int, replicates: int, se
         results = {}
         for k in range(cells):
             own = rng.normal(math.sqrt(2) * norm.ppf(area) if k == 0 else 0, 1, n), rng.normal(0, 1, m)
-            cell = Cell("ok", auc=auc_estimate(*own), vs_blind=beyond_blind(*own, *blind))
+            cell = Cell("ok", auc=auc_estimate(*own), nulls={"blind": {"auc": beyond_blind(*own, *blind)}})
             results[f"attack {k}"] = AttackResult(1, False, {"student": cell}, {}, {}, {}, {})
         failed += judge(results, VALID, [parse_gate("student.auc <= 0.5")]).status == "fail"
     return failed / replicates

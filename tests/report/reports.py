@@ -56,7 +56,8 @@ def cell(auc: float) -> Cell:
     tpr = {"0.001": TOO_FEW, "0.01": rate(auc / 4, 0.008), "0.1": rate(auc / 2, 0.11)}
     return Cell(
         "ok", auc=around(auc), tpr_at_fpr=tpr, balanced_accuracy=around(auc - 0.1), member_success=around(auc - 0.05),
-        nonmember_success=around(auc - 0.15), unscored=3, vs_blind=gain(auc - 0.5),
+        nonmember_success=around(auc - 0.15), unscored=3,
+        nulls={"blind": dict.fromkeys(("auc", "tpr@0.01", "tpr@0.1"), gain(auc - 0.5))},
     )  # fmt: skip
 
 

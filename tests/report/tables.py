@@ -27,7 +27,7 @@ def audit(auc: float) -> AttackResult:
 def cell(auc: float) -> Cell:
     beyond_blind = Difference(auc - 0.51, auc - 0.53, auc - 0.49, n=500, m=500, se=0.01)
     figure = Estimate(auc, auc - 0.02, auc + 0.02, 500, 500, logit_value=math.log(auc / (1 - auc)), logit_se=0.05)
-    return Cell("ok", auc=figure, vs_blind=beyond_blind)
+    return Cell("ok", auc=figure, nulls={"blind": {"auc": beyond_blind}})
 
 
 GAPS = (0.02, -0.02)
