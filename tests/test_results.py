@@ -115,6 +115,9 @@ RICH = AuditResult(
         {"members": 2},
         {"share": 0.25, "n": [1, 2]},
         ("a 13-gram overlap above 20 %",),
+        {"student": {"loss": AUC}},
+        ("the start separates the sets: AUC 0.62",),
+        ("white space at the end: 0 % of the members, 100 % of the non-members",),
     ),
     power={"loss": 0.52},
     mixed_supervision={

@@ -169,12 +169,12 @@ def place(
 ) -> dict[Metric, Frontier]:
     """Hold every arm against the stairs, by the AUC and by the TPR at 1 % FPR, and say what it means.
 
-    *helps*: the 95 % upper bound of the distance lies below 0 for every group by AUC, the p-value of the worst group is
-    at most 0.05 after Holm over the arms, and no group's TPR is surely higher. *moves the risk*: a group is surely
-    better, and one is surely worse by AUC or TPR, measured against the next stair. *undertrained*: over all members the
-    arm lies on or above the stair of a plain checkpoint that is no more useful. *no evidence*: else; where its loss is
-    above that of the untrained start, or it leaks no less and is more useful than every plain checkpoint; and with one
-    seed.
+    *helps*: the largest 95 % upper bound of the distance over the groups lies below 0 by AUC, and no group's TPR is
+    surely higher. *moves the risk*: a group is surely better, and one is surely worse by AUC or TPR, measured against
+    the next stair. *undertrained*: over all members the arm lies on or above the stair of a plain checkpoint that is no
+    more useful. *no evidence*: else; where its loss is above that of the untrained start, or it leaks no less and is
+    more useful than every plain checkpoint; and with one seed. A finding is of one arm by itself; the p-values beside
+    it are adjusted over the arms (Holm).
 
     Every replicate draws the records anew, the same for all models, and moves the mean over seeds by a draw of
     Student's t with seeds - 1 degrees of freedom, the same for all models of a seed. Drawing three seeds out of three
@@ -386,7 +386,7 @@ def _findings(
             continue
         is_beyond = float(of_arms[name].nll[0, 0]) < lowest
         by_metric = {metric: found_of[name] for metric, found_of in beside.items()}
-        finding, reason = _finding(by_metric, judged[name], adjusted[name], n_seeds, is_beyond=is_beyond)
+        finding, reason = _finding(by_metric, judged[name], n_seeds, is_beyond=is_beyond)
         if finding == "helps" and arm.control_of is not None:
             finding, reason = "no evidence", A_CONTROL
         found[name] = finding, reason, adjusted[name]
@@ -396,7 +396,6 @@ def _findings(
 def _finding(
     beside: Mapping[Metric, Mapping[str, _Gaps]],
     groups: Sequence[str],
-    p_value: float | None,
     n_seeds: int,
     *,
     is_beyond: bool,
@@ -410,7 +409,7 @@ def _finding(
         return ("no evidence", BEYOND) if is_beyond else ("undertrained", "")
     if n_seeds == 1:
         return "no evidence", ONE_SEED
-    if len(better) == len(groups) and p_value is not None and p_value <= ALPHA and not any(worse.values()):
+    if len(better) == len(groups) and not any(worse.values()):
         return "helps", ""
     not_better = [group for group in groups if group not in better]
     over = "" if groups == [ALL] or not not_better else f" for {' and '.join(not_better)}"

@@ -8,7 +8,7 @@ from itertools import groupby
 from statistics import fmean
 
 from kdaudit.metrics.estimate import Difference
-from kdaudit.metrics.frontier import ALL, BEYOND, Placed
+from kdaudit.metrics.frontier import ALL, ALPHA, BEYOND, Placed
 from kdaudit.report import wording
 from kdaudit.report.tables import Table
 from kdaudit.report.wording import ABSENT, difference, interval, p_value
@@ -34,7 +34,7 @@ SUBSET_NOTE = (
 )
 FRONTIER_NOTE = (
     "Distance: leak of the arm minus that of the last plain checkpoint that is no more useful; below 0 is better than "
-    "stopping earlier. Helps: surely below 0 for every group of members, after Holm over arms. Moves the risk: surely "
+    "stopping earlier. Helps: the 95 % upper bound is below 0 for every group of members. Moves the risk: surely "
     "less for one group, surely more for another. Undertrained: not below 0 over all members."
 )
 FINDINGS = {
@@ -53,6 +53,10 @@ def sentences(table: Mitigation) -> Iterator[str]:
         names = [name for name, arm in compared.items() if arm.finding == finding]
         if names:
             yield f"{', '.join(names)}: {words} ({finding})."
+    alone = {name: arm.placed[table.attack][table.metric].p_value for name, arm in compared.items()}
+    for name, p in alone.items():
+        if compared[name].finding == "helps" and p is not None and p > ALPHA:
+            yield f"{name}: by its own 95 % bound; its p-value among {len(compared)} arms (Holm) is {p:.3f}."
     for name, arm in compared.items():
         if arm.finding == "moves the risk":
             yield f"{name} moves the risk: {arm.reason}."
