@@ -57,7 +57,7 @@ def test_an_interval_that_reaches_guessing_is_said_to() -> None:
 
 def test_where_no_check_is_passed_it_says_so_first() -> None:
     first, *rest = headline(replace(LEAKY, validity=replace(LEAKY.validity, status="failed")))
-    assert "can be told apart without any model" in first
+    assert "can be told apart by what no model remembers" in first
     assert rest == list(headline(LEAKY))
 
 
