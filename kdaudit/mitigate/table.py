@@ -43,7 +43,7 @@ METRIC: Metric = "auc"
 VULNERABLE, OTHERS = "given away", "the others"
 """Members that the attack detects in the teacher, and those that it does not."""
 ON_IT = "it is a point of the frontier itself"
-NOT_COMPARABLE = "members and held-out records differ without any model"
+NOT_COMPARABLE = "members and held-out records can be told apart by what no model remembers"
 CONTROL = "leaves out as many members at random"
 
 

@@ -46,7 +46,10 @@ FINDINGS = {
 def sentences(table: Mitigation) -> Iterator[str]:
     """What was found, for a reader with a minute."""
     if table.validity.status == "failed":
-        yield "Members and held-out records can be told apart without any model, so no finding below means anything."
+        yield (
+            "Members and held-out records can be told apart by what no model remembers, so no finding below means "
+            "anything."
+        )
     yield from _recommendation(table)
     compared = off_frontier(table)
     for finding, words in FINDINGS.items():

@@ -63,9 +63,9 @@ RULES: Mapping[Rule, Description] = {
     ),
     "KDA005": Description(
         "SetsDiffer",
-        "Members and non-members can be told apart without any model.",
-        "A classifier that never sees a model tells the two sets apart, so no attack's success says anything about "
-        "membership. Draw both sets from one source and audit again.",
+        "Members and non-members can be told apart by what no model remembers.",
+        "A classifier that never sees a model, or a reference that saw neither set, tells the two sets apart, so no "
+        "attack's success says anything about membership. Draw both sets from one source and audit again.",
         "warning",
     ),
 }

@@ -102,7 +102,7 @@ class Mitigation:
     arms: Mapping[str, Arm]
     """In the order in which they are shown."""
     validity: Validity
-    """Whether members and held-out records can be told apart without any model: then no finding says anything."""
+    """Whether members and held-out records can be told apart by what no model remembers: then no finding counts."""
     config: Mapping[str, Any]
     recommended: str | None = None
     """The arm of the lowest held-out loss among those that pass every gate and move no risk to other members; None
