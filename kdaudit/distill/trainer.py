@@ -31,6 +31,7 @@ from kdaudit.distill.examples import Example
 from kdaudit.distill.losses import count_targets
 from kdaudit.distill.student import Distiller, Taught
 from kdaudit.errors import ConfigError, ModelError
+from kdaudit.models.environment import restored_environment
 from kdaudit.models.surgery import NoNorm
 from kdaudit.signals.route import is_out_of_memory
 
@@ -132,7 +133,7 @@ def train(
     Raises:
         ModelError: the loss or a gradient is not finite; the last good checkpoint is kept.
     """
-    with torch.random.fork_rng(devices=[]):  # the trainer seeds torch's global state
+    with torch.random.fork_rng(devices=[]), restored_environment():  # the trainer seeds torch's global state
         trainer = _DistillTrainer(distiller, examples, plan, ask, settings, work, rewrite, watch)
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
         last = newest_checkpoint(work) if resume else None
