@@ -83,6 +83,7 @@ def run_audit(
             "device": plan.device,
             "dtype": plan.dtype,
             "batch_tokens": plan.batch_tokens,
+            "chat_date": lineage.chat_date,
             "environment": recorded_environment(),
         },
     )

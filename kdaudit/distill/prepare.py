@@ -79,7 +79,7 @@ def read_sets(config: DistillConfig) -> tuple[RecordSet, RecordSet | None]:
     def tokenizer() -> Any:
         return load_tokenizer(find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code))
 
-    render = chat_renderer(tokenizer)
+    render = chat_renderer(tokenizer, today=config.chat_date)
     read = partial(records.read, text_field=config.text_field, id_field=config.id_field, render=render)
     nonmembers = read(config.nonmembers, option="--nonmembers") if config.nonmembers is not None else None
     return read(config.train, option="--train"), nonmembers
