@@ -117,7 +117,7 @@ def print_distill_plan(prepared: Prepared) -> None:
         shown = "not in memory while training" if memory is None else f"about {_megabytes(memory)} and activations"
         table.add_row(f"  {name}", where, f"{checkpoint.n_parameters:,}", shown)
     _print(table, is_result=False)
-    for line in prepared.notes:
+    for line in (*prepared.notes, *prepared.progress):
         _print(f"  [yellow]note:[/yellow] {escape(line)}", is_result=False)
 
 

@@ -140,7 +140,9 @@ def train(
         with _saying_what_memory_needs():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
     distiller.eval()
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    ends = range(LOG_STEPS, len(losses) + 1, LOG_STEPS)
+    return [math.fsum(losses[end - LOG_STEPS : end]) / LOG_STEPS for end in ends]
 
 
 @contextmanager
@@ -192,7 +194,8 @@ class _DistillTrainer(Trainer):
             learning_rate=settings.lr, weight_decay=settings.weight_decay, max_grad_norm=1.0,
             bf16=settings.mixed_precision == "bf16", fp16=settings.mixed_precision == "fp16",
             use_cpu=settings.use_cpu, seed=settings.seed, report_to=_loggers(settings.report_to),
-            save_strategy="no", save_total_limit=2, logging_steps=LOG_STEPS, logging_nan_inf_filter=False,
+            save_strategy="no", save_total_limit=2, logging_nan_inf_filter=False,
+            logging_steps=1,  # a mean over several would begin anew where a killed run is continued
             disable_tqdm=True, remove_unused_columns=False, ddp_find_unused_parameters=False,
             accelerator_config={"even_batches": False}, dataloader_pin_memory=not settings.use_cpu,
         )  # fmt: skip
