@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kdaudit import manifest
 from kdaudit.distill.learn import Told
 from kdaudit.distill.run import run_distill
 from kdaudit.distill.settings import DistillConfig
@@ -56,11 +57,14 @@ def test_a_run_that_was_killed_after_its_last_file_leaves_nothing_more(
 ) -> None:
     out = tmp_path / "student"
 
-    def die(*_: Any, **options: Any) -> None:
+    save = manifest.save
+
+    def die(*given: Any) -> None:
+        save(*given)
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr("kdaudit.distill.run.shutil.rmtree", die)
+        patch.setattr("kdaudit.manifest.save", die)
         with pytest.raises(KilledError):
             run_distill(config(recipe, out, keep_epochs=False))
     assert (out / "training").is_dir()
