@@ -13,6 +13,7 @@ from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.hub import locate
+from kdaudit.models.repeatable import CHAT_DATE
 from kdaudit.records import RecordSet
 
 SUMMARY = ("objective", "hard_weight", "temperature", "epochs", "seed", "steps")
@@ -42,6 +43,12 @@ class Lineage:
     no_start: Mapping[str, str] = field(default_factory=dict)
     """By student: why what it started from is no reference."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def chat_date(self) -> str:
+        """What chat templates were told that today is when the students were distilled."""
+        first = next(iter(self.by_student.values()), None)
+        return str(first.content["training"].get("chat_date", CHAT_DATE)) if first else CHAT_DATE
 
     def describe(self, student: str) -> dict[str, Any]:
         """What a results file says of how a student was distilled; nothing for one without a manifest."""

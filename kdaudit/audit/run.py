@@ -31,6 +31,7 @@ from kdaudit.config import AuditConfig, student_names
 from kdaudit.draws import generator
 from kdaudit.metrics.parts import Parts, split_parts
 from kdaudit.metrics.validity import blind_baseline, overlap
+from kdaudit.models.environment import check_environment, recorded_environment
 from kdaudit.results import AuditResult
 from kdaudit.verdict import check_gates, judge, parse_gate
 from kdaudit.views.view import View
@@ -57,6 +58,7 @@ def run_audit(
     chosen = expand(config.attacks)
     gates = [parse_gate(text) for text in config.gates]
     names = ("teacher", *student_names(len(config.students)))
+    check_environment()
     check_gates(gates, models=names, attacks=[attack.name for attack, _ in chosen])
     config, lineage = trace(config)
     data = read_data(config, lineage, needs_shots=any(View.PREFIXED in attack.views for attack, _ in chosen))
@@ -75,7 +77,13 @@ def run_audit(
         identity=identity,
         models=models,
         data=_describe_data(data, plan, config),
-        compute={"device": plan.device, "dtype": plan.dtype, "batch_tokens": plan.batch_tokens},
+        compute={
+            "device": plan.device,
+            "dtype": plan.dtype,
+            "batch_tokens": plan.batch_tokens,
+            "chat_date": lineage.chat_date,
+            "environment": recorded_environment(),
+        },
     )
     write_manifest(folder, about, status="running")
     shards = plan.passages.shards()

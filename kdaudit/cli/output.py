@@ -117,7 +117,7 @@ def print_distill_plan(prepared: Prepared) -> None:
         shown = "not in memory while training" if memory is None else f"about {_megabytes(memory)} and activations"
         table.add_row(f"  {name}", where, f"{checkpoint.n_parameters:,}", shown)
     _print(table, is_result=False)
-    for line in prepared.notes:
+    for line in (*prepared.notes, *prepared.progress):
         _print(f"  [yellow]note:[/yellow] {escape(line)}", is_result=False)
 
 
@@ -279,11 +279,12 @@ def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]])
 
 def _print(renderable: Any, *, is_result: bool = True) -> None:
     console = Console(stderr=not is_result, highlight=False, soft_wrap=not isinstance(renderable, Table))
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PLAIN_WIDTH
+    stream = sys.stdout if is_result else sys.stderr
+    if not stream.isatty() and not os.environ.get("COLUMNS", "").strip("0").isdigit():
+        console.width = PLAIN_WIDTH  # rich takes 80, also where FORCE_COLOR makes it believe in a terminal
     with console.capture() as captured:  # rich itself would exit with 1, a finding's code, on a closed pipe
         console.print(renderable)
-    _write(captured.get(), sys.stdout if is_result else sys.stderr)
+    _write(captured.get(), stream)
 
 
 def _write(text: str, stream: TextIO) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from kdaudit.config import DTYPES, LOADS
 from kdaudit.errors import ConfigError
+from kdaudit.models.repeatable import CHAT_DATE
 
 OBJECTIVES = ("forward-kl", "reverse-kl", "jsd", "skew-kl", "hard")
 """The names in `kdaudit.distill.losses.OBJECTIVES`, which needs torch."""
@@ -78,6 +79,8 @@ class DistillConfig:
     resume: bool | None = None
     key_file: Path | None = None
     manifest_out: Path | None = None
+    chat_date: str = CHAT_DATE
+    """What chat templates are told that today is; no option, but what a manifest recorded counts."""
     trust_remote_code: bool = False
     allow_pickle: bool = False
     overwrite: bool = False

@@ -31,6 +31,7 @@ from kdaudit.distill.examples import Example
 from kdaudit.distill.losses import count_targets
 from kdaudit.distill.student import Distiller, Taught
 from kdaudit.errors import ConfigError, ModelError
+from kdaudit.models.environment import restored_environment
 from kdaudit.models.surgery import NoNorm
 from kdaudit.signals.route import is_out_of_memory
 
@@ -147,14 +148,16 @@ def train(
     Raises:
         ModelError: the loss or a gradient is not finite; the last good checkpoint is kept.
     """
-    with torch.random.fork_rng(devices=[]):  # the trainer seeds torch's global state
+    with torch.random.fork_rng(devices=[]), restored_environment():  # the trainer seeds torch's global state
         trainer = _DistillTrainer(distiller, examples, plan, ask, settings, work, rewrite, watch)
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
         last = newest_checkpoint(work) if resume else None
         with _saying_what_memory_needs():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
     distiller.eval()
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    ends = range(LOG_STEPS, len(losses) + 1, LOG_STEPS)
+    return [math.fsum(losses[end - LOG_STEPS : end]) / LOG_STEPS for end in ends]
 
 
 @contextmanager
@@ -206,7 +209,8 @@ class _DistillTrainer(Trainer):
             learning_rate=settings.lr, weight_decay=settings.weight_decay, max_grad_norm=1.0,
             bf16=settings.mixed_precision == "bf16", fp16=settings.mixed_precision == "fp16",
             use_cpu=settings.use_cpu, seed=settings.seed, report_to=_loggers(settings.report_to),
-            save_strategy="no", save_total_limit=2, logging_steps=LOG_STEPS, logging_nan_inf_filter=False,
+            save_strategy="no", save_total_limit=2, logging_nan_inf_filter=False,
+            logging_steps=1,  # a mean over several would begin anew where a killed run is continued
             disable_tqdm=True, remove_unused_columns=False, ddp_find_unused_parameters=False,
             accelerator_config={"even_batches": False}, dataloader_pin_memory=not settings.use_cpu,
         )  # fmt: skip

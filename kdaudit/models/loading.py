@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Any
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
 from kdaudit.models.altered import is_causal, model_class, read_alteration, read_config
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
+from kdaudit.models.repeatable import (
+    CHAT_DATE,
+    check_repeats,
+    check_template,
+    pinned_clock,
+    read_date,
+    shows_address,
+    switch_off_sampling,
+)
 from kdaudit.models.weights import first_line
 from kdaudit.records import Render
 
@@ -36,7 +45,9 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
         )
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {first_line(error)}") from error
-    if not tokenizer.is_fast:
+    if tokenizer.is_fast:
+        switch_off_sampling(tokenizer)
+    else:
         raise CheckpointError(
             f"the tokenizer of {checkpoint.name} gives no character offsets",
             hint="save it as a fast tokenizer (tokenizer.json)",
@@ -44,12 +55,17 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def chat_renderer(find_tokenizer: Callable[[], PreTrainedTokenizerBase]) -> Render:
+def chat_renderer(find_tokenizer: Callable[[], PreTrainedTokenizerBase], *, today: str = CHAT_DATE) -> Render:
     """Apply a tokenizer's chat template; the tokenizer is loaded when the first chat is met.
 
+    Args:
+        find_tokenizer: loads it.
+        today: what a template that asks for the date is told.
+
     Raises:
-        ConfigError: by the renderer: the tokenizer has no chat template.
+        ConfigError: by the renderer: the tokenizer has no chat template, or one that draws by chance.
     """
+    day = read_date(today)
     known: list[PreTrainedTokenizerBase] = []
 
     def render(messages: Sequence[Mapping[str, object]]) -> tuple[str, str]:
@@ -63,11 +79,15 @@ def chat_renderer(find_tokenizer: Callable[[], PreTrainedTokenizerBase]) -> Rend
                 "the records are chats (messages), and the model's tokenizer has no chat template",
                 hint="give a model with one, or records with prompt and completion",
             )
+        check_template(tokenizer.chat_template)
         try:
-            before = tokenizer.apply_chat_template(list(messages[:-1]), tokenize=False, add_generation_prompt=True)
-            whole = tokenizer.apply_chat_template(list(messages), tokenize=False)
+            with pinned_clock(day):
+                before = tokenizer.apply_chat_template(list(messages[:-1]), tokenize=False, add_generation_prompt=True)
+                whole = tokenizer.apply_chat_template(list(messages), tokenize=False)
         except TemplateError as error:
             raise ValueError("look at the roles and their order") from error
+        if shows_address(whole) and not any(shows_address(str(message)) for message in messages):
+            raise ValueError("it shows where an object lies in memory, which is another place each time")
         first = tokenizer("a")["input_ids"][:1]
         if tokenizer.bos_token and first == [tokenizer.bos_token_id]:  # it is put before every text anyway
             before, whole = (text.removeprefix(tokenizer.bos_token) for text in (before, whole))
@@ -128,7 +148,7 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
     """The model in memory, in eval mode, without gradients, for as long as the caller holds it.
 
     Raises:
-        ModelError: it cannot be loaded, or the checkpoint lacks weights that would then be random.
+        ModelError: it cannot be loaded, the checkpoint lacks weights that would then be random, or it draws by chance.
     """
     import torch
     from safetensors import SafetensorError
@@ -172,6 +192,7 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
         model = _with_adapter(model, checkpoint)
     model.eval()
     model.requires_grad_(False)
+    check_repeats(model, checkpoint.name)
     return model  # type: ignore[no-any-return]
 
 
