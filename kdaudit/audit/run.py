@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from kdaudit.audit.folder import (
     write_manifest,
     write_scores,
 )
-from kdaudit.audit.lineage import check_lineage, trace
+from kdaudit.audit.lineage import Lineage, check_lineage, trace
 from kdaudit.audit.measure import Progress, measure_passes
 from kdaudit.audit.plan import Plan, Subject, find_subjects, make_plan
 from kdaudit.audit.scoring import score_records
@@ -29,11 +29,12 @@ from kdaudit.audit.supervision import describe_supervision
 from kdaudit.audit.validity import describe_validity
 from kdaudit.config import AuditConfig, student_names
 from kdaudit.draws import generator
+from kdaudit.lock import locked
 from kdaudit.metrics.parts import Parts, split_parts
 from kdaudit.metrics.validity import blind_baseline, overlap
 from kdaudit.models.environment import check_environment, recorded_environment
 from kdaudit.results import AuditResult
-from kdaudit.verdict import check_gates, judge, parse_gate
+from kdaudit.verdict import Gate, check_gates, judge, parse_gate
 from kdaudit.views.view import View
 
 
@@ -43,6 +44,7 @@ def run_audit(
     command: str = "",
     on_plan: Callable[[Plan, AuditData], None] = lambda *_: None,
     on_progress: Progress = lambda *_: None,
+    on_result: Callable[[AuditResult], None] = lambda _: None,
 ) -> AuditResult:
     """Audit a teacher and its students, and leave everything in the run folder.
 
@@ -51,6 +53,7 @@ def run_audit(
         command: as the user typed it, for the manifest.
         on_plan: told what will run, before any weights are loaded.
         on_progress: told about long work.
+        on_result: told what was found, while the run folder is still held against other commands.
 
     Raises:
         KdauditError: see `kdaudit.errors`; what was measured until then is kept in the run folder.
@@ -66,7 +69,24 @@ def run_audit(
     for subject in subjects:
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
     plan = make_plan(config, subjects, data)
-    folder = open_folder(config)
+    with locked(config.out):
+        result = _measure(config, plan, data, lineage, gates, command, on_plan, on_progress)
+        on_result(result)
+    return result
+
+
+def _measure(
+    config: AuditConfig,
+    plan: Plan,
+    data: AuditData,
+    lineage: Lineage,
+    gates: Sequence[Gate],
+    command: str,
+    on_plan: Callable[[Plan, AuditData], None],
+    on_progress: Progress,
+) -> AuditResult:
+    """What is planned, measured and judged, and left in the run folder."""
+    folder, subjects = open_folder(config), plan.subjects
     models = {subject.name: _describe_model(subject, plan) | lineage.describe(subject.name) for subject in subjects}
     identity = identify(config, data, models)
     refuse_another_run(folder, identity, overwrite=config.overwrite)

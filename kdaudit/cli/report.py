@@ -14,6 +14,7 @@ from kdaudit.cli import github, output
 from kdaudit.cli.settings import ConfigFile, gates_from, note_on_gates, notes_on_arms, source_of
 from kdaudit.config import TOLERANCE, ReportConfig
 from kdaudit.errors import ConfigError, ExitCode
+from kdaudit.lock import locked
 
 if TYPE_CHECKING:
     from kdaudit.results.mitigation import Mitigation
@@ -120,8 +121,9 @@ def _report(config: ReportConfig, context: typer.Context, config_file: Path | No
     texts = {folder / FORMATS[name].file: FORMATS[name].render(found) for name in config.formats}
     if config.template:
         texts[folder / output_name(config.template)] = render_custom(config.template, found)
-    for path, text in texts.items():
-        write_text(path, text)
+    with locked(folder):
+        for path, text in texts.items():
+            write_text(path, text)
     written = list(texts)
     if config.model_card:
         from kdaudit.report.model_card import update_model_card
@@ -142,8 +144,9 @@ def _report_mitigation(
 
     folder = config.out or path.parent
     files = {folder / file: render(table) for file, render in (FORMATS[name] for name in formats_of(config))}
-    for written, text in files.items():
-        write_text(written, text)
+    with locked(folder):
+        for written, text in files.items():
+            write_text(written, text)
     with github.quoting():
         output.print_mitigation(table, [*files], notes=notes)
     github.announce_mitigation(table)

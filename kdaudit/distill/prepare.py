@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from kdaudit import manifest, records
 from kdaudit.distill.assignment import Assignment, assign, leave_out
+from kdaudit.distill.checkpoints import newest_checkpoint, set_damaged_aside
 from kdaudit.distill.examples import Examples, make_examples, plan_steps
 from kdaudit.distill.folder import StudentFolder, claim
 from kdaudit.distill.losses import settle_beta
 from kdaudit.distill.models import Compute, Models, choose_compute, find_models
 from kdaudit.distill.settings import DistillConfig
-from kdaudit.distill.trainer import Plan, check_loggers, newest_checkpoint
+from kdaudit.distill.trainer import Plan, check_loggers
 from kdaudit.distill.utility import HeldOut
 from kdaudit.draws import generator
 from kdaudit.errors import RecordsError
@@ -147,8 +148,20 @@ def settle(
 
 
 def _continuing(config: DistillConfig, folder: StudentFolder) -> list[str]:
-    last = newest_checkpoint(folder.work) if config.resume is not False else None
-    return [f"continues after step {last.name.removeprefix('checkpoint-')} of an unfinished run"] if last else []
+    """What is continued; checkpoints that cannot be are set aside before any process looks for the newest."""
+    if config.resume is False:
+        return []
+    damaged = set_damaged_aside(folder.work)
+    notes = [
+        f"the checkpoint of step {step} is damaged or was not finished: it is set aside as {path}"
+        for step, path in damaged.items()
+    ]
+    last = newest_checkpoint(folder.work)
+    if last is not None:
+        notes.append(f"continues after step {last.name.removeprefix('checkpoint-')} of an unfinished run")
+    elif damaged:
+        notes.append("no checkpoint is left that could be continued: the training starts over")
+    return notes
 
 
 def _held_out(assignment: Assignment, models: Models) -> tuple[HeldOut, int]:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import gc
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
+from kdaudit.foreign import is_file, read_json, reading, reason
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.loading import load
-from kdaudit.models.weights import first_line
+from kdaudit.models.sizes import check_fits, check_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ORIGINS = {"student": "checkpoint", "student_layers": "layers", "student_config": "config"}
 FOLDER_NAME = "start"
+MAX_CONFIG = 2**23  # bytes
 
 
 def origin(config: DistillConfig) -> str:
@@ -70,14 +74,18 @@ def find_start(config: DistillConfig, teacher: Checkpoint, folder: Path) -> Chec
                 hint="merge it first (peft: merge_and_unload, then save_pretrained)",
             )
         return found
-    if not (folder / "config.json").is_file():
-        make: Callable[[], PreTrainedModel] = (
-            (lambda: _layers_of(teacher, config.student_layers or ""))
-            if config.student_layers is not None
-            else (lambda: _random(config, teacher))
-        )
-        _save_start(make(), teacher, folder)
-    return find(str(folder), option="--student-layers/--student-config", load=config.student_load, **options)
+    again: dict[str, Any] = {"option": "--student-layers/--student-config", "load": config.student_load, **options}
+    if is_file(folder / "config.json"):
+        with suppress(CheckpointError, ModelError):
+            return find(str(folder), **again)
+        shutil.rmtree(folder)  # damaged, by whatever ended the run: it is made again
+    make: Callable[[], PreTrainedModel] = (
+        (lambda: _layers_of(teacher, config.student_layers or ""))
+        if config.student_layers is not None
+        else (lambda: _random(config, teacher))
+    )
+    _save_start(make(), teacher, folder)
+    return find(str(folder), **again)
 
 
 def _save_start(model: PreTrainedModel, teacher: Checkpoint, folder: Path) -> None:
@@ -124,23 +132,27 @@ def _layers_of(teacher: Checkpoint, wanted: str) -> PreTrainedModel:
 
 def _random(config: DistillConfig, teacher: Checkpoint) -> PreTrainedModel:
     import torch
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from kdaudit.models.loading import load_tokenizer
 
     path = config.student_config
-    if path is None or not path.is_file():
+    if path is None or not is_file(path):
         raise ConfigError(f"--student-config: no such file: {path}", hint="give the config.json of a model")
-    try:
+    with reading(f"--student-config: {path} cannot be used", ConfigError):
+        content = read_json(path, at_most=MAX_CONFIG)
+        if not isinstance(content, dict):
+            raise ConfigError(f"--student-config: {path} is not a JSON object")
+        check_settings(content, f"--student-config: {path}")
         settings: Any = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
-        raise ConfigError(f"--student-config: {path} cannot be used: {first_line(error)}") from error
-    except RuntimeError as error:
-        raise ModelError(f"--student-config: {path}: the model cannot be made: {first_line(error)}") from error
+        with torch.device("meta"):
+            check_fits(AutoModelForCausalLM.from_config(settings), f"--student-config: {path}")
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(config.seed)
+                model: PreTrainedModel = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+        except (RuntimeError, MemoryError) as error:
+            raise ModelError(f"--student-config: {path}: the model cannot be made: {reason(error)}") from error
     n_known = max(load_tokenizer(teacher).get_vocab().values()) + 1
     size = int(settings.get_text_config().vocab_size)
     if size < n_known:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -27,16 +26,17 @@ from transformers import (
 )
 
 from kdaudit.distill.batches import NOTHING, ExampleSet, PlannedBatches, collate
+from kdaudit.distill.checkpoints import newest_checkpoint, seal
 from kdaudit.distill.examples import Example
 from kdaudit.distill.losses import count_targets
 from kdaudit.distill.student import Distiller, Taught
 from kdaudit.errors import ConfigError, ModelError
+from kdaudit.foreign import reading
 from kdaudit.models.environment import restored_environment
 from kdaudit.models.surgery import NoNorm
 from kdaudit.signals.route import is_out_of_memory
 
 WEIGHTS = "model.safetensors"  # the name that the trainer looks for when it continues
-STATE = "trainer_state.json"
 SAVES = 10  # checkpoints of a run
 SAVE_SECONDS = 600  # between two checkpoints at most
 LOG_STEPS = 10
@@ -174,18 +174,6 @@ def _saying_what_memory_needs() -> Iterator[None]:
         ) from error
 
 
-def newest_checkpoint(work: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
-    found = [path for path in work.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    for path in sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
-        try:
-            json.loads((path / STATE).read_text(encoding="utf-8"))  # the last file that is written
-        except (OSError, ValueError):
-            continue
-        return path
-    return None
-
-
 class _DistillTrainer(Trainer):
     """Our batches, our loss, and checkpoints that hold what is trained."""
 
@@ -279,6 +267,24 @@ class _DistillTrainer(Trainer):
             raise _not_finite("loss", float(loss.detach()), self.state.global_step + 1, Path(str(self.args.output_dir)))
         return loss * self.accelerator.num_processes
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # every process writes the state of its random numbers
+        if self.args.should_save:
+            seal(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with _reading(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _reading(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _reading(checkpoint):
+            super()._load_rng_state(checkpoint)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """What is trained, each weight once: a frozen base and tied copies need no room in every checkpoint."""
         folder = Path(output_dir or str(self.args.output_dir))
@@ -290,6 +296,11 @@ class _DistillTrainer(Trainer):
         if state_dict is not None:  # gathered from several processes
             weights = {name: state_dict[name] for name in weights}
         save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
+
+
+def _reading(checkpoint: str | None) -> AbstractContextManager[None]:
+    """Of a checkpoint that is as it was written, yet not what this run would write."""
+    return reading(f"{checkpoint} cannot be continued", ModelError, hint="start over by --no-resume")
 
 
 class _Teller(TrainerCallback):

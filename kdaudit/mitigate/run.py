@@ -22,6 +22,7 @@ from kdaudit.distill.prepare import Prepared, prepare
 from kdaudit.distill.run import run_distill
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError, InsufficientDataError
+from kdaudit.lock import locked
 from kdaudit.mitigate import METHODS
 from kdaudit.mitigate.base import Operation, Selection
 from kdaudit.mitigate.figures import MIN_GROUP, Groups, Roster
@@ -109,6 +110,11 @@ def run_mitigation(
     Raises:
         KdauditError: see `kdaudit.errors`; every student that is finished is kept.
     """
+    with locked(config.out):
+        return _compare(config, command, overwrite, listener)
+
+
+def _compare(config: MitigateConfig, command: str, overwrite: bool, listener: Listener) -> Mitigation:
     claim(config, overwrite=overwrite)
     prepared = prepare(config.plain(config.training_seeds[0]))
     if prepared.compute.n_processes > 1:

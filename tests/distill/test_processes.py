@@ -58,7 +58,7 @@ def test_killed_by_the_system_it_continues_to_the_same_weights(command: list[str
         [*PYTHON, *command, "--out", str(out)], env=ENVIRONMENT, stderr=subprocess.DEVNULL
     ) as process:
         for _ in range(3000):
-            if list(out.glob("training/checkpoint-*/trainer_state.json")) or process.poll() is not None:
+            if list(out.glob("training/checkpoint-*/sha256.json")) or process.poll() is not None:
                 break
             time.sleep(0.02)
         process.kill()
