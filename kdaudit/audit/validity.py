@@ -22,6 +22,8 @@ START_MARGIN = 0.02
 """A start that saw neither set separates them where the interval of an AUC lies further from 0.5 than this."""
 ALPHA = 0.05
 """Of each of the two families of bounds: the blind classifiers, and the attacks on all starts."""
+MANY = 3
+"""More names than these are given as the first and the last one."""
 NULL_ATTACKS = ("loss", "zlib", "min-k", "min-k++")
 """What a start is attacked by: nothing of it is trained, fitted or compared, so each AUC ought to be 0.5."""
 
@@ -121,7 +123,10 @@ def _distinct_starts(plan: Plan, alone: Mapping[str, Mapping[str, Estimate]]) ->
     for subject in plan.subjects:
         if subject.reference and subject.name in alone:
             owners.setdefault(subject.reference.fingerprint, []).append(subject.name)
-    return {" and ".join(names): alone[names[0]] for names in owners.values()}
+    return {
+        " and ".join(names) if len(names) <= MANY else f"{names[0]} to {names[-1]}": alone[names[0]]
+        for names in owners.values()
+    }
 
 
 def _beyond(found: Estimate, level: float) -> float:
