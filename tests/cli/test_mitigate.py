@@ -209,8 +209,8 @@ def test_a_killed_comparison_continues_to_the_same_figures_and_makes_nothing_twi
 ) -> None:
     out = tmp_path / "out"
     for n_finished in (1, 5):
-        with counted_students(kill_after=n_finished), pytest.raises(KilledError):
-            compared.again("--method", "soft-only", out=out)
+        with counted_students(kill_after=n_finished):
+            assert compared.again("--method", "soft-only", out=out).code == 4
     with counted_students() as made:
         done = compared.again("--method", "soft-only", out=out)
     assert done.code == 0, done.err
@@ -387,8 +387,8 @@ def test_overwrite_starts_over_and_clears_what_a_killed_rehearsal_left(compared:
     (out / "rehearsal-x.tmp").mkdir()
     (out / "mine.txt").write_text("mine")
     (out / "recommended").symlink_to("bottleneck/seed-0")
-    with counted_students(kill_after=0), pytest.raises(KilledError):
-        compared.again("--method", "lora", "--overwrite", out=out)
+    with counted_students(kill_after=0):
+        assert compared.again("--method", "lora", "--overwrite", out=out).code == 4
     assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "plain", "signals"]
 
 
