@@ -28,7 +28,7 @@ class KilledError(BaseException):
 def config(recipe: Recipe, out: Path, **options: Any) -> DistillConfig:
     settings: dict[str, Any] = {
         "teacher": str(recipe.teacher), "student": str(recipe.start), "train": str(recipe.train), "out": out,
-        "teacher_saw": "none", "epochs": 2, "batch_tokens": 60, "lr": 1e-3, "keep_epochs": True, **options,
+        "teacher_saw": "none", "epochs": 2, "batch_tokens": 60, "lr": 1e-3, "copies_per_epoch": 1, **options,
     }  # fmt: skip
     return DistillConfig(**settings)
 
@@ -66,9 +66,9 @@ def test_a_run_that_was_killed_after_its_last_file_leaves_nothing_more(
     with monkeypatch.context() as patch:
         patch.setattr("kdaudit.manifest.save", die)
         with pytest.raises(KilledError):
-            run_distill(config(recipe, out, keep_epochs=False))
+            run_distill(config(recipe, out, copies_per_epoch=0))
     assert (out / "training").is_dir()
-    run_distill(config(recipe, out, keep_epochs=False))
+    run_distill(config(recipe, out, copies_per_epoch=0))
     assert not (out / "training").exists()
 
 
