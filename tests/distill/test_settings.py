@@ -91,7 +91,7 @@ CHANGES: dict[str, Any] = {
     "schedule": "linear", "warmup": 0.2, "weight_decay": 0.1, "batch_tokens": 512,
     "max_tokens": 16, "lora": 2, "teacher_load": "4bit", "student_load": "4bit", "device": "cpu", "dtype": "float32",
     "teacher_top_k": 8, "copies_per_epoch": 1, "seed": 1, "split_seed": 1, "goldfish": 3,
-    "trust_remote_code": True, "allow_pickle": True,
+    "trust_remote_code": True, "allow_pickle": True, "chat_date": "2025-01-01",
 }  # fmt: skip
 
 
