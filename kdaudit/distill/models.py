@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 DEFAULT_WINDOW = 2048  # tokens, where neither model states a context
 LORA_ALPHA_PER_RANK = 2  # the adapter's scale is alpha / rank
+PROBE_TEXTS = [
+    "The 3 quick brown foxes' naïve café – 中文 didn't jump; x = y_1 + 42.\n\tEnd",
+    "2024 1234567 3.14159 0x7F 10:45 €1,299.00",
+    "  leading, DOUBLE  and trailing   \n\n\n  ALL CAPS camelCase snake_case I'M we'LL ﬁ ① e\u0301 Ⅷ  ",
+    "<b>if (a != b) { return a->next; }</b> https://example.org/?q=1&r=2 user@example.org 😀👍🏽",
+    "Ünïcödé Straße ﬀ İstanbul Ελληνικά русский العربية हिन्दी ไทย 日本語 한국어 \uff11\uff12\uff13",
+]
+"""Where tokenizers differ that look alike: numbers, cases, accents, spaces, code, scripts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +151,8 @@ def learner(config: DistillConfig, models: Models, compute: Compute) -> tuple[An
 
 def _check_same_tokens(teacher: Any, student: Any, at_teacher: Checkpoint, at_student: Checkpoint) -> None:
     known, others = student.get_vocab(), teacher.get_vocab()
-    probe = "The 3 quick brown foxes' naïve café – 中文 didn't jump; x = y_1 + 42.\n\tEnd"
-    is_same = known == others and student(probe)["input_ids"] == teacher(probe)["input_ids"]
+    is_same = known == others and _pipeline(student) == _pipeline(teacher)
+    is_same = is_same or (known == others and student(PROBE_TEXTS)["input_ids"] == teacher(PROBE_TEXTS)["input_ids"])
     if not is_same:
         differing = sum(others.get(word) != number for word, number in known.items())
         what = f"{differing} of {len(known)} tokens differ" if differing else "they split texts differently"
@@ -153,6 +161,11 @@ def _check_same_tokens(teacher: Any, student: Any, at_teacher: Checkpoint, at_st
             hint="distillation compares distributions token by token: take a student of the teacher's family, "
             "or make one by --student-layers or --student-config",
         )
+
+
+def _pipeline(tokenizer: Any) -> str:
+    text: str = tokenizer.backend_tokenizer.to_str()
+    return text
 
 
 def _window(config: DistillConfig, checkpoints: Sequence[Checkpoint]) -> int:

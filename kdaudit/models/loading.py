@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
 from kdaudit.models.altered import is_causal, model_class, read_alteration, read_config
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
+from kdaudit.models.tokenizer import as_filed
 from kdaudit.models.weights import first_line
 from kdaudit.records import Render
 
@@ -31,9 +32,10 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     alteration = read_alteration(folder, checkpoint.name)
     config = alteration and read_config(folder, alteration, checkpoint.name)  # else its model type is unknown
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        made = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code, config=config
         )
+        tokenizer: PreTrainedTokenizerBase = as_filed(made, folder)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {first_line(error)}") from error
     if not tokenizer.is_fast:
