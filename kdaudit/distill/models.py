@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kdaudit.distill.losses import shared_vocabulary
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.start import find_start
-from kdaudit.errors import ConfigError
+from kdaudit.errors import ConfigError, ModelError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.loading import load, load_tokenizer
 
@@ -121,7 +121,8 @@ def learner(config: DistillConfig, models: Models, compute: Compute) -> tuple[An
     import torch
 
     # trained weights are float32, whatever they were stored in; a quantised base computes in the run's dtype
-    model = load(models.start, device=compute.device, dtype=compute.dtype if config.student_load else "float32")
+    is_quantised = models.start.load is not None
+    model = load(models.start, device=compute.device, dtype=compute.dtype if is_quantised else "float32")
     if config.gradient_checkpointing:
         kwargs = {"use_reentrant": False}
         if hasattr(model, "activation_checkpointing_enable"):
@@ -146,7 +147,39 @@ def learner(config: DistillConfig, models: Models, compute: Compute) -> tuple[An
                 f"--lora: {models.start.architecture} cannot be adapted: {error}", hint="train it whole"
             ) from error
     adapted.peft_config["default"].base_model_name_or_path = str(models.start.folder)
+    if is_quantised:
+        _check_gradients(adapted, models.start)
     return adapted, adapted.get_base_model()
+
+
+def _check_gradients(adapted: Any, start: Checkpoint) -> None:
+    """Refuse a quantised base that passes no gradient down: only the uppermost layers would learn, without a word.
+
+    Raises:
+        ModelError: naming an adapter that a loss does not reach.
+    """
+    import torch
+
+    ids = torch.arange(1, 9, device=adapted.device).unsqueeze(0) % max(2, start.vocab_size)
+    was_training = adapted.training
+    adapted.eval()
+    adapted(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    trained = [(name, weight) for name, weight in adapted.named_parameters() if "lora_B" in name]
+    idle = [name for name, weight in trained if weight.grad is None or not bool(weight.grad.any())]
+    adapted.zero_grad(set_to_none=True)
+    adapted.train(was_training)
+    if idle and _is_dense(adapted):
+        raise ModelError(
+            f"--lora: {start.name} is quantised ({start.load}) in a way that passes no gradient to {idle[0]}",
+            hint="give the start unquantised, with --student-load 4bit if memory is short",
+        )
+
+
+def _is_dense(model: Any) -> bool:
+    """Whether every token passes every layer: an expert that no token was sent to gets no gradient either."""
+    config = model.config.get_text_config()
+    names = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+    return not any(getattr(config, name, None) for name in names)
 
 
 def _check_same_tokens(teacher: Any, student: Any, at_teacher: Checkpoint, at_student: Checkpoint) -> None:

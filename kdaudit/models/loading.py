@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
 from kdaudit.models.altered import is_causal, model_class, read_alteration, read_config
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
+from kdaudit.models.fit import check_fit
 from kdaudit.models.tokenizer import as_filed
 from kdaudit.models.weights import first_line
 from kdaudit.records import Render
@@ -145,7 +146,7 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
             local_files_only=True,
             use_safetensors=None if checkpoint.allow_pickle else True,
             output_loading_info=True,
-            **_quantisation(checkpoint.load, device, dtype),
+            **_quantisation(checkpoint, device, dtype),
         )
         if checkpoint.load is None:
             model.to(device)
@@ -170,6 +171,7 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
             f"{checkpoint.name} lacks {len(lacking)} weights that would be random: {', '.join(lacking[:3])}",
             hint="this is not a causal language model's checkpoint, or it was saved incompletely",
         )
+    check_fit(model, info["unexpected_keys"], whole)
     if checkpoint.base is not None:
         model = _with_adapter(model, checkpoint)
     model.eval()
@@ -225,9 +227,12 @@ def _without_packing(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _quantisation(load: str | None, device: str, dtype: str) -> dict[str, Any]:
+def _quantisation(checkpoint: Checkpoint, device: str, dtype: str) -> dict[str, Any]:
+    load = checkpoint.load
     if load is None:
         return {}
+    if checkpoint.stored is not None:  # its config.json says how
+        return {"device_map": {"": device}}
     import torch
     from transformers import BitsAndBytesConfig
 

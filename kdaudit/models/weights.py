@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from kdaudit.errors import CheckpointError, ModelError
 PICKLE_PATTERNS = ("pytorch_model*.bin", "adapter_model.bin")
 ADAPTER_CONFIG = "adapter_config.json"
 DTYPE_NAMES = {"F16": "float16", "BF16": "bfloat16"}
+FLOATS = {"F64", "F32", *DTYPE_NAMES}
 
 
 def weight_files(folder: Path, option: str, *, allow_pickle: bool) -> list[Path]:
@@ -49,6 +51,12 @@ def _shards(index: Path, option: str) -> list[Path]:
     placed = read_json(index, option).get("weight_map")
     if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
         raise CheckpointError(f"{option}: {index} says not which weights lie where")
+    outside = sorted(name for name in set(placed.values()) if name != os.path.basename(name) or name in {"", ".", ".."})
+    if outside:
+        raise CheckpointError(
+            f"{option}: {index} names files outside of its folder ({outside[0][:80]!r})",
+            hint="save the checkpoint again: the files of an index lie beside it",
+        )
     shards = [index.parent / name for name in sorted(set(placed.values()))]
     lacking = [path.name for path in shards if not path.is_file()]
     if lacking or not shards:
@@ -57,7 +65,7 @@ def _shards(index: Path, option: str) -> list[Path]:
 
 
 def count_weights(files: list[Path], option: str) -> tuple[int, int, str]:
-    """Number of weights, bytes of their files, and the dtype of most of them; no weight is read.
+    """Number of stored numbers, bytes of their files, and the dtype of most floats; no weight is read.
 
     Raises:
         ModelError: a file is damaged or incomplete.
@@ -76,7 +84,8 @@ def count_weights(files: list[Path], option: str) -> tuple[int, int, str]:
             raise ModelError(
                 f"{option}: {path} is damaged or incomplete: {first_line(error)}", hint="download or save it again"
             ) from error
-    main = max(counts, key=lambda dtype: counts[dtype], default="F32")
+    floats = {dtype: n for dtype, n in counts.items() if dtype in FLOATS} or counts
+    main = max(floats, key=lambda dtype: counts[dtype], default="F32")
     return counts.total(), sum(path.stat().st_size for path in files), DTYPE_NAMES.get(main, "float32")
 
 
