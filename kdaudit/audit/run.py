@@ -65,7 +65,7 @@ def run_audit(
     check_gates(gates, models=names, attacks=[attack.name for attack, _ in chosen])
     config, lineage = trace(config)
     data = read_data(config, lineage, needs_shots=any(View.PREFIXED in attack.views for attack, _ in chosen))
-    subjects = find_subjects(config)
+    subjects = find_subjects(config, lineage.loads)
     for subject in subjects:
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
     plan = make_plan(config, subjects, data)
