@@ -105,8 +105,9 @@ def mitigate(
 ) -> None:
     """Distil a student in several ways, attack all on the same records, and compare them at equal usefulness.
 
-    A student that learns less leaks less. So every way is held against the plain run at the epoch where that was as
-    useful on held-out records: helps, undertrained, or no evidence. All training and data options are those of distill.
+    A student that learns less leaks less. So every way is held against plain checkpoints that are no more useful on
+    held-out records, for groups of members apart: helps, moves the risk, undertrained, or no evidence. All training and
+    data options are those of distill.
 
     Exit codes: 0 done, or some arm passes every gate; 1 none passes; 2 usage or input wrong; 3 too few records for a
     method; 4 anything else.
