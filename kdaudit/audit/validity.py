@@ -10,6 +10,7 @@ import numpy as np
 from kdaudit.audit.data import AuditData
 from kdaudit.audit.plan import Plan
 from kdaudit.audit.scoring import Scores
+from kdaudit.config import name_models
 from kdaudit.metrics.estimate import Estimate, lower_bound, upper_bound
 from kdaudit.metrics.formats import FormatDifference, format_differences
 from kdaudit.metrics.roc import auc_estimate
@@ -22,8 +23,6 @@ START_MARGIN = 0.02
 """A start that saw neither set separates them where the interval of an AUC lies further from 0.5 than this."""
 ALPHA = 0.05
 """Of each of the two families of bounds: the blind classifiers, and the attacks on all starts."""
-MANY = 3
-"""More names than these are given as the first and the last one."""
 NULL_ATTACKS = ("loss", "zlib", "min-k", "min-k++")
 """What a start is attacked by: nothing of it is trained, fitted or compared, so each AUC ought to be 0.5."""
 
@@ -123,10 +122,7 @@ def _distinct_starts(plan: Plan, alone: Mapping[str, Mapping[str, Estimate]]) ->
     for subject in plan.subjects:
         if subject.reference and subject.name in alone:
             owners.setdefault(subject.reference.fingerprint, []).append(subject.name)
-    return {
-        " and ".join(names) if len(names) <= MANY else f"{names[0]} to {names[-1]}": alone[names[0]]
-        for names in owners.values()
-    }
+    return {name_models(names, " and "): alone[names[0]] for names in owners.values()}
 
 
 def _beyond(found: Estimate, level: float) -> float:

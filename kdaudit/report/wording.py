@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from kdaudit.config import name_models
 from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Supervision, Validity
@@ -17,8 +18,6 @@ RATES = {"0.01": "1 %", "0.1": "10 %"}
 """False positive rates that a short text shows, in words."""
 COMPARE_WITH_REFERENCE = ("reference", "ez", "wbc")
 REFERENCE_ALONE = "reference alone"
-MANY = 3
-"""More names than these are given as the first and the last one."""
 ALL_RATES = {"0.001": "0.1 %", **RATES}
 
 
@@ -295,8 +294,7 @@ def reference_notes(validity: Validity) -> Iterator[str]:
         figures = ", ".join(f"{name} {interval(found)}" for name, found in by_attack.items())
         models.setdefault(figures, []).append(model)
     for figures, names in models.items():
-        whose = ", ".join(names) if len(names) <= MANY else f"{names[0]} to {names[-1]}"
-        yield f"{REFERENCE_ALONE} ({whose}): AUC {figures}; it saw neither set, so each ought to be at 0.5"
+        yield f"{REFERENCE_ALONE} ({name_models(names)}): AUC {figures}; it saw neither set, so each ought to be at 0.5"
 
 
 def unscored_notes(result: AuditResult) -> Iterator[str]:
