@@ -16,7 +16,7 @@ demo: $(STAMP)  ## the main job on models trained on the spot
 	$(BIN)/kdaudit demo $(ARGS)
 
 test: $(STAMP)  ## the default tests; ARGS go to pytest
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 slow: $(STAMP)  ## the simulations behind the statistics
 	$(BIN)/pytest -m slow $(ARGS)

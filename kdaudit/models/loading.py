@@ -214,9 +214,10 @@ def _check_size(checkpoint: Checkpoint, loading: Any, how: Mapping[str, Any]) ->
     """Refuse a configuration that describes far more weights than there are; none is in memory for that."""
     import torch
     from transformers import AutoConfig
+    from transformers.initialization import no_init_weights
 
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), no_init_weights():
             if "config" in how:
                 model = loading(how["config"])
             else:
