@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit import manifest as manifests
-from kdaudit.config import AuditConfig, student_names
+from kdaudit.config import LOADS, AuditConfig, student_names
 from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.hub import locate
+from kdaudit.models.repeatable import CHAT_DATE
 from kdaudit.records import RecordSet
 
 SUMMARY = ("objective", "hard_weight", "temperature", "epochs", "seed", "steps")
@@ -42,6 +43,14 @@ class Lineage:
     no_start: Mapping[str, str] = field(default_factory=dict)
     """By student: why what it started from is no reference."""
     notes: tuple[str, ...] = ()
+    loads: Mapping[str, str] = field(default_factory=dict)
+    """By student: the precision in which it was trained and is used, where its manifest says one and nobody else."""
+
+    @property
+    def chat_date(self) -> str:
+        """What chat templates were told that today is when the students were distilled."""
+        first = next(iter(self.by_student.values()), None)
+        return str(first.content["training"].get("chat_date", CHAT_DATE)) if first else CHAT_DATE
 
     def describe(self, student: str) -> dict[str, Any]:
         """What a results file says of how a student was distilled; nothing for one without a manifest."""
@@ -71,9 +80,11 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
             else:
                 no_start[name] = _why_no_start(found[name], start)
     notes = [f"{name}: {why}, so it has no reference model" for name, why in no_start.items()]
+    loads = _loads(found)
+    notes += [_about_load(name, load, config.student_load) for name, load in loads.items()]
     config = replace(config, student_references=tuple(references))
     if config.members is not None:
-        return config, Lineage(found, no_start=no_start, notes=tuple(notes))
+        return config, Lineage(found, no_start=no_start, notes=tuple(notes), loads=loads)
     first = next(iter(found.values()), None)
     if first is None:
         raise ConfigError(
@@ -95,6 +106,7 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
         teacher_obstacle=TEACHER_OBSTACLE.format(**saw) if may_know else "",
         no_start=no_start,
         notes=(*notes, *([LOWER_BOUNDS.format(**saw)] if may_know else [])),
+        loads=loads,
     )
 
 
@@ -154,6 +166,18 @@ def _manifests(config: AuditConfig) -> dict[str, Manifest]:
                 hint="run the same kdaudit distill command again: it continues",
             )
     return found
+
+
+def _loads(found: Mapping[str, Manifest]) -> dict[str, str]:
+    """By student: what its manifest says of the precision of the weights under its adapter."""
+    loads = {name: one.content["student"].get("load") for name, one in found.items()}
+    return {name: load for name, load in loads.items() if load in LOADS}
+
+
+def _about_load(name: str, trained: str, asked: str | None) -> str:
+    if asked is None or asked == trained:
+        return f"{name} was distilled on weights in {trained}, and is audited so, as it is used"
+    return f"{name} was distilled on weights in {trained}, and is audited in {asked} (--student-load)"
 
 
 def _why_no_start(found: Manifest, start: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from kdaudit.attacks import expand
 from kdaudit.attacks.base import Attack
@@ -80,8 +81,12 @@ class Plan:
         return one.checkpoint.memory_bytes(self.dtype) + states + 3 * 2**24
 
 
-def find_subjects(config: AuditConfig) -> tuple[Subject, ...]:
+def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyType({})) -> tuple[Subject, ...]:
     """Find every checkpoint of the audit.
+
+    Args:
+        config: names them.
+        loads: by student, how its manifest says that it computes; what `config` says comes first.
 
     Raises:
         CheckpointError: one is none, or a reference has the weights of a model that saw the records.
@@ -92,7 +97,7 @@ def find_subjects(config: AuditConfig) -> tuple[Subject, ...]:
         find(
             given,
             option="--teacher" if name == "teacher" else "--student",
-            load=config.teacher_load if name == "teacher" else config.student_load,
+            load=config.teacher_load if name == "teacher" else config.student_load or loads.get(name),
             **options,
         )
         for name, given in zip(names, (config.teacher, *config.students), strict=True)
@@ -108,7 +113,8 @@ def find_subjects(config: AuditConfig) -> tuple[Subject, ...]:
         given_reference = config.reference_of[name]
         option = "--teacher-reference" if name == "teacher" else "--student-reference"
         option += " (or --reference)"
-        reference = find(given_reference, option=option, load=target.load, **options) if given_reference else None
+        load = target.load if target.stored is None else None
+        reference = find(given_reference, option=option, load=load, **options) if given_reference else None
         for other, audited in zip(names, targets, strict=True):
             if reference and reference.weights_sha256 == audited.weights_sha256:
                 raise CheckpointError(

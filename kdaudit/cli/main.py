@@ -12,6 +12,7 @@ import typer
 
 import kdaudit
 from kdaudit.cli import attack, demo, distill, mitigate, output, report
+from kdaudit.cli.paths import with_paths
 from kdaudit.errors import ExitCode, KdauditError
 
 UsageProblem: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -25,11 +26,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(name="attack", context_settings={"auto_envvar_prefix": "KDAUDIT"})(attack.attack)
-app.command(name="distill", context_settings={"auto_envvar_prefix": "KDAUDIT_DISTILL"})(distill.distill)
-app.command(name="mitigate", context_settings={"auto_envvar_prefix": "KDAUDIT_MITIGATE"})(mitigate.mitigate)
-app.command(name="report", context_settings={"auto_envvar_prefix": "KDAUDIT_REPORT"})(report.report)
-app.command(name="demo", context_settings={"auto_envvar_prefix": "KDAUDIT_DEMO"})(demo.demo)
+app.command(name="attack", context_settings={"auto_envvar_prefix": "KDAUDIT"})(with_paths(attack.attack))
+app.command(name="distill", context_settings={"auto_envvar_prefix": "KDAUDIT_DISTILL"})(with_paths(distill.distill))
+app.command(name="mitigate", context_settings={"auto_envvar_prefix": "KDAUDIT_MITIGATE"})(with_paths(mitigate.mitigate))
+app.command(name="report", context_settings={"auto_envvar_prefix": "KDAUDIT_REPORT"})(with_paths(report.report))
+app.command(name="demo", context_settings={"auto_envvar_prefix": "KDAUDIT_DEMO"})(with_paths(demo.demo))
 
 
 def print_version(wanted: bool) -> None:

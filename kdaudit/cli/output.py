@@ -131,7 +131,7 @@ def print_distill_plan(prepared: Prepared) -> None:
         shown = "not in memory while training" if memory is None else f"about {_megabytes(memory)} and activations"
         table.add_row(f"  {name}", where, f"{checkpoint.n_parameters:,}", shown)
     _print(table, is_result=False)
-    for line in prepared.notes:
+    for line in (*prepared.notes, *prepared.progress):
         _print(f"  [yellow]note:[/yellow] {escape(line)}", is_result=False)
 
 
@@ -161,6 +161,17 @@ def print_mitigation_plan(plan: MitigationPlan) -> None:
     _print(
         f"[bold]Plan[/bold]: {len(plan.jobs)} students, {len(waiting)} of them still to be distilled{expected}; "
         f"{plan.n_members:,} members, {plan.n_held_out:,} held out",
+        is_result=False,
+    )
+    is_vulnerable = plan.groups.is_vulnerable
+    over = "all members together"
+    if is_vulnerable is not None:
+        n_vulnerable = int(is_vulnerable.sum())
+        over = (
+            f"the {n_vulnerable:,} members that the teacher gives away and the {plan.n_members - n_vulnerable:,} others"
+        )
+    _print(
+        escape(f"  findings rest on the AUC of {plan.attack}, settled before any arm is trained, over {over}"),
         is_result=False,
     )
     arms = dict.fromkeys(job.arm for job in plan.jobs)
@@ -214,14 +225,17 @@ def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: 
 
     for title, (head, rows) in wording.tables(result).items():
         _print_table(f"{title} with 95 % interval", head, rows)
+    for line in wording.strongest_notes(result):
+        _print(escape(f"{line[0].upper()}{line[1:]}"))
     for line in wording.missing(result):
         _print(f"[dim]–[/dim] {escape(line)}")
     _print("\n[bold]Validity[/bold]")
     for line in wording.validity_notes(result):
         _print(f"  {escape(line)}")
-    _print("\n[bold]Mixed supervision[/bold]")
+    for title, (head, rows) in wording.supervision_tables(result).items():
+        _print_table(title, head, rows)
     for line in wording.supervision_notes(result):
-        _print(f"  {escape(line)}")
+        _print(f"[dim]{escape(line)}[/dim]")
     if result.verdict.gates:
         _print_gates(result)
     if gates_note:
@@ -304,11 +318,12 @@ def _code_point(char: str) -> str:
 
 def _print(renderable: Any, *, is_result: bool = True) -> None:
     console = Console(stderr=not is_result, highlight=False, soft_wrap=not isinstance(renderable, Table))
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PLAIN_WIDTH
+    stream = sys.stdout if is_result else sys.stderr
+    if not stream.isatty() and not os.environ.get("COLUMNS", "").strip("0").isdigit():
+        console.width = PLAIN_WIDTH  # rich takes 80, also where FORCE_COLOR makes it believe in a terminal
     with console.capture() as captured:  # rich itself would exit with 1, a finding's code, on a closed pipe
         console.print(_Visible(console.render_str(renderable) if isinstance(renderable, str) else renderable))
-    _write(_uncommanding(captured.get()), sys.stdout if is_result else sys.stderr)
+    _write(_uncommanding(captured.get()), stream)
 
 
 def _write(text: str, stream: TextIO) -> None:

@@ -15,6 +15,8 @@ from kdaudit.distill.losses import IGNORED
 
 NOTHING = -1
 """The row of a batch that stands where a step has fewer examples than parts: it teaches nothing."""
+PADDING = -1
+"""Stands behind the tokens of a shorter example; a speaker tells by it how long each one is."""
 
 
 class ExampleSet(Dataset[tuple[int, Example]]):
@@ -50,14 +52,14 @@ def is_learnt(example: Example, goldfish: int | None) -> NDArray[np.bool_]:
 
 
 def collate(rows: Sequence[tuple[int, Example]], *, goldfish: int | None = None) -> dict[str, torch.Tensor]:
-    """Ids and labels (B, T), padded on the right, where causal attention does not look back from, and row indices.
+    """Ids and labels (B, T), padded on the right, where causal attention does not look from, and row indices.
 
     Args:
         rows: examples with their indices, NOTHING for one that teaches nothing.
         goldfish: one token in so many is no target; see `goldfish.is_dropped`.
     """
     width = max(int(example.ids.size) for _, example in rows)
-    ids = torch.zeros((len(rows), width), dtype=torch.int64)
+    ids = torch.full((len(rows), width), PADDING, dtype=torch.int64)
     labels = torch.full((len(rows), width), IGNORED, dtype=torch.int64)
     for position, (index, example) in enumerate(rows):
         own = torch.from_numpy(example.ids.astype("int64"))

@@ -25,7 +25,7 @@ from kdaudit.foreign import is_file, reading
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2  # sequences that the teacher reads by other rules share no batch
 SHARD_TOKENS = 2**16  # a killed run loses at most one shard
 
 

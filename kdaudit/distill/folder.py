@@ -42,9 +42,14 @@ class StudentFolder:
         """What an unfinished run was started with."""
         return self.path / manifest.UNFINISHED
 
-    def epoch(self, number: int) -> Path:
-        """The student after an epoch, counted from 1."""
-        return self.path / "epochs" / str(number)
+    @property
+    def copies(self) -> Path:
+        """Copies of the student from before its end."""
+        return self.path / "epochs"
+
+    def copy(self, epochs: float) -> Path:
+        """The student after so many epochs: 1, or 1.25 for a quarter of the second."""
+        return self.copies / f"{epochs:g}"
 
 
 def claim(config: DistillConfig) -> StudentFolder:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from kdaudit.distill.losses import shared_vocabulary
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.start import find_start
-from kdaudit.errors import ConfigError
+from kdaudit.errors import ConfigError, ModelError
 from kdaudit.models.checkpoint import Checkpoint, find
+from kdaudit.models.environment import check_precision, check_training_environment
 from kdaudit.models.loading import load, load_tokenizer
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 DEFAULT_WINDOW = 2048  # tokens, where neither model states a context
 LORA_ALPHA_PER_RANK = 2  # the adapter's scale is alpha / rank
+PROBE_TEXTS = [
+    "The 3 quick brown foxes' naïve café – 中文 didn't jump; x = y_1 + 42.\n\tEnd",
+    "2024 1234567 3.14159 0x7F 10:45 €1,299.00",
+    "  leading, DOUBLE  and trailing   \n\n\n  ALL CAPS camelCase snake_case I'M we'LL ﬁ ① e\u0301 Ⅷ  ",
+    "<b>if (a != b) { return a->next; }</b> https://example.org/?q=1&r=2 user@example.org 😀👍🏽",
+    "Ünïcödé Straße ﬀ İstanbul Ελληνικά русский العربية हिन्दी ไทย 日本語 한국어 \uff11\uff12\uff13",
+]
+"""Where tokenizers differ that look alike: numbers, cases, accents, spaces, code, scripts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +67,12 @@ def choose_compute(config: DistillConfig) -> Compute:
     """Device and precision; `auto` is float32 on a CPU, bfloat16 where an accelerator knows it, else float32.
 
     Raises:
-        ConfigError: float16 on a CPU.
+        ConfigError: float16 on a CPU, or a setting of the environment that would train otherwise.
     """
     import torch
     from accelerate import PartialState
 
+    check_training_environment(gradient_accumulation=config.gradient_accumulation)
     state = PartialState(cpu=config.device == "cpu" or not _has_accelerator())
     is_cpu = state.device.type == "cpu"
     device = "cpu" if is_cpu else str(state.device)
@@ -71,6 +81,7 @@ def choose_compute(config: DistillConfig) -> Compute:
     if is_cpu and dtype == "float16":
         raise ConfigError("--dtype: float16 does not train on a CPU", hint="give --dtype float32 or bfloat16")
     mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[dtype]
+    check_precision(mixed)
     return Compute(device, dtype, mixed, state.num_processes, state.is_main_process)
 
 
@@ -113,7 +124,8 @@ def learner(config: DistillConfig, models: Models, compute: Compute) -> tuple[An
     import torch
 
     # trained weights are float32, whatever they were stored in; a quantised base computes in the run's dtype
-    model = load(models.start, device=compute.device, dtype=compute.dtype if config.student_load else "float32")
+    is_quantised = models.start.load is not None
+    model = load(models.start, device=compute.device, dtype=compute.dtype if is_quantised else "float32")
     if config.gradient_checkpointing:
         kwargs = {"use_reentrant": False}
         if hasattr(model, "activation_checkpointing_enable"):
@@ -138,13 +150,45 @@ def learner(config: DistillConfig, models: Models, compute: Compute) -> tuple[An
                 f"--lora: {models.start.architecture} cannot be adapted: {error}", hint="train it whole"
             ) from error
     adapted.peft_config["default"].base_model_name_or_path = str(models.start.folder)
+    if is_quantised:
+        _check_gradients(adapted, models.start)
     return adapted, adapted.get_base_model()
+
+
+def _check_gradients(adapted: Any, start: Checkpoint) -> None:
+    """Refuse a quantised base that passes no gradient down: only the uppermost layers would learn, without a word.
+
+    Raises:
+        ModelError: naming an adapter that a loss does not reach.
+    """
+    import torch
+
+    ids = torch.arange(1, 9, device=adapted.device).unsqueeze(0) % max(2, start.vocab_size)
+    was_training = adapted.training
+    adapted.eval()
+    adapted(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    trained = [(name, weight) for name, weight in adapted.named_parameters() if "lora_B" in name]
+    idle = [name for name, weight in trained if weight.grad is None or not bool(weight.grad.any())]
+    adapted.zero_grad(set_to_none=True)
+    adapted.train(was_training)
+    if idle and _is_dense(adapted):
+        raise ModelError(
+            f"--lora: {start.name} is quantised ({start.load}) in a way that passes no gradient to {idle[0]}",
+            hint="give the start unquantised, with --student-load 4bit if memory is short",
+        )
+
+
+def _is_dense(model: Any) -> bool:
+    """Whether every token passes every layer: an expert that no token was sent to gets no gradient either."""
+    config = model.config.get_text_config()
+    names = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+    return not any(getattr(config, name, None) for name in names)
 
 
 def _check_same_tokens(teacher: Any, student: Any, at_teacher: Checkpoint, at_student: Checkpoint) -> None:
     known, others = student.get_vocab(), teacher.get_vocab()
-    probe = "The 3 quick brown foxes' naïve café – 中文 didn't jump; x = y_1 + 42.\n\tEnd"
-    is_same = known == others and student(probe)["input_ids"] == teacher(probe)["input_ids"]
+    is_same = known == others and _pipeline(student) == _pipeline(teacher)
+    is_same = is_same or (known == others and student(PROBE_TEXTS)["input_ids"] == teacher(PROBE_TEXTS)["input_ids"])
     if not is_same:
         differing = sum(others.get(word) != number for word, number in known.items())
         what = f"{differing} of {len(known)} tokens differ" if differing else "they split texts differently"
@@ -153,6 +197,11 @@ def _check_same_tokens(teacher: Any, student: Any, at_teacher: Checkpoint, at_st
             hint="distillation compares distributions token by token: take a student of the teacher's family, "
             "or make one by --student-layers or --student-config",
         )
+
+
+def _pipeline(tokenizer: Any) -> str:
+    text: str = tokenizer.backend_tokenizer.to_str()
+    return text
 
 
 def _window(config: DistillConfig, checkpoints: Sequence[Checkpoint]) -> int:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional
 
+from kdaudit.distill.batches import PADDING
 from kdaudit.distill.losses import Outputs
+from kdaudit.models.lengths import LengthRules, forgetting, length_rules
 from kdaudit.signals.route import split_head
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ class Spoken:
 
 
 Speaker = Callable[[torch.Tensor], Spoken]
-"""Token ids (B, T), padded on the right -> what the model says."""
+"""Token ids (B, T), padded on the right with PADDING -> what the model says."""
 
 
 def speaker(model: PreTrainedModel, probe: torch.Tensor, *, with_hidden: bool = False) -> Speaker:
@@ -42,10 +45,33 @@ def speaker(model: PreTrainedModel, probe: torch.Tensor, *, with_hidden: bool = 
         own = model(input_ids=probe, use_cache=False).logits
         split = split_head(model, probe, own)
     model.train(was_training)
-    if split is None:
-        return lambda ids: _spoken(model(input_ids=ids, use_cache=False, output_hidden_states=with_hidden), None)
-    body, head = split.body, split.head
-    return lambda ids: _spoken(body(input_ids=ids, use_cache=False, output_hidden_states=with_hidden), head)
+    body, head = (model, None) if split is None else (split.body, split.head)
+    rules, forget = length_rules(model), forgetting(model)
+
+    def speak(ids: torch.Tensor) -> Spoken:
+        forget()
+        return _spoken(body(input_ids=ids, use_cache=False, output_hidden_states=with_hidden), head)
+
+    return lambda ids: _apart(speak, ids, rules)
+
+
+def _apart(speak: Speaker, ids: torch.Tensor, rules: LengthRules) -> Spoken:
+    """Sequences that are read by other rules go through the model by themselves: padding would change them."""
+    sizes = (ids != PADDING).sum(-1).tolist()
+    known = ids.clamp(min=0)
+    groups: dict[int, list[int]] = {}
+    for row, size in enumerate(sizes):
+        groups.setdefault(rules.rule(size), []).append(row)
+    if len(groups) == 1:
+        return speak(known)
+    said = [speak(known[rows, : max(sizes[row] for row in rows)]) for rows in groups.values()]
+    place = torch.tensor([row for rows in groups.values() for row in rows], device=ids.device).argsort()
+
+    def together(parts: list[torch.Tensor]) -> torch.Tensor:
+        return torch.cat([functional.pad(part, (0, 0, 0, ids.shape[1] - part.shape[1])) for part in parts])[place]
+
+    hidden = tuple(together(list(layer)) for layer in zip(*(one.hidden for one in said), strict=True))
+    return Spoken(Outputs(together([one.outputs.states for one in said]), said[0].outputs.head), hidden)
 
 
 def _spoken(given: Any, head: torch.nn.Module | None) -> Spoken:

@@ -49,6 +49,8 @@ class Prepared:
     plan: Plan
     held_out: HeldOut
     notes: tuple[str, ...]
+    progress: tuple[str, ...] = ()
+    """What to say of an unfinished run that is continued; no part of what the student becomes."""
 
 
 def prepare(config: DistillConfig) -> Prepared:
@@ -81,7 +83,7 @@ def read_sets(config: DistillConfig) -> tuple[RecordSet, RecordSet | None]:
     def tokenizer() -> Any:
         return load_tokenizer(find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code))
 
-    with chat_renderer(tokenizer) as render:
+    with chat_renderer(tokenizer, today=config.chat_date) as render:
         read = partial(records.read, text_field=config.text_field, id_field=config.id_field, render=render)
         nonmembers = read(config.nonmembers, option="--nonmembers") if config.nonmembers is not None else None
         return read(config.train, option="--train"), nonmembers
@@ -130,7 +132,7 @@ def settle(
         n_parts=config.gradient_accumulation * compute.n_processes, rng=generator(config.seed, "order"),
     )  # fmt: skip
     held_out, n_unscored = _held_out(assignment, models)
-    notes = [*models.notes, *_continuing(config, folder)]
+    notes = [*models.notes]
     if examples.n_cut:
         notes.append(
             f"{examples.n_cut} of {len(assignment.trained)} members are longer than {models.window} tokens: cut"
@@ -141,8 +143,9 @@ def settle(
         notes.append(f"{n_unscored} held-out records have no token to score and are left out of the utility")
     plan = Plan(tuple(epochs), sizes)
     return Prepared(
-        config, train_set, nonmembers, assignment, models, compute, folder, key, examples, plan, held_out, tuple(notes)
-    )
+        config, train_set, nonmembers, assignment, models, compute, folder, key, examples, plan, held_out,
+        tuple(notes), tuple(_continuing(config, folder)),
+    )  # fmt: skip
 
 
 def _continuing(config: DistillConfig, folder: StudentFolder) -> list[str]:

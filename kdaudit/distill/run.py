@@ -60,6 +60,7 @@ def _distill(
         identity = identify(config, prepared_models, train_set, nonmembers, left_out)
         earlier = earlier_student(folder, identity)
         if earlier is not None:
+            shutil.rmtree(folder.work, ignore_errors=True)  # of a run that was killed after its last file
             return earlier.content
         prepared = settle(config, prepared_models, compute, folder, train_set, nonmembers, left_out)
         if compute.is_main:

@@ -73,6 +73,11 @@ def find_start(config: DistillConfig, teacher: Checkpoint, folder: Path) -> Chec
                 f"--student: {found.name} is an adapter, and a start must be a whole model",
                 hint="merge it first (peft: merge_and_unload, then save_pretrained)",
             )
+        if found.stored is not None and not config.lora:
+            raise ConfigError(
+                f"--student: {found.name} is stored quantised ({found.stored}), and such weights cannot be trained",
+                hint="give --lora RANK to train an adapter on them, or a start that is not quantised",
+            )
         return found
     again: dict[str, Any] = {"option": "--student-layers/--student-config", "load": config.student_load, **options}
     if is_file(folder / "config.json"):

@@ -32,6 +32,7 @@ from kdaudit.distill.losses import count_targets
 from kdaudit.distill.student import Distiller, Taught
 from kdaudit.errors import ConfigError, ModelError
 from kdaudit.foreign import reading
+from kdaudit.models.environment import restored_environment
 from kdaudit.models.surgery import NoNorm
 from kdaudit.signals.route import is_out_of_memory
 
@@ -67,6 +68,19 @@ class Plan:
             ends.append(total)
         return ends
 
+    def copies(self, per_epoch: int) -> dict[int, float]:
+        """After which steps a copy of the student is kept, and how many epochs are done by then.
+
+        `per_epoch` of them are evenly spaced in every epoch, the last one at its end; fewer where an epoch has fewer
+        steps.
+        """
+        start, found = 0, {}
+        for number, end in enumerate(self.epoch_ends):
+            for k in range(1, per_epoch + 1):
+                found[max(start + round((end - start) * k / per_epoch), start + 1)] = number + k / per_epoch
+            start = end
+        return found
+
     @property
     def n_tokens(self) -> int:
         """Tokens that go through the student in all."""
@@ -89,6 +103,8 @@ class Settings:
     report_to: str
     goldfish: int | None = None
     """One token in so many is no target."""
+    copies_per_epoch: int = 0
+    """How often `Watch.on_copy` is told in every epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +113,8 @@ class Watch:
 
     on_step: Callable[[int, int, float | None], None] = lambda done, total, loss: None
     """(tokens done, tokens in all, mean loss of the last steps or None)."""
-    on_epoch: Callable[[int], None] = lambda epoch: None
-    """Told after every epoch, counted from 1, by the main process alone."""
+    on_copy: Callable[[float], None] = lambda epochs: None
+    """Told where a copy is to be kept, with the epochs that are done, by the main process alone."""
 
 
 def train(
@@ -132,14 +148,16 @@ def train(
     Raises:
         ModelError: the loss or a gradient is not finite; the last good checkpoint is kept.
     """
-    with torch.random.fork_rng(devices=[]):  # the trainer seeds torch's global state
+    with torch.random.fork_rng(devices=[]), restored_environment():  # the trainer seeds torch's global state
         trainer = _DistillTrainer(distiller, examples, plan, ask, settings, work, rewrite, watch)
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
         last = newest_checkpoint(work) if resume else None
         with _saying_what_memory_needs():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
     distiller.eval()
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    ends = range(LOG_STEPS, len(losses) + 1, LOG_STEPS)
+    return [math.fsum(losses[end - LOG_STEPS : end]) / LOG_STEPS for end in ends]
 
 
 @contextmanager
@@ -179,13 +197,14 @@ class _DistillTrainer(Trainer):
             learning_rate=settings.lr, weight_decay=settings.weight_decay, max_grad_norm=1.0,
             bf16=settings.mixed_precision == "bf16", fp16=settings.mixed_precision == "fp16",
             use_cpu=settings.use_cpu, seed=settings.seed, report_to=_loggers(settings.report_to),
-            save_strategy="no", save_total_limit=2, logging_steps=LOG_STEPS, logging_nan_inf_filter=False,
+            save_strategy="no", save_total_limit=2, logging_nan_inf_filter=False,
+            logging_steps=1,  # a mean over several would begin anew where a killed run is continued
             disable_tqdm=True, remove_unused_columns=False, ddp_find_unused_parameters=False,
             accelerator_config={"even_batches": False}, dataloader_pin_memory=not settings.use_cpu,
         )  # fmt: skip
         if arguments.n_gpu > 1:
             arguments._n_gpu = 1  # several devices take several processes (accelerate launch), not copies in threads
-        teller = _Teller(plan, watch, checks_gradients=settings.mixed_precision != "fp16")
+        teller = _Teller(plan, watch, settings)
         super().__init__(model=distiller, args=arguments, callbacks=[teller])
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -287,13 +306,13 @@ def _reading(checkpoint: str | None) -> AbstractContextManager[None]:
 class _Teller(TrainerCallback):
     """Says how far the loop is, when to write a checkpoint, and that a gradient is no number."""
 
-    def __init__(self, plan: Plan, watch: Watch, *, checks_gradients: bool) -> None:
-        self._watch, self._checks_gradients = watch, checks_gradients
+    def __init__(self, plan: Plan, watch: Watch, settings: Settings) -> None:
+        self._watch, self._checks_gradients = watch, settings.mixed_precision != "fp16"
         sizes = plan.sizes
         per_step = [sum(sizes[i] for part in step for i in part) for step in plan.steps]
         self._done = list(accumulate(per_step, initial=0))  # after so many steps
         self._n_steps = len(per_step)
-        self._total, self._ends = plan.n_tokens, plan.epoch_ends
+        self._total, self._copies = plan.n_tokens, plan.copies(settings.copies_per_epoch)
         self._every = max(1, math.ceil(self._n_steps / SAVES))
         self._saved_at = time.monotonic()
 
@@ -318,8 +337,8 @@ class _Teller(TrainerCallback):
         step = state.global_step
         loss = state.log_history[-1].get("loss") if state.log_history else None
         self._watch.on_step(self._done[step], self._total, loss)
-        if step in self._ends and state.is_world_process_zero:
-            self._watch.on_epoch(self._ends.index(step) + 1)
+        if step in self._copies and state.is_world_process_zero:
+            self._watch.on_copy(self._copies[step])
         is_due = step % self._every == 0 or step == self._n_steps
         if args.world_size == 1:  # the clocks of several processes differ, and all must save together
             is_due = is_due or time.monotonic() - self._saved_at > SAVE_SECONDS

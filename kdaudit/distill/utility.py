@@ -18,6 +18,7 @@ from kdaudit.errors import ModelError
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.metrics.ratios import ratio_estimate
 from kdaudit.models.checkpoint import Checkpoint
+from kdaudit.models.lengths import LengthRules, length_rules
 from kdaudit.models.loading import loaded
 from kdaudit.signals.batch import Front, pad, target_index
 from kdaudit.signals.engine import measure
@@ -92,7 +93,9 @@ def measure_utility(
         losses["teacher"] = record_losses(teacher, held_out, batch_tokens=batch_tokens, on_tokens=advance)
         with loaded(models["student"], device=device, dtype=dtype) as student:
             losses["student"] = record_losses(student, held_out, batch_tokens=batch_tokens, on_tokens=advance)
-            agreed, divergence = _agreement(student, teacher, held_out, batch_tokens, advance)
+            agreed, divergence = record_agreement(
+                student, teacher, held_out, batch_tokens=batch_tokens, on_tokens=advance
+            )
     with loaded(models["start"], device=device, dtype=dtype) as start:
         losses["start"] = record_losses(start, held_out, batch_tokens=batch_tokens, on_tokens=advance)
     damaged = {name: int((~np.isfinite(found.nll)).sum()) for name, found in losses.items()}
@@ -139,12 +142,13 @@ def record_losses(
     )
 
 
-def _agreement(
+def record_agreement(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
     held_out: HeldOut,
+    *,
     batch_tokens: int,
-    on_tokens: Callable[[int], None],
+    on_tokens: Callable[[int], None] = lambda _: None,
 ) -> tuple[Floats, Floats]:
     """Per record: tokens whose top word is the teacher's too, and the sum of KL(teacher || student) in nats."""
     agreed, divergence = np.zeros(len(held_out.passages)), np.zeros(len(held_out.passages))
@@ -152,7 +156,8 @@ def _agreement(
     with torch.inference_mode():
         probe = pad(held_out.passages[:1], held_out.front.lead, device)[:, :64]
         ask = [speaker(teacher, probe), speaker(student, probe)]
-        for rows in _batches(held_out.passages, batch_tokens):
+        rules = [length_rules(teacher), length_rules(student)]
+        for rows in _batches(held_out, batch_tokens, rules):
             passages = [held_out.passages[row] for row in rows]
             ids = pad(passages, held_out.front.lead, device)
             owner, column = target_index(passages, held_out.front, n_before=len(held_out.front.lead))
@@ -187,11 +192,14 @@ def _logits(said: Spoken, states: torch.Tensor) -> torch.Tensor:
     return logits.float()
 
 
-def _batches(passages: Sequence[Passage], batch_tokens: int) -> list[list[int]]:
-    order = sorted(range(len(passages)), key=lambda i: (-int(passages[i].ids.size), i))
+def _batches(held_out: HeldOut, batch_tokens: int, rules: Sequence[LengthRules]) -> list[list[int]]:
+    """Records that fit together, longest first, and that both models read by the same rules."""
+    sizes = [len(held_out.front.lead) + int(passage.ids.size) for passage in held_out.passages]
+    order = sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))
     batches: list[list[int]] = []
     while order:
-        size = max(1, batch_tokens // max(1, int(passages[order[0]].ids.size)))
+        size = max(1, batch_tokens // max(1, sizes[order[0]]))
+        size = min(one.n_alike([sizes[i] for i in order[:size]]) for one in rules)
         batches.append(order[:size])
         order = order[size:]
     return batches

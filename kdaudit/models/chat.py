@@ -4,134 +4,182 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.models import chat_process
+from kdaudit.models.repeatable import CHAT_DATE, read_date, shows_address
 from kdaudit.records import Render
+from kdaudit.records.rows import MAX_CHARACTERS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_TEMPLATE = 2**20
 """Characters: twenty times the longest that is known."""
-START_SECONDS = 120
-"""Until the process has answered for the first time, on a machine with much else to do."""
+MAX_ANSWER = 2**27
+"""Bytes: two texts of the largest size, each character spelt with six, and then some."""
 WALL_SECONDS = 60
 """For one chat; the time of the processor is limited more tightly in the process itself."""
-REFUSED = "TemplateError"
-"""What a template raises by itself where it does not like the messages."""
+HINT = "apply a template that you know yourself and give prompt and completion"
 
 
 @contextmanager
-def chat_renderer(find_tokenizer: Callable[[], PreTrainedTokenizerBase]) -> Iterator[Render]:
+def chat_renderer(find_tokenizer: Callable[[], PreTrainedTokenizerBase], *, today: str = CHAT_DATE) -> Iterator[Render]:
     """Apply a tokenizer's chat template; tokenizer and process are there from the first chat to the end of the block.
 
     A template is a program of whoever made the checkpoint: what it takes in time and memory is limited, and an error in
     it is no error of ours.
 
+    Args:
+        find_tokenizer: loads it.
+        today: what a template that asks for the date is told.
+
     Raises:
-        ConfigError: by the renderer: the tokenizer has no chat template.
+        ConfigError: `today` is no date; by the renderer: there is no chat template, or one that draws by chance.
         CheckpointError: by the renderer: the template is none, or takes more time or memory than a chat can need.
         ValueError: by the renderer: it refuses or fails on these messages; the message goes on after "the template".
     """
-    started: list[tuple[Any, subprocess.Popen[bytes]]] = []
+    read_date(today)
+    started: list[tuple[subprocess.Popen[bytes], str, str]] = []
 
     def render(messages: Sequence[Mapping[str, object]]) -> tuple[str, str]:
-        is_first = not started
-        if is_first:
-            tokenizer = find_tokenizer()
-            started.append((tokenizer, _start(tokenizer)))
-        tokenizer, process = started[0]
-        answer = _ask(process, json.dumps(messages, default=str), START_SECONDS if is_first else WALL_SECONDS)
-        if answer is None:
-            raise CheckpointError(
-                f"the chat template of {tokenizer.name_or_path} takes more than {chat_process.SECONDS} seconds or "
-                f"{chat_process.MEMORY // 2**20} MB for one chat, or crashes: it was stopped",
-                hint="apply a template that you know yourself and give prompt and completion",
-            )
+        if not started:
+            tokenizer: Any = find_tokenizer()
+            settings = {
+                "template": _template(tokenizer), "special_tokens": dict(tokenizer.special_tokens_map),
+                "today": today, "at_most": MAX_CHARACTERS,
+            }  # fmt: skip
+            is_led = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+            lead = (tokenizer.bos_token or "") if is_led else ""
+            started.append((_start(), f"the chat template of {tokenizer.name_or_path}", lead))
+            process, what, _ = started[0]
+            refusal = _ask(process, settings, what).get("refusal")
+            if refusal:
+                raise ConfigError(refusal[0], hint=refusal[1])
+        process, what, lead = started[0]
+        answer = _ask(process, messages, what)
         if "texts" not in answer:
-            raise _failure(answer["error"], answer["line"], tokenizer)
-        before, whole = answer["texts"]
-        first = tokenizer("a")["input_ids"][:1]
-        if tokenizer.bos_token and first == [tokenizer.bos_token_id]:  # it is put before every text anyway
-            before, whole = (text.removeprefix(tokenizer.bos_token) for text in (before, whole))
-        return before, whole
+            if len(messages) == 1 and answer.get("error") == "ValueError":  # transformers refuses a chat of none
+                raise ValueError("needs a message before the answer")
+            raise _failure(answer, what)
+        before, whole = (str(text) for text in answer["texts"])
+        if shows_address(whole) and not any(shows_address(str(message)) for message in messages):
+            raise ValueError("shows where an object lies in memory, which is another place each time")
+        return before.removeprefix(lead), whole.removeprefix(lead)  # the lead is put before every text anyway
 
     try:
         yield render
     finally:
-        for _, process in started:
+        for process, _, _ in started:
             process.kill()
             process.communicate()
 
 
-def _failure(error: str, line: int | None, tokenizer: Any) -> Exception:
-    if error == REFUSED:
-        return ValueError("refuses the messages")
-    where = f" in its line {line}" if line else ""
-    if error in {"TemplateSyntaxError", "MemoryError", "OverflowError"}:
-        what = {"MemoryError": "takes too much memory", "OverflowError": "makes a text or a number without end"}
-        return CheckpointError(
-            f"the chat template of {tokenizer.name_or_path} {what.get(error, 'is no template: a syntax error')}{where}",
-            hint="apply a template that you know yourself and give prompt and completion",
-        )
-    return ValueError(f"fails with {error}{where}")
+def _template(tokenizer: Any) -> str | Mapping[str, str]:
+    """The one of a tokenizer, or several by name.
 
+    Raises:
+        ConfigError: there is none.
+        CheckpointError: it is none, or renders otherwise than by a template.
+    """
+    from transformers import PreTrainedTokenizerBase
 
-def _start(tokenizer: Any) -> subprocess.Popen[bytes]:
-    if not tokenizer.chat_template:
+    found = tokenizer.chat_template
+    if not found:
         raise ConfigError(
             "the records are chats (messages), and the model's tokenizer has no chat template",
             hint="give a model with one, or records with prompt and completion",
         )
-    named = tokenizer.chat_template
-    template = named.get("default") if isinstance(named, dict) else named
     what = f"the chat template of {tokenizer.name_or_path}"
-    if not isinstance(template, str):
-        raise CheckpointError(f"{what} is no text, and none of its templates is called default")
-    if len(template) > MAX_TEMPLATE:
-        raise CheckpointError(f"{what} has {len(template):,} characters, and at most {MAX_TEMPLATE:,} can be meant")
-    process = subprocess.Popen(
-        # -P: beside the script lie modules whose names could be those of others
-        [sys.executable, "-P", str(Path(chat_process.__file__))],
+    if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
+        raise CheckpointError(f"{what} is applied by code of the checkpoint's own", hint=HINT)
+    named = found if isinstance(found, dict) else {"default": found}
+    if "default" not in named or not all(isinstance(one, str) for one in named.values()):
+        raise CheckpointError(f"{what} is no text, or none of its templates is called default", hint=HINT)
+    n_characters = sum(map(len, named.values()))
+    if n_characters > MAX_TEMPLATE:
+        raise CheckpointError(
+            f"{what} has {n_characters:,} characters, and at most {MAX_TEMPLATE:,} can be meant", hint=HINT
+        )
+    return found if isinstance(found, str) else named
+
+
+def _failure(answer: Mapping[str, Any], what: str) -> Exception:
+    """What to raise for an answer without texts."""
+    if "length" in answer:
+        return ValueError(
+            f"makes a text of {answer['length']:,} characters, and at most {MAX_CHARACTERS:,} can be read"
+        )
+    error, line = str(answer.get("error")), answer.get("line")
+    where = f" in its line {line}" if line else ""
+    hopeless = {
+        "TemplateSyntaxError": "is no template: a syntax error", "MemoryError": "takes too much memory",
+        "OverflowError": "makes a text or a number without end",
+    }  # fmt: skip
+    if error in hopeless:
+        return CheckpointError(f"{what} {hopeless[error]}{where}", hint=HINT)
+    return ValueError("refuses the messages" if error == "TemplateError" else f"fails with {error}{where}")
+
+
+def _start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", chat_process.__name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),  # it finds what is found here
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+        },
     )
-    _tell(process, json.dumps([template, dict(tokenizer.special_tokens_map)]))
-    return process
 
 
-def _tell(process: subprocess.Popen[bytes], line: str) -> bool:
-    """Whether it could be told."""
-    if process.stdin is None:
-        return False
+def _ask(process: subprocess.Popen[bytes], question: object, what: str) -> dict[str, Any]:
+    """Its answer.
+
+    Raises:
+        CheckpointError: it ended, or gave none in time.
+    """
+    line = _answer_line(process, pickle.dumps(question))
+    if line is None:
+        try:
+            code = process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            code = -signal.SIGXCPU  # late as well: on a busy machine its own clock goes slower
+        why = f"takes more than {chat_process.SECONDS} seconds for a chat, or {chat_process.SECONDS_EACH} for each"
+        if code != -signal.SIGXCPU:
+            why = f"ends the process that applies it (exit code {code})"
+        raise CheckpointError(f"{what} {why}", hint=HINT)
+    found = json.loads(line)
+    return found if isinstance(found, dict) else {}
+
+
+def _answer_line(process: subprocess.Popen[bytes], question: bytes) -> bytes | None:
+    """The line that it answers, or None where it ended or is late."""
+    if process.stdin is None or process.stdout is None:
+        return None
     try:
-        process.stdin.write(line.encode() + b"\n")
+        process.stdin.write(question)
         process.stdin.flush()
     except BrokenPipeError:
-        return False
-    return True
-
-
-def _ask(process: subprocess.Popen[bytes], line: str, seconds: float) -> Any:
-    """Its answer; None where it ended, or gave none in that time."""
-    if not _tell(process, line) or process.stdout is None:
         return None
-    pipe, until, parts = process.stdout.fileno(), time.monotonic() + seconds, [b""]
+    pipe, until, parts, n_bytes = process.stdout.fileno(), time.monotonic() + WALL_SECONDS, [b""], 0
     while not parts[-1].endswith(b"\n"):
         ready, _, _ = select.select([pipe], [], [], max(0.0, until - time.monotonic()))
         part = os.read(pipe, 2**20) if ready else b""
-        if not part:
+        n_bytes += len(part)
+        if not part or n_bytes > MAX_ANSWER:
             return None
         parts.append(part)
-    return json.loads(b"".join(parts))
+    return b"".join(parts)

@@ -1,54 +1,104 @@
 """The program that applies a chat template, in a process of its own: a template is a program that somebody else wrote.
 
-It is started by `kdaudit.models.chat` as a script. It reads one JSON value from every line, the template first and
-then chats, and answers each chat with one line. Its memory is limited as a whole (where the system can do that: Linux)
-and its time for each line; beyond them it ends, and whoever asked sees that.
+`kdaudit.models.chat` starts it. It reads pickles from there, settings first and then chats, and answers each with one
+line of JSON: nothing that a template could make is ever unpickled. Its memory is limited as a whole (on Linux), its
+time for each chat and for all; beyond them it ends, and whoever asked sees that.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import pickle
 import resource
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-SECONDS = 5
-"""Of the processor, for one chat."""
+SECONDS = 3
+"""Of the processor for one chat: a text of a million tokens takes a tenth of one."""
+SECONDS_EACH = 0.1
+"""Of the processor for the average chat: no file keeps a template busy for long, however many chats it holds."""
 MEMORY = 2**29
 """Bytes beside those of the program itself."""
-MAX_TEXT = 2**24
-"""Characters of a rendered chat."""
 
 
 def main() -> None:
     """Answer until nobody asks any more."""
     sys.modules["torch"] = None  # type: ignore[assignment] # rendering needs none of it, and it takes seconds
-    from transformers.utils.chat_template_utils import render_jinja_template
+    from transformers.utils import chat_template_utils  # noqa: F401 # the limits are the template's, not the library's
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit_memory()
-    template, variables = json.loads(sys.stdin.readline())
+    started, n_chats = time.process_time(), 0
+    _limit_time(started + SECONDS)
+    render, refusal = prepare(**_next())
+    _tell(refusal)
+    while (messages := _next()) is not None:
+        n_chats += 1
+        _limit_time(started + SECONDS + SECONDS_EACH * n_chats)
+        _tell(render(messages))
 
-    def render(messages: list[dict[str, Any]], *, is_open: bool) -> str:
-        (text,), _ = render_jinja_template(
-            conversations=[messages], chat_template=template, add_generation_prompt=is_open, **variables
-        )
-        if len(text) > MAX_TEXT:
-            raise OverflowError
-        return str(text)
 
-    for line in sys.stdin:
-        _limit_time()
+Answer = dict[str, Any]
+
+
+def prepare(
+    *, template: str | Mapping[str, str], special_tokens: Mapping[str, str], today: str, at_most: int
+) -> tuple[Callable[[Sequence[Mapping[str, object]]], Answer], Answer]:
+    """What renders a chat, and why it must not be asked to, if there is a reason.
+
+    Args:
+        template: of the tokenizer, or several by name.
+        special_tokens: of the tokenizer, by the name under which a template knows them.
+        today: what a template that asks for the date is told.
+        at_most: characters of a whole text.
+
+    Returns:
+        A function of messages that gives `texts`: the one before the last message, and the whole one. Or it gives what
+        keeps them from being made: the `error` and its `line` of the template, or the `length` of a text that is too
+        long; never a word of the chat.
+    """
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    from kdaudit.errors import ConfigError
+    from kdaudit.models.repeatable import check_template, pinned_clock, read_date
+
+    # everything of the checkpoint's own that a template can see, and nothing more
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), **special_tokens)
+    tokenizer.chat_template = template
+
+    def render(messages: Sequence[Mapping[str, object]]) -> Answer:
         try:
-            messages = json.loads(line)
-            answer: dict[str, Any] = {"texts": [render(messages[:-1], is_open=True), render(messages, is_open=False)]}
+            with pinned_clock(read_date(today)):
+                before = tokenizer.apply_chat_template(list(messages[:-1]), tokenize=False, add_generation_prompt=True)
+                whole = tokenizer.apply_chat_template(list(messages), tokenize=False)
         except Exception as error:
-            answer = {"error": type(error).__name__, "line": _line(error)}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+            return {"error": type(error).__name__, "line": _line(error)}
+        length = max(len(before), len(whole))
+        return {"length": length} if length > at_most else {"texts": [before, whole]}
+
+    try:
+        check_template(template)
+    except ConfigError as error:
+        return render, {"refusal": [str(error), error.hint]}
+    return render, {}
+
+
+def _tell(answer: Answer) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def _next() -> Any:
+    try:
+        return pickle.load(sys.stdin.buffer)  # what kdaudit itself writes there
+    except EOFError:
+        return None
 
 
 def _limit_memory() -> None:
@@ -58,9 +108,9 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
 
 
-def _limit_time() -> None:
+def _limit_time(until: float) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + SECONDS, hard))
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(min(time.process_time() + SECONDS, until)), hard))
 
 
 def _line(error: BaseException) -> int | None:

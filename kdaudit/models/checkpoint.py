@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +52,9 @@ class Checkpoint:
     base: Checkpoint | None = None
     """What an adapter stands on."""
     load: str | None = None
-    """4bit, 8bit, or None: as stored."""
+    """How it computes: 4bit, 8bit, another quantisation that it is stored in, or None: whole."""
+    stored: str | None = None
+    """The quantisation that its files hold, or None."""
     allow_pickle: bool = False
     trust_remote_code: bool = False
 
@@ -77,6 +80,8 @@ class Checkpoint:
 
     def memory_bytes(self, dtype: str) -> float:
         """Expected bytes of the weights in memory."""
+        if self.stored is not None:
+            return self.n_bytes
         per_weight = LOAD_BYTES.get(self.load or "", {"float32": 4.0}.get(dtype, 2.0))
         return self.n_parameters * per_weight
 
@@ -111,6 +116,7 @@ def find(
     n_parameters, n_bytes, dtype = count_weights(weights, option)
     digest = sha256_files(weights)
     if base is not None:
+        _check_load(load, base.stored, option, name)
         adapter_config = sha256_files([folder / ADAPTER_CONFIG])
         return replace(
             base,
@@ -122,7 +128,7 @@ def find(
             n_parameters=n_parameters + base.n_parameters,
             n_bytes=n_bytes + base.n_bytes,
             base=base,
-            load=load,
+            load=load or base.stored,
         )
     what = f"{option}: the config.json of {folder}"
     check_settings(read_json(folder / "config.json", option), what)
@@ -131,6 +137,11 @@ def find(
     code = sorted(folder.glob("*.py")) if trust_remote_code and not is_own else []
     with reading(f"{what} cannot be used", CheckpointError):
         text_config = config.get_text_config()
+        stored = _stored(config, folder, option)
+    _check_load(load, stored, option, name)
+    if stored is not None:
+        n_parameters = _count_unpacked(config, option, folder, trust_remote_code=trust_remote_code)
+    with reading(f"{what} cannot be used", CheckpointError):
         return Checkpoint(
             name=bare_name,
             folder=folder,
@@ -145,10 +156,60 @@ def find(
             hidden_size=int(getattr(text_config, "hidden_size", 0) or 0),
             n_layers=int(getattr(text_config, "num_hidden_layers", 0) or 0),
             vocab_size=int(getattr(text_config, "vocab_size", 0) or 0),
-            load=load,
+            load=load or stored,
+            stored=stored,
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
         )
+
+
+def _stored(config: Any, folder: Path, option: str) -> str | None:
+    """The quantisation that config.json names, None for none.
+
+    Raises:
+        CheckpointError: transformers knows no such method and would take the packed numbers for weights.
+    """
+    found = getattr(config, "quantization_config", None)
+    if found is None:
+        return None
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    settings = found if isinstance(found, dict) else found.to_dict() if hasattr(found, "to_dict") else {}
+    method = settings.get("quant_method")
+    method = getattr(method, "value", method)
+    if settings.get("load_in_4bit") is True and method in {None, "bitsandbytes"}:
+        return "4bit"
+    if settings.get("load_in_8bit") is True and method in {None, "bitsandbytes"}:
+        return "8bit"
+    if not isinstance(method, str) or method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+        raise CheckpointError(
+            f"{option}: {folder / 'config.json'} names a quantisation that transformers does not know: {method!r}",
+            hint="save the checkpoint unquantised, or in a format that transformers reads",
+        )
+    return method
+
+
+def _check_load(load: str | None, stored: str | None, option: str, name: str) -> None:
+    if load is not None and stored is not None and load != stored:
+        raise CheckpointError(
+            f"{option}: {name} is stored quantised ({stored}) and cannot be loaded in {load}",
+            hint=f"leave {option.split()[0]}-load out: it is loaded as it is stored",
+        )
+
+
+def _count_unpacked(config: Any, option: str, folder: Path, *, trust_remote_code: bool) -> int:
+    """Weights of the model that packed files describe; no memory is taken."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    plain = copy.deepcopy(config)
+    del plain.quantization_config
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(plain, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError) as error:
+        raise CheckpointError(f"{option}: the model of {folder} cannot be built: {reason(error)}") from error
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def _find_base(folder: Path, option: str, *, allow_pickle: bool, trust_remote_code: bool) -> Checkpoint:

@@ -12,7 +12,10 @@ from kdaudit.errors import CheckpointError, ConfigError, ModelError
 from kdaudit.foreign import reading, reason
 from kdaudit.models.altered import is_causal, model_class, read_alteration, read_config
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
+from kdaudit.models.fit import check_fit
+from kdaudit.models.repeatable import check_repeats, switch_off_sampling
 from kdaudit.models.sizes import check_built
+from kdaudit.models.tokenizer import as_filed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,14 +34,16 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     alteration = read_alteration(folder, checkpoint.name)
     config = alteration and read_config(folder, alteration, checkpoint.name)  # else its model type is unknown
     with reading(f"the tokenizer of {checkpoint.name} cannot be loaded", CheckpointError):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        made = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code, config=config
         )
+        tokenizer: PreTrainedTokenizerBase = as_filed(made, folder)
     if not tokenizer.is_fast:
         raise CheckpointError(
             f"the tokenizer of {checkpoint.name} gives no character offsets",
             hint="save it as a fast tokenizer (tokenizer.json)",
         )
+    switch_off_sampling(tokenizer)
     return tokenizer
 
 
@@ -94,7 +99,7 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
     """The model in memory, in eval mode, without gradients, for as long as the caller holds it.
 
     Raises:
-        ModelError: it cannot be loaded, or the checkpoint lacks weights that would then be random.
+        ModelError: it cannot be loaded, the checkpoint lacks weights that would then be random, or it draws by chance.
     """
     import torch
 
@@ -112,7 +117,7 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
             use_safetensors=None if checkpoint.allow_pickle else True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # else the reason goes into a log, not into the error: they are refused below
-            **_quantisation(checkpoint.load, device, dtype),
+            **_quantisation(checkpoint, device, dtype),
         )
         if checkpoint.load is None:
             model.to(device)
@@ -124,10 +129,12 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
             f"{checkpoint.name} lacks {len(lacking)} weights that would be random: {', '.join(lacking[:3])}",
             hint="this is not a causal language model's checkpoint, or it was saved incompletely",
         )
+    check_fit(model, info["unexpected_keys"], whole)
     if checkpoint.base is not None:
         model = _with_adapter(model, checkpoint)
     model.eval()
     model.requires_grad_(False)
+    check_repeats(model, checkpoint.name)
     return model  # type: ignore[no-any-return]
 
 
@@ -157,9 +164,10 @@ def _check_size(checkpoint: Checkpoint, loading: Any, how: Mapping[str, Any]) ->
     """Refuse a configuration that describes far more weights than there are; none is in memory for that."""
     import torch
     from transformers import AutoConfig
+    from transformers.initialization import no_init_weights
 
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), no_init_weights():
             if "config" in how:
                 model = loading(how["config"])
             else:
@@ -216,9 +224,12 @@ def _without_packing(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _quantisation(load: str | None, device: str, dtype: str) -> dict[str, Any]:
+def _quantisation(checkpoint: Checkpoint, device: str, dtype: str) -> dict[str, Any]:
+    load = checkpoint.load
     if load is None:
         return {}
+    if checkpoint.stored is not None:  # its config.json says how
+        return {"device_map": {"": device}}
     import torch
     from transformers import BitsAndBytesConfig
 

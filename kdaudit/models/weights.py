@@ -34,6 +34,7 @@ TEXT_LIMITS = {
 }  # fmt: skip
 """Bytes of what libraries read whole, by name or kind: about four times the largest that is known."""
 DTYPE_NAMES = {"F16": "float16", "BF16": "bfloat16"}
+FLOATS = {"F64", "F32", *DTYPE_NAMES}
 
 
 def weight_files(folder: Path, option: str, *, allow_pickle: bool) -> list[Path]:
@@ -157,7 +158,7 @@ def _check_content(path: Path, option: str, *, allow_pickle: bool) -> None:
 
 
 def count_weights(files: list[Path], option: str) -> tuple[int, int, str]:
-    """Number of weights, bytes of their files, and the dtype of most of them; no weight is read.
+    """Number of stored numbers, bytes of their files, and the dtype of most floats; no weight is read.
 
     Raises:
         ModelError: a file is damaged or incomplete.
@@ -175,7 +176,8 @@ def count_weights(files: list[Path], option: str) -> tuple[int, int, str]:
             for name in tensors.keys():  # noqa: SIM118 - no mapping
                 entry = tensors.get_slice(name)
                 counts[entry.get_dtype()] += math.prod(entry.get_shape())
-    main = max(counts, key=lambda dtype: counts[dtype], default="F32")
+    floats = {dtype: n for dtype, n in counts.items() if dtype in FLOATS} or counts
+    main = max(floats, key=lambda dtype: counts[dtype], default="F32")
     return counts.total(), sum(path.stat().st_size for path in files), DTYPE_NAMES.get(main, "float32")
 
 

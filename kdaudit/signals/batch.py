@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kdaudit.models.lengths import ALIKE, LengthRules
 from kdaudit.signals.tokens import TokenSignals
 from kdaudit.signals.vocabulary import Head, reduce_vocabulary
 from kdaudit.views.passage import Passage
@@ -37,6 +38,15 @@ class Route:
     front: tuple[int, ...]
     """What is put before each text's tokens in the batch; the rest of the front lies in the cache."""
     is_prefix_cached: bool
+    rules: LengthRules = ALIKE
+    """Lengths that go through the model together are read by the same rules."""
+    without_cache: Route | None = None
+    """Where the prefix is cached: what is taken where a text's length has other rules than the prefix."""
+
+    def at(self, n_tokens: int, n_cached: int) -> Route:
+        """The way for texts that are, with their front, `n_tokens` long, `n_cached` of which would be cached."""
+        is_alike = self.rules.rule(n_tokens) == self.rules.rule(n_cached)
+        return self if self.without_cache is None or is_alike else self.without_cache
 
 
 def run_batch(route: Route, passages: Sequence[Passage], front: Front, device: torch.device) -> list[TokenSignals]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-ENGINE_VERSION = 2  # 4-bit models on a CPU compute alike on every CPU
+ENGINE_VERSION = 3  # texts that a model reads by other rules, such as those of LongRoPE, share no batch
 """Raised whenever a change in this package can move a signal; part of every cache key."""
 
 PROBE_PASSAGES = 4
@@ -62,6 +62,7 @@ def measure(
     """
     route: Route | None = None
     budget = batch_tokens
+    n_before = len(front.lead) + len(front.prefix)
     for shard in shards:
         _check_vocabulary(model, shard, front)
         signals: list[TokenSignals | None] = [
@@ -70,8 +71,10 @@ def measure(
         waiting = sorted((i for i, found in enumerate(signals) if found is None), key=lambda i: -int(shard[i].ids.size))
         on_tokens(sum(int(passage.ids.size) for passage in shard) - sum(int(shard[i].ids.size) for i in waiting))
         while waiting:
-            batch = waiting[: _batch_size([int(shard[i].ids.size) for i in waiting], budget, front, route)]
-            if route is None:
+            sizes = [n_before + int(shard[i].ids.size) for i in waiting]
+            way = route.at(sizes[0], n_before - 1) if route is not None else None
+            batch = waiting[: _batch_size(sizes, budget, way)]
+            if way is None:
                 batch = batch[:PROBE_PASSAGES]
                 shown = [passage for passage in probe if passage.ids.size > front.n_unscored(passage)][: len(batch)]
                 settled_on = shown or [shard[i] for i in batch]
@@ -82,7 +85,7 @@ def measure(
                     budget = min(budget, max(1, OWN_LOGITS_ELEMENTS // _vocab_size(model)))
                 continue
             passages = [shard[i] for i in batch]
-            measured = _unless_memory_ends(model.device, run_batch, route, passages, front, model.device)
+            measured = _unless_memory_ends(model.device, run_batch, way, passages, front, model.device)
             if measured is None:
                 budget = _halved(budget, batch, shard, front)
                 continue
@@ -119,12 +122,12 @@ def _unless_memory_ends(device: torch.device, compute: Callable[P, T], *args: P.
     return None
 
 
-def _batch_size(sizes: Sequence[int], budget: int, front: Front, route: Route | None) -> int:
-    """How many of the texts (longest first) fit; a cached prefix takes memory for every text, so it counts."""
-    width = len(front.lead) + len(front.prefix) + sizes[0]
+def _batch_size(sizes: Sequence[int], budget: int, route: Route | None) -> int:
+    """How many of the texts (longest first) fit and may go together; a cached prefix takes memory, so it counts."""
     if route is not None and route.is_prefix_cached:
         budget *= 2  # what is cached is stored, not computed
-    return max(1, min(len(sizes), budget // width))
+    n_fitting = max(1, min(len(sizes), budget // sizes[0]))
+    return n_fitting if route is None else route.rules.n_alike(sizes[:n_fitting])
 
 
 def _halved(budget: int, batch: Sequence[int], shard: Sequence[Passage], front: Front) -> int:

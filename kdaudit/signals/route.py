@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from kdaudit.errors import ModelError
+from kdaudit.models.lengths import EVERY_LENGTH_BY_ITSELF, LengthRules, forgetting, length_rules
 from kdaudit.signals.batch import Front, Route, pad, run_batch
 from kdaudit.views.passage import Passage
 
@@ -41,9 +42,10 @@ def settle(model: PreTrainedModel, probe: Sequence[Passage], front: Front) -> Ro
             )
         _check_causal(model, ids, longest)
         split = split_head(model, ids, own)
-        body, head = (_states_of(split.body), split.head) if split is not None else (None, None)
+        body, head = (_states_of(model, split.body), split.head) if split is not None else (None, None)
         whole = front.lead + front.prefix
-        plain = Route(body or _own_logits(model), head if body else None, whole, is_prefix_cached=False)
+        bare = Route(body or _own_logits(model), head if body else None, front.lead, is_prefix_cached=False)
+        plain = replace(bare, front=whole, rules=_rules(model, bare, probe[0], Front(front.lead)))
         if not front.prefix:
             return plain
         pair = probe if len(probe) > 1 else [_first_tokens(probe[0])] * 2  # a cache may serve one text and no more
@@ -59,6 +61,22 @@ def settle(model: PreTrainedModel, probe: Sequence[Passage], front: Front) -> Ro
             return plain
     gap = max(float(np.abs(a.logprob - b.logprob).max(initial=0)) for a, b in zip(expected, found, strict=True))
     return cached if gap <= _agreement(model) else plain
+
+
+def _rules(model: PreTrainedModel, route: Route, probe: Passage, front: Front) -> LengthRules:
+    """Those of the configuration, unless the first tokens of a text score otherwise alone than within the text.
+
+    Then the model changes with the length in a way that nothing says, and no text is padded.
+    """
+    known = length_rules(model)
+    n_first = probe.ids.size // 4
+    lengths = [len(front.lead) + n for n in (n_first, int(probe.ids.size))]
+    if n_first <= front.n_unscored(probe) or known.rule(lengths[0]) != known.rule(lengths[1]):
+        return known
+    first = Passage(probe.ids[:n_first], probe.char_end[:n_first], probe.byte_end[:n_first], probe.n_given)
+    alone, within = (run_batch(route, [one], front, model.device)[0].logprob for one in (first, probe))
+    gap = np.abs(alone - within[: alone.size])
+    return known if float(np.median(gap)) <= _agreement(model) else EVERY_LENGTH_BY_ITSELF
 
 
 def _first_pass(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
@@ -116,8 +134,11 @@ def split_head(model: PreTrainedModel, ids: torch.Tensor, own: torch.Tensor) -> 
     return Split(body, head) if is_same else None
 
 
-def _states_of(body: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+def _states_of(model: PreTrainedModel, body: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    forget = forgetting(model)
+
     def states(ids: torch.Tensor) -> torch.Tensor:
+        forget()
         hidden: torch.Tensor = body(input_ids=ids, use_cache=False).last_hidden_state
         return hidden
 
@@ -125,7 +146,10 @@ def _states_of(body: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _own_logits(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
+    forget = forgetting(model)
+
     def states(ids: torch.Tensor) -> torch.Tensor:
+        forget()
         logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
         return logits
 
@@ -138,19 +162,22 @@ def _cached_route(model: PreTrainedModel, plain: Route, whole: tuple[int, ...]) 
     kept = torch.tensor([whole[:-1]], device=model.device)
     if kept.shape[1] == 0:
         return None
+    forget = forgetting(model)
+    forget()
     prefix_cache: Any = getattr(runner(input_ids=kept, use_cache=True), "past_key_values", None)
     layers = getattr(prefix_cache, "layers", [])
     if not layers or not all(hasattr(layer, "batch_repeat_interleave") for layer in layers):
         return None
 
     def states(ids: torch.Tensor) -> torch.Tensor:
+        forget()
         cache = copy.deepcopy(prefix_cache)
         cache.batch_repeat_interleave(ids.shape[0])
         output = runner(input_ids=ids, past_key_values=cache, use_cache=True)
         found: torch.Tensor = output.logits if plain.head is None else output.last_hidden_state
         return found
 
-    return Route(states, plain.head, whole[-1:], is_prefix_cached=True)
+    return Route(states, plain.head, whole[-1:], is_prefix_cached=True, rules=plain.rules, without_cache=plain)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from tests import tiny
 from tests.commands import texts
 from tests.distill.students import manifest_of
 
+pytestmark = pytest.mark.slow  # five whole starts of Python; test_killed.py stops a run in this process
 PYTHON = [sys.executable, "-W", "ignore"]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",

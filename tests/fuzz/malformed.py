@@ -196,7 +196,7 @@ def run(case: Case, folder: Path, good: Path, data: Path) -> Outcome:
             os.dup2(file.fileno(), 2)
         from kdaudit.cli.main import main
 
-        code = 99
+        code: int = 99
         try:
             main(["attack", *(part for pair in arguments.items() for part in pair), "--quiet"])
         except SystemExit as end:
@@ -215,8 +215,8 @@ def run(case: Case, folder: Path, good: Path, data: Path) -> Outcome:
         _, _, usage = os.wait4(child, 0)
     seconds = time.monotonic() - started
     megabytes = max(0, (usage.ru_maxrss if usage else 0) - before) / 1024
-    code = None if status is None else os.waitstatus_to_exitcode(status[0])
-    return Outcome(case, code, seconds, megabytes, log.read_text(errors="replace") if log.exists() else "")
+    ended = None if status is None else os.waitstatus_to_exitcode(status[0])
+    return Outcome(case, ended, seconds, megabytes, log.read_text(errors="replace") if log.exists() else "")
 
 
 def main() -> None:
