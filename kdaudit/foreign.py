@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kdaudit.errors import KdauditError
 
@@ -105,15 +107,27 @@ def read_text(path: Path, *, at_most: int = MAX_JSON, encoding: str = "utf-8") -
     return read_bytes(path, at_most=at_most).decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_json(path: Path, *, at_most: int = MAX_JSON) -> object:
+def read_json(path: Path, *, at_most: int = MAX_JSON, only_numbers: bool = False) -> object:
     """The value in a JSON file.
+
+    Args:
+        path: of the file.
+        at_most: bytes.
+        only_numbers: whether NaN, infinities and numbers beyond a float are refused; config.json may hold them.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
         ValueError: it is too large, nested without end, or no JSON.
     """
+    how: dict[str, Any] = {"parse_constant": _finite, "parse_float": _finite} if only_numbers else {}
     try:
-        value: object = json.loads(read_text(path, at_most=at_most))
+        value: object = json.loads(read_text(path, at_most=at_most), **how)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     return value
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(float(digits)):
+        raise ValueError(f"it holds {digits:.20}, which is no number")
+    return float(digits)

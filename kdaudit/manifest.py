@@ -43,13 +43,22 @@ LAYOUT = {
     "start.name": "text", "start.origin": "text", "start.is_reference": "truth",
     "start.revision": "text or null", "start.weights_sha256": "text",
     "student.weights_sha256": "text", "student.files_sha256": "text",
+    "teacher.revision": "text or null", "teacher.load": "text or null", "start.load": "text or null",
+    "student.load": "text or null", "training.chat_date": "text", "training.split_seed": "number or null",
     "training": "object", "training.objective": "text", "training.hard_weight": "number",
     "training.temperature": "number", "training.epochs": "number", "training.seed": "number",
-    "training.steps": "number", "identity": "object", "utility": "object", "signature": "text",
+    "training.steps": "number", "identity": "object", "signature": "text",
+    "utility.n_records": "number", "utility.n_tokens": "number",
+    "utility.agreement.top1": "figure", "utility.agreement.forward_kl": "figure",
+    **{
+        f"utility.{loss}.{model}": "figure"
+        for loss in ("nll", "bits_per_byte", "perplexity") for model in ("teacher", "start", "student")
+    },
 }  # fmt: skip
 """What stands where in a manifest, of all that later stages read."""
 MAY_LACK = {
-    "data.left_out", "student.files_sha256", "identity", "utility", "training.objective",
+    "data.left_out", "student.files_sha256", "identity", "training.objective",
+    "teacher.revision", "teacher.load", "start.load", "student.load", "training.chat_date", "training.split_seed",
     "training.hard_weight", "training.temperature", "training.epochs", "training.seed", "training.steps",
 }  # fmt: skip
 
@@ -164,7 +173,7 @@ def load(path: Path) -> Manifest:
     """
     hint = "give the records by --members FILE and --nonmembers FILE, or distil the student again"
     try:
-        content = read_json(path)
+        content = read_json(path, only_numbers=True)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not a readable manifest: {reason(error)}", hint=hint) from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
@@ -193,6 +202,9 @@ def _is_of(value: object, kind: str) -> bool:
         return value is None or _is_of(value, kind.removesuffix(" or null"))
     if kind == "ids":
         return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if kind == "figure":
+        names = ("value", "low", "high")
+        return isinstance(value, dict) and all(_is_of(value.get(name, ""), "number or null") for name in names)
     # a truth value is an int in Python, and not what is meant by a number
     return isinstance(value, KINDS[kind]) and (kind == "truth" or not isinstance(value, bool))
 

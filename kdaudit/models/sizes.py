@@ -13,6 +13,9 @@ WIDTHS = ("hidden_size", "n_embd", "d_model", "dim", "vocab_size", "num_attentio
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_labels")
 MOST = {**dict.fromkeys(LAYERS, 1000), **dict.fromkeys(EXPERTS, 100_000), **dict.fromkeys(WIDTHS, 2**31)}
 """By the name of a setting: more than any model has, and few enough to be counted to."""
+MOST_ENTRIES = 100_000
+"""Of a list or a table in config.json."""
+SHOWN_DIGITS = 20
 PER_BYTE = 8
 """Weights that the densest packing puts into one byte."""
 SLACK = 2**26
@@ -37,11 +40,17 @@ def check_settings(settings: Mapping[str, Any], what: str) -> None:
             f"{what}: transformers_weights names the file of the weights",
             hint="call that file model.safetensors and take the key out",
         )
-    for name, value in _numbers(settings):
-        if name in MOST and not (value >= 1 or name in EXPERTS):
-            raise CheckpointError(f"{what}: {name} is {value:.6g}, and a model has at least one")
-        if name in MOST and value > MOST[name]:
-            raise CheckpointError(f"{what}: {name} is {value:.6g}, and a model has at most {MOST[name]:,}")
+    for name, value in _entries(settings):
+        if isinstance(value, dict | list) and len(value) > MOST_ENTRIES:
+            raise CheckpointError(
+                f"{what}: {name} has {len(value):,} entries, and at most {MOST_ENTRIES:,} can be meant"
+            )
+        if name not in MOST or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if not (value >= 1 or name in EXPERTS):
+            raise CheckpointError(f"{what}: {name} is {_short(value)}, and a model has at least one")
+        if value > MOST[name]:
+            raise CheckpointError(f"{what}: {name} is {_short(value)}, and a model has at most {MOST[name]:,}")
 
 
 def check_built(model: Any, name: str, n_bytes: int) -> None:
@@ -80,12 +89,18 @@ def check_fits(model: Any, what: str) -> None:
         raise ModelError(f"{what}: the model takes {needed / 1e9:,.1f} GB, and this machine has {there / 1e9:,.1f} GB")
 
 
-def _numbers(settings: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Every number in nested settings with the name that it stands under."""
-    waiting: list[Any] = [settings]
+def _entries(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Everything in nested settings with the name that it stands under, the whole first."""
+    waiting: list[tuple[str, Any]] = [("it", settings)]
     while waiting:
-        for name, value in waiting.pop().items():
-            if isinstance(value, dict):
-                waiting.append(value)
-            elif isinstance(value, int | float) and not isinstance(value, bool):
-                yield name, value
+        name, value = waiting.pop()
+        yield name, value
+        if isinstance(value, dict):
+            waiting += value.items()
+        elif isinstance(value, list):
+            waiting += ((name, one) for one in value if isinstance(one, dict | list))
+
+
+def _short(value: float) -> str:
+    digits = str(value)
+    return digits if len(digits) <= SHOWN_DIGITS else f"{digits[:SHOWN_DIGITS]}…"

@@ -30,7 +30,7 @@ SHOWN_SHARDS = 5
 TEXT_LIMITS = {
     ".json": 2**23, ".jinja": 2**20, ".txt": 2**28, ".model": 2**28, ".tiktoken": 2**28,
     "tokenizer.json": 2**28, "vocab.json": 2**26, "added_tokens.json": 2**26, "tekken.json": 2**26,
-    "model.safetensors.index.json": 2**26, "pytorch_model.bin.index.json": 2**26,
+    "model.safetensors.index.json": 2**25, "pytorch_model.bin.index.json": 2**25,
 }  # fmt: skip
 """Bytes of what libraries read whole, by name or kind: about four times the largest that is known."""
 DTYPE_NAMES = {"F16": "float16", "BF16": "bfloat16"}
