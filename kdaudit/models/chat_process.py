@@ -11,6 +11,7 @@ import json
 import math
 import pickle
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ MEMORY = 2**29
 
 def main() -> None:
     """Answer until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends when whoever asked ends: Ctrl-C is for them
     sys.modules["torch"] = None  # type: ignore[assignment] # rendering needs none of it, and it takes seconds
     from transformers.utils import chat_template_utils  # noqa: F401 # the limits are the template's, not the library's
 
