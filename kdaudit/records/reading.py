@@ -12,7 +12,7 @@ from kdaudit.errors import RecordsError
 from kdaudit.foreign import check_regular
 from kdaudit.records import hub, rows
 from kdaudit.records.record import Record, RecordSet, digest, keyed_ids
-from kdaudit.records.rows import Problem, Row
+from kdaudit.records.rows import MAX_PROBLEMS, Problem, Row
 
 SUFFIXES = (".jsonl", ".ndjson", ".json-lines", ".csv", ".tsv", ".txt", ".parquet")
 SHOWN_KINDS = 3  # different problems in one message
@@ -53,6 +53,7 @@ def read(
         HubError: the data set can neither be reached nor found in the local cache.
     """
     label = f"{option} {source}"
+    unit = "row" if source.startswith(hub.PREFIX) or source.lower().endswith(".parquet") else "line"
     found: list[tuple[int, str | None, str, int]] = []
     problems: list[Problem] = []
     has_id_field = False
@@ -67,10 +68,11 @@ def read(
             problem = row
         if problem is not None:
             problems.append(problem)
+            if len(problems) == MAX_PROBLEMS:
+                raise _refusal(label, problems, unit)
     records = _distinct(found)
     problems += _shared_ids(records)
     if problems:
-        unit = "row" if source.startswith(hub.PREFIX) or source.lower().endswith(".parquet") else "line"
         raise _refusal(label, sorted(problems, key=lambda problem: problem.line), unit)
     if not records:
         raise RecordsError(f"{label}: holds no record", hint="give a file with at least one text")
@@ -243,7 +245,8 @@ def _refusal(label: str, problems: Sequence[Problem], unit: str) -> RecordsError
     parts = [f"\n  {_listed(unit, numbers)}: {what}" for what, numbers in list(lines.items())[:SHOWN_KINDS]]
     rest = len(problems) - sum(len(numbers) for numbers in list(lines.values())[:SHOWN_KINDS])
     parts += [f"\n  and {rest} more"] if rest else []
-    return RecordsError(f"{label}: {len(problems)} {unit}s cannot be used{''.join(parts)}", hint=hint)
+    count = f"{len(problems)} {unit}s" if len(problems) < MAX_PROBLEMS else f"{MAX_PROBLEMS} {unit}s or more"
+    return RecordsError(f"{label}: {count} cannot be used{''.join(parts)}", hint=hint)
 
 
 def _listed(unit: str, numbers: Sequence[int]) -> str:

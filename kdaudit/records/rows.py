@@ -25,6 +25,8 @@ MAX_CHARACTERS = 2**22
 """Of one text: what a model with a context of a million tokens reads."""
 MAX_LINE = 2**26
 """Bytes of a line: a file without line ends is no file of records."""
+MAX_PROBLEMS = 10_000
+"""After which a file is read no further."""
 MAX_COLUMNS = 10_000
 MAX_ROWS = 10**7
 """Of a Parquet file, whose packing makes any number out of nothing."""
@@ -109,6 +111,8 @@ def table_rows(file: BinaryIO, label: str, text_field: str, *, delimiter: str) -
         for line in _lines(file, label):
             if isinstance(line, Problem):
                 undecodable.append(line)
+                if len(undecodable) == MAX_PROBLEMS:
+                    return
             yield "\n" if isinstance(line, Problem) else line  # a blank line keeps the line numbers right
 
     read = decoded()

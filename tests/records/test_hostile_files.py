@@ -41,6 +41,18 @@ def a_long_text(path: Path) -> Path:
     return path
 
 
+def millions_of_bad_lines(path: Path) -> Path:
+    path = path.with_suffix(".jsonl")
+    path.write_text("{\n" * 5_000_000)
+    return path
+
+
+def millions_of_lines_of_no_text(path: Path) -> Path:
+    path = path.with_suffix(".csv")
+    path.write_bytes(b"text\n" + b"\xff\n" * 5_000_000)
+    return path
+
+
 def one_line_of_zeros(path: Path) -> Path:
     path = path.with_suffix(".txt")
     with path.open("wb") as file:
@@ -78,6 +90,8 @@ HOSTILE: dict[str, Callable[[Path], Path]] = {
     "a field of 5 MB": a_long_field,
     "a header of 5 MB": a_long_header,
     "a text that is too long": a_long_text,
+    "millions of bad lines": millions_of_bad_lines,
+    "millions of lines of no text": millions_of_lines_of_no_text,
     "a line of a terabyte": one_line_of_zeros,
     "a pipe": a_pipe,
     "a device": a_device,
