@@ -13,9 +13,11 @@ from kdaudit.foreign import reading, reason
 from kdaudit.models.altered import is_causal, model_class, read_alteration, read_config
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
 from kdaudit.models.fit import check_fit
+from kdaudit.models.patterns import check_patterns
 from kdaudit.models.repeatable import check_repeats, switch_off_sampling
 from kdaudit.models.sizes import check_built
 from kdaudit.models.tokenizer import as_filed
+from kdaudit.models.weights import ADAPTER_CONFIG, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -194,7 +196,10 @@ def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
     from peft import PeftConfig, PeftModel  # ten seconds: only for adapters
 
     folder = str(checkpoint.folder)
-    with reading(f"the adapter {checkpoint.name} cannot be loaded", ModelError):
+    what = f"the adapter {checkpoint.name} cannot be loaded"
+    names = [name for name, _ in model.named_modules()]
+    check_patterns(read_json(checkpoint.folder / ADAPTER_CONFIG, checkpoint.name), names, what)
+    with reading(what, ModelError):
         config: Any = PeftConfig.from_pretrained(folder)
         if config.is_prompt_learning:
             raise ModelError(
