@@ -15,7 +15,7 @@ from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
 from kdaudit.models.fit import check_fit
 from kdaudit.models.patterns import check_patterns
 from kdaudit.models.repeatable import check_repeats, switch_off_sampling
-from kdaudit.models.sizes import check_built
+from kdaudit.models.sizes import check_built, check_rank
 from kdaudit.models.tokenizer import as_filed
 from kdaudit.models.weights import ADAPTER_CONFIG, read_json
 
@@ -198,7 +198,10 @@ def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
     folder = str(checkpoint.folder)
     what = f"the adapter {checkpoint.name} cannot be loaded"
     names = [name for name, _ in model.named_modules()]
-    check_patterns(read_json(checkpoint.folder / ADAPTER_CONFIG, checkpoint.name), names, what)
+    settings = read_json(checkpoint.folder / ADAPTER_CONFIG, checkpoint.name)
+    if checkpoint.base is not None:
+        check_rank(settings, checkpoint.hidden_size, checkpoint.n_parameters - checkpoint.base.n_parameters, what)
+    check_patterns(settings, names, what)
     with reading(what, ModelError):
         config: Any = PeftConfig.from_pretrained(folder)
         if config.is_prompt_learning:

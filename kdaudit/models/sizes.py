@@ -53,6 +53,29 @@ def check_settings(settings: Mapping[str, Any], what: str) -> None:
             raise CheckpointError(f"{what}: {name} is {_short(value)}, and a model has at most {MOST[name]:,}")
 
 
+def check_rank(settings: Mapping[str, Any], hidden_size: int, n_weights: int, what: str) -> None:
+    """Refuse a LoRA adapter whose rank its own file has no room for, before peft takes memory for it.
+
+    Args:
+        settings: the content of adapter_config.json.
+        hidden_size: of its base.
+        n_weights: in the adapter's file.
+        what: begins the message.
+
+    Raises:
+        CheckpointError: naming the rank.
+    """
+    pattern = settings.get("rank_pattern")
+    ranks = [settings.get("r"), *(pattern.values() if isinstance(pattern, dict) else ())]
+    for rank in ranks if settings.get("peft_type") == "LORA" else ():
+        if isinstance(rank, int) and rank * hidden_size > n_weights:
+            raise CheckpointError(
+                f"{what}: its adapter_config.json states a rank of {_short(rank)}, and its file holds "
+                f"{n_weights:,} weights",
+                hint="the configuration is not that of these weights: download or save the adapter again",
+            )
+
+
 def check_built(model: Any, name: str, n_bytes: int) -> None:
     """Refuse a model that is far larger than the files of its weights, before memory is taken for it.
 

@@ -55,6 +55,7 @@ def read(
     label = f"{option} {source}"
     unit = "row" if source.startswith(hub.PREFIX) or source.lower().endswith(".parquet") else "line"
     found: list[tuple[int, str | None, str, int]] = []
+    known: dict[str, str] = {}
     problems: list[Problem] = []
     has_id_field = False
     for row in _rows(source, label, text_field, id_field):
@@ -63,7 +64,8 @@ def read(
             shown = _shown(row, text_field, render)
             problem = shown if isinstance(shown, Problem) else _id_problem(row, id_field)
             if not isinstance(shown, Problem) and problem is None:
-                found.append((row.line, _id(row.fields.get(id_field)), *shown))
+                text = known.setdefault(shown[0], shown[0])  # a million copies are one text in memory
+                found.append((row.line, _id(row.fields.get(id_field)), text, shown[1]))
         else:
             problem = row
         if problem is not None:

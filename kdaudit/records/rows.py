@@ -20,6 +20,7 @@ from kdaudit.foreign import reading, reason
 WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # UTF-32 LE starts as UTF-16 LE does
 TO_UTF8 = "convert it: iconv -f ENCODING -t UTF-8 FILE > NEW (ENCODING is UTF-16 or LATIN1, for example)"
 ROWS_AT_A_TIME = 1000  # rows of a column store in memory beside the texts that were kept
+CHATS_AT_A_TIME = 20
 SHOWN_NAMES = 10
 MAX_CHARACTERS = 2**22
 """Of one text: what a model with a context of a million tokens reads."""
@@ -30,8 +31,10 @@ MAX_PROBLEMS = 10_000
 MAX_COLUMNS = 10_000
 MAX_ROWS = 10**7
 """Of a Parquet file, whose packing makes any number out of nothing."""
-MAX_ROW_GROUP = 2**30
-"""Bytes of the wanted columns in one row group of a Parquet file, unpacked."""
+UNPACKED = 2**30
+"""Bytes of a Parquet file's wanted columns, unpacked, up to which their packing is not looked at."""
+MAX_PACKING = 100
+"""Times that larger columns may be packed; texts are packed two to ten times."""
 DELIMITERS = (",", ";", "\t", "|")
 SEPARATOR = re.compile(r"sep=([,;\t|])\r?\n?")  # what Excel writes and reads in front of a table
 HEADER_LINES = 8  # in which the header of a table must begin for its delimiter to be looked for
@@ -177,7 +180,8 @@ def parquet_rows(file: BinaryIO, label: str, text_field: str, id_field: str) -> 
         table = pyarrow.parquet.ParquetFile(file, read_dictionary=[name for name in columns if name != CHAT])
         _check_parquet_size(table.metadata, columns, label)
     start = 1
-    batches = table.iter_batches(batch_size=ROWS_AT_A_TIME, columns=columns)
+    # chats come one by one, however often they are the same
+    batches = table.iter_batches(batch_size=CHATS_AT_A_TIME if CHAT in columns else ROWS_AT_A_TIME, columns=columns)
     while True:
         try:
             batch = next(batches, None)
@@ -197,16 +201,17 @@ def _check_parquet_size(metadata: Any, columns: Sequence[str], label: str) -> No
     """Refuse what would unpack to more than any set of records, by what the file says of itself."""
     if metadata.num_rows > MAX_ROWS:
         raise RecordsError(f"{label}: {metadata.num_rows:,} rows, and at most {MAX_ROWS:,} can be read")
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        parts = [group.column(i) for i in range(group.num_columns)]
-        wanted = [part for part in parts if part.path_in_schema.split(".")[0] in columns]
-        n_bytes = sum(part.total_uncompressed_size for part in wanted)
-        if n_bytes > MAX_ROW_GROUP:
-            raise RecordsError(
-                f"{label}: a row group of {n_bytes:,} bytes, and at most {MAX_ROW_GROUP:,} can be read at a time",
-                hint="write the file in smaller row groups, or as .jsonl",
-            )
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    parts = [group.column(i) for group in groups for i in range(group.num_columns)]
+    wanted = [part for part in parts if part.path_in_schema.split(".")[0] in columns]
+    unpacked = sum(part.total_uncompressed_size for part in wanted)
+    packed = sum(part.total_compressed_size for part in wanted)
+    if unpacked > UNPACKED and unpacked > MAX_PACKING * packed:
+        raise RecordsError(
+            f"{label}: {packed:,} bytes that would unpack to {unpacked:,}, and texts are packed {MAX_PACKING} times at "
+            "most",
+            hint="write the texts as .jsonl",
+        )
 
 
 def _values(column: Any, label: str) -> list[object]:

@@ -23,7 +23,7 @@ from tests import tiny
 from tests.fuzz.inputs import AGAIN, Case, cases
 
 LIMIT = 60  # seconds of a case
-MOST = 100  # cases of a kind
+MOST = 40  # cases of a kind
 
 
 @dataclass(frozen=True)

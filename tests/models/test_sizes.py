@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kdaudit.errors import CheckpointError, ModelError
-from kdaudit.models.sizes import check_built, check_settings
+from kdaudit.models.sizes import check_built, check_rank, check_settings
 
 ABSURD: dict[str, tuple[dict[str, Any], str]] = {
     "a million layers": ({"n_layer": 1_000_000}, "n_layer is 1000000, and a model has at most 1,000"),
@@ -50,3 +50,11 @@ def test_a_model_far_larger_than_its_files_is_refused_before_memory_is_taken() -
     with pytest.raises(ModelError, match=r"describes 17,180,000,256 weights, and its files hold 1,000 bytes"):
         check_built(model, "x", 1000)
     check_built(model, "x", 2**33)
+
+
+def test_a_rank_that_an_adapters_file_has_no_room_for_is_refused() -> None:
+    for settings in ({"r": 10**6}, {"r": 2, "rank_pattern": {"c_attn": 10**400}}):
+        with pytest.raises(CheckpointError, match=r"^x: its adapter_config.json states a rank of 10*…?, and its file"):
+            check_rank({"peft_type": "LORA", **settings}, 64, 10_000, "x")
+    check_rank({"peft_type": "LORA", "r": 8, "rank_pattern": {"c_attn": 16}}, 64, 10_000, "x")
+    check_rank({"peft_type": "VERA", "r": 256}, 64, 10_000, "x")  # its large matrices are drawn by a seed, not stored

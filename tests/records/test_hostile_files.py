@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kdaudit.errors import RecordsError
-from kdaudit.records import read
+from kdaudit.records import read, rows
 from kdaudit.records.rows import MAX_CHARACTERS
 
 SECONDS = 20  # on a busy machine
@@ -111,12 +111,32 @@ def test_it_is_refused_quickly_and_in_little_memory(make: Callable[[Path], Path]
     assert len(str(raised.value)) < 1000
 
 
+def test_texts_that_are_packed_as_no_text_is_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "UNPACKED", 2**24)
+    path, schema = tmp_path / "bomb.parquet", pa.schema({"text": pa.string()})
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False, write_statistics=False) as writer:
+        for i in range(6):  # row groups that are harmless by themselves, of texts that all differ
+            writer.write_table(pa.table({"text": [f"{i} {j}" + " " * 1_000_000 for j in range(10)]}, schema))
+    with pytest.raises(RecordsError, match=r"--members .* bytes that would unpack to 60,\d\d\d,\d\d\d, and texts are"):
+        read(str(path), option="--members")
+
+
 def test_a_text_that_parquet_packs_many_times_is_one_text(tmp_path: Path) -> None:
     path = parquet_of(["a" * 1_000_000, "b"], [0] * 600 + [1])(tmp_path / "records")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = read(str(path), option="--members")
     assert (len(found.records), found.n_duplicates) == (2, 599)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+def test_a_chat_that_parquet_packs_many_times_is_one_text(tmp_path: Path) -> None:
+    path = tmp_path / "records.parquet"
+    chat = [{"role": "user", "content": "a" * 1_000_000}, {"role": "assistant", "content": "b"}]
+    pq.write_table(pa.table({"messages": [chat] * 200}), path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = read(str(path), option="--members", render=lambda chat: (str(chat[0]["content"]), f"{chat[0]['content']}b"))
+    assert (len(found.records), found.n_duplicates) == (1, 199)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000
 
 
 def test_a_packed_column_with_gaps_is_read_as_it_is(tmp_path: Path) -> None:
