@@ -40,6 +40,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
             folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code, config=config
         )
         tokenizer: PreTrainedTokenizerBase = as_filed(made, folder)
+        tokenizer("a")  # settings that no text survives would show themselves only there
     if not tokenizer.is_fast:
         raise CheckpointError(
             f"the tokenizer of {checkpoint.name} gives no character offsets",

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from kdaudit.foreign import check_regular, is_file, is_folder, reading, reason
 
 PICKLE_PATTERNS = ("pytorch_model*.bin", "adapter_model.bin")
 ADAPTER_CONFIG = "adapter_config.json"
+GENERATION = "generation_config.json"
 TEMPLATES = "additional_chat_templates"
 SAFE = ".safetensors"
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -76,6 +78,10 @@ def check_folder(folder: Path, option: str) -> None:
             raise CheckpointError(f"{option}: {path} cannot be read: {error.strerror}") from error
         if limit is not None and n_bytes > limit:
             raise CheckpointError(f"{option}: {path} is too large: {n_bytes:,} bytes, at most {limit:,} can be meant")
+    if is_file(folder / GENERATION):
+        with suppress(OSError, ValueError):  # transformers goes on without one that it cannot read, but not with this
+            if not isinstance(foreign.read_json(folder / GENERATION), dict):
+                raise CheckpointError(f"{option}: {folder / GENERATION} is not a JSON object")
 
 
 def _named_files(folder: Path, option: str, *, allow_pickle: bool) -> list[Path]:

@@ -103,6 +103,7 @@ DAMAGES: list[tuple[Callable[[Path], Any], str, type[KdauditError]]] = [
     (pickle_weights, "only pickled weights", CheckpointError),
     (put("config.json", b"{"), r"config\.json cannot be read", CheckpointError),
     (put("config.json", b"[]"), r"config\.json is not a JSON object", CheckpointError),
+    (put("generation_config.json", b"[]"), r"generation_config\.json is not a JSON object", CheckpointError),
     (put("config.json", b"\xff\xfe"), r"config\.json cannot be read", CheckpointError),
     (lambda folder: edit_config(folder, model_type="nosuch"), "does not recognize", CheckpointError),
     (lambda folder: edit_config(folder, n_embd="wide"), "n_embd", CheckpointError),

@@ -171,6 +171,14 @@ def test_a_damaged_tokenizer_is_refused(copied: Copied, content: str) -> None:
         load_tokenizer(found(folder))
 
 
+def test_a_tokenizer_whose_settings_no_text_survives_is_refused_when_it_is_loaded(copied: Copied) -> None:
+    folder = copied()
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": "x"}))
+    with pytest.raises(CheckpointError, match=f"the tokenizer of {folder} cannot be loaded: .*'int' and 'str'"):
+        load_tokenizer(found(folder))
+
+
 def test_a_tokenizer_that_brings_code_is_not_run_unasked(copied: Copied, tmp_path: Path) -> None:
     folder, mark = copied(), tmp_path / "was-run"
     (folder / "theirs.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
