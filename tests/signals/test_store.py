@@ -142,6 +142,27 @@ def test_a_file_whose_arrays_do_not_fit_together_is_no_signals(tmp_path: Path, n
     assert read(path) is None
 
 
+def test_what_is_no_file_is_no_signals_and_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("pipe", "zero", "loop", "."):
+        assert read(tmp_path / name) is None
+
+
+def test_a_shard_of_another_layout_is_no_signals(tmp_path: Path) -> None:
+    write(tmp_path / "good", [signals(3), signals(2)])
+    arrays = load_file(tmp_path / "good")
+    assert read(tmp_path / "good", n_texts=2) is not None
+    assert read(tmp_path / "good", n_texts=3) is None
+    for name, other in {
+        "logprob": arrays["logprob"].astype(np.float64), "size": np.array([6, -1], np.int32),
+        "byte_start": arrays["byte_start"][:1], "byte_end": arrays["byte_end"].astype(np.float32),
+    }.items():  # fmt: skip
+        save_file({**arrays, name: other}, tmp_path / "other")
+        assert read(tmp_path / "other") is None, name
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "Ctrl-C"])
 @pytest.mark.parametrize("step", ["write", "rename"])
 def test_a_write_that_fails_leaves_nothing_behind(

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,6 +103,22 @@ def test_any_text_is_a_gate_or_a_clear_refusal(text: str) -> None:
     except ConfigError:
         return
     assert parse_gate(str(gate)) == gate
+
+
+def test_a_gate_without_end_is_read_or_refused_at_once() -> None:
+    spaces = " " * 30_000
+    started = time.process_time()
+    assert str(parse_gate(f"{spaces}student.auc{spaces}<={spaces}0.6{spaces}")) == "student.auc<=0.6"
+    for text in (
+        f"{spaces}x",
+        f"student.auc{spaces}x <= 1",
+        "student.auc <" + "=" * 30_000,
+        "x" * 30_000,
+        "[" * 30_000,
+    ):
+        with pytest.raises(ConfigError, match="gate '"):
+            parse_gate(text)
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(
