@@ -15,6 +15,7 @@ from kdaudit.foreign import is_file, read_text, reason
 from kdaudit.waivers import Waiver, expired, read_waivers
 
 MAX_BYTES = 2**22  # of a configuration file
+MAX_DOTTED = 5 * 10**7  # squares of the dots in each of its lines: one of 7,000, or a thousand gates in each of ten
 LOADS = ("4bit", "8bit")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -303,7 +304,11 @@ def _table(parent: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_text(path, at_most=MAX_BYTES, encoding="utf-8-sig"))
+        text = read_text(path, at_most=MAX_BYTES, encoding="utf-8-sig")
+        # a parser remembers every beginning of a dotted key
+        if sum(line.count(".") ** 2 for line in text.splitlines()) > MAX_DOTTED:
+            raise ConfigError(f"{path} has lines of more dots than settings can have")
+        return tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # also of a number without end, or nested without end

@@ -133,6 +133,7 @@ def test_with_json_the_note_on_gates_goes_to_stderr(
         ("paper-compat = 1", ["'paper-compat' must be true or false, not int"]),
         ("calibration_share = '0.5'", ["'calibration_share' must be a number, not str"]),
         ("seed = ", ["not valid TOML"]),
+        ("seed" + ".a" * 50_000 + " = 1", ["lines of more dots than settings can have"]),
         ("gates = ['student.acu <= 1']", ["unknown metric 'acu'"]),
     ],
 )

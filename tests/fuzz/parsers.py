@@ -81,9 +81,12 @@ def as_bytes(value: object) -> bytes:
 
 WEIGHTS = {"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}
 INDEX = {"metadata": {"total_size": 16}, "weight_map": {"a": "model-00001-of-00001.safetensors"}}
+FIGURE = {"value": 1.0, "low": 0.5, "high": None}
+LOSSES = dict.fromkeys(("nll", "bits_per_byte", "perplexity"), dict.fromkeys(("teacher", "start", "student"), FIGURE))
 MANIFEST = {
     "schema": manifest.SCHEMA, "signature": "00", "student": {"weights_sha256": "0", "files_sha256": "0"},
-    "training": {"chat_date": "2024-01-01", "objective": "jsd", "seed": 0}, "identity": {}, "utility": {},
+    "training": {"chat_date": "2024-01-01", "objective": "jsd", "seed": 0}, "identity": {},
+    "utility": {"n_records": 1, "n_tokens": 2, "agreement": {"top1": FIGURE, "forward_kl": FIGURE}, **LOSSES},
     "data": {"train": {"source": "t.jsonl", "sha256": "0", "records": 1}, "nonmembers": None, "rule": "0.2",
              "teacher_saw": "none", "text_field": "text", "id_field": "id", "members": ["0"], "held_out": ["1"],
              "key_file": "t.jsonl.kdaudit-key", "left_out": []},

@@ -233,6 +233,7 @@ def test_a_broken_date_in_a_manifest_is_refused(recipe: Recipe, tmp_path: Path) 
     assert recipe.distill(tmp_path / "student").code == 0
     path = tmp_path / "student" / "kdaudit.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    content["training"]["chat_date"] = ["soon"]
-    path.write_text(json.dumps(content), encoding="utf-8")
-    check_refused(recipe.attack(tmp_path / "student", tmp_path / "run"), "the date that chat templates were told")
+    for date, words in (("soon", "the date that chat templates were told"), (["soon"], "training.chat_date is not")):
+        content["training"]["chat_date"] = date
+        path.write_text(json.dumps(content), encoding="utf-8")
+        check_refused(recipe.attack(tmp_path / "student", tmp_path / "run"), words)
