@@ -61,7 +61,7 @@ def read(
     for row in _rows(source, label, text_field, id_field):
         if isinstance(row, Row):
             has_id_field = has_id_field or id_field in row.fields
-            shown = _shown(row, text_field, render)
+            shown = _shown(row, text_field, render, known)
             problem = shown if isinstance(shown, Problem) else _id_problem(row, id_field)
             if not isinstance(shown, Problem) and problem is None:
                 text = known.setdefault(shown[0], shown[0])  # a million copies are one text in memory
@@ -140,9 +140,12 @@ def _names_in(folder: Path) -> list[str]:
         return []
 
 
-def _shown(row: Row, field: str, render: Render | None) -> tuple[str, int] | Problem:
-    """The text of a row and the characters of it that are a prompt, or what is wrong with it."""
+def _shown(row: Row, field: str, render: Render | None, known: Mapping[str, str]) -> tuple[str, int] | Problem:
+    """The text of a row and the characters of it that are a prompt, or what is wrong with it; `known` ones are well."""
     if field in row.fields:
+        text = row.fields[field]
+        if isinstance(text, str) and text in known:
+            return text, 0
         return _text_problem(row, field, row.fields[field]) or (str(row.fields[field]), 0)
     if rows.CHAT in row.fields:
         return _answer(row, render)

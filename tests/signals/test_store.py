@@ -155,10 +155,11 @@ def test_a_shard_of_another_layout_is_no_signals(tmp_path: Path) -> None:
     arrays = load_file(tmp_path / "good")
     assert read(tmp_path / "good", n_texts=2) is not None
     assert read(tmp_path / "good", n_texts=3) is None
-    for name, other in {
+    others: dict[str, Any] = {
         "logprob": arrays["logprob"].astype(np.float64), "size": np.array([6, -1], np.int32),
         "byte_start": arrays["byte_start"][:1], "byte_end": arrays["byte_end"].astype(np.float32),
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for name, other in others.items():
         save_file({**arrays, name: other}, tmp_path / "other")
         assert read(tmp_path / "other") is None, name
 
