@@ -14,7 +14,7 @@ import pytest
 
 import kdaudit as package
 from kdaudit.attacks import ATTACKS, GROUPS
-from kdaudit.cli.main import main
+from kdaudit.cli.main import EXAMPLES, main
 from kdaudit.cli.progress import StageBars
 from kdaudit.errors import ExitCode
 from tests.commands import FINISHED, Given, check_refused, fewer_resamples, kdaudit
@@ -43,6 +43,15 @@ def test_help_names_every_exit_code_and_every_option() -> None:
         assert f"{code} " in shown
     for option in ("--teacher", "--student", "--gate", "--reference", "--out", "--json", "--config", "--overwrite"):
         assert option in shown
+
+
+@pytest.mark.parametrize("command", ["attack", "distill", "mitigate", "report", "demo"])
+def test_the_example_of_a_help_page_names_options_that_the_command_has(command: str) -> None:
+    shown = kdaudit(command, "--help").out
+    example = EXAMPLES[command]
+    assert example in " ".join(shown.split())
+    for option in re.findall(r"--[a-z-]+", example):
+        assert re.search(rf"{option}\b", shown.split("Example:")[0])
 
 
 def test_version_is_the_packages() -> None:
