@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import kdaudit
-from kdaudit.cli import attack, demo, distill, mitigate, output, report
+from kdaudit.cli import attack, demo, distill, docs, mitigate, output, report
 from kdaudit.cli.paths import with_paths
 from kdaudit.errors import ExitCode, KdauditError
 
@@ -32,6 +32,7 @@ EXAMPLES = {
     "mitigate": "kdaudit mitigate --from STUDENT --method all --seeds 3 --out OUT",
     "report": "kdaudit report kdaudit-run --format html --gate 'student.auc <= 0.60'",
     "demo": "kdaudit demo --out demo",
+    "docs": "kdaudit docs tutorial",
 }
 """By command, shown at the end of its help."""
 for name, command, prefix in (
@@ -40,6 +41,7 @@ for name, command, prefix in (
     ("mitigate", mitigate.mitigate, "KDAUDIT_MITIGATE"),
     ("report", report.report, "KDAUDIT_REPORT"),
     ("demo", demo.demo, "KDAUDIT_DEMO"),
+    ("docs", docs.docs, "KDAUDIT_DOCS"),
 ):
     app.command(name=name, epilog=f"Example: {EXAMPLES[name]}", context_settings={"auto_envvar_prefix": prefix})(
         with_paths(command)
