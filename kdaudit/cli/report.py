@@ -51,7 +51,7 @@ def report(
     template: Annotated[
         Path | None,
         typer.Option(
-            help="A jinja2 template of your own. It is rendered in a sandbox. `kdaudit docs report` says what it is given."
+            help="A jinja2 template of your own, rendered in a sandbox. `kdaudit docs report` says what it is given."
         ),
     ] = None,
     baseline: Annotated[
