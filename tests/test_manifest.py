@@ -12,18 +12,19 @@ from kdaudit.errors import ConfigError
 SOURCE = {"source": "a.jsonl", "sha256": "0", "records": 3, "duplicates": 0}
 FIGURE = {"value": 1.0, "low": None, "high": 2.0}
 GOOD: dict[str, Any] = {
+    "versions": {}, "command": "kdaudit distill", "kdaudit_version": "1",
     "data": {
         "train": SOURCE, "nonmembers": None, "rule": "coins", "teacher_saw": "none", "text_field": "text",
         "id_field": "id", "key_file": "k", "members": ["a"], "held_out": ["b"], "left_out": [],
     },
     "teacher": {"name": "t", "revision": None, "load": None, "weights_sha256": "x"},
     "start": {
-        "name": "s", "load": None, "origin": "checkpoint", "is_reference": True, "revision": None,
+        "name": "s", "load": None, "layers": [0, 2], "origin": "checkpoint", "is_reference": True, "revision": None,
         "weights_sha256": "x",
     },
     "student": {"load": None, "weights_sha256": "x", "files_sha256": "y"},
     "training": {
-        "chat_date": "2024-07-26", "split_seed": 0,
+        "chat_date": "2024-07-26", "split_seed": 0, "beta": None,
         "objective": "hard", "hard_weight": 1, "temperature": 1.0, "epochs": 1, "seed": 0, "steps": 3,
     },
     "identity": {},
@@ -37,6 +38,7 @@ GOOD: dict[str, Any] = {
 VALUES: dict[str, tuple[Any, ...]] = {
     "text": (3, [], {}, True, None), "number": ("x", [], {}, True, None), "truth": (3, "x", None),
     "object": (3, "x", [], True, None), "ids": ("x", {}, [3], None),
+    "layers": ("x", {}, ["1"], [True]),
     "figure": (3, [], {}, None, {**FIGURE, "low": "x"}),
 }  # fmt: skip
 
