@@ -19,7 +19,7 @@ GOOD: dict[str, Any] = {
     },
     "teacher": {"name": "t", "revision": None, "load": None, "weights_sha256": "x"},
     "start": {
-        "name": "s", "load": None, "layers": [0, 2], "origin": "checkpoint", "is_reference": True, "revision": None,
+        "name": "s", "load": None, "layers": "0,2", "origin": "checkpoint", "is_reference": True, "revision": None,
         "weights_sha256": "x",
     },
     "student": {"load": None, "weights_sha256": "x", "files_sha256": "y"},
@@ -38,7 +38,6 @@ GOOD: dict[str, Any] = {
 VALUES: dict[str, tuple[Any, ...]] = {
     "text": (3, [], {}, True, None), "number": ("x", [], {}, True, None), "truth": (3, "x", None),
     "object": (3, "x", [], True, None), "ids": ("x", {}, [3], None),
-    "layers": ("x", {}, ["1"], [True]),
     "figure": (3, [], {}, None, {**FIGURE, "low": "x"}),
 }  # fmt: skip
 

@@ -429,7 +429,18 @@ def manifests() -> Iterator[Case]:
         ):
             yield Case("manifest", f"{where}: {value!r}", signed(placed(where, value)), AUDIT)
             if where.split(".")[0] in ("training", "teacher", "start", "data"):
-                mitigate = ("mitigate", "--from", "student", "--out", "arms", "--method", "label-smoothing", "--quiet")
+                mitigate = (
+                    "mitigate",
+                    "--from",
+                    "student",
+                    "--out",
+                    "arms",
+                    "--method",
+                    "label-smoothing",
+                    "--epochs",
+                    "2",
+                    "--quiet",
+                )
                 yield Case("manifest repeated", f"{where}: {value!r}", signed(placed(where, value)), mitigate)
     for label, content in CONTENTS.items():
         yield Case("manifest", f"kdaudit.json: {label}", put("student/kdaudit.json", content), AUDIT)
