@@ -58,6 +58,10 @@ LAYOUT = {
     },
 }  # fmt: skip
 """What stands where in a manifest, of all that later stages read."""
+WORDS = {
+    "data.teacher_saw": (None, "train", "none", "unknown"), "start.origin": ("checkpoint", "layers", "config"),
+}  # fmt: skip
+"""What may stand where the figures of an audit depend on it."""
 MAY_LACK = {
     "data.left_out", "student.files_sha256", "identity", "training.objective",
     "teacher.revision", "teacher.load", "start.load", "student.load", "training.chat_date", "training.split_seed",
@@ -191,7 +195,7 @@ def load(path: Path) -> Manifest:
                 raise ConfigError(f"{path}: {where} is missing", hint=hint)
             value = value[name]
         else:
-            if not _is_of(value, kind):
+            if not _is_of(value, kind) or (where in WORDS and value not in WORDS[where]):
                 raise ConfigError(f"{path}: {where} is not what distill writes there", hint=hint)
     for part in ("train", "nonmembers"):
         source = content["data"][part]

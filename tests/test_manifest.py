@@ -64,6 +64,14 @@ def test_every_part_is_checked_for_its_kind(tmp_path: Path) -> None:
     assert n_refused > 150
 
 
+def test_a_word_that_distill_knows_not_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "kdaudit.json"
+    for part, name in (("data", "teacher_saw"), ("start", "origin")):
+        manifest.save(GOOD | {part: GOOD[part] | {name: "nothing"}}, bytes(32), path)
+        with pytest.raises(ConfigError, match=rf"{part}\.{name} is not what distill writes"):
+            manifest.load(path)
+
+
 def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "kdaudit.json"
     manifest.save(GOOD, bytes(32), path)

@@ -203,7 +203,7 @@ def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
     if checkpoint.base is not None:
         check_rank(settings, checkpoint.hidden_size, checkpoint.n_parameters - checkpoint.base.n_parameters, what)
     check_patterns(settings, names, what)
-    with reading(what, ModelError):
+    with reading(what, ModelError, hint="look at its adapter_config.json, or save the adapter again"):
         config: Any = PeftConfig.from_pretrained(folder)
         if config.is_prompt_learning:
             raise ModelError(
