@@ -434,7 +434,7 @@ def manifests() -> Iterator[Case]:
                     "--from",
                     "student",
                     "--out",
-                    "arms",
+                    "m.jsonl/x",
                     "--method",
                     "label-smoothing",
                     "--epochs",
