@@ -28,6 +28,10 @@ AUDIT = ("attack", "--teacher", "teacher", "--student", "student", "--out", "new
 AGAIN = tuple("run" if part == "new" else part for part in ATTACK)
 """Of what is in the run folder already."""
 REPORT = ("report", "run")
+REPEAT = (
+    "mitigate", "--from", "student", "--out", "m.jsonl/x", "--method", "label-smoothing", "--epochs", "2", "--quiet",
+)  # fmt: skip
+"""Of what the manifest says; its folder cannot be, so that nothing is trained where the manifest can be read."""
 
 
 @dataclass(frozen=True)
@@ -429,19 +433,7 @@ def manifests() -> Iterator[Case]:
         ):
             yield Case("manifest", f"{where}: {value!r}", signed(placed(where, value)), AUDIT)
             if where.split(".")[0] in ("training", "teacher", "start", "data"):
-                mitigate = (
-                    "mitigate",
-                    "--from",
-                    "student",
-                    "--out",
-                    "m.jsonl/x",
-                    "--method",
-                    "label-smoothing",
-                    "--epochs",
-                    "2",
-                    "--quiet",
-                )
-                yield Case("manifest repeated", f"{where}: {value!r}", signed(placed(where, value)), mitigate)
+                yield Case("manifest repeated", f"{where}: {value!r}", signed(placed(where, value)), REPEAT)
     for label, content in CONTENTS.items():
         yield Case("manifest", f"kdaudit.json: {label}", put("student/kdaudit.json", content), AUDIT)
         yield Case("manifest", f"key: {label}", put("train.jsonl.kdaudit-key", content), AUDIT)
