@@ -11,8 +11,9 @@ from kdaudit import manifest as manifests
 from kdaudit.config import LOADS, AuditConfig, student_names
 from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.manifest import Manifest
-from kdaudit.models.checkpoint import Checkpoint
+from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.hub import locate
+from kdaudit.models.kinship import relative_distance
 from kdaudit.records import RecordSet
 
 SUMMARY = ("objective", "hard_weight", "temperature", "epochs", "seed", "steps")
@@ -125,6 +126,23 @@ def check_lineage(lineage: Lineage, student: str, checkpoint: Checkpoint, refere
         raise CheckpointError(
             f"{found.path}: the start of the student, {reference.name}, has changed since",
             hint="give the checkpoint that it started from: --student-reference",
+        )
+    if reference is not None and not is_own:
+        _check_distances(found, checkpoint, reference)
+
+
+def _check_distances(found: Manifest, student: Checkpoint, reference: Checkpoint) -> None:
+    """Refuse a reference that lies nearer to the student than to the start of both: it went the student's way."""
+    if found.start is None or not Path(found.start).is_dir():
+        return
+    start = find(found.start, option="--student-reference", allow_pickle=reference.allow_pickle)
+    gaps = [relative_distance(student, reference), relative_distance(start, reference)]
+    to_student, to_start = gaps
+    if to_student is not None and to_start is not None and to_student < to_start:
+        raise CheckpointError(
+            f"--student-reference: the weights of {reference.name} are nearer to the student ({to_student:.2%}) than "
+            f"to its start {start.name} ({to_start:.2%}), so it has learnt from the members too",
+            hint="leave --student-reference out: the start that the manifest names is taken",
         )
 
 

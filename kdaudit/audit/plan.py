@@ -12,6 +12,7 @@ from kdaudit.audit.data import AuditData
 from kdaudit.config import AuditConfig, student_names
 from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.models.checkpoint import Checkpoint, find
+from kdaudit.models.kinship import NEAR, holds_same_tensors, relative_distance
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
 from kdaudit.views.build import Passages, build
 from kdaudit.views.view import View
@@ -121,6 +122,12 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
                     f"{option}: {given_reference} has the same weights as the audited {other.replace('-', ' ')}",
                     hint="a reference must not have seen the records: give the checkpoint that the model started from",
                 )
+            if reference and holds_same_tensors(reference, audited):
+                raise CheckpointError(
+                    f"{option}: {given_reference} is a copy of the audited {other.replace('-', ' ')}, saved again: it has "
+                    "the same tensors",
+                    hint="a reference must not have seen the records: give the checkpoint that the model started from",
+                )
         subjects.append(Subject(name, target, reference))
     return tuple(subjects)
 
@@ -167,7 +174,7 @@ def make_plan(config: AuditConfig, subjects: tuple[Subject, ...], data: AuditDat
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
         batch_tokens=config.batch_tokens or (CPU_BATCH_TOKENS if device == "cpu" else ACCELERATOR_BATCH_TOKENS),
-        warnings=tuple(_warnings(config, data, passages)),
+        warnings=(*_warnings(config, data, passages), *_near_copies(subjects)),
     )
 
 
@@ -260,6 +267,22 @@ def _passes(
     return tuple(
         sorted(found.values(), key=lambda one: list(dict.fromkeys(p.label for p in found.values())).index(one.label))
     )
+
+
+def _near_copies(subjects: Sequence[Subject]) -> list[str]:
+    """Name references whose weights are hardly other ones than those of an audited model."""
+    found = {}
+    for subject in subjects:
+        for audited in subjects:
+            reference = subject.reference
+            distance = reference and relative_distance(reference, audited.checkpoint)
+            if reference and distance is not None and distance < NEAR:
+                found[reference.name, audited.name] = distance
+    return [
+        f"the weights of the reference {reference} are within {distance:.2%} of those of "
+        f"the {audited.replace('-', ' ')}: if it has learnt from the records too, the reference attacks show nothing"
+        for (reference, audited), distance in found.items()
+    ]
 
 
 def _warnings(config: AuditConfig, data: AuditData, passages: Passages) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,12 +77,10 @@ def find_start(config: DistillConfig, teacher: Checkpoint, folder: Path) -> Chec
             )
         return found
     if not (folder / "config.json").is_file():
-        make: Callable[[], PreTrainedModel] = (
-            (lambda: _layers_of(teacher, config.student_layers or ""))
-            if config.student_layers is not None
-            else (lambda: _random(config, teacher))
-        )
-        _save_start(make(), teacher, folder)
+        if config.student_layers is not None:
+            _save_layers(teacher, config.student_layers, folder)
+        else:
+            _save_start(_random(config, teacher), teacher, folder)
     return find(str(folder), option="--student-layers/--student-config", load=config.student_load, **options)
 
 
@@ -94,9 +93,11 @@ def _save_start(model: PreTrainedModel, teacher: Checkpoint, folder: Path) -> No
     gc.collect()
 
 
-def _layers_of(teacher: Checkpoint, wanted: str) -> PreTrainedModel:
-    """The teacher with some of its layers, embeddings and head kept. Source: Sanh et al. 2019, arXiv:1910.01108."""
-    import torch
+def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
+    """The teacher with some of its layers, embeddings and head kept; the folder is there only where it is exact."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    from kdaudit.distill.layers import WAY_OUT, apply_layers, check_taken, cut, find_stack
 
     if teacher.base is not None or teacher.load is not None:
         raise ConfigError(
@@ -105,26 +106,30 @@ def _layers_of(teacher: Checkpoint, wanted: str) -> PreTrainedModel:
         )
     layers = parse_layers(wanted, teacher.n_layers)
     model = load(teacher, device="cpu", dtype=teacher.dtype)
-    text_config: Any = model.config.get_text_config()
-    stacks = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.ModuleList) and len(module) == teacher.n_layers
-    ]
-    if len(stacks) != 1:
+    name, stack = find_stack(model, teacher.n_layers)
+    expected = apply_layers(model, stack, layers)
+    waiting = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    try:
+        cut(model, name, layers)
+        _save_start(model, teacher, waiting)
+        del model, stack
+        gc.collect()
+        made = find(str(waiting), option="--student-layers", allow_pickle=False)
+        check_taken(load(made, device="cpu", dtype=teacher.dtype), expected)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(waiting, folder)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, StrictDataclassError) as error:
         raise ConfigError(
-            f"--student-layers: {len(stacks)} stacks of {teacher.n_layers} layers in {teacher.architecture}",
-            hint="make the start yourself and give it by --student",
-        )
-    name, stack = stacks[0]
-    parent, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(parent), attribute, torch.nn.ModuleList(stack[layer] for layer in layers))
-    text_config.num_hidden_layers = len(layers)
-    for part in ("layer_types", "mlp_layer_types"):
-        kinds = getattr(text_config, part, None)
-        if isinstance(kinds, list) and len(kinds) == teacher.n_layers:
-            setattr(text_config, part, [kinds[layer] for layer in layers])
-    return model
+            f"--student-layers: {teacher.architecture} cannot be cut to some of its layers: {first_line(error)}",
+            hint=WAY_OUT,
+        ) from error
+    except (ModelError, CheckpointError) as error:
+        raise ConfigError(
+            f"--student-layers: the layers of {teacher.architecture} do not make a model by themselves: {error}",
+            hint=WAY_OUT,
+        ) from error
+    finally:
+        shutil.rmtree(waiting, ignore_errors=True)
 
 
 def _random(config: DistillConfig, teacher: Checkpoint) -> PreTrainedModel:
@@ -139,6 +144,8 @@ def _random(config: DistillConfig, teacher: Checkpoint) -> PreTrainedModel:
         raise ConfigError(f"--student-config: no such file: {path}", hint="give the config.json of a model")
     try:
         settings: Any = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        if getattr(settings, "quantization_config", None) is not None:
+            raise ValueError("it names a quantisation, and random weights are not quantised: take that entry out")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model: PreTrainedModel = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
