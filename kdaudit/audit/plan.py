@@ -15,6 +15,7 @@ from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.kinship import NEAR, holds_same_tensors, relative_distance
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
 from kdaudit.views.build import Passages, build
+from kdaudit.views.passage import TWICE, lead_text, without_lead
 from kdaudit.views.view import View
 
 DEFAULT_WINDOW = 2048  # tokens, where no model of the audit states a context
@@ -124,8 +125,8 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
                 )
             if reference and holds_same_tensors(reference, audited):
                 raise CheckpointError(
-                    f"{option}: {given_reference} is a copy of the audited {other.replace('-', ' ')}, saved again: it has "
-                    "the same tensors",
+                    f"{option}: {given_reference} is a copy of the audited {other.replace('-', ' ')}, saved again: "
+                    "it has the same tensors",
                     hint="a reference must not have seen the records: give the checkpoint that the model started from",
                 )
         subjects.append(Subject(name, target, reference))
@@ -142,14 +143,18 @@ def make_plan(config: AuditConfig, subjects: tuple[Subject, ...], data: AuditDat
     tokenizers, tokenizer_of = _tokenizers(checkpoints)
     chosen = expand(config.attacks)
     views = sorted({view for attack, _ in chosen for view in attack.views}, key=list(View).index)
+    leads = list(dict.fromkeys(lead_text(tokenizer) for tokenizer in tokenizers))
+    shown = [without_lead(record.text, record.n_prompt, leads) for record in data.records]
+    n_twice = sum(text != record.text for (text, _), record in zip(shown, data.records, strict=True))
     passages = build(
-        tuple(record.text for record in data.records),
+        tuple(text for text, _ in shown),
         tokenizers,
         views=views,
-        shots=data.shots,
+        shots=[without_lead(shot, 0, leads)[0] for shot in data.shots],
         window=_window(config, checkpoints),
-        prompts=[record.n_prompt for record in data.records],
+        prompts=[n_prompt for _, n_prompt in shown],
     )
+    twice = [TWICE.format(n=n_twice, lead=" or ".join(filter(None, leads)))] if n_twice else []
     attacks = tuple(
         AttackPlan(
             attack,
@@ -174,7 +179,7 @@ def make_plan(config: AuditConfig, subjects: tuple[Subject, ...], data: AuditDat
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
         batch_tokens=config.batch_tokens or (CPU_BATCH_TOKENS if device == "cpu" else ACCELERATOR_BATCH_TOKENS),
-        warnings=(*_warnings(config, data, passages), *_near_copies(subjects)),
+        warnings=(*_warnings(config, data, passages), *twice, *_near_copies(subjects)),
     )
 
 
