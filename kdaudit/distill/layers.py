@@ -20,6 +20,8 @@ NUMBERS_OF_LAYERS = ("mlp_only_layers", "moe_layers", "full_attn_idxs", "attn_la
 """Settings that list layers by their number."""
 LEADING_LAYERS = ("first_k_dense_replace", "num_dense_layers", "max_window_layers", "n_dense_layers")
 """Settings that say for how many of the first layers something holds."""
+PLACES = ("_idx", "_id", "_index", "_number")
+"""What a layer calls its own place, by which it finds its part of a cache: of no weight for what it computes."""
 PROBE_TOKENS = 24
 AGREEMENT = {torch.float32: 1e-4}  # of the largest state; in half precision 2e-2
 WAY_OUT = "make the start yourself and give it by --student"
@@ -178,8 +180,7 @@ def _settings(layer: torch.nn.Module) -> dict[str, object]:
         for path, module in layer.named_modules()
         for name, value in vars(module).items()
         if isinstance(value, bool | int | float | str | None)
-        and "layer_i" not in name
-        and "layer_number" not in name
+        and not name.endswith(PLACES)
         and not name.startswith("_")
         and name not in {"training", "call_super_init"}
     }

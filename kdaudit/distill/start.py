@@ -114,7 +114,7 @@ def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
         _save_start(model, teacher, waiting)
         del model, stack
         gc.collect()
-        made = find(str(waiting), option="--student-layers", allow_pickle=False)
+        made = find(str(waiting), option="--student-layers", trust_remote_code=teacher.trust_remote_code)
         check_taken(load(made, device="cpu", dtype=teacher.dtype), expected)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(waiting, folder)

@@ -38,6 +38,7 @@ class Sample:
     shape: tuple[int, ...]
 
 
+@lru_cache(maxsize=1024)
 def holds_same_tensors(one: Checkpoint, other: Checkpoint) -> bool:
     """Whether two checkpoints hold the same tensors, up to a cast; adapters by themselves, on bases that do."""
     if (one.base is None) != (other.base is None):
@@ -53,6 +54,7 @@ def holds_same_tensors(one: Checkpoint, other: Checkpoint) -> bool:
     return any(_share_equal(pairs, dtype) >= EQUAL for dtype in coarsest)
 
 
+@lru_cache(maxsize=1024)
 def relative_distance(one: Checkpoint, other: Checkpoint) -> float | None:
     """|a - b| / |a| over the weights of both; None where they are not of one architecture, or adapters."""
     pairs = _pairs(one, other) if one.base is None and other.base is None else None
@@ -108,7 +110,7 @@ def _entries(path: Path) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
         return
     import torch
 
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     yield from ((name, one, tuple(one.shape)) for name, one in weights.items() if isinstance(one, torch.Tensor))
 
 
