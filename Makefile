@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test slow lint format bench clean
+.PHONY: demo test slow fuzz lint format bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -16,10 +16,13 @@ demo: $(STAMP)  ## the main job on models trained on the spot
 	$(BIN)/kdaudit demo $(ARGS)
 
 test: $(STAMP)  ## the default tests; ARGS go to pytest
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 slow: $(STAMP)  ## the simulations behind the statistics
 	$(BIN)/pytest -m slow $(ARGS)
+
+fuzz: $(STAMP)  ## every parser on broken input, ten minutes in all; FUZZ_SECONDS says otherwise
+	$(BIN)/pytest -m fuzz tests/fuzz $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,10 +21,11 @@ def replacing(path: Path) -> Iterator[Path]:
         DiskFullError: no space is left; an older file is still whole.
         OutputError: the file cannot be written.
     """
-    waiting = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # a rename cannot cross file systems
+    waiting = waiting_name(path)
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path)
             yield waiting
             with waiting.open("rb") as file:
                 os.fsync(file.fileno())
@@ -31,6 +34,76 @@ def replacing(path: Path) -> Iterator[Path]:
             with suppress(OSError):
                 waiting.unlink()
             raise
+
+
+def waiting_name(path: Path) -> Path:
+    """What a file or folder is called until it is whole; beside it, since a rename cannot cross file systems."""
+    path = path if path.name else path.resolve()  # of the current folder
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of their attempts at `path`; those of live processes stay."""
+    path = path if path.name else path.resolve()
+    pattern = re.compile(rf"{re.escape(path.name)}\.(\d+)\.tmp")
+    with suppress(OSError):
+        for found in os.scandir(path.parent):
+            named = pattern.fullmatch(found.name)
+            if named is None or _is_alive(int(named[1])):
+                continue
+            if found.is_dir(follow_symlinks=False):
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                os.unlink(found)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def create_text(path: Path, text: str) -> bool:
+    """Write a new file, readable by its owner alone, whole or not at all; never in the place of another.
+
+    Returns:
+        Whether this process made it: False where there is one by now.
+
+    Raises:
+        DiskFullError: no space is left.
+        OutputError: the file cannot be written.
+    """
+    waiting = waiting_name(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        waiting.unlink(missing_ok=True)
+        with open(os.open(waiting, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(waiting, path)  # unlike a rename, fails where another process was quicker
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            return _moved(waiting, path)
+        finally:
+            waiting.unlink(missing_ok=True)
+    return True
+
+
+def _moved(waiting: Path, path: Path) -> bool:
+    """Whether the place was free; between the two steps of this another process may look at an empty file."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return False
+    os.replace(waiting, path)
+    return True
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from difflib import get_close_matches
@@ -154,6 +154,11 @@ class ReportConfig:
             raise ConfigError("\n".join(problems), hint="kdaudit report --help lists the options")
         if over := expired(self.waivers, self.today):
             raise ConfigError("\n".join(over), hint="keep the limit again, or decide anew and set a later date")
+
+
+def name_models(names: Sequence[str], joint: str = ", ") -> str:
+    """Names of models for a sentence; of more than three the first and the last one."""
+    return joint.join(names) if len(names) <= 3 else f"{names[0]} to {names[-1]}"
 
 
 def student_names(n_students: int) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdaudit.artefacts import replacing, write_text
+from kdaudit.artefacts import create_text, remove_leftovers, write_text
 from kdaudit.errors import ConfigError, RecordsError
 from kdaudit.records import Record, RecordSet
 from kdaudit.records.record import digest
@@ -82,9 +82,9 @@ def make_key(path: Path) -> bytes:
         OutputError: it cannot be written.
     """
     if not path.exists():
-        with replacing(path) as waiting:
-            waiting.touch(mode=0o600)
-            waiting.write_text(secrets.token_hex(KEY_BYTES) + "\n", encoding="ascii")
+        create_text(path, secrets.token_hex(KEY_BYTES) + "\n")  # of two processes the slower one reads the other's
+    else:
+        remove_leftovers(path)
     return read_key(path)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from kdaudit.cli.main import main
 from kdaudit.metrics.association import spearman
+from kdaudit.metrics.excess import excess_slopes
 from kdaudit.metrics.frontier import place
 from kdaudit.metrics.thresholds import threshold_metrics
 from kdaudit.metrics.validity import blind_baseline
@@ -27,7 +28,7 @@ NAMES = ("Zorblax", "Quimbledon", "Vantreska", "Hjulfors", "Okonwe")
 
 FEWER = (
     (threshold_metrics, "resamples", 200), (spearman, "resamples", 200), (place, "resamples", 200),
-    (blind_baseline, "repeats", 1),
+    (excess_slopes, "resamples", 200), (blind_baseline, "repeats", 1),
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any import: huggingface_hub reads it once
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # subprocess tests fork
 os.environ.pop("GITHUB_ACTIONS", None)  # else help is coloured, and reports end up in the summary of CI itself
+os.environ.pop("COLUMNS", None)  # pytest-xdist says 80 to its workers; a command takes what it takes without a terminal
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small only wait for further threads
 
 from dataclasses import dataclass

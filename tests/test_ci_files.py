@@ -77,10 +77,25 @@ def test_the_hook_judges_a_committed_result(finished: Path, tmp_path: Path) -> N
     results = shutil.copy(finished / "results.json", tmp_path / "results.json")
     assert re.search(HOOK["files"], "audits/results.json")
     assert not re.search(HOOK["files"], "audits/myresults.json")
-    program, *arguments = shlex.split(HOOK["entry"])
+    program, *arguments = shlex.split(HOOK["entry"]) + HOOK["args"]
     assert program == "kdaudit"
     assert kdaudit(*arguments, results).code == 0
     assert (tmp_path / "report.md").is_file()
+
+
+def test_the_hook_keeps_a_report_beside_each_of_several_results(finished: Path, tmp_path: Path) -> None:
+    found = []
+    for name in ("june", "july"):
+        (tmp_path / name).mkdir()
+        found.append(shutil.copy(finished / "results.json", tmp_path / name / "results.json"))
+    _, *arguments = shlex.split(HOOK["entry"]) + HOOK["args"]
+    done = kdaudit(*arguments, *found)
+    assert done.code == 0, done.err
+    alone = [(tmp_path / name / "report.md").read_text(encoding="utf-8") for name in ("june", "july")]
+    assert alone[0].replace("june", "july") == alone[1]
+    assert kdaudit(*arguments, "--gate", "student.auc <= 0.6", *found).code == 3
+    assert kdaudit(*arguments, found[0], tmp_path / "none.json").code == 2
+    assert kdaudit("report", "--each", "--out", tmp_path / "out", *found).code == 2
 
 
 def steps() -> list[dict[str, Any]]:

@@ -13,8 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdaudit.errors import ConfigError, DiskFullError, ExitCode, OutputError
-from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
+from kdaudit.metrics.association import Quarter
+from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate, ExactRate
+from kdaudit.metrics.excess import Slopes
+from kdaudit.metrics.strongest import Strongest
 from kdaudit.results import (
+    Alignment,
     AttackResult,
     AuditResult,
     Cell,
@@ -23,7 +27,9 @@ from kdaudit.results import (
     Curve,
     GateResult,
     Histogram,
+    PairedDetections,
     PaperCompat,
+    Supervision,
     TwoByTwo,
     Validity,
     Verdict,
@@ -44,6 +50,7 @@ TPR = Estimate(
     0.9,
     method="bootstrap",
     quantiles=tuple(q / 3 for q in QUANTILE_GRID),
+    exact=ExactRate(0.01, 3, 2, (10, 12, 140)),
     threshold=-1.5,
     realised_fpr=0.011,
     realised_fpr_low=0.006,
@@ -56,6 +63,7 @@ GAIN = Difference(0.02, -0.01, 0.05, 0.2, 0.4, 2000, 1988, method="paired delong
 RISE = Difference(
     0.1, 0.0, 0.2, 0.05, 0.1, 1400, 1391, 0.9, "bootstrap", "a note", quantiles=QUANTILE_GRID, mcnemar_p_value=0.03
 )
+NULL = Difference(0.2, 0.1, 0.3, 0.001, n=1400, m=1391, level=0.9, method="paired bootstrap")
 CELL = Cell(
     "ok",
     auc=AUC,
@@ -64,7 +72,7 @@ CELL = Cell(
     member_success=TPR,
     nonmember_success=TPR,
     unscored=3,
-    vs_blind=GAIN,
+    nulls={"blind": {"auc": NULL, "tpr@0.01": NULL}, "start": {"auc": NULL}},
     paper_compat=PaperCompat("in-sample", 0.8125, 0.75, 0.7, 0.8),
 )
 NOT_APPLICABLE = Cell("not_applicable", "no reference was given")
@@ -93,6 +101,7 @@ REFERENCE = AttackResult(
     {},
     {},
 )
+ALIGNMENT = Alignment(9, AUC, AUC, AUC, UNREPORTABLE)
 RICH = AuditResult(
     kdaudit_version="0.1.0",
     models={"teacher": {"source": "a/b", "dtype": "float32"}, "student": {"layers": 6}, "student-2": {"adapter": None}},
@@ -106,9 +115,22 @@ RICH = AuditResult(
         {"members": 2},
         {"share": 0.25, "n": [1, 2]},
         ("a 13-gram overlap above 20 %",),
+        {"student": {"loss": AUC}},
+        ("the start separates the sets: AUC 0.62",),
+        ("white space at the end: 0 % of the members, 100 % of the non-members",),
     ),
     power={"loss": 0.52},
-    mixed_supervision={"student": {"spearman": -0.25, "table": [[1, 2], [3, None]]}},
+    mixed_supervision={
+        "student": Supervision(
+            "start",
+            "",
+            ALIGNMENT,
+            ALIGNMENT,
+            (Quarter(None, 0.1, 5, 6, GAIN), Quarter(0.1, None, 7, 8, RISE)),
+            Slopes(AUC, AUC, GAIN),
+            PairedDetections("loss", TwoByTwo(1, 2, 3, 4), TwoByTwo(5, 6, 7, 8)),
+        )
+    },
     verdict=Verdict(
         "fail",
         (
@@ -138,6 +160,7 @@ RICH = AuditResult(
         "Distill again.",
     ),
     config={"seed": 0, "attack": ["loss"], "limit": None},
+    strongest={"student": Strongest("loss", 0.8125, 0.79, 0.83, 0.95, 2.25, ("loss", "zlib"))},
 )
 
 
@@ -168,7 +191,7 @@ def test_the_fixture_sets_every_field_of_every_part() -> None:
     assert {kind.__name__: {part.name for part in fields(kind)} - names for kind, names in seen.items()} == {
         kind.__name__: set() for kind in seen
     }
-    assert len(seen) == 14  # every dataclass of a result
+    assert len(seen) == 21  # every dataclass of a result
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -188,6 +211,7 @@ estimates = st.builds(
     optional,
     st.none() | quantiles,
     st.booleans(),
+    st.none() | st.builds(ExactRate, st.floats(0.001, 0.1), st.integers(1, 9), st.integers(1, 9), st.just(())),
     *[optional] * 6,
 )
 differences = st.builds(
@@ -206,7 +230,7 @@ differences = st.builds(
 
 @given(estimates, differences)
 def test_any_finite_numbers_come_back_exactly(estimate: Estimate, difference: Difference) -> None:
-    cell = Cell("ok", auc=estimate, tpr_at_fpr={"0.1": estimate}, vs_blind=difference)
+    cell = Cell("ok", auc=estimate, tpr_at_fpr={"0.1": estimate}, nulls={"blind": {"auc": difference}})
     attack = replace(
         LOSS, cells=dict.fromkeys(RICH.models, cell), comparison={"student": Comparison("ok", auc=difference)}
     )
@@ -227,6 +251,7 @@ def test_the_layout_is_the_fixed_one() -> None:
         "mixed_supervision",
         "verdict",
         "config",
+        "strongest",
     ]
     assert layout["schema"] == "kdaudit.results/1"
     loss = layout["attacks"]["loss"]
@@ -361,6 +386,11 @@ def test_a_file_of_another_size_class_is_not_read(tmp_path: Path) -> None:
     assert "too large" in refusal(path)
 
 
+def rate_of(top: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = top["attacks"]["loss"]["student"]["tpr_at_fpr"]["0.01"]
+    return found
+
+
 def edited(edit: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     layout: dict[str, Any] = json.loads(json.dumps(to_json(RICH)))
     edit(layout)
@@ -393,6 +423,9 @@ def edited(edit: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         (lambda top: top["attacks"]["loss"]["student"]["auc"].update(n=1.5), "auc.n is 1.5, not of type int"),
         (lambda top: top["attacks"]["loss"].update(requested=1), "loss.requested is 1, not of type bool"),
         (lambda top: top.update(models=[]), "models is no object"),
+        (lambda top: rate_of(top)["exact"].update(detected=[3, 2]), "counts behind an exact rate fall"),
+        (lambda top: rate_of(top)["exact"].update(fpr=1.5), "ranks behind an exact rate are out of range"),
+        (lambda top: rate_of(top).update(n=139), "an exact rate of 139 members counts more of them"),
         (lambda top: top["verdict"].update(gates={}), "verdict.gates is {}, not of type list"),
     ],
 )
@@ -400,6 +433,18 @@ def test_a_missing_key_or_a_wrong_type_is_named(edit: Callable[[dict[str, Any]],
     with pytest.raises(ConfigError, match=r"^run/results\.json: ") as error:
         from_json(edited(edit), source="run/results.json")
     assert words in str(error.value)
+
+
+def test_a_file_of_an_earlier_version_without_nulls_is_read() -> None:
+    def undo(top: dict[str, Any]) -> None:
+        for model in RICH.models:
+            cell = top["attacks"]["loss"][model]
+            del cell["nulls"], cell["tpr_at_fpr"]["0.01"]["exact"]
+            cell["vs_blind"] = {"value": 0.3, "low": 0.2, "high": 0.4, "p_value": None, "p_value_holm": None, "n": 9}
+
+    found = from_json(edited(undo)).attacks["loss"].cells["student"]
+    assert found.nulls == {}
+    assert found.tpr_at_fpr["0.01"] == replace(TPR, exact=None)
 
 
 def test_keys_of_a_later_version_are_ignored() -> None:

@@ -1,6 +1,8 @@
 """EZ: where the target errs, a member's tokens still gained on the reference.
 
-Source: arXiv:2601.12104. A token that ties with the top choice is no error.
+Source: arXiv:2601.12104. A token that ties with the top choice is no error. Differs from the authors' code: there a
+text with fewer than two error tokens, or without a loss on any of them, gets 0, and the first token is left out; here
+the former is not scored, the latter gets its share of 1, and every scored token counts.
 """
 
 from __future__ import annotations
@@ -14,17 +16,22 @@ from kdaudit.attacks.loss import mean
 from kdaudit.attacks.reference import token_gains
 from kdaudit.views.view import View
 
+MIN_ERRORS = 2  # as in the authors' code: the share over one token is 0 or 1, whatever it gained
+
 
 def score(sample: Sample) -> float:
     """Share of the gains in gains plus losses against the reference over the target's error tokens, in [0, 1].
 
-    With no gain and no loss there: 1 where the whole text gained, else 0. NaN where no token is scored.
+    With no gain and no loss there: 1 where the whole text gained, else 0. NaN where the target errs on fewer than two
+    tokens.
     """
     target, gains = sample.target[View.PLAIN], token_gains(sample)
     average = mean(gains)
     if math.isnan(average) or not math.isfinite(target.logprob_top.sum()):  # NaN would count as no error
         return math.nan
     gains_at_errors = gains[target.logprob < target.logprob_top]
+    if gains_at_errors.size < MIN_ERRORS:
+        return math.nan
     total = float(np.abs(gains_at_errors).sum())
     if total == 0:
         return float(average > 0)
@@ -34,8 +41,9 @@ def score(sample: Sample) -> float:
 ATTACK = Attack(
     "ez",
     score,
-    summary="share of gains over the reference among the tokens that the target gets wrong",
+    summary="share of gains over the reference among the tokens that the target gets wrong, two at least",
     source="arXiv:2601.12104",
     needs_reference=True,
     needs_same_tokenizer=True,
+    version=2,
 )

@@ -1,7 +1,8 @@
 """ReCaLL: an unseen prefix makes a member less likely, and leaves an unseen text as it was.
 
 Source: Xie et al. 2024, arXiv:2406.15968. Differs from the authors' code: the shots are never among the scored texts,
-and numerator and denominator cover the same tokens of the text.
+and numerator and denominator cover the same tokens of the text. Shots are dropped from the end, the last one first,
+until the prefix fills at most half of the smallest context among the models.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def score(sample: Sample) -> float:
 ATTACK = Attack(
     "recall",
     score,
-    summary="log-likelihood after 12 non-member shots over log-likelihood alone",
+    summary="log-likelihood after 12 non-member shots (the last dropped first where they do not fit) over that alone",
     source="arXiv:2406.15968",
     views=(View.PLAIN, View.PREFIXED),
 )

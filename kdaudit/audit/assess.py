@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.audit.plan import AttackPlan
-from kdaudit.audit.scoring import Floats, Scores
+from kdaudit.audit.scoring import ALONE, Floats, Scores
 from kdaudit.draws import generator
+from kdaudit.metrics.bootstrap import NULL_LEVEL
+from kdaudit.metrics.calibration import FALSE_POSITIVE_RATES
 from kdaudit.metrics.distributions import histogram, roc_curve
 from kdaudit.metrics.estimate import Difference
 from kdaudit.metrics.in_sample import best_in_sample
@@ -18,8 +20,14 @@ from kdaudit.metrics.parts import Parts
 from kdaudit.metrics.proportions import holm
 from kdaudit.metrics.roc import auc_difference, auc_estimate
 from kdaudit.metrics.thresholds import ThresholdMetrics, threshold_metrics
-from kdaudit.metrics.validity import BlindBaseline
+from kdaudit.metrics.validity import BlindBaseline, beyond_blind
 from kdaudit.results import AttackResult, Cell, Comparison, Curve, Histogram, PaperCompat, TwoByTwo
+
+BLIND, START = "blind", "start"
+"""What saw neither set, and what an attack must therefore beat: a classifier without a model, and a model's start."""
+
+MAX_MISSING = 0.01
+"""Share of the records that a start may leave without a score; with more it is no null."""
 
 PAPER_LABEL = (
     "in-sample, as in arXiv:2505.11837: the threshold is fitted on the records that it judges, "
@@ -35,6 +43,8 @@ class Judging:
     parts: Parts
     blind: BlindBaseline
     seed: int
+    starts: Mapping[str, str] = field(default_factory=dict)
+    """By audited model: the fingerprint of what it started from, where that was given."""
 
     @property
     def blind_scores(self) -> Floats | None:
@@ -52,16 +62,29 @@ class Judging:
 def assess_attack(plan: AttackPlan, scores: Scores, judging: Judging) -> AttackResult:
     """All figures of one attack.
 
-    A record that one of the models cannot score is left out for all of them, so that every comparison is paired,
-    and is counted in `unscored`.
+    A record that one of the models or their starts cannot score is left out for all of them, so that every comparison
+    is paired, and is counted in `unscored`.
     """
     by_model = scores.by_attack[plan.attack.name]
     cells = {name: Cell("not_applicable", reason) for name, reason in plan.obstacles.items() if reason}
-    is_scored = np.isfinite(np.array(list(by_model.values()))).all(axis=0) if by_model else np.zeros(0, dtype=bool)
+    nulls = _nulls(plan, scores, judging, list(by_model))
+    is_scored = np.isfinite(np.array([*by_model.values(), *nulls.scores.values()])).all(axis=0)
     pairs = {name: judging.classes(values, is_scored) for name, values in by_model.items()}
+    null_pairs = {name: judging.classes(values, is_scored) for name, values in nulls.scores.items()}
     rng = generator(judging.seed, f"attack {plan.attack.name}")
     baseline = "teacher" if "teacher" in pairs else None
-    measured = threshold_metrics(pairs, kept_parts(judging, is_scored), rng=rng, baseline=baseline) if pairs else None
+    measured = (
+        threshold_metrics(
+            pairs,
+            kept_parts(judging, is_scored),
+            rng=rng,
+            baseline=baseline,
+            nulls=null_pairs,
+            held_against={name: tuple(found.values()) for name, found in nulls.of_model.items()},
+        )
+        if pairs
+        else None
+    )
     result = AttackResult(
         version=plan.attack.version, requested=plan.is_requested, cells={}, comparison={}, curves={}, histograms={},
         two_by_two={},
@@ -70,8 +93,15 @@ def assess_attack(plan: AttackPlan, scores: Scores, judging: Judging) -> AttackR
         comparison = {name: _not_compared(plan, name) for name in plan.obstacles if name != "teacher"}
         return replace(result, cells=cells, comparison=comparison)
     for name, (members, nonmembers) in pairs.items():
-        blind = None if judging.blind_scores is None else judging.classes(judging.blind_scores, is_scored)
-        cells[name] = _cell(measured, name, members, nonmembers, blind, int((~is_scored).sum()), rng)
+        beyond = {
+            kind: {
+                "auc": _auc_beyond((members, nonmembers), null_pairs[null], kind),
+                **measured.beyond_nulls[name][null],
+            }
+            for kind, null in nulls.of_model[name].items()
+        }
+        cell = _cell(measured, name, members, nonmembers, int((~is_scored).sum()))
+        cells[name] = replace(cell, nulls={**beyond, **nulls.missing[name]})
         if scores.with_paper:
             paper = scores.paper.get(plan.attack.name, by_model)
             cells[name] = replace(cells[name], paper_compat=_paper(judging.classes(paper[name], is_scored)))
@@ -81,7 +111,7 @@ def assess_attack(plan: AttackPlan, scores: Scores, judging: Judging) -> AttackR
         result,
         cells={name: cells[name] for name in plan.obstacles},
         comparison={
-            name: _comparison(measured, name, pairs, rng) if baseline and name in pairs else _not_compared(plan, name)
+            name: _comparison(measured, name, pairs) if baseline and name in pairs else _not_compared(plan, name)
             for name in students
         },
         curves={
@@ -128,9 +158,7 @@ def _cell(
     name: str,
     members: Floats,
     nonmembers: Floats,
-    blind: tuple[Floats, Floats] | None,
     n_unscored: int,
-    rng: np.random.Generator,
 ) -> Cell:
     figures = measured.models[name]
     return Cell(
@@ -141,17 +169,59 @@ def _cell(
         member_success=figures.member_success,
         nonmember_success=figures.nonmember_success,
         unscored=n_unscored,
-        vs_blind=auc_difference(members, nonmembers, *blind, rng=rng) if blind else None,
     )
 
 
-def _comparison(
-    measured: ThresholdMetrics, name: str, pairs: Mapping[str, tuple[Floats, Floats]], rng: np.random.Generator
-) -> Comparison:
+@dataclass(frozen=True, slots=True)
+class _Nulls:
+    """What the models of one attack are held against."""
+
+    scores: Mapping[str, Floats]
+    """(n,) each, of the blind classifier and of every start."""
+    of_model: Mapping[str, Mapping[str, str]]
+    """By model and kind: a name in `scores`."""
+    missing: Mapping[str, Mapping[str, Mapping[str, Difference]]]
+    """By model and kind, where there are no scores to hold it against: figures without a value that say why."""
+
+
+def _nulls(plan: AttackPlan, scores: Scores, judging: Judging, models: Sequence[str]) -> _Nulls:
+    """A start is attacked in the same way where the attack needs its plain pass alone, else by `loss`."""
+    attack = plan.attack.name if plan.attack.name in ALONE else "loss"
+    found: dict[str, Floats] = {}
+    of_model: dict[str, dict[str, str]] = {name: {} for name in models}
+    missing: dict[str, dict[str, Mapping[str, Difference]]] = {name: {} for name in models}
+    for name in models:
+        start = judging.starts.get(name)
+        if start is not None:
+            values = scores.of_starts[start][attack]
+            is_missing = np.isfinite(scores.by_attack[plan.attack.name][name]) & ~np.isfinite(values)
+            if is_missing.mean() > MAX_MISSING:
+                missing[name][START] = _no_figures(f"{is_missing.sum()} records have a score, but none of the start")
+            else:
+                found[start], of_model[name][START] = values, start
+        if judging.blind_scores is None:
+            missing[name][BLIND] = _no_figures(judging.blind.auc.reason)
+        else:
+            found[BLIND], of_model[name][BLIND] = judging.blind_scores, BLIND
+    return _Nulls(found, of_model, missing)
+
+
+def _no_figures(reason: str) -> dict[str, Difference]:
+    metrics = ("auc", *(f"tpr@{rate}" for rate in FALSE_POSITIVE_RATES), "balanced_accuracy")
+    return dict.fromkeys(metrics, Difference(None, level=NULL_LEVEL, reason=reason))
+
+
+def _auc_beyond(own: tuple[Floats, Floats], null: tuple[Floats, Floats], kind: str) -> Difference:
+    """The blind classifier was trained on the records that it judges, so its AUC is less sure than a start's."""
+    found = beyond_blind if kind == BLIND else auc_difference
+    return replace(found(*own, *null, level=NULL_LEVEL), quantiles=None)
+
+
+def _comparison(measured: ThresholdMetrics, name: str, pairs: Mapping[str, tuple[Floats, Floats]]) -> Comparison:
     figures = measured.differences[name]
     return Comparison(
         status="ok",
-        auc=auc_difference(*pairs[name], *pairs["teacher"], rng=rng),
+        auc=auc_difference(*pairs[name], *pairs["teacher"]),
         tpr_at_fpr=figures.tpr_at_fpr,
         balanced_accuracy=figures.balanced_accuracy,
         member_success=figures.member_success,

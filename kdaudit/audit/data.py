@@ -63,7 +63,7 @@ def read_data(config: AuditConfig, lineage: Lineage, *, needs_shots: bool) -> Au
         ConfigError: a manifest cannot be used.
         RecordsError: a set cannot be read, is empty, has changed, or shares texts or ids with another.
     """
-    render = chat_renderer(lambda: load_tokenizer(_teacher(config)))
+    render = chat_renderer(lambda: load_tokenizer(_teacher(config)), today=lineage.chat_date)
     read = partial(records.read, text_field=config.text_field, id_field=config.id_field, render=render)
     if lineage.sets is not None:
         members, nonmembers = lineage.sets(read)

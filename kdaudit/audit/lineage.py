@@ -14,6 +14,7 @@ from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.hub import locate
 from kdaudit.models.kinship import relative_distance
+from kdaudit.models.repeatable import CHAT_DATE
 from kdaudit.records import RecordSet
 
 SUMMARY = ("objective", "hard_weight", "temperature", "epochs", "seed", "steps")
@@ -45,6 +46,12 @@ class Lineage:
     notes: tuple[str, ...] = ()
     loads: Mapping[str, str] = field(default_factory=dict)
     """By student: the precision in which it was trained and is used, where its manifest says one and nobody else."""
+
+    @property
+    def chat_date(self) -> str:
+        """What chat templates were told that today is when the students were distilled."""
+        first = next(iter(self.by_student.values()), None)
+        return str(first.content["training"].get("chat_date", CHAT_DATE)) if first else CHAT_DATE
 
     def describe(self, student: str) -> dict[str, Any]:
         """What a results file says of how a student was distilled; nothing for one without a manifest."""

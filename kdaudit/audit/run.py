@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,22 +20,22 @@ from kdaudit.audit.folder import (
     write_manifest,
     write_scores,
 )
-from kdaudit.audit.lineage import check_lineage, trace
+from kdaudit.audit.lineage import Lineage, check_lineage, trace
 from kdaudit.audit.measure import Progress, measure_passes
 from kdaudit.audit.plan import Plan, Subject, find_subjects, make_plan
 from kdaudit.audit.scoring import score_records
+from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
+from kdaudit.audit.validity import describe_validity
 from kdaudit.config import AuditConfig, student_names
 from kdaudit.draws import generator
+from kdaudit.lock import locked
 from kdaudit.metrics.parts import Parts, split_parts
-from kdaudit.metrics.power import smallest_detectable_auc
-from kdaudit.metrics.validity import BlindBaseline, Overlap, blind_baseline, overlap
-from kdaudit.results import AttackResult, AuditResult, Validity
-from kdaudit.verdict import check_gates, judge, parse_gate
+from kdaudit.metrics.validity import blind_baseline, overlap
+from kdaudit.models.environment import check_environment, recorded_environment
+from kdaudit.results import AuditResult
+from kdaudit.verdict import Gate, check_gates, judge, parse_gate
 from kdaudit.views.view import View
-
-BLIND_LIMIT = 0.55
-"""A blind classifier whose lower bound lies above this makes the audit invalid."""
 
 
 def run_audit(
@@ -44,6 +44,7 @@ def run_audit(
     command: str = "",
     on_plan: Callable[[Plan, AuditData], None] = lambda *_: None,
     on_progress: Progress = lambda *_: None,
+    on_result: Callable[[AuditResult], None] = lambda _: None,
 ) -> AuditResult:
     """Audit a teacher and its students, and leave everything in the run folder.
 
@@ -52,6 +53,7 @@ def run_audit(
         command: as the user typed it, for the manifest.
         on_plan: told what will run, before any weights are loaded.
         on_progress: told about long work.
+        on_result: told what was found, while the run folder is still held against other commands.
 
     Raises:
         KdauditError: see `kdaudit.errors`; what was measured until then is kept in the run folder.
@@ -59,6 +61,7 @@ def run_audit(
     chosen = expand(config.attacks)
     gates = [parse_gate(text) for text in config.gates]
     names = ("teacher", *student_names(len(config.students)))
+    check_environment()
     check_gates(gates, models=names, attacks=[attack.name for attack, _ in chosen])
     config, lineage = trace(config)
     data = read_data(config, lineage, needs_shots=any(View.PREFIXED in attack.views for attack, _ in chosen))
@@ -66,7 +69,24 @@ def run_audit(
     for subject in subjects:
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
     plan = make_plan(config, subjects, data)
-    folder = open_folder(config)
+    with locked(config.out):
+        result = _measure(config, plan, data, lineage, gates, command, on_plan, on_progress)
+        on_result(result)
+    return result
+
+
+def _measure(
+    config: AuditConfig,
+    plan: Plan,
+    data: AuditData,
+    lineage: Lineage,
+    gates: Sequence[Gate],
+    command: str,
+    on_plan: Callable[[Plan, AuditData], None],
+    on_progress: Progress,
+) -> AuditResult:
+    """What is planned, measured and judged, and left in the run folder."""
+    folder, subjects = open_folder(config), plan.subjects
     models = {subject.name: _describe_model(subject, plan) | lineage.describe(subject.name) for subject in subjects}
     identity = identify(config, data, models)
     refuse_another_run(folder, identity, overwrite=config.overwrite)
@@ -77,7 +97,13 @@ def run_audit(
         identity=identity,
         models=models,
         data=_describe_data(data, plan, config),
-        compute={"device": plan.device, "dtype": plan.dtype, "batch_tokens": plan.batch_tokens},
+        compute={
+            "device": plan.device,
+            "dtype": plan.dtype,
+            "batch_tokens": plan.batch_tokens,
+            "chat_date": lineage.chat_date,
+            "environment": recorded_environment(),
+        },
     )
     write_manifest(folder, about, status="running")
     shards = plan.passages.shards()
@@ -93,28 +119,35 @@ def run_audit(
     n_members = len(data.members)
     blind = blind_baseline(texts[:n_members], texts[n_members:], rng=generator(config.seed, "blind baseline"))
     shared = overlap(texts[:n_members], texts[n_members:])
-    judging = Judging(n_members, parts, blind, config.seed)
+    judging = Judging(n_members, parts, blind, config.seed, starts=starts_of(subjects))
     found = {}
     for done, one in enumerate(plan.attacks, start=2):
         on_progress("judging", done, len(plan.attacks) + 2)
         found[one.attack.name] = assess_attack(one, scores, judging)
     attacks = adjust_for_many(found)
-    validity = describe_validity(blind, shared, data, plan)
+    validity = describe_validity(blind, shared, data, plan, scores)
+    verdict = judge(attacks, validity, gates)
     result = AuditResult(
         kdaudit_version=kdaudit.__version__,
         models=models,
         data=about.data,
         attacks=attacks,
         validity=validity,
-        power=_power(attacks),
+        power=describe_power(attacks, verdict),
         mixed_supervision=describe_supervision(plan, scores, attacks, n_members=n_members, seed=config.seed),
-        verdict=judge(attacks, validity, gates),
+        verdict=verdict,
         config=config.identity(),
+        strongest=strongest_by_model(attacks, scores, judging),
     )
     on_progress("judging", len(plan.attacks) + 2, len(plan.attacks) + 2)
     results_file.save(result, folder.results)
     write_manifest(folder, about, status="complete")
     return result
+
+
+def starts_of(subjects: Iterable[Subject]) -> dict[str, str]:
+    """By audited model the fingerprint of its reference, where it has one."""
+    return {subject.name: subject.reference.fingerprint for subject in subjects if subject.reference is not None}
 
 
 def _describe_model(subject: Subject, plan: Plan) -> dict[str, Any]:
@@ -144,57 +177,6 @@ def _describe_data(data: AuditData, plan: Plan, config: AuditConfig) -> dict[str
         "calibration_share": config.calibration_share,
         "seed": config.seed,
     }
-
-
-def describe_validity(blind: BlindBaseline, shared: Overlap, data: AuditData, plan: Plan) -> Validity:
-    """Whether members and non-members can be told apart without any model, and what a reader must know."""
-    warnings = list(plan.warnings)
-    is_failed = blind.auc.low is not None and blind.auc.low > BLIND_LIMIT
-    if is_failed:
-        warnings.append(
-            f"members and non-members differ without any model (blind AUC {blind.auc.value:.3f}, "
-            f"from {blind.auc.low:.3f}): no attack's figure says anything about membership"
-        )
-    if blind.auc.value is None:
-        warnings.append(f"the blind baseline could not be measured: {blind.auc.reason}")
-    if shared.n_above_20_percent:
-        warnings.append(
-            f"{shared.n_above_20_percent} non-members share more than 20 % of their {shared.n}-grams with members: "
-            "they may be members in part"
-        )
-    duplicates = {found.option.lstrip("-"): found.n_duplicates for found in data.sets}
-    if any(duplicates.values()):
-        listed = ", ".join(f"{count} in --{name}" for name, count in duplicates.items() if count)
-        warnings.append(f"duplicate texts were kept once: {listed} left out")
-    return Validity(
-        status="failed" if is_failed else "ok",
-        blind_auc=blind.auc,
-        blind_name=blind.name,
-        blind=blind.by_name,
-        duplicates=duplicates,
-        overlap=_describe_overlap(shared),
-        warnings=tuple(warnings),
-    )
-
-
-def _describe_overlap(shared: Overlap) -> dict[str, Any]:
-    return {
-        "n": shared.n,
-        "mean_share": shared.mean_share,
-        "max_share": shared.max_share,
-        "n_above_20_percent": shared.n_above_20_percent,
-        "share_above_20_percent": shared.share_above,
-        "n_with_any": shared.n_with_any,
-        "n_too_short": shared.n_too_short,
-    }
-
-
-def _power(attacks: Mapping[str, AttackResult]) -> dict[str, Any]:
-    """What the attack with the most scored records could have told apart; null where no AUC is large enough."""
-    sizes = [(cell.auc.n, cell.auc.m) for attack in attacks.values() for cell in attack.cells.values() if cell.auc]
-    n, m = max(sizes, key=min, default=(0, 0))
-    smallest = smallest_detectable_auc(n, m) if min(n, m) else 1.0
-    return {"smallest_detectable_auc": smallest if smallest < 1 else None, "level": 0.95, "power": 0.8, "n": n, "m": m}
 
 
 def _calibration_mask(parts: Parts, n_members: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

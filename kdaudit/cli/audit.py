@@ -28,12 +28,16 @@ def audit_with_progress(config: AuditConfig, *, command: str, is_quiet: bool) ->
                 output.print_plan(plan, data)
 
         try:
-            result = run_audit(config, command=command, on_plan=show_plan, on_progress=bars.update)
+            return run_audit(
+                config,
+                command=command,
+                on_plan=show_plan,
+                on_progress=bars.update,
+                on_result=lambda result: write_summary(result, config.out),
+            )
         except KeyboardInterrupt:
             output.note(f"interrupted; the same command continues from what is in {config.out}")
             raise
-    write_summary(result, config.out)
-    return result
 
 
 def write_summary(result: AuditResult, out: Path) -> None:

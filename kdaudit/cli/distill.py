@@ -225,7 +225,7 @@ def distill(
         warmup=warmup, weight_decay=weight_decay, batch_tokens=batch_tokens,
         gradient_accumulation=gradient_accumulation, max_tokens=max_tokens, lora=lora, teacher_load=teacher_load,
         student_load=student_load, device=device, dtype=dtype, gradient_checkpointing=gradient_checkpointing,
-        teacher_cache=teacher_cache, teacher_top_k=teacher_top_k, keep_epochs=keep_epochs, seed=seed,
+        teacher_cache=teacher_cache, teacher_top_k=teacher_top_k, copies_per_epoch=int(keep_epochs), seed=seed,
         split_seed=split_seed, report_to=report_to, resume=resume, key_file=key_file, manifest_out=manifest_out,
         trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, overwrite=overwrite,
     )  # fmt: skip

@@ -12,7 +12,11 @@ import typer
 
 import kdaudit
 from kdaudit.cli import attack, demo, distill, mitigate, output, report
+from kdaudit.cli.paths import with_paths
 from kdaudit.errors import ExitCode, KdauditError
+
+UsageProblem: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""What typer raises over a wrong command line; releases differ in whose class it is."""
 
 app = typer.Typer(
     name="kdaudit",
@@ -22,11 +26,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(name="attack", context_settings={"auto_envvar_prefix": "KDAUDIT"})(attack.attack)
-app.command(name="distill", context_settings={"auto_envvar_prefix": "KDAUDIT_DISTILL"})(distill.distill)
-app.command(name="mitigate", context_settings={"auto_envvar_prefix": "KDAUDIT_MITIGATE"})(mitigate.mitigate)
-app.command(name="report", context_settings={"auto_envvar_prefix": "KDAUDIT_REPORT"})(report.report)
-app.command(name="demo", context_settings={"auto_envvar_prefix": "KDAUDIT_DEMO"})(demo.demo)
+app.command(name="attack", context_settings={"auto_envvar_prefix": "KDAUDIT"})(with_paths(attack.attack))
+app.command(name="distill", context_settings={"auto_envvar_prefix": "KDAUDIT_DISTILL"})(with_paths(distill.distill))
+app.command(name="mitigate", context_settings={"auto_envvar_prefix": "KDAUDIT_MITIGATE"})(with_paths(mitigate.mitigate))
+app.command(name="report", context_settings={"auto_envvar_prefix": "KDAUDIT_REPORT"})(with_paths(report.report))
+app.command(name="demo", context_settings={"auto_envvar_prefix": "KDAUDIT_DEMO"})(with_paths(demo.demo))
 
 
 def print_version(wanted: bool) -> None:
@@ -46,16 +50,37 @@ def program(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the program. Expected errors exit with their own code; bugs keep their traceback and exit with 4."""
+    """Run the program. Expected errors exit with their own code; bugs keep their traceback and exit with 4.
+
+    The code of a finding, 1, is a command's own answer alone: typer would also give it for an empty file (EOFError) and
+    for a closed pipe, and a library that exits by itself could.
+    """
     try:
-        app(args=argv, prog_name="kdaudit")  # exits with 130 on Ctrl-C
-    except KdauditError as error:
+        answer = app(args=argv, prog_name="kdaudit", standalone_mode=False)  # 130 on Ctrl-C
+        code = answer if isinstance(answer, int) else ExitCode.PASSED
+    except BaseException as error:
+        code = _failed(error)
+    sys.exit(int(code))
+
+
+def _failed(error: BaseException) -> int:
+    """Say what went wrong, and give the code for it."""
+    if isinstance(error, KdauditError):
         output.problem(str(error), error.hint)
-        sys.exit(int(error.exit_code))
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            output.problem("the disk is full", "free some space and run the same command again")
-        else:
-            output.note("".join(traceback.format_exception(error)).rstrip())
-            output.note("this is a bug in kdaudit: please report it with the lines above")
-        sys.exit(int(ExitCode.FAILED))
+        return error.exit_code
+    if isinstance(error, UsageProblem):
+        output.usage_problem(error)
+        return ExitCode.BAD_INPUT
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        output.problem("the disk is full", "free some space and run the same command again")
+    elif isinstance(error, OSError) and error.filename is not None:
+        output.problem(f"{error.filename}: {error.strerror}", "check the path and its permissions")
+        return ExitCode.BAD_INPUT
+    elif isinstance(error, MemoryError):
+        output.problem("memory ran out", "give smaller files or models, or a machine with more memory")
+    else:
+        output.note("".join(traceback.format_exception(error)).rstrip())
+        output.note("this is a bug in kdaudit: please report it with the lines above")
+    return ExitCode.FAILED

@@ -55,9 +55,19 @@ def mitigate(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of every arm; with one, nothing can be found to help.")] = 3,
+    frontier_points: Annotated[
+        int, typer.Option(help="Copies of the plain student in every epoch that arms are held against; at least 4.")
+    ] = 4,
+    plain_epochs: Annotated[
+        str | None,
+        typer.Option(
+            help="Epochs of further plain runs that arms are held against, joined by commas, such as 1,2,8. "
+            "Default: about a quarter, half and three quarters of --epochs."
+        ),
+    ] = None,
     vulnerability_attack: Annotated[
         str,
-        typer.Option(help="What tells non-vulnerable which members the teacher gives away.", rich_help_panel=METHODS),
+        typer.Option(help="The attack that says which members the teacher gives away.", rich_help_panel=METHODS),
     ] = "reference",
     teacher_reference: Annotated[
         str | None,
@@ -95,8 +105,9 @@ def mitigate(
 ) -> None:
     """Distil a student in several ways, attack all on the same records, and compare them at equal usefulness.
 
-    A student that learns less leaks less. So every way is held against the plain run at the epoch where that was as
-    useful on held-out records: helps, undertrained, or no evidence. All training and data options are those of distill.
+    A student that learns less leaks less. So every way is held against plain checkpoints that are no more useful on
+    held-out records, for groups of members apart: helps, moves the risk, undertrained, or no evidence. All training and
+    data options are those of distill.
 
     Exit codes: 0 done, or some arm passes every gate; 1 none passes; 2 usage or input wrong; 3 too few records for a
     method; 4 anything else.
@@ -116,6 +127,8 @@ def mitigate(
             label_smoothing=method_label_smoothing,
         ),
         seeds=seeds,
+        frontier_points=frontier_points,
+        plain_epochs=None if plain_epochs is None else _whole_numbers(plain_epochs),
         gates=gates_from(context, gates),
         vulnerability_attack=vulnerability_attack,
         teacher_reference=teacher_reference,
@@ -144,6 +157,15 @@ def mitigate(
         output.note(f"kdaudit report {out} draws it")
     if table.is_failed and not exit_zero:
         raise typer.Exit(int(ExitCode.GATE_FAILED))
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"--plain-epochs: '{text}' is not a list of whole numbers", hint="join them by commas: --plain-epochs 1,2,8"
+        ) from error
 
 
 def _plain_run(

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console
+import typer.rich_utils
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
+
+from kdaudit.report.text import visible
 
 if TYPE_CHECKING:
     from kdaudit.attacks.base import Attack
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 
 STATUS_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not_gated": "bold"}
 PLAIN_WIDTH = 160  # columns where stdout is no terminal
+MAX_LINE = 10_000  # characters of a line: a name can be as long as its author liked
 
 
 def note(message: str) -> None:
@@ -37,6 +44,13 @@ def problem(message: str, hint: str = "") -> None:
     _print(f"[red]error:[/red] {escape(message)}", is_result=False)
     if hint:
         note(hint)
+
+
+def usage_problem(error: Any) -> None:
+    """What typer says of a wrong command line, on stderr; the values in it are the user's."""
+    if getattr(error, "message", None):
+        error.message = visible(error.message)
+    typer.rich_utils.rich_format_error(error)
 
 
 def command(line: str) -> None:
@@ -117,7 +131,7 @@ def print_distill_plan(prepared: Prepared) -> None:
         shown = "not in memory while training" if memory is None else f"about {_megabytes(memory)} and activations"
         table.add_row(f"  {name}", where, f"{checkpoint.n_parameters:,}", shown)
     _print(table, is_result=False)
-    for line in prepared.notes:
+    for line in (*prepared.notes, *prepared.progress):
         _print(f"  [yellow]note:[/yellow] {escape(line)}", is_result=False)
 
 
@@ -147,6 +161,17 @@ def print_mitigation_plan(plan: MitigationPlan) -> None:
     _print(
         f"[bold]Plan[/bold]: {len(plan.jobs)} students, {len(waiting)} of them still to be distilled{expected}; "
         f"{plan.n_members:,} members, {plan.n_held_out:,} held out",
+        is_result=False,
+    )
+    is_vulnerable = plan.groups.is_vulnerable
+    over = "all members together"
+    if is_vulnerable is not None:
+        n_vulnerable = int(is_vulnerable.sum())
+        over = (
+            f"the {n_vulnerable:,} members that the teacher gives away and the {plan.n_members - n_vulnerable:,} others"
+        )
+    _print(
+        escape(f"  findings rest on the AUC of {plan.attack}, settled before any arm is trained, over {over}"),
         is_result=False,
     )
     arms = dict.fromkeys(job.arm for job in plan.jobs)
@@ -200,14 +225,17 @@ def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: 
 
     for title, (head, rows) in wording.tables(result).items():
         _print_table(f"{title} with 95 % interval", head, rows)
+    for line in wording.strongest_notes(result):
+        _print(escape(f"{line[0].upper()}{line[1:]}"))
     for line in wording.missing(result):
         _print(f"[dim]–[/dim] {escape(line)}")
     _print("\n[bold]Validity[/bold]")
     for line in wording.validity_notes(result):
         _print(f"  {escape(line)}")
-    _print("\n[bold]Mixed supervision[/bold]")
+    for title, (head, rows) in wording.supervision_tables(result).items():
+        _print_table(title, head, rows)
     for line in wording.supervision_notes(result):
-        _print(f"  {escape(line)}")
+        _print(f"[dim]{escape(line)}[/dim]")
     if result.verdict.gates:
         _print_gates(result)
     if gates_note:
@@ -263,13 +291,39 @@ def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]])
     _print(table)
 
 
+@dataclass(frozen=True)
+class _Visible:
+    """Anything that rich can show, with every control character in it written as its code point.
+
+    Names of files, gates and keys are the user's, or those of whoever wrote a checkpoint: an escape sequence in one
+    would reach the terminal. Here is the one place that everything printed passes, whatever put it together.
+    """
+
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.inner, options):
+            lines = (visible(line, limit=MAX_LINE) for line in segment.text.split("\n"))
+            yield Segment("\n".join(lines), segment.style, segment.control)
+
+
+def _uncommanding(text: str) -> str:
+    """A runner of GitHub Actions takes a line that begins with :: or holds ##[ for a command: break both."""
+    return re.sub(r"(?m)^(\s*):(?=:)", rf"\1{_code_point(':')}", text.replace("##[", f"#{_code_point('#')}["))
+
+
+def _code_point(char: str) -> str:
+    return f"⟨U+{ord(char):04X}⟩"
+
+
 def _print(renderable: Any, *, is_result: bool = True) -> None:
     console = Console(stderr=not is_result, highlight=False, soft_wrap=not isinstance(renderable, Table))
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PLAIN_WIDTH
+    stream = sys.stdout if is_result else sys.stderr
+    if not stream.isatty() and not os.environ.get("COLUMNS", "").strip("0").isdigit():
+        console.width = PLAIN_WIDTH  # rich takes 80, also where FORCE_COLOR makes it believe in a terminal
     with console.capture() as captured:  # rich itself would exit with 1, a finding's code, on a closed pipe
-        console.print(renderable)
-    _write(captured.get(), sys.stdout if is_result else sys.stderr)
+        console.print(_Visible(console.render_str(renderable) if isinstance(renderable, str) else renderable))
+    _write(_uncommanding(captured.get()), stream)
 
 
 def _write(text: str, stream: TextIO) -> None:

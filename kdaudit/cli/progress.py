@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 
 from rich.console import Console
@@ -40,7 +41,7 @@ class StageBars:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
-            disable=not (is_shown and console.is_terminal),
+            disable=not (is_shown and sys.stderr.isatty()),  # rich would draw into a log under FORCE_COLOR
         )
         self._tasks: dict[str, TaskID] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,8 @@ import typer
 from kdaudit.cli import github, output
 from kdaudit.cli.settings import ConfigFile, gates_from, note_on_gates, notes_on_arms, source_of
 from kdaudit.config import TOLERANCE, ReportConfig
-from kdaudit.errors import ExitCode
+from kdaudit.errors import ConfigError, ExitCode
+from kdaudit.lock import locked
 
 if TYPE_CHECKING:
     from kdaudit.results.mitigation import Mitigation
@@ -64,6 +66,9 @@ def report(
     model_index: Annotated[
         bool, typer.Option("--model-index", help="With --model-card: the AUCs in its metadata too.")
     ] = False,
+    each: Annotated[
+        bool, typer.Option("--each", help="Report on every run by itself, beside its own results; nothing is compared.")
+    ] = False,
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", envvar="KDAUDIT_EXIT_ZERO", help="Exit 0 instead of 1 and 3.")
     ] = False,
@@ -90,6 +95,16 @@ def report(
         from_file=frozenset(name for name in settings if source_of(context, name) == "DEFAULT_MAP"),
         today=(today or datetime.now(UTC)).date(),
     )
+    if each and out is not None:
+        raise ConfigError("--out: --each writes every report beside its own results", hint="leave one of them out")
+    parts = [replace(config, runs=(run,)) for run in config.runs] if each else [config]
+    code = max((_report(part, context, config_file, exit_zero=exit_zero) for part in parts), key=_SEVERITY.index)
+    if code is not ExitCode.PASSED:
+        raise typer.Exit(int(code))
+
+
+def _report(config: ReportConfig, context: typer.Context, config_file: Path | None, *, exit_zero: bool) -> ExitCode:
+    """Write and show one report, on one run or several."""
     from kdaudit.artefacts import write_text
     from kdaudit.report.custom import output_name, render_custom
     from kdaudit.report.formats import FORMATS  # numpy and jinja2: not at the top, so --help stays light
@@ -100,15 +115,15 @@ def report(
     comparison = read_mitigation(config)
     if comparison is not None:
         notes = notes_on_arms(context, config_file, is_gated=any(arm.gates for arm in comparison[1].arms.values()))
-        _report_mitigation(config, *comparison, notes=notes, exit_zero=exit_zero)
-        return
+        return _report_mitigation(config, *comparison, notes=notes, exit_zero=exit_zero)
     found = read_report(config)
     folder = config.out or found.runs[0].path.parent
     texts = {folder / FORMATS[name].file: FORMATS[name].render(found) for name in config.formats}
     if config.template:
         texts[folder / output_name(config.template)] = render_custom(config.template, found)
-    for path, text in texts.items():
-        write_text(path, text)
+    with locked(folder):
+        for path, text in texts.items():
+            write_text(path, text)
     written = list(texts)
     if config.model_card:
         from kdaudit.report.model_card import update_model_card
@@ -118,26 +133,24 @@ def report(
     with github.quoting():
         output.print_verdicts(found, written, gates_note=note_on_gates(context, config_file))
     github.announce(found)
-    code = max((exit_code(run.result.verdict, exit_zero=exit_zero) for run in found.runs), key=_SEVERITY.index)
-    if code is not ExitCode.PASSED:
-        raise typer.Exit(int(code))
+    return max((exit_code(run.result.verdict, exit_zero=exit_zero) for run in found.runs), key=_SEVERITY.index)
 
 
 def _report_mitigation(
     config: ReportConfig, path: Path, table: Mitigation, *, notes: Sequence[str], exit_zero: bool
-) -> None:
+) -> ExitCode:
     from kdaudit.artefacts import write_text
     from kdaudit.report.mitigation import FORMATS, formats_of
 
     folder = config.out or path.parent
     files = {folder / file: render(table) for file, render in (FORMATS[name] for name in formats_of(config))}
-    for written, text in files.items():
-        write_text(written, text)
+    with locked(folder):
+        for written, text in files.items():
+            write_text(written, text)
     with github.quoting():
         output.print_mitigation(table, [*files], notes=notes)
     github.announce_mitigation(table)
-    if table.is_failed and not exit_zero:
-        raise typer.Exit(int(ExitCode.GATE_FAILED))
+    return ExitCode.GATE_FAILED if table.is_failed and not exit_zero else ExitCode.PASSED
 
 
 _SEVERITY = (ExitCode.PASSED, ExitCode.INCONCLUSIVE, ExitCode.GATE_FAILED)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from kdaudit.cli.paths import expanded, seen_from
 from kdaudit.config import find_config_file, read_config_file
 from kdaudit.waivers import Waiver
 
@@ -38,12 +39,12 @@ KEYS: Mapping[str, Mapping[str, type]] = {
 
 def load_config_file(context: typer.Context, path: Path | None) -> Path | None:
     """Make a configuration file the source of a command's defaults, below the environment and the command line."""
-    found = path or find_config_file(Path())
+    found = expanded(path, "--config") if path else find_config_file(Path())
     if found is not None:
         known = {key: kind for keys in KEYS.values() for key, kind in keys.items()}
         own = KEYS[str(context.command.name)]
         settings = {key: value for key, value in read_config_file(found, known=known).items() if key in own}
-        context.default_map = {**(context.default_map or {}), **settings}
+        context.default_map = {**(context.default_map or {}), **seen_from(found.parent, settings)}
     return found
 
 

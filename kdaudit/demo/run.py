@@ -12,6 +12,7 @@ from kdaudit.config import AuditConfig
 from kdaudit.demo.corpus import generate, write
 from kdaudit.demo.training import train
 from kdaudit.errors import ConfigError, ControlError
+from kdaudit.lock import locked
 from kdaudit.metrics.estimate import lower_bound, upper_bound
 from kdaudit.results import AuditResult
 
@@ -47,6 +48,11 @@ def run_demo(folder: Path, *, seed: int, command: str, on_progress: Progress) ->
         ConfigError: the folder holds something that is no demo.
     """
     _claim(folder)
+    with locked(folder):
+        return _run(folder, seed, command, on_progress)
+
+
+def _run(folder: Path, seed: int, command: str, on_progress: Progress) -> Controls:
     corpus = generate(seed, N_MEMBERS, N_NONMEMBERS, N_PUBLIC)
     data = write(corpus, folder / "data")
     models = train(
@@ -101,7 +107,8 @@ def check_controls(controls: Controls) -> None:
 
 def _claim(folder: Path) -> None:
     """Refuse a folder of the user's own; the marker says that a demo made it."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+    found = [path for path in folder.iterdir() if path.suffix != ".tmp"] if folder.is_dir() else []
+    if found and not (folder / MARKER).is_file():
         raise ConfigError(f"--out: {folder} is not empty and holds no earlier demo", hint="choose another folder")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out: {folder} is a file", hint="choose another folder")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kdaudit.artefacts import replacing
@@ -19,6 +19,8 @@ from kdaudit.distill.batches import collate
 from kdaudit.distill.examples import Example
 from kdaudit.distill.losses import CHUNK_ELEMENTS, CachedOutputs, target_rows
 from kdaudit.distill.outputs import Speaker
+from kdaudit.errors import ModelError
+from kdaudit.foreign import is_file, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,8 +176,16 @@ def _path(folder: Path, key: CacheKey, examples: Sequence[Example]) -> Path:
 
 
 def _is_whole(path: Path, n_rows: int) -> bool:
+    """Whether a shard is there, with the three tensors that `open_cache` writes and no others."""
+    if not is_file(path):  # to open a pipe would never end
+        return False
     try:
-        with safe_open(path, framework="pt") as shard:
-            return bool(shard.get_slice("log_rest").get_shape() == [n_rows])
-    except (OSError, SafetensorError):
+        with reading(str(path), ModelError), safe_open(path, framework="pt") as shard:
+            found = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 - no mapping
+            shapes = {name: (part.get_dtype(), *part.get_shape()) for name, part in found.items()}
+            width = shapes["words"][-1]
+            return shapes == {
+                "words": ("I32", n_rows, width), "log_probs": ("F32", n_rows, width), "log_rest": ("F32", n_rows),
+            }  # fmt: skip
+    except ModelError:
         return False

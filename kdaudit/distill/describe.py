@@ -13,6 +13,7 @@ from kdaudit.distill.losses import settle_beta
 from kdaudit.distill.prepare import Prepared
 from kdaudit.distill.start import is_reference, origin
 from kdaudit.models.checkpoint import Checkpoint
+from kdaudit.models.environment import recorded_environment
 from kdaudit.models.weights import sha256_files, weight_files
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def describe(
             "device": prepared.compute.device,
             "dtype": prepared.compute.dtype,
             "mixed_precision": prepared.compute.mixed_precision,
+            "environment": recorded_environment(),
             "losses": losses,
             "optimizer": "AdamW, gradients clipped at 1",
             "notes": list(prepared.notes),

@@ -14,6 +14,7 @@ from kdaudit import manifest
 from kdaudit.artefacts import write_text, writing
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError
+from kdaudit.foreign import is_file, read_json, reason
 from kdaudit.models.weights import sha256_files, weight_files
 
 LEFTOVERS = ("training", "start", "epochs")
@@ -41,9 +42,14 @@ class StudentFolder:
         """What an unfinished run was started with."""
         return self.path / manifest.UNFINISHED
 
-    def epoch(self, number: int) -> Path:
-        """The student after an epoch, counted from 1."""
-        return self.path / "epochs" / str(number)
+    @property
+    def copies(self) -> Path:
+        """Copies of the student from before its end."""
+        return self.path / "epochs"
+
+    def copy(self, epochs: float) -> Path:
+        """The student after so many epochs: 1, or 1.25 for a quarter of the second."""
+        return self.copies / f"{epochs:g}"
 
 
 def claim(config: DistillConfig) -> StudentFolder:
@@ -60,13 +66,16 @@ def claim(config: DistillConfig) -> StudentFolder:
         probe.write_bytes(b"")
         probe.unlink()
         found = sorted(path.name for path in config.out.iterdir() if not path.name.endswith(".tmp"))
-        if config.overwrite or (config.resume is False and not folder.manifest.is_file()):
+        if config.overwrite or (config.resume is False and not is_file(folder.manifest)):
             for name in LEFTOVERS:
                 shutil.rmtree(config.out / name, ignore_errors=True)
             if config.overwrite:
                 folder.manifest.unlink(missing_ok=True)
             return folder
-    is_ours = folder.identity.is_file() or folder.manifest.is_file()
+        is_ours = is_file(folder.identity) or is_file(folder.manifest)
+        if not is_ours and not [name for name in found if name not in LEFTOVERS]:
+            for name in LEFTOVERS:  # nothing says which run they are of
+                shutil.rmtree(config.out / name, ignore_errors=True)
     if config.resume and not is_ours:
         raise ConfigError(f"--resume: {config.out} holds no unfinished run", hint="leave --resume out")
     if not is_ours and [name for name in found if name not in LEFTOVERS]:
@@ -83,7 +92,7 @@ def earlier_student(folder: StudentFolder, identity: Mapping[str, Any]) -> manif
     Raises:
         ConfigError: the folder holds another student or another unfinished run, or its weights were changed.
     """
-    if folder.manifest.is_file():
+    if is_file(folder.manifest):
         found = manifest.load(folder.manifest)
         _refuse_another(folder, found.content.get("identity") or {}, identity)
         weights = sha256_files(weight_files(folder.path, "--out", allow_pickle=False))
@@ -93,11 +102,14 @@ def earlier_student(folder: StudentFolder, identity: Mapping[str, Any]) -> manif
                 hint="choose another folder, or train the student again with --overwrite",
             )
         return found
-    if folder.identity.is_file():
+    if is_file(folder.identity):
+        hint = "start over by --no-resume"
         try:
-            earlier = json.loads(folder.identity.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ConfigError(f"{folder.identity} cannot be read: {error}", hint="start over by --no-resume") from error
+            earlier = read_json(folder.identity)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{folder.identity} cannot be read: {reason(error)}", hint=hint) from error
+        if not isinstance(earlier, dict):
+            raise ConfigError(f"{folder.identity} is not the identity of a run", hint=hint)
         _refuse_another(folder, earlier, identity, is_finished=False)
     return None
 

@@ -104,12 +104,14 @@ def _sample(
     was_training = model.training
     model.eval()
     devices = [model.device] if model.device.type == "cuda" else []
+    generator: Any = model  # its stubs give `generate` the type of a weight
+    own, generator.generation_config = generator.generation_config, GenerationConfig()  # else it fills in what is unset
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        generator: Any = model  # its stubs give `generate` the type of a weight
         written: torch.Tensor = generator.generate(
             input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings
         )
+    generator.generation_config = own
     model.train(was_training)
     return written
 

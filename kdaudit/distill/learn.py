@@ -66,19 +66,18 @@ def learn(prepared: Prepared, told: Told) -> list[float]:
             lr=config.learning_rate, schedule=config.schedule, warmup=config.warmup,
             weight_decay=config.weight_decay, gradient_accumulation=config.gradient_accumulation,
             mixed_precision=compute.mixed_precision, seed=config.seed, use_cpu=compute.use_cpu,
-            report_to=config.report_to, goldfish=config.goldfish,
+            report_to=config.report_to, goldfish=config.goldfish, copies_per_epoch=config.copies_per_epoch,
         )  # fmt: skip
 
-        def keep_epoch(number: int) -> None:
-            if config.keep_epochs:
-                save_student(kept, models.tokenizer, prepared.folder.epoch(number))
+        def keep_copy(epochs: float) -> None:
+            save_student(kept, models.tokenizer, prepared.folder.copy(epochs))
 
         def show(done: int, total: int, loss: float | None) -> None:
             told.on_progress(TRAINING, done, total, "" if loss is None else f"loss {loss:.3f}")
 
         losses = train(
             distiller, examples, prepared.plan, ask, settings, prepared.folder.work,
-            rewrite=partial(_on_policy, prepared, model), watch=Watch(show, keep_epoch),
+            rewrite=partial(_on_policy, prepared, model), watch=Watch(show, keep_copy),
             resume=config.resume is not False,
         )  # fmt: skip
         if compute.is_main:
@@ -102,7 +101,7 @@ def rehearse(prepared: Prepared, folder: Path) -> float:
     place = {index: position for position, index in enumerate(chosen)}
     renumbered = [[[place[index] for index in part] for part in step] for step in steps]
     plan = Plan((renumbered,), tuple(int(one.ids.size) for one in items))
-    config = replace(prepared.config, out=folder, keep_epochs=False, teacher_cache=None, resume=None, report_to="none")
+    config = replace(prepared.config, out=folder, copies_per_epoch=0, teacher_cache=None, resume=None, report_to="none")
     short = replace(
         prepared, config=config, folder=StudentFolder(folder, folder / manifest.FILE_NAME), plan=plan,
         examples=replace(prepared.examples, items=items),

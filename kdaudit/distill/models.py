@@ -12,6 +12,7 @@ from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.start import find_start
 from kdaudit.errors import ConfigError, ModelError
 from kdaudit.models.checkpoint import Checkpoint, find
+from kdaudit.models.environment import check_precision, check_training_environment
 from kdaudit.models.loading import load, load_tokenizer
 
 if TYPE_CHECKING:
@@ -66,11 +67,12 @@ def choose_compute(config: DistillConfig) -> Compute:
     """Device and precision; `auto` is float32 on a CPU, bfloat16 where an accelerator knows it, else float32.
 
     Raises:
-        ConfigError: float16 on a CPU.
+        ConfigError: float16 on a CPU, or a setting of the environment that would train otherwise.
     """
     import torch
     from accelerate import PartialState
 
+    check_training_environment(gradient_accumulation=config.gradient_accumulation)
     state = PartialState(cpu=config.device == "cpu" or not _has_accelerator())
     is_cpu = state.device.type == "cpu"
     device = "cpu" if is_cpu else str(state.device)
@@ -79,6 +81,7 @@ def choose_compute(config: DistillConfig) -> Compute:
     if is_cpu and dtype == "float16":
         raise ConfigError("--dtype: float16 does not train on a CPU", hint="give --dtype float32 or bfloat16")
     mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[dtype]
+    check_precision(mixed)
     return Compute(device, dtype, mixed, state.num_processes, state.is_main_process)
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from kdaudit import manifest, records
 from kdaudit.distill.assignment import Assignment, assign, leave_out
+from kdaudit.distill.checkpoints import newest_checkpoint, set_damaged_aside
 from kdaudit.distill.examples import Examples, make_examples, plan_steps
 from kdaudit.distill.folder import StudentFolder, claim
 from kdaudit.distill.losses import settle_beta
 from kdaudit.distill.models import Compute, Models, choose_compute, find_models
 from kdaudit.distill.settings import DistillConfig
-from kdaudit.distill.trainer import Plan, check_loggers, newest_checkpoint
+from kdaudit.distill.trainer import Plan, check_loggers
 from kdaudit.distill.utility import HeldOut
 from kdaudit.draws import generator
 from kdaudit.errors import CheckpointError, RecordsError
@@ -47,6 +48,8 @@ class Prepared:
     plan: Plan
     held_out: HeldOut
     notes: tuple[str, ...]
+    progress: tuple[str, ...] = ()
+    """What to say of an unfinished run that is continued; no part of what the student becomes."""
 
 
 def prepare(config: DistillConfig) -> Prepared:
@@ -79,7 +82,7 @@ def read_sets(config: DistillConfig) -> tuple[RecordSet, RecordSet | None]:
     def tokenizer() -> Any:
         return load_tokenizer(find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code))
 
-    render = chat_renderer(tokenizer)
+    render = chat_renderer(tokenizer, today=config.chat_date)
     read = partial(records.read, text_field=config.text_field, id_field=config.id_field, render=render)
     nonmembers = read(config.nonmembers, option="--nonmembers") if config.nonmembers is not None else None
     return read(config.train, option="--train"), nonmembers
@@ -129,7 +132,7 @@ def settle(
     )  # fmt: skip
     held_out, n_unscored = _held_out(assignment, models)
     _check_known(examples, held_out, models)
-    notes = [*models.notes, *_continuing(config, folder)]
+    notes = [*models.notes]
     if examples.n_cut:
         notes.append(
             f"{examples.n_cut} of {len(assignment.trained)} members are longer than {models.window} tokens: cut"
@@ -144,13 +147,26 @@ def settle(
         notes.append(TWICE.format(n=n_twice, lead=lead))
     plan = Plan(tuple(epochs), sizes)
     return Prepared(
-        config, train_set, nonmembers, assignment, models, compute, folder, key, examples, plan, held_out, tuple(notes)
-    )
+        config, train_set, nonmembers, assignment, models, compute, folder, key, examples, plan, held_out,
+        tuple(notes), tuple(_continuing(config, folder)),
+    )  # fmt: skip
 
 
 def _continuing(config: DistillConfig, folder: StudentFolder) -> list[str]:
-    last = newest_checkpoint(folder.work) if config.resume is not False else None
-    return [f"continues after step {last.name.removeprefix('checkpoint-')} of an unfinished run"] if last else []
+    """What is continued; checkpoints that cannot be are set aside before any process looks for the newest."""
+    if config.resume is False:
+        return []
+    damaged = set_damaged_aside(folder.work)
+    notes = [
+        f"the checkpoint of step {step} is damaged or was not finished: it is set aside as {path}"
+        for step, path in damaged.items()
+    ]
+    last = newest_checkpoint(folder.work)
+    if last is not None:
+        notes.append(f"continues after step {last.name.removeprefix('checkpoint-')} of an unfinished run")
+    elif damaged:
+        notes.append("no checkpoint is left that could be continued: the training starts over")
+    return notes
 
 
 def _check_known(examples: Examples, held_out: HeldOut, models: Models) -> None:

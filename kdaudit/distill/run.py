@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from kdaudit import manifest
@@ -13,10 +14,11 @@ from kdaudit.distill.card import model_card
 from kdaudit.distill.describe import describe
 from kdaudit.distill.folder import begin, claim, earlier_student
 from kdaudit.distill.learn import Told, learn
-from kdaudit.distill.models import choose_compute, find_models
+from kdaudit.distill.models import Compute, choose_compute, find_models
 from kdaudit.distill.prepare import SCORING_BATCH_TOKENS, Prepared, identify, main_first, read_sets, settle
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.utility import measure_utility
+from kdaudit.lock import locked
 from kdaudit.models.checkpoint import Checkpoint, find
 
 if TYPE_CHECKING:
@@ -44,6 +46,13 @@ def run_distill(
         KdauditError: see `kdaudit.errors`; what was trained until then is kept.
     """
     compute = choose_compute(config)
+    with locked(config.out) if compute.is_main else nullcontext():  # the other processes of the run are its own
+        return _distill(config, compute, command, told, left_out)
+
+
+def _distill(
+    config: DistillConfig, compute: Compute, command: str, told: Told, left_out: Collection[str]
+) -> Mapping[str, Any]:
     with main_first(compute):
         folder = claim(config)
         prepared_models = find_models(config, folder.start)
@@ -51,6 +60,7 @@ def run_distill(
         identity = identify(config, prepared_models, train_set, nonmembers, left_out)
         earlier = earlier_student(folder, identity)
         if earlier is not None:
+            shutil.rmtree(folder.work, ignore_errors=True)  # of a run that was killed after its last file
             return earlier.content
         prepared = settle(config, prepared_models, compute, folder, train_set, nonmembers, left_out)
         if compute.is_main:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdaudit.artefacts import writing
+from kdaudit.artefacts import remove_leftovers, waiting_name, writing
 from kdaudit.models.altered import save
 
 if TYPE_CHECKING:
@@ -26,9 +26,10 @@ def save_student(model: PreTrainedModel | Any, tokenizer: PreTrainedTokenizerBas
         DiskFullError: no space is left.
         OutputError: the folder cannot be written.
     """
-    waiting = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")  # a rename cannot cross file systems
+    waiting = waiting_name(folder)
     with writing(folder):
         try:
+            remove_leftovers(folder)
             shutil.rmtree(waiting, ignore_errors=True)
             waiting.mkdir(parents=True)
             save(model, waiting)

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from kdaudit.artefacts import replacing
 from kdaudit.distill.examples import Example
 from kdaudit.distill.generation import write_all
+from kdaudit.foreign import check_regular
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -63,13 +64,15 @@ def teacher_sequences(
 
 def _read(path: Path, n: int) -> list[Example] | None:
     try:
+        check_regular(path)
         arrays = load_file(path)
-    except (OSError, SafetensorError):
+        ids, size, n_given = (arrays[name] for name in ("ids", "size", "n_given"))
+    except (OSError, SafetensorError, KeyError):
         return None
-    ends = np.cumsum(arrays["size"])
-    if len(ends) != n:
+    is_whole = size.shape == n_given.shape == (n,) and size.min() >= 0 and ids.shape == (size.sum(),)
+    if not (is_whole and size.dtype == n_given.dtype == ids.dtype == np.int32 and ids.min(initial=0) >= 0):
         return None
+    ends = np.cumsum(size)
     return [
-        Example(arrays["ids"][end - size : end], int(given))
-        for end, size, given in zip(ends, arrays["size"], arrays["n_given"], strict=True)
+        Example(ids[end - length : end], int(given)) for end, length, given in zip(ends, size, n_given, strict=True)
     ]

@@ -10,6 +10,7 @@ from typing import Any
 
 from kdaudit.config import DTYPES, LOADS
 from kdaudit.errors import ConfigError
+from kdaudit.models.repeatable import CHAT_DATE
 
 OBJECTIVES = ("forward-kl", "reverse-kl", "jsd", "skew-kl", "hard")
 """The names in `kdaudit.distill.losses.OBJECTIVES`, which needs torch."""
@@ -69,7 +70,8 @@ class DistillConfig:
     gradient_checkpointing: bool = False
     teacher_cache: Path | None = None
     teacher_top_k: int = TOP_K
-    keep_epochs: bool = False
+    copies_per_epoch: int = 0
+    """Copies of the student that are kept, evenly spaced in every epoch, the last one at its end."""
     seed: int = 0
     split_seed: int | None = None
     """Draws who is held out, and the limit; None: `seed`."""
@@ -77,6 +79,8 @@ class DistillConfig:
     resume: bool | None = None
     key_file: Path | None = None
     manifest_out: Path | None = None
+    chat_date: str = CHAT_DATE
+    """What chat templates are told that today is; no option, but what a manifest recorded counts."""
     trust_remote_code: bool = False
     allow_pickle: bool = False
     overwrite: bool = False
@@ -142,7 +146,7 @@ def _problems(config: DistillConfig) -> Iterator[str]:
     minimum = {
         **dict.fromkeys(("epochs", "batch_tokens", "gradient_accumulation", "limit", "lora", "teacher_top_k"), 1),
         **dict.fromkeys(("max_tokens", "goldfish"), 2),
-        **dict.fromkeys(("seed", "split_seed"), 0),
+        **dict.fromkeys(("seed", "split_seed", "copies_per_epoch"), 0),
     }
     for name, least in minimum.items():
         value = getattr(config, name)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdaudit.artefacts import remove_leftovers, waiting_name, writing
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
+from kdaudit.foreign import is_file, read_json, reading, reason
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.loading import load
-from kdaudit.models.weights import first_line
+from kdaudit.models.sizes import check_fits, check_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ORIGINS = {"student": "checkpoint", "student_layers": "layers", "student_config": "config"}
 FOLDER_NAME = "start"
+MAX_CONFIG = 2**23  # bytes
 
 
 def origin(config: DistillConfig) -> str:
@@ -76,12 +80,16 @@ def find_start(config: DistillConfig, teacher: Checkpoint, folder: Path) -> Chec
                 hint="give --lora RANK to train an adapter on them, or a start that is not quantised",
             )
         return found
-    if not (folder / "config.json").is_file():
-        if config.student_layers is not None:
-            _save_layers(teacher, config.student_layers, folder)
-        else:
-            _save_start(_random(config, teacher), teacher, folder)
-    return find(str(folder), option="--student-layers/--student-config", load=config.student_load, **options)
+    again: dict[str, Any] = {"option": "--student-layers/--student-config", "load": config.student_load, **options}
+    if is_file(folder / "config.json"):
+        with suppress(CheckpointError, ModelError):
+            return find(str(folder), **again)
+        shutil.rmtree(folder)  # damaged, by whatever ended the run: it is made again
+    if config.student_layers is not None:
+        _save_layers(teacher, config.student_layers, folder)
+    else:
+        _save_start(_random(config, teacher), teacher, folder)
+    return find(str(folder), **again)
 
 
 def _save_start(model: PreTrainedModel, teacher: Checkpoint, folder: Path) -> None:
@@ -95,8 +103,6 @@ def _save_start(model: PreTrainedModel, teacher: Checkpoint, folder: Path) -> No
 
 def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
     """The teacher with some of its layers, embeddings and head kept; the folder is there only where it is exact."""
-    from huggingface_hub.errors import StrictDataclassError
-
     from kdaudit.distill.layers import WAY_OUT, apply_layers, check_taken, cut, find_stack
 
     if teacher.base is not None or teacher.load is not None:
@@ -108,51 +114,54 @@ def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
     model = load(teacher, device="cpu", dtype=teacher.dtype)
     name, stack = find_stack(model, teacher.n_layers)
     expected = apply_layers(model, stack, layers)
-    waiting = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    waiting = waiting_name(folder)
+    remove_leftovers(folder)
+    what = f"--student-layers: the layers of {teacher.architecture} do not make a model by themselves"
     try:
-        cut(model, name, layers)
-        _save_start(model, teacher, waiting)
-        del model, stack
-        gc.collect()
-        made = find(str(waiting), option="--student-layers", trust_remote_code=teacher.trust_remote_code)
-        check_taken(load(made, device="cpu", dtype=teacher.dtype), expected)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(waiting, folder)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, StrictDataclassError) as error:
-        raise ConfigError(
-            f"--student-layers: {teacher.architecture} cannot be cut to some of its layers: {first_line(error)}",
-            hint=WAY_OUT,
-        ) from error
+        with reading(what, ConfigError, hint=WAY_OUT):
+            cut(model, name, layers)
+            _save_start(model, teacher, waiting)
+            del model, stack
+            gc.collect()
+            made = find(str(waiting), option="--student-layers", trust_remote_code=teacher.trust_remote_code)
+            check_taken(load(made, device="cpu", dtype=teacher.dtype), expected)
+        with writing(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(waiting, folder)
     except (ModelError, CheckpointError) as error:
-        raise ConfigError(
-            f"--student-layers: the layers of {teacher.architecture} do not make a model by themselves: {error}",
-            hint=WAY_OUT,
-        ) from error
+        raise ConfigError(f"{what}: {error}", hint=WAY_OUT) from error
     finally:
         shutil.rmtree(waiting, ignore_errors=True)
 
 
 def _random(config: DistillConfig, teacher: Checkpoint) -> PreTrainedModel:
     import torch
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from kdaudit.models.loading import load_tokenizer
 
     path = config.student_config
-    if path is None or not path.is_file():
+    if path is None or not is_file(path):
         raise ConfigError(f"--student-config: no such file: {path}", hint="give the config.json of a model")
-    try:
+    with reading(f"--student-config: {path} cannot be used", ConfigError):
+        content = read_json(path, at_most=MAX_CONFIG)
+        if not isinstance(content, dict):
+            raise ConfigError(f"--student-config: {path} is not a JSON object")
+        check_settings(content, f"--student-config: {path}")
         settings: Any = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         if getattr(settings, "quantization_config", None) is not None:
-            raise ValueError("it names a quantisation, and random weights are not quantised: take that entry out")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
-        raise ConfigError(f"--student-config: {path} cannot be used: {first_line(error)}") from error
-    except RuntimeError as error:
-        raise ModelError(f"--student-config: {path}: the model cannot be made: {first_line(error)}") from error
+            raise ConfigError(
+                f"--student-config: {path} names a quantisation, and random weights are not quantised",
+                hint="take the entry quantization_config out",
+            )
+        with torch.device("meta"):
+            check_fits(AutoModelForCausalLM.from_config(settings), f"--student-config: {path}")
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(config.seed)
+                model: PreTrainedModel = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+        except (RuntimeError, MemoryError) as error:
+            raise ModelError(f"--student-config: {path}: the model cannot be made: {reason(error)}") from error
     n_known = max(load_tokenizer(teacher).get_vocab().values()) + 1
     size = int(settings.get_text_config().vocab_size)
     if size < n_known:

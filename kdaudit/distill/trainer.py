@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -27,15 +26,17 @@ from transformers import (
 )
 
 from kdaudit.distill.batches import NOTHING, ExampleSet, PlannedBatches, collate
+from kdaudit.distill.checkpoints import newest_checkpoint, seal
 from kdaudit.distill.examples import Example
 from kdaudit.distill.losses import count_targets
 from kdaudit.distill.student import Distiller, Taught
 from kdaudit.errors import ConfigError, ModelError
+from kdaudit.foreign import reading
+from kdaudit.models.environment import restored_environment
 from kdaudit.models.surgery import NoNorm
 from kdaudit.signals.route import is_out_of_memory
 
 WEIGHTS = "model.safetensors"  # the name that the trainer looks for when it continues
-STATE = "trainer_state.json"
 SAVES = 10  # checkpoints of a run
 SAVE_SECONDS = 600  # between two checkpoints at most
 LOG_STEPS = 10
@@ -67,6 +68,19 @@ class Plan:
             ends.append(total)
         return ends
 
+    def copies(self, per_epoch: int) -> dict[int, float]:
+        """After which steps a copy of the student is kept, and how many epochs are done by then.
+
+        `per_epoch` of them are evenly spaced in every epoch, the last one at its end; fewer where an epoch has fewer
+        steps.
+        """
+        start, found = 0, {}
+        for number, end in enumerate(self.epoch_ends):
+            for k in range(1, per_epoch + 1):
+                found[max(start + round((end - start) * k / per_epoch), start + 1)] = number + k / per_epoch
+            start = end
+        return found
+
     @property
     def n_tokens(self) -> int:
         """Tokens that go through the student in all."""
@@ -89,6 +103,8 @@ class Settings:
     report_to: str
     goldfish: int | None = None
     """One token in so many is no target."""
+    copies_per_epoch: int = 0
+    """How often `Watch.on_copy` is told in every epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +113,8 @@ class Watch:
 
     on_step: Callable[[int, int, float | None], None] = lambda done, total, loss: None
     """(tokens done, tokens in all, mean loss of the last steps or None)."""
-    on_epoch: Callable[[int], None] = lambda epoch: None
-    """Told after every epoch, counted from 1, by the main process alone."""
+    on_copy: Callable[[float], None] = lambda epochs: None
+    """Told where a copy is to be kept, with the epochs that are done, by the main process alone."""
 
 
 def train(
@@ -132,14 +148,16 @@ def train(
     Raises:
         ModelError: the loss or a gradient is not finite; the last good checkpoint is kept.
     """
-    with torch.random.fork_rng(devices=[]):  # the trainer seeds torch's global state
+    with torch.random.fork_rng(devices=[]), restored_environment():  # the trainer seeds torch's global state
         trainer = _DistillTrainer(distiller, examples, plan, ask, settings, work, rewrite, watch)
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
         last = newest_checkpoint(work) if resume else None
         with _saying_what_memory_needs():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
     distiller.eval()
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    ends = range(LOG_STEPS, len(losses) + 1, LOG_STEPS)
+    return [math.fsum(losses[end - LOG_STEPS : end]) / LOG_STEPS for end in ends]
 
 
 @contextmanager
@@ -159,18 +177,6 @@ def _saying_what_memory_needs() -> Iterator[None]:
             hint="the same command with a larger --gradient-accumulation, with --gradient-checkpointing, "
             "--teacher-load 4bit or --teacher-cache continues, or starts over with less",
         ) from error
-
-
-def newest_checkpoint(work: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
-    found = [path for path in work.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    for path in sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
-        try:
-            json.loads((path / STATE).read_text(encoding="utf-8"))  # the last file that is written
-        except (OSError, ValueError):
-            continue
-        return path
-    return None
 
 
 class _DistillTrainer(Trainer):
@@ -196,13 +202,14 @@ class _DistillTrainer(Trainer):
             learning_rate=settings.lr, weight_decay=settings.weight_decay, max_grad_norm=1.0,
             bf16=settings.mixed_precision == "bf16", fp16=settings.mixed_precision == "fp16",
             use_cpu=settings.use_cpu, seed=settings.seed, report_to=_loggers(settings.report_to),
-            save_strategy="no", save_total_limit=2, logging_steps=LOG_STEPS, logging_nan_inf_filter=False,
+            save_strategy="no", save_total_limit=2, logging_nan_inf_filter=False,
+            logging_steps=1,  # a mean over several would begin anew where a killed run is continued
             disable_tqdm=True, remove_unused_columns=False, ddp_find_unused_parameters=False,
             accelerator_config={"even_batches": False}, dataloader_pin_memory=not settings.use_cpu,
         )  # fmt: skip
         if arguments.n_gpu > 1:
             arguments._n_gpu = 1  # several devices take several processes (accelerate launch), not copies in threads
-        teller = _Teller(plan, watch, checks_gradients=settings.mixed_precision != "fp16")
+        teller = _Teller(plan, watch, settings)
         super().__init__(model=distiller, args=arguments, callbacks=[teller])
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -265,6 +272,24 @@ class _DistillTrainer(Trainer):
             raise _not_finite("loss", float(loss.detach()), self.state.global_step + 1, Path(str(self.args.output_dir)))
         return loss * self.accelerator.num_processes
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # every process writes the state of its random numbers
+        if self.args.should_save:
+            seal(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with _reading(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _reading(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _reading(checkpoint):
+            super()._load_rng_state(checkpoint)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """What is trained, each weight once: a frozen base and tied copies need no room in every checkpoint."""
         folder = Path(output_dir or str(self.args.output_dir))
@@ -278,16 +303,21 @@ class _DistillTrainer(Trainer):
         save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
 
 
+def _reading(checkpoint: str | None) -> AbstractContextManager[None]:
+    """Of a checkpoint that is as it was written, yet not what this run would write."""
+    return reading(f"{checkpoint} cannot be continued", ModelError, hint="start over by --no-resume")
+
+
 class _Teller(TrainerCallback):
     """Says how far the loop is, when to write a checkpoint, and that a gradient is no number."""
 
-    def __init__(self, plan: Plan, watch: Watch, *, checks_gradients: bool) -> None:
-        self._watch, self._checks_gradients = watch, checks_gradients
+    def __init__(self, plan: Plan, watch: Watch, settings: Settings) -> None:
+        self._watch, self._checks_gradients = watch, settings.mixed_precision != "fp16"
         sizes = plan.sizes
         per_step = [sum(sizes[i] for part in step for i in part) for step in plan.steps]
         self._done = list(accumulate(per_step, initial=0))  # after so many steps
         self._n_steps = len(per_step)
-        self._total, self._ends = plan.n_tokens, plan.epoch_ends
+        self._total, self._copies = plan.n_tokens, plan.copies(settings.copies_per_epoch)
         self._every = max(1, math.ceil(self._n_steps / SAVES))
         self._saved_at = time.monotonic()
 
@@ -312,8 +342,8 @@ class _Teller(TrainerCallback):
         step = state.global_step
         loss = state.log_history[-1].get("loss") if state.log_history else None
         self._watch.on_step(self._done[step], self._total, loss)
-        if step in self._ends and state.is_world_process_zero:
-            self._watch.on_epoch(self._ends.index(step) + 1)
+        if step in self._copies and state.is_world_process_zero:
+            self._watch.on_copy(self._copies[step])
         is_due = step % self._every == 0 or step == self._n_steps
         if args.world_size == 1:  # the clocks of several processes differ, and all must save together
             is_due = is_due or time.monotonic() - self._saved_at > SAVE_SECONDS

@@ -1,4 +1,4 @@
-"""Rank correlation between two figures of the same records, and plain means, for the mixed-supervision summary."""
+"""Rank correlation of two figures of the same records, means, and differences of means, for mixed supervision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from kdaudit.metrics.bootstrap import RESAMPLES, draw_counts
-from kdaudit.metrics.estimate import Estimate
+from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.scores import Floats, Integers, finite
 
 MIN_RECORDS = 4
@@ -19,17 +19,24 @@ MIN_FOR_INTERVAL = 30
 """Of fewer records a percentile bootstrap makes intervals far too short: of 5, half of them miss a true 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class Correlation:
-    """A rank correlation in [-1, 1] with a two-sided interval; what is None `reason` accounts for."""
+N_QUARTERS = 4
 
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    level: float = 0.95
-    method: str = ""
-    reason: str = ""
+MIN_OF_QUARTER = 5
+"""Records of each class: the mean of fewer says too much of a single one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarter:
+    """Members and non-members of one quarter of a figure; the edges are those of the non-members' quartiles."""
+
+    low: float | None
+    """The figure lies above this; None in the lowest quarter."""
+    high: float | None
+    """And at or below this; None in the highest."""
+    n_members: int
+    n_nonmembers: int
+    gap: Difference
+    """Mean of the other figure over members minus that over non-members."""
 
 
 def spearman(
@@ -40,8 +47,10 @@ def spearman(
     given: Floats | None = None,
     resamples: int = RESAMPLES,
     level: float = 0.95,
-) -> Correlation:
+) -> Estimate:
     """Spearman's rank correlation of x and y, with a percentile bootstrap over records, ranked again in each.
+
+    `n` counts the records, `m` is 0.
 
     Args:
         x: (n,), finite.
@@ -62,19 +71,19 @@ def spearman(
         raise ValueError("correlated figures must be of the same records")
     method = "Spearman, percentile bootstrap" if given is None else "partial Spearman, percentile bootstrap"
     if n < MIN_RECORDS:
-        return Correlation(None, n=n, level=level, method=method, reason=f"fewer than {MIN_RECORDS} records")
+        return Estimate(None, n=n, level=level, method=method, reason=f"fewer than {MIN_RECORDS} records")
     if any(np.ptp(column) == 0 for column in columns):
-        return Correlation(None, n=n, level=level, method=method, reason="a figure does not vary")
+        return Estimate(None, n=n, level=level, method=method, reason="a figure does not vary")
     rankings = [_Ranking.of(column) for column in columns]
     value = _correlation(rankings, np.ones(n, dtype=np.intp))
     if math.isnan(value):
-        return Correlation(None, n=n, level=level, method=method, reason="what is partialled out says it all")
+        return Estimate(None, n=n, level=level, method=method, reason="what is partialled out says it all")
     if n < MIN_FOR_INTERVAL:
         reason = f"no interval from fewer than {MIN_FOR_INTERVAL} records"
-        return Correlation(value, n=n, level=level, method=method, reason=reason)
+        return Estimate(value, n=n, level=level, method=method, reason=reason)
     draws = np.array([_correlation(rankings, draw_counts(n, rng)) for _ in range(resamples)])
     low, high = np.quantile(draws[np.isfinite(draws)], [(1 - level) / 2, (1 + level) / 2])
-    return Correlation(value, float(low), float(high), n, level, method)
+    return Estimate(value, float(low), float(high), n, 0, level, method)
 
 
 def mean_estimate(values: Floats, *, level: float = 0.95) -> Estimate:
@@ -96,6 +105,69 @@ def mean_estimate(values: Floats, *, level: float = 0.95) -> Estimate:
         return Estimate(mean, n=1, level=level, method=method)
     reach = float(stdtrit(n - 1, (1 + level) / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean, mean - reach, mean + reach, n, 0, level, method)
+
+
+def mean_difference(members: Floats, nonmembers: Floats, *, level: float = 0.95) -> Difference:
+    """Mean of the members minus mean of the non-members with Welch's interval; none for fewer than two of either.
+
+    Args:
+        members: (n,), finite.
+        nonmembers: (m,), finite.
+        level: chance that the interval covers the true difference, in (0, 1).
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+
+    Source: Welch 1947.
+    """
+    members, nonmembers = finite(members), finite(nonmembers)
+    n, m, method = members.size, nonmembers.size, "difference of means, Welch's t"
+    if min(n, m) == 0:
+        return Difference(None, n=n, m=m, level=level, method=method, reason="no values")
+    value = float(members.mean() - nonmembers.mean())
+    if min(n, m) == 1:
+        return Difference(value, n=n, m=m, level=level, method=method, reason="no interval from a single record")
+    own, other = float(members.var(ddof=1)) / n, float(nonmembers.var(ddof=1)) / m
+    if own + other == 0:
+        return Difference(value, value, value, n=n, m=m, level=level, method=method)
+    freedom = (own + other) ** 2 / (own**2 / (n - 1) + other**2 / (m - 1))
+    reach = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(own + other)
+    return Difference(value, value - reach, value + reach, n=n, m=m, level=level, method=method)
+
+
+def gaps_by_quarter(
+    figure: tuple[Floats, Floats], other: tuple[Floats, Floats], *, level: float = 0.95
+) -> tuple[Quarter, ...]:
+    """How far members and non-members of like `figure` lie apart in `other`, by quarter of the non-members' figures.
+
+    The edges are the quartiles of the non-members, which membership does not move. Given the edges, the non-members
+    of a quarter are a sample of it like any other, so that Welch's intervals hold although the edges were estimated.
+
+    Args:
+        figure: of the members (n,) and of the non-members (m,), finite.
+        other: likewise, of the same records.
+        level: chance that an interval covers the true difference, in (0, 1).
+
+    Raises:
+        ValueError: the sizes differ, or a value is NaN or infinite.
+    """
+    members, nonmembers = (finite(values) for values in figure)
+    if (members.size, nonmembers.size) != (other[0].size, other[1].size):
+        raise ValueError("both figures must be of the same records")
+    edges = (
+        [] if nonmembers.size == 0 else np.quantile(nonmembers, [k / N_QUARTERS for k in range(1, N_QUARTERS)]).tolist()
+    )
+    places = [np.searchsorted(edges, values, side="left") for values in (members, nonmembers)]
+    found = []
+    for k in range(len(edges) + 1):
+        inside = [values[place == k] for values, place in zip(other, places, strict=True)]
+        n, m = inside[0].size, inside[1].size
+        gap = mean_difference(*inside, level=level)
+        if min(n, m) < MIN_OF_QUARTER:
+            reason = f"fewer than {MIN_OF_QUARTER} {'members' if n < MIN_OF_QUARTER else 'non-members'}"
+            gap = Difference(None, n=n, m=m, level=level, method=gap.method, reason=reason)
+        found.append(Quarter(edges[k - 1] if k else None, edges[k] if k < len(edges) else None, n, m, gap))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

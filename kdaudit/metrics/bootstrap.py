@@ -16,6 +16,10 @@ FEW = 10
 """Counts below this are backed by exact intervals: see `Spread`."""
 
 
+NULL_LEVEL = 0.9
+"""Of an interval whose ends are one-sided 95 % bounds: a leak must lie above its null at 95 %."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """A figure and what is known of its uncertainty.
@@ -99,11 +103,17 @@ def mean_rate_spread(a: Rate, b: Rate, rng: np.random.Generator) -> Spread:
     Where the threshold moves, one rises as the other falls, so resampled values are averaged replicate by replicate.
     Exact bounds hold at a fixed threshold, where the two are independent: they are averaged with each other, never with
     resampled ones, which would leave that balance out and give means that no threshold has.
+
+    A fitted threshold falls short of the best one, and a resampled one falls short of the fitted one by about as much.
+    So the values are lifted by that shortfall, once for the lower quantiles, which then bound what the fitted threshold
+    attains, and twice for the upper ones, which bound what the best one would: else 8 % of simulated upper bounds at
+    95 % lay below it.
     """
     draws = (a.resampled / a.n + b.resampled / b.n) / 2
     value = (a.k / a.n + b.k / b.n) / 2
     if min(a.k, a.n - a.k, b.k, b.n - b.k) >= FEW:
-        return Spread(value, draws, draws, draws)
+        centred = draws + (value - draws.mean())
+        return Spread(value, centred, centred, centred + (value - draws.mean()))
     (low_a, high_a), (low_b, high_b) = (_confidence_draws(one.k, one.n, draws.size, rng) for one in (a, b))
     return Spread(value, draws, (low_a + low_b) / 2, (high_a + high_b) / 2)
 
@@ -156,6 +166,12 @@ def to_difference(spread: Spread, n: int, m: int, level: float, method: str) -> 
     """A difference with the spread's interval, p-value and quantiles on QUANTILE_GRID."""
     low, high, grid = _bounds(spread, level)
     return Difference(spread.value, low, high, p_value(spread), n=n, m=m, level=level, method=method, quantiles=grid)
+
+
+def to_null_difference(spread: Spread, n: int, m: int, method: str) -> Difference:
+    """A difference to what saw neither set: only its one-sided 95 % bounds are asked for, so no quantiles are kept."""
+    low, high = quantiles(spread, np.array([(1 - NULL_LEVEL) / 2, (1 + NULL_LEVEL) / 2]))
+    return Difference(spread.value, float(low), float(high), p_value(spread), n=n, m=m, level=NULL_LEVEL, method=method)
 
 
 def _bounds(spread: Spread, level: float) -> tuple[float, float, tuple[float, ...]]:

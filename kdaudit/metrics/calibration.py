@@ -1,12 +1,14 @@
-"""Thresholds from the calibration part, on the data and in every bootstrap replicate.
+"""Thresholds, on the data and in every bootstrap replicate.
 
-A record counts as a member where its score is above the threshold. Every threshold is one of the calibration scores.
+Balanced ones come from the calibration part, conformal ones from all non-members. A record counts as a member where its
+score is above the threshold. Every threshold is one of the scores. Replicates are worked on in blocks of columns, so
+that a pass over records is a pass over whole rows of memory.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,20 +24,10 @@ ROUNDING = 1e-9
 """Of the largest gain: what lies closer together is a tie."""
 
 MIN_RANK = 3
-"""A conformal threshold is at least the third largest calibration score; above that it is mostly chance."""
+"""A resampled conformal threshold is at least the third largest score; above that it is mostly chance."""
 
-MIN_FALSE_POSITIVES = 5
-"""False positives that the evaluation part must be expected to hold at the rate, so that it can be checked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """Thresholds of one model: on the data (R = 1) or in R replicates."""
-
-    balanced: Floats
-    """(R,), best balanced accuracy on the calibration part."""
-    conformal: Mapping[str, Floats]
-    """(R,) for each false-positive rate that the sizes allow."""
+BLOCK = 25
+"""Replicates that are worked on at one time: what is kept for each candidate threshold then stays in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,41 +38,31 @@ class Ladder:
     """(n + m,), sorts members and non-members together."""
     curve: SmoothCurve
     """Smooths the gain over the candidate thresholds."""
-    top: Integers
-    """(w,), the highest non-members, falling; enough of them for every rank wanted."""
-    top_scores: Floats
-    """(w,), their scores."""
 
     @classmethod
-    def of(cls, members: Floats, nonmembers: Floats, max_rank: int) -> Ladder:
-        """Sort the scores of one model; `max_rank` is the largest conformal rank that will be asked for."""
+    def of(cls, members: Floats, nonmembers: Floats) -> Ladder:
+        """Sort the scores of one model."""
         together = np.concatenate([members, nonmembers])
         order = np.argsort(together, kind="stable")
-        curve = SmoothCurve.of(together[order], is_member=order < members.size)
-        # The count of resampled records among the top w is nearly Poisson(w): falling short of the rank is a
-        # matter of 9 standard deviations.
-        width = min(nonmembers.size, math.ceil(max_rank + 9 * math.sqrt(max_rank) + 40))
-        top = np.argsort(-nonmembers, kind="stable")[:width]
-        return cls(order, curve, top, nonmembers[top])
+        return cls(order, SmoothCurve.of(together[order], is_member=order < members.size))
 
-    def balanced_threshold(self, gains: Integers) -> float:
-        """Threshold with the best smoothed balanced accuracy; of several, the lowest.
+    def thresholds(self, gains: Floats, scratch: Floats) -> Floats:
+        """Threshold with the best smoothed balanced accuracy in each of b replicates: (b,); of several, the lowest.
 
         Where none does better than chance it is the highest score, so that nobody counts as a member.
 
         Args:
-            gains: (n + m,), what is won when a record falls to or below the threshold: over its class's size and
+            gains: (n + m, b), what is won when a record falls to or below the threshold: over its class's size and
                 times how often it was drawn, positive for a non-member and negative for a member.
+            scratch: (n + m, b), overwritten: fresh memory for each block would cost more than the sums in it.
         """
-        reached = self.curve.smoothed(np.cumsum(gains.take(self.order)))
-        rounding = ROUNDING * np.abs(reached).max()
-        best = int((reached >= reached.max() - rounding).argmax())  # the lowest, whatever rounding does to ties
-        return float(self.curve.values[best] if reached[best] > rounding else self.curve.values[-1])
-
-    def conformal_thresholds(self, nonmember_counts: Integers, ranks: Integers) -> Floats:
-        """Scores at which the resampled non-members reach each of the rising `ranks` (p,), counted from the top."""
-        reached = np.cumsum(nonmember_counts.take(self.top))
-        return self.top_scores[np.minimum(reached.searchsorted(ranks), self.top.size - 1)]
+        np.take(gains, self.order, axis=0, out=scratch, mode="clip")  # no index is out of range; "raise" would copy
+        reached = self.curve.smoothed(np.cumsum(scratch, axis=0, out=scratch))
+        highest = reached.max(axis=0)
+        rounding = ROUNDING * np.maximum(highest, -reached.min(axis=0))
+        best = (reached >= highest - rounding).argmax(axis=0)  # the lowest, whatever rounding does to ties
+        is_better = reached[best, np.arange(best.size)] > rounding
+        return np.asarray(np.where(is_better, self.curve.values[best], self.curve.values[-1]), dtype=np.float64)
 
 
 def conformal_rank(key: str, n_nonmembers: int) -> int:
@@ -91,66 +73,93 @@ def conformal_rank(key: str, n_nonmembers: int) -> int:
     return (n_nonmembers + 1) // FALSE_POSITIVE_RATES[key]
 
 
-def too_few(key: str, n_calibration: int, n_evaluation: int) -> str:
-    """Why these counts of non-members do not allow a TPR at this false-positive rate, or an empty string."""
-    one_in = FALSE_POSITIVE_RATES[key]
-    if conformal_rank(key, n_calibration) < MIN_RANK:
-        return f"needs {MIN_RANK * one_in - 1} non-members in the calibration part, there are {n_calibration}"
-    if n_evaluation < MIN_FALSE_POSITIVES * one_in:
-        return f"needs {MIN_FALSE_POSITIVES * one_in} non-members in the evaluation part, there are {n_evaluation}"
-    return ""
+def too_few(key: str, n_nonmembers: int, min_rank: int = 1) -> str:
+    """Why so many non-members have no conformal threshold of that rank at this rate, or an empty string."""
+    if conformal_rank(key, n_nonmembers) >= min_rank:
+        return ""
+    return f"needs {min_rank * FALSE_POSITIVE_RATES[key] - 1} non-members, there are {n_nonmembers}"
 
 
-def fit_thresholds(members: Floats, nonmembers: Floats, keys: Sequence[str]) -> Thresholds:
-    """Thresholds on the data itself.
+def balanced_threshold(members: Floats, nonmembers: Floats) -> float:
+    """Threshold of best smoothed balanced accuracy.
 
     Args:
         members: (n,), calibration scores, n at least 1.
         nonmembers: (m,), calibration scores, m at least 1.
-        keys: of FALSE_POSITIVE_RATES, those that `too_few` allows.
     """
-    once = np.ones(members.size, dtype=np.intp), np.ones(nonmembers.size, dtype=np.intp)
-    (fitted,) = _fit([(members, nonmembers)], keys, [once], size=1)
-    return fitted
+    gains = np.ones((members.size + nonmembers.size, 1))
+    _weigh(gains, members.size)
+    return float(Ladder.of(members, nonmembers).thresholds(gains, np.empty_like(gains))[0])
 
 
-def replicate_thresholds(
-    models: Sequence[tuple[Floats, Floats]], keys: Sequence[str], *, resamples: int, rng: np.random.Generator
-) -> list[Thresholds]:
-    """Thresholds of every model in every replicate, both classes resampled apart, the same records for all models.
+def replicate_balanced(
+    models: Sequence[tuple[Floats, Floats]], *, resamples: int, rng: np.random.Generator
+) -> list[Floats]:
+    """The balanced threshold of every model in every replicate, each (R,): the same records for all models.
 
     Args:
         models: calibration scores (members (n,), non-members (m,)) of each model, in the same order, neither empty.
-        keys: of FALSE_POSITIVE_RATES, those that `too_few` allows.
-        resamples: R, replicates.
+        resamples: R, replicates; both classes are resampled apart.
         rng: draws the records.
     """
     if not models:
         return []
     n, m = models[0][0].size, models[0][1].size
-    counts = ((draw_counts(n, rng), draw_counts(m, rng)) for _ in range(resamples))
-    return _fit(models, keys, counts, size=resamples)
+    ladders = [Ladder.of(*scores) for scores in models]
+    found = np.empty((len(models), resamples))
+    for block, counts in _blocks(n + m, resamples, lambda: np.concatenate([draw_counts(n, rng), draw_counts(m, rng)])):
+        _weigh(counts, n)
+        scratch = np.empty_like(counts)
+        for row, ladder in zip(found, ladders, strict=True):
+            row[block] = ladder.thresholds(counts, scratch)
+    return list(found)
 
 
-def _fit(
-    models: Sequence[tuple[Floats, Floats]],
-    keys: Sequence[str],
-    counts: Iterable[tuple[Integers, Integers]],
-    *,
-    size: int,
-) -> list[Thresholds]:
-    """Thresholds of every model under each of `size` pairs of counts (members (n,), non-members (m,))."""
-    n, m = models[0][0].size, models[0][1].size
-    ranks = np.array([conformal_rank(key, m) for key in keys], dtype=np.intp)
-    ladders = [Ladder.of(*scores, max_rank=int(ranks.max(initial=0))) for scores in models]
-    balanced = np.empty((len(models), size))
-    conformal = np.empty((len(models), len(keys), size))
-    member_gain, nonmember_gain = -m // math.gcd(n, m), n // math.gcd(n, m)  # whole numbers, so that ties are exact
-    gains = np.empty(n + m, dtype=np.intp)
-    for replicate, (member_counts, nonmember_counts) in enumerate(counts):
-        np.multiply(member_counts, member_gain, out=gains[:n])
-        np.multiply(nonmember_counts, nonmember_gain, out=gains[n:])
-        for index, ladder in enumerate(ladders):
-            balanced[index, replicate] = ladder.balanced_threshold(gains)
-            conformal[index, :, replicate] = ladder.conformal_thresholds(nonmember_counts, ranks)
-    return [Thresholds(balanced[index], dict(zip(keys, conformal[index], strict=True))) for index in range(len(models))]
+def replicate_conformal(
+    models: Sequence[Floats], keys: Sequence[str], *, resamples: int, rng: np.random.Generator
+) -> list[dict[str, Floats]]:
+    """The conformal thresholds of every model in every replicate, each (R,) by false-positive rate.
+
+    Args:
+        models: non-member scores (m,) of each model, in the same order.
+        keys: of FALSE_POSITIVE_RATES, those that `too_few` allows.
+        resamples: R, replicates; all non-members are resampled, the same for all models.
+        rng: draws the records.
+    """
+    if not models or not keys:
+        return [{} for _ in models]
+    m = models[0].size
+    ranks = {key: conformal_rank(key, m) for key in keys}
+    # The count of resampled records among the top w is nearly Poisson(w): falling short of the rank is a matter of 9
+    # standard deviations.
+    largest = max(ranks.values())
+    width = min(m, math.ceil(largest + 9 * math.sqrt(largest) + 40))
+    tops = [np.argsort(-nonmembers, kind="stable")[:width] for nonmembers in models]
+    found = [{key: np.empty(resamples) for key in keys} for _ in models]
+    for block, counts in _blocks(m, resamples, lambda: draw_counts(m, rng)):
+        for nonmembers, top, by_key in zip(models, tops, found, strict=True):
+            reached = counts.take(top, axis=0)
+            np.cumsum(reached, axis=0, out=reached)
+            for key, rank in ranks.items():
+                place = np.minimum((reached < rank).sum(axis=0), width - 1)
+                by_key[key][block] = nonmembers[top[place]]
+    return found
+
+
+def _blocks(n: int, resamples: int, draw: Callable[[], Integers]) -> Iterator[tuple[slice, Floats]]:
+    """Counts (n, b) of `resamples` draws, b replicates at a time, and where they belong; overwritten by the next."""
+    counts = np.empty((n, BLOCK))
+    for start in range(0, resamples, BLOCK):
+        size = min(BLOCK, resamples - start)
+        if size < BLOCK:
+            counts = np.empty((n, size))
+        for column in range(size):
+            counts[:, column] = draw()
+        yield slice(start, start + size), counts
+
+
+def _weigh(counts: Floats, n: int) -> None:
+    """Turn the counts (n + m, b) of members, then non-members, into gains: whole numbers, so that ties are exact."""
+    m = counts.shape[0] - n
+    counts[:n] *= -(m // math.gcd(n, m))
+    counts[n:] *= n // math.gcd(n, m)

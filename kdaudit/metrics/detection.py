@@ -1,18 +1,15 @@
-"""How many evaluation records a model detects, on the data and in every bootstrap replicate.
+"""How many records a model detects, on the data and in every bootstrap replicate.
 
 Given the thresholds of a replicate, resampling n records and counting those above is a binomial draw; for two models
-it is one over the records that both, one alone, and neither detect. So no record is copied, and the counts are exact
-in distribution.
+it is one over the records that one alone detects. So no record is copied, and the counts are exact in distribution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from kdaudit.metrics.calibration import Thresholds
 from kdaudit.metrics.scores import Floats, Integers
 
 
@@ -28,7 +25,7 @@ class Detections:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Evaluation records of one class under one model, at one kind of threshold."""
+    """Records of one class under one model, at one kind of threshold."""
 
     scores: Floats
     """(n,), records in the same order for every model."""
@@ -36,8 +33,6 @@ class Judged:
     """As fitted on the data."""
     replicated: Floats
     """(R,), as fitted in each replicate."""
-    detected: Integers
-    """(R,), how many of n resampled records lie above the replicate's threshold."""
 
     @property
     def n(self) -> int:
@@ -49,49 +44,17 @@ class Judged:
         """How many of them lie above the threshold."""
         return int(np.count_nonzero(self.scores > self.threshold))
 
+    def is_same(self, other: Judged) -> bool:
+        """Whether the two cannot differ, whatever the sample."""
+        return np.array_equal(self.scores, other.scores) and np.array_equal(self.replicated, other.replicated)
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """All that one model detects."""
+    """What one model detects of the evaluation part at the threshold of best balanced accuracy."""
 
     members: Judged
-    """At the threshold of best balanced accuracy."""
     nonmembers: Judged
-    """At the same threshold."""
-    members_at_fpr: Mapping[str, Judged]
-    """At the conformal threshold of each false-positive rate that the sizes allow."""
-
-
-def look(
-    members: Floats,
-    nonmembers: Floats,
-    fitted: Thresholds,
-    replicated: Thresholds,
-    *,
-    beside: Sight | None,
-    rng: np.random.Generator,
-) -> Sight:
-    """Judge the evaluation scores of one model at its thresholds.
-
-    Args:
-        members: (n,), evaluation scores.
-        nonmembers: (m,), evaluation scores.
-        fitted: thresholds on the data, R = 1.
-        replicated: thresholds in R replicates.
-        beside: the baseline's sight: the resamples hold the same records as its own.
-        rng: draws the detections of the replicates.
-    """
-    balanced = float(fitted.balanced[0]), replicated.balanced
-    return Sight(
-        _judge(members, *balanced, beside.members if beside else None, rng),
-        _judge(nonmembers, *balanced, beside.nonmembers if beside else None, rng),
-        {
-            key: _judge(
-                members, float(fitted.conformal[key][0]), each, beside.members_at_fpr[key] if beside else None, rng
-            )
-            for key, each in replicated.conformal.items()
-        },
-    )
 
 
 def cross_tabulate(baseline: Judged, other: Judged) -> Detections:
@@ -102,29 +65,29 @@ def cross_tabulate(baseline: Judged, other: Judged) -> Detections:
     return Detections(both, baseline_only, other_only, baseline.n - both - baseline_only - other_only)
 
 
-def _judge(
-    scores: Floats, threshold: float, replicated: Floats, beside: Judged | None, rng: np.random.Generator
-) -> Judged:
-    n, above = scores.size, _count_above(scores, replicated)
-    if beside is None:
-        return Judged(scores, threshold, replicated, rng.binomial(n, above / n))
-    above_base = _count_above(beside.scores, beside.replicated)
-    above_both = _count_above_both(scores, replicated, beside.scores, beside.replicated)
-    both = rng.binomial(beside.detected, above_both / np.maximum(above_base, 1))
-    alone = rng.binomial(n - beside.detected, (above - above_both) / np.maximum(n - above_base, 1))
-    return Judged(scores, threshold, replicated, both + alone)
+def resampled_detections(judged: Judged, rng: np.random.Generator) -> Integers:
+    """How many of n resampled records lie above the threshold of each replicate: (R,)."""
+    return rng.binomial(judged.n, _count_above(judged) / judged.n)
 
 
-def _count_above(scores: Floats, thresholds: Floats) -> Integers:
-    """How many of the scores (n,) lie above each threshold: (R,)."""
-    return scores.size - np.sort(scores).searchsorted(thresholds, side="right")
+def resampled_gaps(judged: Judged, baseline: Judged, rng: np.random.Generator) -> Integers:
+    """By how many of n resampled records the model detects more than the baseline in each replicate: (R,)."""
+    n, above_both = judged.n, _count_above_both(judged, baseline)
+    judged_only, baseline_only = _count_above(judged) - above_both, _count_above(baseline) - above_both
+    more = rng.binomial(n, judged_only / n)
+    return more - rng.binomial(n - more, baseline_only / np.maximum(n - judged_only, 1))
 
 
-def _count_above_both(scores_a: Floats, thresholds_a: Floats, scores_b: Floats, thresholds_b: Floats) -> Integers:
-    """How many records lie above a's and b's threshold at once, for each pair of thresholds: (R,)."""
-    steps_a, step_a = np.unique(thresholds_a, return_inverse=True)
-    steps_b, step_b = np.unique(thresholds_b, return_inverse=True)
-    passed_a, passed_b = steps_a.searchsorted(scores_a), steps_b.searchsorted(scores_b)  # thresholds below each score
+def _count_above(judged: Judged) -> Integers:
+    """How many of the scores lie above each replicate's threshold: (R,)."""
+    return judged.n - np.sort(judged.scores).searchsorted(judged.replicated, side="right")
+
+
+def _count_above_both(a: Judged, b: Judged) -> Integers:
+    """How many records lie above a's and b's threshold at once, in each replicate: (R,)."""
+    steps_a, step_a = np.unique(a.replicated, return_inverse=True)
+    steps_b, step_b = np.unique(b.replicated, return_inverse=True)
+    passed_a, passed_b = steps_a.searchsorted(a.scores), steps_b.searchsorted(b.scores)  # thresholds below each score
     shape = steps_a.size + 1, steps_b.size + 1
     passed = np.bincount(passed_a * shape[1] + passed_b, minlength=shape[0] * shape[1]).reshape(shape)
     at_least = passed[::-1, ::-1].cumsum(axis=0).cumsum(axis=1)[::-1, ::-1]

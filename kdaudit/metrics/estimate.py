@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, ndtri
+from scipy.special import bdtr, bdtrc, ndtri
+
+from kdaudit.metrics.edges import auc_bound
+from kdaudit.metrics.proportions import clopper_pearson
+from kdaudit.metrics.scores import Integers
 
 QUANTILE_GRID: tuple[float, ...] = (
     *(0.0005, 0.001, 0.0025, 0.005),
@@ -14,15 +18,54 @@ QUANTILE_GRID: tuple[float, ...] = (
 )
 """Levels at which the bootstrap quantiles of an estimate are kept in the results file."""
 
+TAIL = 0.005
+"""Quantiles further out rest on fewer than ten of 2000 resamples: a normal tail through this one takes their place."""
+
 _ROUNDING = 1e-9  # 1 - 0.9995 is not exactly 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class ExactRate:
+    """What gives the exact bounds of a TPR at a false positive rate at any level: see `metrics.exact_tpr`."""
+
+    fpr: float
+    first: int
+    """The lowest rank that is kept; the highest non-member has rank 1."""
+    step: int
+    """From one rank that is kept to the next."""
+    detected: tuple[int, ...]
+    """Members above the non-member of each rank that is kept."""
+
+    def __post_init__(self) -> None:
+        """A ValueError where these cannot be such counts."""
+        if not 0 < self.fpr < 1 or self.first < 1 or self.step < 1:
+            raise ValueError("the ranks behind an exact rate are out of range")
+        if any(more < less for less, more in zip((0, *self.detected), self.detected, strict=False)):
+            raise ValueError("the counts behind an exact rate fall")
+
+    def lower(self, n: int, m: int, error: float) -> float:
+        """A bound that lies above the rate of n members, seen beside m non-members, with chance `error` at most."""
+        ranks = self._ranks()
+        below = np.flatnonzero(bdtr(ranks - 1, m, self.fpr) <= error / 2)
+        return clopper_pearson(self.detected[below[-1]], n, 1 - error)[0] if below.size else 0.0
+
+    def upper(self, n: int, m: int, error: float) -> float:
+        """A bound that lies below the rate with chance `error` at most."""
+        ranks = self._ranks()
+        above = np.flatnonzero(bdtrc(ranks - 1, m, self.fpr) <= error / 2)
+        return clopper_pearson(self.detected[above[0]], n, 1 - error)[1] if above.size else 1.0
+
+    def _ranks(self) -> Integers:
+        return self.first + self.step * np.arange(len(self.detected))
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A metric of one attack on one model with a two-sided interval; `value` is None where `reason` says why.
 
-    Either `logit_value` and `logit_se` are set (AUC: the interval is expit(logit_value -+ z * logit_se)),
-    or `quantiles` holds the bootstrap quantiles at QUANTILE_GRID.
+    Either `logit_value` and `logit_se` are set (AUC: `edges.auc_bound` gives every bound from them, the value and the
+    sizes), or `exact` holds counts (TPR at a false positive rate), or `quantiles` holds the bootstrap quantiles at
+    QUANTILE_GRID.
     """
 
     value: float | None
@@ -40,8 +83,10 @@ class Estimate:
     quantiles: tuple[float, ...] | None = None
     is_separable: bool = False
     """AUC exactly 0 or 1: the open side of the interval is that value."""
+    exact: ExactRate | None = None
     threshold: float | None = None
     realised_fpr: float | None = None
+    """Share of the same non-members above the threshold that they gave, with Clopper-Pearson's interval."""
     realised_fpr_low: float | None = None
     realised_fpr_high: float | None = None
     fixed_threshold_low: float | None = None
@@ -49,15 +94,18 @@ class Estimate:
     fixed_threshold_high: float | None = None
 
     def __post_init__(self) -> None:
-        """A ValueError where there are quantiles, but not those of QUANTILE_GRID."""
+        """A ValueError where there are quantiles, but not those of QUANTILE_GRID, or more detections than members."""
         _check_quantiles(self.quantiles)
+        if self.exact is not None and max(self.exact.detected, default=0) > self.n:
+            raise ValueError(f"an exact rate of {self.n} members counts more of them")
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Student minus teacher of one metric, paired over records; `value` is None where `reason` says why.
+    """One model minus another of one metric, paired over records; `value` is None where `reason` says why.
 
-    Either `se` is set (raw scale, normal), or `quantiles` holds the bootstrap quantiles at QUANTILE_GRID.
+    Either `se` is set (raw scale, normal), or `quantiles` holds the bootstrap quantiles at QUANTILE_GRID. With neither
+    its only bounds are the ends of its interval.
     """
 
     value: float | None
@@ -88,8 +136,9 @@ def _check_quantiles(quantiles: tuple[float, ...] | None) -> None:
 def lower_bound(figure: Estimate | Difference, level: float) -> float | None:
     """One-sided lower bound: the true value lies at or above it with chance `level`.
 
-    None where the figure has no value. The end of the metric's range (0, or -1 for a difference) where the
-    figure holds nothing that reaches this level: a bound is never extrapolated.
+    None where the figure has no value. The end of the metric's range (0, or -1 for a difference) where the figure holds
+    nothing that reaches this level. Beyond TAIL a bootstrap quantile is that of a normal tail which runs through the
+    median and the quantile at TAIL: too few resamples lie there to be counted.
 
     Raises:
         ValueError: level is not in (0, 1).
@@ -119,8 +168,20 @@ def _bound(figure: Estimate | Difference, level: float, *, is_lower: bool) -> fl
     if isinstance(figure, Estimate) and figure.logit_value is not None and figure.logit_se is not None:
         if figure.is_separable and figure.value == open_end:
             return open_end
-        return float(expit(figure.logit_value + ndtri(tail) * figure.logit_se))
-    is_on_grid = QUANTILE_GRID[0] - _ROUNDING <= tail <= QUANTILE_GRID[-1] + _ROUNDING
-    if figure.quantiles is None or not is_on_grid:
-        return open_end
-    return float(np.interp(tail, QUANTILE_GRID, figure.quantiles))
+        return auc_bound(figure.value, figure.logit_value, figure.logit_se, figure.n, figure.m, tail)
+    if isinstance(figure, Estimate) and figure.exact is not None:
+        bound = figure.exact.lower if is_lower else figure.exact.upper
+        return bound(figure.n, figure.m, 1 - level)
+    if figure.quantiles is not None:
+        return min(max(_quantile(figure.quantiles, tail), bottom), top)
+    end = figure.low if is_lower else figure.high
+    is_end = abs(level - (1 + figure.level) / 2) < _ROUNDING
+    return end if is_end and end is not None else open_end
+
+
+def _quantile(quantiles: tuple[float, ...], tail: float) -> float:
+    """The bootstrap quantile at `tail`, by a normal tail outside TAIL to 1 - TAIL."""
+    if TAIL - _ROUNDING <= tail <= 1 - TAIL + _ROUNDING:
+        return float(np.interp(tail, QUANTILE_GRID, quantiles))
+    median, last = np.interp([0.5, TAIL if tail < 0.5 else 1 - TAIL], QUANTILE_GRID, quantiles)
+    return float(median + (last - median) * ndtri(tail) / ndtri(TAIL if tail < 0.5 else 1 - TAIL))

@@ -1,31 +1,44 @@
-"""The early-stopping frontier: whether an arm leaks less than the plain run where that was as useful.
+"""The early-stopping frontier: whether an arm leaks less than a plain checkpoint that is no more useful.
 
-A student that learnt less leaks less. So an arm is compared with the plain run at the epoch, or between the two epochs,
-at which its held-out loss was the same: the vertical distance to a curve that is linear between epochs in held-out
-loss. Where the plain run passed a loss twice, before and after it overfitted, the lower leak counts: stopping there
-was free.
+A student that learnt less leaks less. So an arm is held against the plain run's checkpoints, those of shorter plain
+runs and the untrained start, by held-out loss: the frontier is a staircase, not a line, since a line between two
+checkpoints of a curve that bends lies above what training passes through. The lower stair is the leak of the last
+checkpoint that is no more useful than the arm, the upper stair that of the next one, which is more useful. A checkpoint
+that another one beats in both loss and leak is no stair: nobody would stop there.
+
+An arm may move the leak from some members to others. So it is judged over groups of members that were fixed before any
+arm was trained, and has to be better for each of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdaudit.metrics.bootstrap import RESAMPLES, Spread, to_difference
-from kdaudit.metrics.calibration import too_few
+from kdaudit.metrics.calibration import conformal_rank
 from kdaudit.metrics.estimate import Difference
-from kdaudit.metrics.parts import Parts
 from kdaudit.metrics.proportions import holm
-from kdaudit.metrics.replicates import Counts, Metric, leak_replicates, mean_replicates
-from kdaudit.metrics.scores import Floats, finite, missing_reason
+from kdaudit.metrics.replicates import Counts, Metric, group_leaks, mean_replicates
+from kdaudit.metrics.scores import Floats, Integers, finite, missing_reason
+from kdaudit.metrics.seeds import seed_weights
 
 METHOD = "bootstrap over records, Student's t over seeds"
 ALPHA = 0.05
+ALL = "all"
+"""The group of all members: shown, while the finding rests on the others where there are any."""
+METRICS: tuple[Metric, ...] = ("auc", "tpr@0.01")
+BEYOND = "its held-out loss is below that of every plain checkpoint"
+WORSE_THAN_START = "its held-out loss is above that of the untrained start"
+ONE_SEED = "one seed cannot tell luck from help"
+NOT_SURE = "it is not surely below the frontier"
+A_CONTROL = "a control does at random what its arm does by choice, so it is never found to help"
 
-Finding = Literal["helps", "undertrained", "no evidence"]
+Finding = Literal["helps", "moves the risk", "undertrained", "no evidence"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +59,66 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A plain run at some moment, with every seed."""
+
+    run: int
+    """Epochs of the run; 0 is the untrained start."""
+    epochs: float
+    """Epochs that are done."""
+    seeds: Sequence[Trained]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An arm, with every seed."""
+
+    seeds: Sequence[Trained]
+    groups: Mapping[str, Integers] = field(default_factory=dict)
+    """By name the indices of its members; the finding rests on them, or on all members where there are none."""
+    control_of: str | None = None
+    """The arm for which this one does at random what that one does by choice."""
+
+
+@dataclass(frozen=True, slots=True)
 class Point:
-    """An epoch of the plain run, or an arm: the mean over seeds."""
+    """An arm: the mean over seeds, over all members."""
 
     nll: float
     """Held-out, nats per token."""
     leak: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlainPoint:
+    """A plain checkpoint: the mean over seeds, over all members."""
+
+    nll: float
+    """Held-out, nats per token."""
+    leak: float
+    run: int
+    """Epochs of the run that it belongs to; 0 for the untrained start."""
+    epochs: float
+    """Epochs that are done."""
+    is_stair: bool
+    """Whether no other plain checkpoint beats it in both held-out loss and leak (AUC)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The leak of one group of members under an arm, beside the stairs."""
+
+    n: int
+    """Members of the group."""
+    leak: float
+    stair: float
+    """Leak of the same members under the last plain checkpoint that is no more useful than the arm."""
+    distance: Difference
+    """Leak minus that; surely below 0 is surely better."""
+    next_stair: float | None = None
+    """Leak under the next plain checkpoint, which is more useful; None where the arm is more useful than all."""
+    excess: Difference | None = None
+    """Leak minus that; surely above 0 is surely worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,104 +127,102 @@ class Placed:
 
     point: Point | None
     """None where the metric could not be measured."""
-    frontier: float | None
-    """Leak of the plain run at the arm's held-out loss; None outside of its range."""
-    distance: Difference
-    """Leak of the arm minus that; below 0 is better than stopping earlier. The p-value is adjusted over the arms."""
+    groups: Mapping[str, Beside]
+    """All members first, then the groups that the finding rests on; empty where the arm lies outside."""
     finding: Finding
+    """By the AUC of the groups and their TPR together; the same for both metrics."""
     reason: str
-    """Why there is no evidence, or an empty string."""
+    """Why there is no evidence, or which groups are better and which worse."""
+    p_value: float | None = None
+    """One-sided, of the group that is worst off: that the arm leaks no less there. Holm-adjusted over the arms."""
     vs_control: Difference | None = None
-    """Where the arm has a control: its distance minus that of the control; below 0 is better than doing it at random.
-    The p-value is not adjusted."""
+    """Where the arm has a control: its leak over all members minus that of the control, each above the straight line
+    through the plain run's checkpoints at its own loss; below 0 is better than doing it at random."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """All arms beside the plain run, by one metric of one attack."""
+    """All arms beside the plain checkpoints, by one metric of one attack."""
 
-    epochs: tuple[Point, ...]
-    """In the order of training; empty where the metric could not be measured."""
+    points: tuple[PlainPoint, ...]
+    """In the order of `place`; empty where the metric could not be measured."""
     arms: Mapping[str, Placed]
 
 
 @dataclass(frozen=True, slots=True)
 class _Path:
-    """Points in every replicate: (k, R + 1) each, k epochs, or 1 for an arm."""
+    """Models in every replicate, the mean over seeds."""
 
     nll: Floats
-    leak: Floats
+    """(k, R + 1)."""
+    leaks: Floats
+    """(k, g, R + 1), by group, the first one of all members."""
 
 
 def place(
-    plain: Sequence[Sequence[Trained]],
-    arms: Mapping[str, Sequence[Trained]],
-    parts: Parts,
+    plain: Sequence[Checkpoint],
+    arms: Mapping[str, Candidate],
     *,
-    metric: Metric,
     rng: np.random.Generator,
-    controls: Mapping[str, str] | None = None,
     resamples: int = RESAMPLES,
     level: float = 0.95,
-) -> Frontier:
-    """Measure every arm's distance to the frontier and say what it means.
+) -> dict[Metric, Frontier]:
+    """Hold every arm against the stairs, by the AUC and by the TPR at 1 % FPR, and say what it means.
 
-    *helps*: the arm lies below the frontier, its interval excludes 0, and so does its p-value, Holm-adjusted over the
-    arms, at 0.05. *undertrained*: it lies on or above. *no evidence*: it lies below but not surely, outside of the
-    frontier's range, or there is only one seed.
+    *helps*: the largest 95 % upper bound of the distance over the groups lies below 0 by AUC, and no group's TPR is
+    surely higher. *moves the risk*: a group is surely better, and one is surely worse by AUC or TPR, measured against
+    the next stair. *undertrained*: over all members the arm lies on or above the stair of a plain checkpoint that is no
+    more useful. *no evidence*: else; where its loss is above that of the untrained start, or it leaks no less and is
+    more useful than every plain checkpoint; and with one seed. A finding is of one arm by itself; the p-values beside
+    it are adjusted over the arms (Holm).
 
     Every replicate draws the records anew, the same for all models, and moves the mean over seeds by a draw of
     Student's t with seeds - 1 degrees of freedom, the same for all models of a seed. Drawing three seeds out of three
-    with replacement instead would make intervals far too short.
+    with replacement instead would make intervals far too short. Stairs are found anew in every replicate.
 
     Args:
-        plain: for every seed the plain run's epochs, in the order of training; at least two epochs.
-        arms: for every arm its models, one for each seed of the plain run, in the same order.
-        parts: calibration and evaluation records.
-        metric: what the leak is measured by.
+        plain: checkpoints of plain runs of any length and the untrained start, each run in the order of training.
+        arms: with as many seeds, in the same order.
         rng: draws the replicates.
-        controls: by arm the one that does at random what it does by choice; both are in `arms`.
         resamples: replicates.
         level: chance that an interval covers the true distance, in (0, 1).
 
     Raises:
-        ValueError: seeds, epochs or records differ between models, there is one epoch only, or a score is not finite.
+        ValueError: seeds or records differ between models, there are fewer than two checkpoints, a group is empty, or a
+            score is not finite.
     """
     _check(plain, arms)
-    n_seeds = len(plain)
-    models = [*(model for run in plain for model in run), *(model for run in arms.values() for model in run)]
-    if reason := _unmeasurable(models, parts, metric):
-        missing = Placed(None, None, Difference(None, level=level, reason=reason), "no evidence", reason)
-        return Frontier((), dict.fromkeys(arms, missing))
-    counts = Counts.draw(parts, resamples=resamples, rng=rng)
-    weights = _seed_weights(n_seeds, resamples, rng)
-
-    def path(runs: Sequence[Sequence[Trained]]) -> _Path:
-        """The mean over seeds (rows of `runs`) of each column."""
-        nll = [[mean_replicates(model.nll, model.tokens, counts.nonmembers) for model in run] for run in runs]
-        leak = [
-            [leak_replicates(metric, model.members, model.nonmembers, counts, parts) for model in run] for run in runs
-        ]
-        return _Path(*(np.einsum("skr,rs->kr", np.array(values), weights) for values in (nll, leak)))
-
-    def to_gap(gaps: Floats) -> Difference:
-        n, m = plain[0][0].members.size, plain[0][0].nonmembers.size
-        found = to_difference(Spread(float(gaps[0]), *([gaps[1:]] * 3)), n, m, level, METHOD)
-        return found if n_seeds > 1 else replace(found, reason="one seed: the interval is of the records alone")
-
-    frontier = path(plain)
-    paths = {name: path([[model] for model in run]) for name, run in arms.items()}
-    gaps = {name: one.leak[0] - leak_at(one.nll[0], frontier.nll, frontier.leak) for name, one in paths.items()}
-    placed = {name: _place(one, frontier, to_gap(gaps[name])) for name, one in paths.items()}
-    for name, control in (controls or {}).items():
-        reasons = [f"{one}: {placed[one].reason}" for one in (name, control) if placed[one].frontier is None]
-        apart = Difference(None, level=level, reason=reasons[0]) if reasons else to_gap(gaps[name] - gaps[control])
-        placed[name] = replace(placed[name], vs_control=apart)
-    return Frontier(tuple(_points(frontier)), _adjusted(placed, n_seeds))
+    first = plain[0].seeds[0]
+    n, m, n_seeds = first.members.size, first.nonmembers.size, len(plain[0].seeds)
+    missing = {metric: _unmeasurable(plain, arms, metric) for metric in METRICS}
+    counts = Counts.draw(n, m, resamples=resamples, rng=rng)
+    weights = seed_weights(n_seeds, resamples, rng)
+    members_of, row_of = _distinct_groups(n, arms)
+    paths = {
+        metric: _paths(metric, plain, arms, counts, weights, members_of)
+        for metric, reason in missing.items()
+        if not reason
+    }
+    if "auc" not in paths:
+        return {metric: _nothing(arms, missing["auc"]) for metric in METRICS}
+    stairs = _are_stairs(paths["auc"][0].nll, paths["auc"][0].leaks[:, 0])
+    beside = {
+        metric: {
+            name: _beside(run[name], run_of_plain, stairs, members_of, row_of[name], (n, m, level)) for name in arms
+        }
+        for metric, (run_of_plain, run) in paths.items()
+    }
+    findings = _findings(arms, paths["auc"], beside, n_seeds)
+    return {
+        metric: _frontier(metric, plain, arms, paths, beside, stairs, findings, (n, m, level, n_seeds))
+        if not reason
+        else _nothing(arms, reason)
+        for metric, reason in missing.items()
+    }
 
 
 def leak_at(nll: Floats, path_nll: Floats, path_leak: Floats) -> Floats:
-    """The lowest leak of a path where its loss is `nll`; where it never is, that of its nearest point.
+    """The lowest leak of a path of straight lines where its loss is `nll`; beyond it, that of its nearest point.
 
     Args:
         nll: (r,).
@@ -179,79 +244,280 @@ def leak_at(nll: Floats, path_nll: Floats, path_leak: Floats) -> Floats:
     return np.asarray(lowest, dtype=np.float64)
 
 
-def _place(arm: _Path, frontier: _Path, distance: Difference) -> Placed:
-    """`distance` is to the nearest point of the frontier where the arm lies outside of its range: no distance then."""
-    (point,) = _points(arm)
-    lowest, highest = float(frontier.nll[:, 0].min()), float(frontier.nll[:, 0].max())
-    if not lowest <= point.nll <= highest or distance.value is None:
-        side = "above" if point.nll > highest else "below"
-        reason = f"its held-out loss is {side} that of every epoch of the plain run"
-        missing = Difference(None, n=distance.n, m=distance.m, level=distance.level, reason=reason)
-        return Placed(point, None, missing, "no evidence", reason)
-    return Placed(point, point.leak - distance.value, distance, "no evidence", "")
+@dataclass(frozen=True, slots=True)
+class _Gaps:
+    """One group's leak beside the stairs, in every replicate."""
+
+    n: int
+    leak: Floats
+    stair: Floats
+    """(R + 1,)."""
+    next_stair: Floats | None
+    shape: tuple[int, int, float]
+    """Members and non-members in all, level."""
+
+    @property
+    def distance(self) -> Floats:
+        return self.leak - self.stair
+
+    @property
+    def excess(self) -> Floats | None:
+        return None if self.next_stair is None else self.leak - self.next_stair
+
+    @property
+    def p_value(self) -> float:
+        """One-sided: that the leak is not below the stair."""
+        draws = self.distance[1:]
+        return float((np.count_nonzero(draws >= 0) + 1) / (draws.size + 1))
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the 95 % upper bound of the distance lies below 0."""
+        return bool(np.quantile(self.distance[1:], 1 - ALPHA) < 0 and self.distance[0] < 0)
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the 95 % lower bound of the excess lies above 0."""
+        excess = self.excess
+        return bool(excess is not None and np.quantile(excess[1:], ALPHA) > 0 and excess[0] > 0)
+
+    def describe(self, note: str) -> Beside:
+        n_all, m, level = self.shape
+
+        def difference(gaps: Floats) -> Difference:
+            found = to_difference(Spread(float(gaps[0]), *([gaps[1:]] * 3)), n_all, m, level, METHOD)
+            return replace(found, quantiles=None, reason=note)
+
+        excess = self.excess
+        return Beside(
+            self.n,
+            float(self.leak[0]),
+            float(self.stair[0]),
+            difference(self.distance),
+            None if self.next_stair is None else float(self.next_stair[0]),
+            None if excess is None else difference(excess),
+        )
 
 
-def _adjusted(placed: Mapping[str, Placed], n_seeds: int) -> dict[str, Placed]:
-    """With p-values adjusted over the arms, and the findings that they allow."""
-    adjusted = holm([arm.distance.p_value for arm in placed.values()])
-    found = {}
-    for (name, arm), p_value in zip(placed.items(), adjusted, strict=True):
-        distance = replace(arm.distance, p_value_holm=p_value)
-        finding, reason = _finding(distance, arm.reason, n_seeds)
-        found[name] = replace(arm, distance=distance, finding=finding, reason=reason)
+def _paths(
+    metric: Metric,
+    plain: Sequence[Checkpoint],
+    arms: Mapping[str, Candidate],
+    counts: Counts,
+    weights: Floats,
+    members_of: Floats,
+) -> tuple[_Path, dict[str, _Path]]:
+    def path(runs: Sequence[Sequence[Trained]]) -> _Path:
+        nll = [[mean_replicates(model.nll, model.tokens, counts.nonmembers) for model in run] for run in runs]
+        leaks = [
+            [group_leaks(metric, model.members, model.nonmembers, counts, members_of) for model in run] for run in runs
+        ]
+        return _Path(_mean_over_seeds(np.array(nll), weights), _mean_over_seeds(np.array(leaks), weights))
+
+    return path([one.seeds for one in plain]), {name: path([arm.seeds]) for name, arm in arms.items()}
+
+
+def _mean_over_seeds(values: Floats, weights: Floats) -> Floats:
+    """(k, ..., R + 1) of values (k, S, ..., R + 1): the mean over seeds in every replicate, moved by the seeds' luck.
+
+    That luck is how the seeds differ in the data. How they differ in a resample holds the luck of its records too,
+    which the resample's mean has already.
+    """
+    apart = np.einsum("ks...,rs->k...r", values[..., 0], weights - 1 / weights.shape[1])
+    return np.asarray(values.mean(axis=1) + apart, dtype=np.float64)
+
+
+def _are_stairs(nll: Floats, leak: Floats) -> NDArray[np.bool_]:
+    """(k, r), checkpoints that no other one beats in loss or leak without being worse in the other; both are (k, r)."""
+    found = np.ones(nll.shape, dtype=np.bool_)
+    for k in range(nll.shape[0]):
+        no_worse = (nll <= nll[k]) & (leak <= leak[k])
+        found[k] = ~(no_worse & ((nll < nll[k]) | (leak < leak[k]))).any(axis=0)
     return found
 
 
-def _finding(distance: Difference, reason: str, n_seeds: int) -> tuple[Finding, str]:
-    if distance.value is None or distance.high is None or distance.p_value_holm is None:
-        return "no evidence", reason
-    if distance.value >= 0:
-        return "undertrained", ""
+def _beside(
+    arm: _Path,
+    plain: _Path,
+    stairs: NDArray[np.bool_],
+    members_of: Floats,
+    rows: Mapping[str, int],
+    shape: tuple[int, int, float],
+) -> dict[str, _Gaps]:
+    nll = arm.nll[0]
+    above, below = stairs & (plain.nll >= nll), stairs & (plain.nll < nll)
+    # Where a replicate has no such stair the nearest one is taken.
+    first, last = (
+        np.where(stairs, plain.nll, np.inf).argmin(axis=0),
+        np.where(stairs, plain.nll, -np.inf).argmax(axis=0),
+    )
+    lower = np.where(above.any(axis=0), np.where(above, plain.nll, np.inf).argmin(axis=0), last)
+    upper = np.where(below.any(axis=0), np.where(below, plain.nll, -np.inf).argmax(axis=0), first)
+    columns, has_next = np.arange(nll.size), bool(below[:, 0].any())
+    return {
+        name: _Gaps(
+            int(members_of[row].sum()),
+            arm.leaks[0, row],
+            plain.leaks[lower, row, columns],
+            plain.leaks[upper, row, columns] if has_next else None,
+            shape,
+        )
+        for name, row in rows.items()
+    }
+
+
+def _findings(
+    arms: Mapping[str, Candidate],
+    paths: tuple[_Path, dict[str, _Path]],
+    beside: Mapping[Metric, Mapping[str, Mapping[str, _Gaps]]],
+    n_seeds: int,
+) -> dict[str, tuple[Finding, str, float | None]]:
+    """By arm what is found, why, and the adjusted p-value."""
+    plain, of_arms = paths
+    highest, lowest = float(plain.nll[:, 0].max()), float(plain.nll[:, 0].min())
+    inside = [name for name in arms if float(of_arms[name].nll[0, 0]) <= highest]
+    judged = {name: [*beside["auc"][name]][1:] or [ALL] for name in inside}
+    worst = [max(beside["auc"][name][group].p_value for group in groups) for name, groups in judged.items()]
+    adjusted = dict(zip(judged, holm(worst), strict=True))
+    found: dict[str, tuple[Finding, str, float | None]] = {}
+    for name, arm in arms.items():
+        if name not in judged:
+            found[name] = "no evidence", WORSE_THAN_START, None
+            continue
+        is_beyond = float(of_arms[name].nll[0, 0]) < lowest
+        by_metric = {metric: found_of[name] for metric, found_of in beside.items()}
+        finding, reason = _finding(by_metric, judged[name], n_seeds, is_beyond=is_beyond)
+        if finding == "helps" and arm.control_of is not None:
+            finding, reason = "no evidence", A_CONTROL
+        found[name] = finding, reason, adjusted[name]
+    return found
+
+
+def _finding(
+    beside: Mapping[Metric, Mapping[str, _Gaps]],
+    groups: Sequence[str],
+    n_seeds: int,
+    *,
+    is_beyond: bool,
+) -> tuple[Finding, str]:
+    auc = beside["auc"]
+    better = [group for group in groups if auc[group].is_better]
+    worse = {metric: [group for group in groups if found[group].is_worse] for metric, found in beside.items()}
+    if n_seeds > 1 and better and any(worse.values()):
+        return "moves the risk", _moved(better, worse)
+    if auc[ALL].distance[0] >= 0:
+        return ("no evidence", BEYOND) if is_beyond else ("undertrained", "")
     if n_seeds == 1:
-        return "no evidence", "one seed cannot tell luck from help"
-    if distance.high < 0 and distance.p_value_holm <= ALPHA:
+        return "no evidence", ONE_SEED
+    if len(better) == len(groups) and not any(worse.values()):
         return "helps", ""
-    return "no evidence", "it may lie on the frontier"
+    not_better = [group for group in groups if group not in better]
+    over = "" if groups == [ALL] or not not_better else f" for {' and '.join(not_better)}"
+    return "no evidence", f"{NOT_SURE}{over}"
 
 
-def _seed_weights(n_seeds: int, resamples: int, rng: np.random.Generator) -> Floats:
-    """Weights of the seeds in every replicate, (R + 1, S), each row of sum 1.
-
-    A mean under them lies t standard errors from the mean, t of Student's distribution with S - 1 degrees of freedom:
-    its quantiles are the usual confidence bounds of a mean of S normal values.
-    """
-    weights = np.full((resamples + 1, n_seeds), 1 / n_seeds)
-    if n_seeds > 1:
-        normal = rng.normal(size=(resamples, n_seeds))
-        centred = normal - normal.mean(axis=1, keepdims=True)
-        heavy = np.sqrt((n_seeds - 1) / rng.chisquare(n_seeds - 1, size=(resamples, 1)))
-        weights[1:] += centred * heavy / np.sqrt(n_seeds * (n_seeds - 1))
-    return weights
+def _moved(better: Sequence[str], worse: Mapping[Metric, Sequence[str]]) -> str:
+    up = [
+        " and ".join(groups) + (" by TPR at 1 % FPR" if metric != "auc" else "")
+        for metric, groups in worse.items()
+        if groups
+    ]
+    return f"less for {' and '.join(better)}, more for {', '.join(up)}"
 
 
-def _points(path: _Path) -> list[Point]:
-    return [Point(float(nll), float(leak)) for nll, leak in zip(path.nll[:, 0], path.leak[:, 0], strict=True)]
+def _frontier(
+    metric: Metric,
+    plain: Sequence[Checkpoint],
+    arms: Mapping[str, Candidate],
+    paths: Mapping[Metric, tuple[_Path, dict[str, _Path]]],
+    beside: Mapping[Metric, Mapping[str, Mapping[str, _Gaps]]],
+    stairs: NDArray[np.bool_],
+    findings: Mapping[str, tuple[Finding, str, float | None]],
+    shape: tuple[int, int, float, int],
+) -> Frontier:
+    n, m, level, n_seeds = shape
+    of_plain, of_arms = paths[metric]
+    note = "" if n_seeds > 1 else "one seed: the interval is of the records alone"
+    placed = {}
+    for name, (finding, reason, p_value) in findings.items():
+        own = of_arms[name]
+        is_inside = p_value is not None
+        described = {group: gaps.describe(note) for group, gaps in beside[metric][name].items()} if is_inside else {}
+        placed[name] = Placed(
+            Point(float(own.nll[0, 0]), float(own.leaks[0, 0, 0])), described, finding, reason, p_value
+        )
+    path = [k for k, one in enumerate(plain) if one.run in (0, max(one.run for one in plain))]
+
+    def above_line(one: _Path) -> Floats:
+        line = leak_at(one.nll[0], of_plain.nll[path], of_plain.leaks[path, 0])
+        return np.asarray(one.leaks[0, 0] - line, dtype=np.float64)
+
+    for control, arm in arms.items():
+        if arm.control_of is None:
+            continue
+        outside = [f"{one}: {placed[one].reason}" for one in (arm.control_of, control) if not placed[one].groups]
+        if outside:
+            apart = Difference(None, level=level, reason=outside[0])
+        else:
+            gaps = above_line(of_arms[arm.control_of]) - above_line(of_arms[control])
+            apart = replace(
+                to_difference(Spread(float(gaps[0]), *([gaps[1:]] * 3)), n, m, level, METHOD),
+                quantiles=None, reason=note,
+            )  # fmt: skip
+        placed[arm.control_of] = replace(placed[arm.control_of], vs_control=apart)
+    points = tuple(
+        PlainPoint(float(of_plain.nll[k, 0]), float(of_plain.leaks[k, 0, 0]), one.run, one.epochs, bool(stairs[k, 0]))
+        for k, one in enumerate(plain)
+    )
+    return Frontier(points, placed)
 
 
-def _check(plain: Sequence[Sequence[Trained]], arms: Mapping[str, Sequence[Trained]]) -> None:
-    if len({len(run) for run in plain}) != 1 or len(plain[0]) < 2:
-        raise ValueError("every seed of the plain run needs the same epochs, two at least")
-    if any(len(run) != len(plain) for run in arms.values()):
-        raise ValueError("every arm needs one model for each seed of the plain run")
-    models = [*(model for run in plain for model in run), *(model for run in arms.values() for model in run)]
+def _nothing(arms: Mapping[str, Candidate], reason: str) -> Frontier:
+    return Frontier((), dict.fromkeys(arms, Placed(None, {}, "no evidence", reason)))
+
+
+def _distinct_groups(n: int, arms: Mapping[str, Candidate]) -> tuple[Floats, dict[str, dict[str, int]]]:
+    """Every group of members once, as (g, n) of 0 and 1, and by arm which row each of its groups is; all come first."""
+    rows, row_of = [np.ones(n)], {np.ones(n).tobytes(): 0}
+    found: dict[str, dict[str, int]] = {}
+    for name, arm in arms.items():
+        found[name] = {ALL: 0}
+        for group, members in arm.groups.items():
+            row = np.zeros(n)
+            row[members] = 1
+            if row.tobytes() not in row_of:
+                row_of[row.tobytes()] = len(rows)
+                rows.append(row)
+            found[name][group] = row_of[row.tobytes()]
+    return np.array(rows), found
+
+
+def _models(plain: Sequence[Checkpoint], arms: Mapping[str, Candidate]) -> list[Trained]:
+    return [model for one in plain for model in one.seeds] + [model for arm in arms.values() for model in arm.seeds]
+
+
+def _check(plain: Sequence[Checkpoint], arms: Mapping[str, Candidate]) -> None:
+    if len(plain) < 2:
+        raise ValueError("a frontier needs two plain checkpoints at least")
+    if len({*(len(one.seeds) for one in plain), *(len(arm.seeds) for arm in arms.values())}) != 1:
+        raise ValueError("every checkpoint and every arm needs one model for each seed")
     sizes = set()
-    for model in models:
+    for model in _models(plain, arms):
         values = [finite(each) for each in (model.members, model.nonmembers, model.nll, model.tokens)]
         sizes.add(tuple(each.size for each in values))
         if model.nonmembers.size != model.nll.size or np.any(model.tokens < 1):
             raise ValueError("the held-out loss must be of the non-members, each of at least one token")
     if len(sizes) != 1:
         raise ValueError("all models must be scored on the same records")
+    for name, arm in arms.items():
+        if any(members.size == 0 for members in arm.groups.values()):
+            raise ValueError(f"{name}: a group of members is empty")
 
 
-def _unmeasurable(models: Sequence[Trained], parts: Parts, metric: Metric) -> str:
-    if metric == "tpr@0.01":
-        n_calibration, n_evaluation = parts.calibration_nonmembers.size, parts.evaluation_nonmembers.size
-        if reason := too_few("0.01", n_calibration, n_evaluation):
-            return reason
-    return next((reason for model in models if (reason := missing_reason(model.members, model.nonmembers))), "")
+def _unmeasurable(plain: Sequence[Checkpoint], arms: Mapping[str, Candidate], metric: Metric) -> str:
+    n_nonmembers = plain[0].seeds[0].nonmembers.size
+    if metric == "tpr@0.01" and conformal_rank("0.01", n_nonmembers) < 1:
+        return f"needs 99 held-out records, there are {n_nonmembers}"
+    trained = [model for one in plain if one.run for model in one.seeds]  # the start's reference score is 0 for all
+    trained += [model for arm in arms.values() for model in arm.seeds]
+    return next((reason for model in trained if (reason := missing_reason(model.members, model.nonmembers))), "")

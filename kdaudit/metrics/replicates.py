@@ -12,8 +12,7 @@ import numpy as np
 
 from kdaudit.metrics.bootstrap import draw_counts
 from kdaudit.metrics.calibration import conformal_rank
-from kdaudit.metrics.parts import Parts
-from kdaudit.metrics.scores import Floats, Integers
+from kdaudit.metrics.scores import Floats
 
 Metric = Literal["auc", "tpr@0.01"]
 
@@ -23,7 +22,7 @@ BLOCK = 128
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How often each record is in each replicate; calibration and evaluation part are resampled apart."""
+    """How often each record is in each replicate; members and non-members are resampled apart."""
 
     members: Floats
     """(n, R + 1), float64: whole numbers."""
@@ -31,28 +30,33 @@ class Counts:
     """(m, R + 1)."""
 
     @classmethod
-    def draw(cls, parts: Parts, *, resamples: int, rng: np.random.Generator) -> Counts:
-        """R resamples of the records of all four parts."""
-        return cls(
-            _draw_class(parts.calibration_members, parts.evaluation_members, resamples, rng),
-            _draw_class(parts.calibration_nonmembers, parts.evaluation_nonmembers, resamples, rng),
-        )
+    def draw(cls, n: int, m: int, *, resamples: int, rng: np.random.Generator) -> Counts:
+        """R resamples of n members and m non-members."""
+        return cls(_draw(n, resamples, rng), _draw(m, resamples, rng))
 
 
-def leak_replicates(metric: Metric, members: Floats, nonmembers: Floats, counts: Counts, parts: Parts) -> Floats:
-    """The metric of one attack on one model in every replicate: (R + 1,).
+def group_leaks(metric: Metric, members: Floats, nonmembers: Floats, counts: Counts, groups: Floats) -> Floats:
+    """The metric of one attack on one model over groups of members in every replicate: (g, R + 1).
 
     Args:
-        metric: the AUC of all records, or the TPR of the evaluation part at the conformal threshold that the
-            replicate's calibration part gives for 1 % FPR.
+        metric: the AUC of a group's members against all non-members, or the share of them above the conformal
+            threshold that the replicate's non-members give for 1 % FPR.
         members: (n,), finite.
         nonmembers: (m,), finite.
         counts: of the same records.
-        parts: of the same records.
+        groups: (g, n), 1 where a member belongs to a group, else 0. NaN comes out where a replicate holds none of them.
     """
-    if metric == "auc":
-        return _auc(members, nonmembers, counts)
-    return _tpr(members, nonmembers, counts, parts, "0.01")
+    wins = _auc_wins if metric == "auc" else _tpr_wins
+    values = np.empty((groups.shape[0], counts.members.shape[1]))
+    of_nonmembers = _Ladder.of(nonmembers)
+    for start in range(0, values.shape[1], BLOCK):
+        block = slice(start, start + BLOCK)
+        drawn = counts.members[:, block]
+        won = drawn * wins(members, of_nonmembers, counts.nonmembers[:, block])
+        for row, group in enumerate(groups):  # one by one: a sum does not depend on which other groups there are
+            with np.errstate(invalid="ignore"):
+                values[row, block] = (group @ won) / (group @ drawn)
+    return values
 
 
 def mean_replicates(sums: Floats, sizes: Floats, counts: Floats) -> Floats:
@@ -60,34 +64,38 @@ def mean_replicates(sums: Floats, sizes: Floats, counts: Floats) -> Floats:
     return np.asarray((sums @ counts) / (sizes @ counts), dtype=np.float64)
 
 
-def _auc(members: Floats, nonmembers: Floats, counts: Counts) -> Floats:
-    order = np.argsort(nonmembers, kind="stable")
-    ranked = nonmembers[order]
-    below, not_above = ranked.searchsorted(members, "left"), ranked.searchsorted(members, "right")
-    values = np.empty(counts.members.shape[1])
-    for start in range(0, values.size, BLOCK):
-        block = slice(start, start + BLOCK)
-        of_members = counts.members[:, block]
-        up_to = np.zeros((nonmembers.size + 1, of_members.shape[1]))
-        np.cumsum(counts.nonmembers[order, block], axis=0, out=up_to[1:])
-        wins = up_to[below]
-        wins += up_to[not_above]
-        values[block] = np.einsum("nr,nr->r", of_members, wins)
-    return values / (2 * members.size * nonmembers.size)
+@dataclass(frozen=True, slots=True)
+class _Ladder:
+    """Non-members sorted once, so that a replicate is a pass over counts."""
+
+    order: np.ndarray[tuple[int], np.dtype[np.intp]]
+    ranked: Floats
+    """(m,), rising."""
+
+    @classmethod
+    def of(cls, nonmembers: Floats) -> _Ladder:
+        order = np.argsort(nonmembers, kind="stable")
+        return cls(order, nonmembers[order])
 
 
-def _tpr(members: Floats, nonmembers: Floats, counts: Counts, parts: Parts, key: str) -> Floats:
-    calibration, judged = parts.calibration_nonmembers, parts.evaluation_members
-    falling = calibration[np.argsort(-nonmembers[calibration], kind="stable")]
-    reached = np.cumsum(counts.nonmembers[falling], axis=0)
-    thresholds = nonmembers[falling][(reached >= conformal_rank(key, calibration.size)).argmax(axis=0)]
-    detected = members[judged, None] > thresholds
-    return np.asarray(np.einsum("nr,nr->r", counts.members[judged], detected) / judged.size, dtype=np.float64)
+def _auc_wins(members: Floats, ladder: _Ladder, drawn: Floats) -> Floats:
+    """Share of the drawn non-members (m, b) below each member, a tie counting half: (n, b)."""
+    up_to = np.zeros((ladder.ranked.size + 1, drawn.shape[1]))
+    np.cumsum(drawn[ladder.order], axis=0, out=up_to[1:])
+    won = up_to[ladder.ranked.searchsorted(members, "left")]
+    won += up_to[ladder.ranked.searchsorted(members, "right")]
+    return np.asarray(won / (2 * ladder.ranked.size), dtype=np.float64)
 
 
-def _draw_class(calibration: Integers, evaluation: Integers, resamples: int, rng: np.random.Generator) -> Floats:
-    counts = np.ones((calibration.size + evaluation.size, resamples + 1))
+def _tpr_wins(members: Floats, ladder: _Ladder, drawn: Floats) -> Floats:
+    """1 where a member lies above the drawn non-members' (m, b) conformal threshold, else 0: (n, b)."""
+    reached = np.cumsum(drawn[ladder.order[::-1]], axis=0)
+    place = (reached >= conformal_rank("0.01", ladder.ranked.size)).argmax(axis=0)
+    return np.asarray(members[:, None] > ladder.ranked[::-1][place], dtype=np.float64)
+
+
+def _draw(n: int, resamples: int, rng: np.random.Generator) -> Floats:
+    counts = np.ones((n, resamples + 1))
     for replicate in range(1, resamples + 1):
-        for part in (calibration, evaluation):
-            counts[part, replicate] = draw_counts(part.size, rng)
+        counts[:, replicate] = draw_counts(n, rng)
     return counts

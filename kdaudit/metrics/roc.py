@@ -1,19 +1,22 @@
 """AUC with DeLong's interval, and the difference of two paired AUCs.
 
-Source: DeLong et al. 1988, computed from ranks as in Sun and Xu 2014; Hanley and McNeil 1982 at the edges.
+Source: DeLong et al. 1988, computed from ranks as in Sun and Xu 2014; Hanley and McNeil 1982 where classes are
+separated; `edges` for bounds near 0 and 1.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import expit, logit, ndtr, ndtri
+from scipy.special import logit, ndtr, ndtri
 
-from kdaudit.metrics.bootstrap import RESAMPLES, Spread, draw_counts, to_difference
-from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.scores import DO_NOT_VARY, Floats, Integers, finite, missing_reason
+from kdaudit.metrics.edges import auc_bound, edge_weight
+from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
+from kdaudit.metrics.scores import DO_NOT_VARY, Floats, finite, missing_reason
+
+Z_95 = float(ndtri(0.975))
 
 
 def auc(members: Floats, nonmembers: Floats) -> float:
@@ -35,9 +38,9 @@ def auc(members: Floats, nonmembers: Floats) -> float:
 def auc_estimate(members: Floats, nonmembers: Floats, *, level: float = 0.95) -> Estimate:
     """AUC with DeLong's interval on the logit scale; `value` is None with a reason where the scores do not vary.
 
-    At AUC 1 the lower bound comes from Hanley and McNeil's standard error at 1 - 1 / (2 min(n, m)) and the upper
-    one is 1; mirrored at AUC 0. With a single record in a class, where DeLong's variance is undefined, Hanley and
-    McNeil's is taken.
+    Above 0.9 (below 0.1) the interval widens to what holds near the edge: see `edges`. At AUC 1 the centre lies at
+    1 - 1 / (2 min(n, m)) with Hanley and McNeil's standard error there, and the upper bound is 1; mirrored at AUC 0.
+    With a single record in a class, where DeLong's variance is undefined, Hanley and McNeil's is taken.
 
     Args:
         members: (n,), finite.
@@ -52,28 +55,27 @@ def auc_estimate(members: Floats, nonmembers: Floats, *, level: float = 0.95) ->
     if reason := missing_reason(members, nonmembers):
         return Estimate(None, n=n, m=m, level=level, reason=reason)
     wins = _Wins.of(members, nonmembers)
-    centre, se, method = wins.auc, wins.se(), "DeLong, logit scale"
-    if wins.is_separable:
-        centre = abs(wins.auc - _edge_gap(n, m))
-        se, method = hanley_mcneil_se(centre, n, m), "Hanley-McNeil at the edge, logit scale"
-    elif min(n, m) == 1:
-        se, method = hanley_mcneil_se(centre, n, m), "Hanley-McNeil, logit scale"
+    centre, se, method = _centre_and_se(wins)
     if se == 0:
         return Estimate(None, n=n, m=m, level=level, reason=DO_NOT_VARY)
-    logit_value, logit_se = float(logit(centre)), se / (centre * (1 - centre))
-    z = float(ndtri((1 + level) / 2))
-    return Estimate(
-        wins.auc,
-        0.0 if wins.auc == 0 else float(expit(logit_value - z * logit_se)),
-        1.0 if wins.auc == 1 else float(expit(logit_value + z * logit_se)),
-        n,
-        m,
-        level,
-        method,
-        logit_value=logit_value,
-        logit_se=logit_se,
-        is_separable=wins.is_separable,
+    return with_interval(
+        Estimate(
+            wins.auc,
+            n=n,
+            m=m,
+            level=level,
+            method=method,
+            logit_value=float(logit(centre)),
+            logit_se=se / (centre * (1 - centre)),
+            is_separable=wins.is_separable,
+        )
     )
+
+
+def with_interval(estimate: Estimate) -> Estimate:
+    """The estimate with the interval that its own bounds at (1 + level) / 2 make."""
+    one_sided = (1 + estimate.level) / 2
+    return replace(estimate, low=lower_bound(estimate, one_sided), high=upper_bound(estimate, one_sided))
 
 
 def auc_difference(
@@ -82,21 +84,22 @@ def auc_difference(
     members_b: Floats,
     nonmembers_b: Floats,
     *,
-    rng: np.random.Generator,
+    training_variance_b: float = 0.0,
     level: float = 0.95,
 ) -> Difference:
     """AUC of a minus AUC of b over the same records, with DeLong's paired covariance on the raw scale.
 
-    Where one AUC is exactly 0 or 1 the interval and the p-value come from a paired stratified bootstrap. Where
-    both are, no resample differs from the data, so the standard errors are Hanley and McNeil's at the edge,
-    without a covariance. Equal rankings give 0 in [0, 0] with p-value 1.
+    Where an AUC lies beyond 0.9 (below 0.1) its standard error grows to the longer arm of its own interval over z,
+    which DeLong's correlation then combines: DeLong's alone misses near the edge. Where an AUC is exactly 0 or 1 no
+    correlation is known, and none is taken. Equal rankings give 0 in [0, 0] with p-value 1.
 
     Args:
         members_a: (n,), finite.
         nonmembers_a: (m,), finite.
         members_b: (n,), the same records in the same order.
         nonmembers_b: (m,), the same records in the same order.
-        rng: draws the resamples, where there are any.
+        training_variance_b: what training the classifier b on these records adds to the variance of its AUC, as a
+            multiple of DeLong's, which knows of no training; independent of a.
         level: chance that the interval covers the true difference, in (0, 1).
 
     Raises:
@@ -111,22 +114,61 @@ def auc_difference(
         return Difference(None, n=n, m=m, level=level, reason=reason)
     a, b = _Wins.of(members_a, nonmembers_a), _Wins.of(members_b, nonmembers_b)
     gap = _Wins(a.of_members - b.of_members, a.of_nonmembers - b.of_nonmembers)
-    value, se, method = a.auc - b.auc, gap.se(), "DeLong, paired"
     is_same = np.array_equal(members_a, members_b) and np.array_equal(nonmembers_a, nonmembers_b)
-    if is_same or (gap.is_zero and not a.is_separable):
+    if training_variance_b == 0 and (is_same or (gap.is_zero and not a.is_separable)):
         return Difference(0.0, 0.0, 0.0, 1.0, n=n, m=m, level=level, method="equal rankings", se=0.0)
-    if a.is_separable and b.is_separable:
-        se, method = math.sqrt(2) * hanley_mcneil_se(1 - _edge_gap(n, m), n, m), "Hanley-McNeil at the edge"
-    elif a.is_separable or b.is_separable:
-        draws = _paired_resamples((members_a, nonmembers_a), (members_b, nonmembers_b), rng)
-        return to_difference(Spread(value, draws, draws, draws), n, m, level, "paired bootstrap")
-    if se == 0 or min(n, m) == 1:
+    if min(n, m) == 1 or (gap.se() == 0 and not a.is_separable and training_variance_b == 0):
         return Difference(None, n=n, m=m, level=level, reason="too few records for a paired difference")
-    reach = float(ndtri((1 + level) / 2)) * se
+    value, z = a.auc - b.auc, float(ndtri((1 + level) / 2))
+    se = _paired_se(a, b, gap, training_variance_b)
+    method = "DeLong, paired" if max(map(edge_weight, (a.auc, b.auc))) == 0 else "DeLong, paired, widened at the edge"
     p_value = float(2 * ndtr(-abs(value) / se))
     return Difference(
-        value, max(value - reach, -1.0), min(value + reach, 1.0), p_value, n=n, m=m, level=level, method=method, se=se
+        value, max(value - z * se, -1.0), min(value + z * se, 1.0), p_value, n=n, m=m, level=level, method=method, se=se
     )
+
+
+def _paired_se(a: _Wins, b: _Wins, gap: _Wins, training_variance_b: float) -> float:
+    plain_a, plain_b, plain_gap = a.se(), b.se(), gap.se()
+    own_a, own_b = _se_at_edge(a), _se_at_edge(b)
+    correlation = 0.0
+    if min(plain_a, plain_b) > 0:
+        correlation = (plain_a**2 + plain_b**2 - plain_gap**2) / (2 * plain_a * plain_b)
+    mended = own_a**2 + own_b**2 - 2 * min(max(correlation, -1.0), 1.0) * own_a * own_b
+    return math.sqrt(max(mended, plain_gap**2) + training_variance_b * own_b**2)
+
+
+def _se_at_edge(wins: _Wins) -> float:
+    """DeLong's standard error, near 0 and 1 the longer arm of the 95 % interval over z where that is more."""
+    centre, se, _ = _centre_and_se(wins)
+    weight = edge_weight(wins.auc)
+    if weight == 0:
+        return se
+    value, n, m = wins.auc, wins.of_members.size, wins.of_nonmembers.size
+    low, high = (
+        auc_bound(value, float(logit(centre)), se / (centre * (1 - centre)), n, m, tail) for tail in (0.025, 0.975)
+    )
+    return (1 - weight) * se + weight * max(se, (value - low) / Z_95, (high - value) / Z_95)
+
+
+def _centre_and_se(wins: _Wins) -> tuple[float, float, str]:
+    """Where the logit interval is centred, its standard error on the raw scale, and their source."""
+    n, m = wins.of_members.size, wins.of_nonmembers.size
+    if wins.is_separable:
+        centre = abs(wins.auc - 1 / (2 * min(n, m)))  # half a win of the smaller class inside the edge
+        return centre, hanley_mcneil_se(centre, n, m), "Hanley-McNeil at the edge, logit scale"
+    if min(n, m) == 1:
+        return wins.auc, hanley_mcneil_se(wins.auc, n, m), "Hanley-McNeil, logit scale"
+    return wins.auc, wins.se(), "DeLong, logit scale" + (", Newcombe and gamma bounds" if edge_weight(wins.auc) else "")
+
+
+def components(members: Floats, nonmembers: Floats) -> tuple[Floats, Floats]:
+    """DeLong's structural components: the share of non-members that each member outscores (n,), and mirrored (m,).
+
+    The covariance of two AUCs over the same records is that of their components over n plus that over m.
+    """
+    wins = _Wins.of(members, nonmembers)
+    return wins.of_members, wins.of_nonmembers
 
 
 def hanley_mcneil_se(value: float, n: int, m: int) -> float:
@@ -178,44 +220,3 @@ def _share_below(scores: Floats, others: Floats) -> Floats:
     below = np.searchsorted(ranked, scores, side="left")
     not_above = np.searchsorted(ranked, scores, side="right")
     return np.asarray((below + not_above) / (2 * others.size), dtype=np.float64)
-
-
-def _edge_gap(n: int, m: int) -> float:
-    """How far inside the edge a separable AUC is taken to lie: half a win of the smaller class."""
-    return 1 / (2 * min(n, m))
-
-
-def _paired_resamples(a: tuple[Floats, Floats], b: tuple[Floats, Floats], rng: np.random.Generator) -> Floats:
-    """AUC differences (R,) over resampled records, members and non-members apart, the same for a and b."""
-    n, m = a[0].size, a[1].size
-    ladders = [_Ladder.of(*scores) for scores in (a, b)]
-    draws = np.empty(RESAMPLES)
-    for replicate in range(RESAMPLES):
-        counts = draw_counts(n, rng), draw_counts(m, rng)
-        value_a, value_b = (ladder.auc(*counts) for ladder in ladders)
-        draws[replicate] = value_a - value_b
-    return draws
-
-
-@dataclass(frozen=True, slots=True)
-class _Ladder:
-    """Where each member stands among the sorted non-members, so that a resample needs no sorting."""
-
-    order: Integers
-    """(m,), sorts the non-members."""
-    below: Integers
-    """(n,), non-members below each member."""
-    not_above: Integers
-    """(n,), non-members below or level with each member."""
-
-    @classmethod
-    def of(cls, members: Floats, nonmembers: Floats) -> _Ladder:
-        order = np.argsort(nonmembers, kind="stable")
-        ranked = nonmembers[order]
-        return cls(order, ranked.searchsorted(members, "left"), ranked.searchsorted(members, "right"))
-
-    def auc(self, member_counts: Integers, nonmember_counts: Integers) -> float:
-        """AUC of the resample in which each record occurs as often as counted."""
-        weight_up_to = np.concatenate([[0], np.cumsum(nonmember_counts[self.order])])
-        wins = weight_up_to[self.below] + weight_up_to[self.not_above]
-        return float(np.dot(member_counts, wins)) / float(2 * member_counts.sum() * nonmember_counts.sum())

@@ -30,28 +30,16 @@ def finite(values: Floats) -> Floats:
     return array
 
 
-def has_majority_value(members: Floats, nonmembers: Floats) -> bool:
-    """Whether one value holds more than half of all scores, both classes together."""
-    together = np.concatenate([members, nonmembers])
-    if together.size == 0:
-        return False
-    middle = np.partition(together, together.size // 2)[together.size // 2]  # a majority value is the median
-    return bool(2 * np.count_nonzero(together == middle) > together.size)
-
-
-def is_separated(members: Floats, nonmembers: Floats) -> bool:
-    """Whether every member lies on the same side of every non-member: AUC exactly 0 or 1."""
-    return bool(members.min() > nonmembers.max() or members.max() < nonmembers.min())
-
-
 def missing_reason(members: Floats, nonmembers: Floats) -> str:
     """Why these scores say nothing about membership, or an empty string.
 
-    Perfectly separated scores count as varying even where one class is constant: they are the strongest leak.
+    A value that most records share is no reason: where the members share it, it is the strongest leak of all. Ties
+    count half.
     """
     for name, scores in (("members", members), ("non-members", nonmembers)):
         if scores.size == 0:
             return f"no scored {name}"
-    if has_majority_value(members, nonmembers) and not is_separated(members, nonmembers):
+    first = members[0]
+    if np.all(members == first) and np.all(nonmembers == first):
         return DO_NOT_VARY
     return ""

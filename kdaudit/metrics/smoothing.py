@@ -19,8 +19,8 @@ WIDTH = 0.3
 """Half the window is WIDTH * N ** -0.2 of the calibration records. At 0.3 no score distribution tried lost more than
 0.002 of the balanced accuracy attained against no smoothing, and most gained; 0 would be the plain maximum."""
 
-MAX_CANDIDATES = 4000
-"""Thresholds tried; of more distinct scores those at evenly spaced shares, hundreds to a window."""
+MAX_CANDIDATES = 500
+"""Thresholds tried; of more distinct scores those at evenly spaced shares, dozens to a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +68,20 @@ class SmoothCurve:
             Integrals.up_to(position + half, knots),
         )
 
-    def smoothed(self, reached: Integers) -> Floats:
-        """Integral of the curve over the window around each candidate: (d,).
+    def smoothed(self, reached: Floats) -> Floats:
+        """Integral of the curve over the window around each candidate, in each of b replicates: (d, b).
 
         Args:
-            reached: (n + m,), the gain with the threshold at each sorted record.
+            reached: (n + m, b), the gain with the threshold at each sorted record.
         """
-        height = np.concatenate([[0.0], reached[self.place]])
-        area = np.concatenate([[0.0], np.cumsum((height[1:] + height[:-1]) * self.steps / 2)])
-        return self.window_end.of(height, area) - self.window_start.of(height, area)
+        height, area = np.zeros((2, self.place.size + 1, reached.shape[1]))
+        reached.take(self.place, axis=0, out=height[1:])
+        np.add(height[1:], height[:-1], out=area[1:])
+        area[1:] *= self.steps[:, None] / 2
+        np.cumsum(area, axis=0, out=area)
+        integrals = self.window_end.of(height, area)
+        integrals -= self.window_start.of(height, area)
+        return integrals
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,10 @@ class Integrals:
         return cls(left, offset - of_right, of_right)
 
     def of(self, height: Floats, area: Floats) -> Floats:
-        """Integrals (d,) of the curve with these heights and these areas up to each knot, both (d + 1,)."""
-        left = self.left
-        return area[left] + self.of_left * height[left] + self.of_right * height[left + 1]
+        """Integrals (d, b) of the curves with these heights and these areas up to each knot, both (d + 1, b)."""
+        found = area.take(self.left, axis=0)
+        for place, weight in ((self.left, self.of_left), (self.left + 1, self.of_right)):
+            part = height.take(place, axis=0)
+            part *= weight[:, None]
+            found += part
+        return found

@@ -1,19 +1,22 @@
-"""Everything that needs a threshold: fitted on the calibration part, judged on the evaluation part.
+"""Everything that needs a threshold: TPR at a false positive rate, and success at the best balanced accuracy.
 
-The intervals come from a stratified bootstrap over both parts in which every threshold is derived again and all models
-see the same records. At a fixed threshold McNemar calls two equally leaky models different in most runs, and
-Clopper-Pearson covers the TPR at a nominal FPR in 34 to 78 % of them: both ignore that the threshold is an estimate.
+A TPR at a false positive rate comes from all records, with exact bounds (`metrics.exact_tpr`). The balanced threshold
+is fitted on the calibration part and judged on the evaluation part; the intervals come from a stratified bootstrap over
+both parts in which it is derived again. Differences of either are such bootstraps too, in which all models see the same
+records. At a fixed threshold McNemar calls two equally leaky models different in most runs, and Clopper-Pearson covers
+the TPR at a nominal FPR in 34 to 78 % of them: both ignore that the threshold is an estimate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 
 from kdaudit.metrics.bootstrap import (
+    NULL_LEVEL,
     RESAMPLES,
     Gap,
     Rate,
@@ -25,10 +28,26 @@ from kdaudit.metrics.bootstrap import (
     subtracted_from,
     to_difference,
     to_estimate,
+    to_null_difference,
 )
-from kdaudit.metrics.calibration import FALSE_POSITIVE_RATES, fit_thresholds, replicate_thresholds, too_few
-from kdaudit.metrics.detection import Detections, Judged, Sight, cross_tabulate, look
+from kdaudit.metrics.calibration import (
+    FALSE_POSITIVE_RATES,
+    MIN_RANK,
+    balanced_threshold,
+    replicate_balanced,
+    replicate_conformal,
+    too_few,
+)
+from kdaudit.metrics.detection import (
+    Detections,
+    Judged,
+    Sight,
+    cross_tabulate,
+    resampled_detections,
+    resampled_gaps,
+)
 from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.exact_tpr import conformal_threshold, tpr_estimate
 from kdaudit.metrics.parts import Parts
 from kdaudit.metrics.proportions import clopper_pearson, mcnemar
 from kdaudit.metrics.scores import Floats, finite, missing_reason
@@ -43,7 +62,7 @@ class ModelMetrics:
     """What one attack achieves on one model."""
 
     tpr_at_fpr: Mapping[str, Estimate]
-    """Keys "0.001", "0.01", "0.1"."""
+    """Keys "0.001", "0.01", "0.1"; of all records."""
     balanced_accuracy: Estimate
     member_success: Estimate
     """TPR at the threshold of best balanced accuracy."""
@@ -71,6 +90,9 @@ class ThresholdMetrics:
     detections: Mapping[str, Mapping[str, Detections]] = field(default_factory=dict)
     """By model, then "members" and "nonmembers", at the thresholds of best balanced accuracy; a model is left out
     where it or the baseline could not be measured."""
+    beyond_nulls: Mapping[str, Mapping[str, Mapping[str, Difference]]] = field(default_factory=dict)
+    """By model and null, then metric (tpr@0.001, tpr@0.01, tpr@0.1, balanced_accuracy): the model minus the null, with
+    an interval whose ends are one-sided 95 % bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +100,24 @@ class _Frame:
     """What all figures of one call share."""
 
     n: int
+    """Members in the evaluation part."""
     m: int
+    """Non-members there."""
     level: float
     rng: np.random.Generator
-    too_few: Mapping[str, str]
-    """By false-positive rate: why it is not reported, or an empty string."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one model detects, and why some of it could not be measured."""
+
+    balanced: Sight | None
+    no_balanced: str
+    """Why it has no balanced threshold, or an empty string."""
+    at_fpr: Mapping[str, Judged]
+    """All members at the conformal threshold of each false-positive rate that allows a difference."""
+    no_rates: Mapping[str, str]
+    """By false-positive rate: why it allows none, or an empty string."""
 
 
 def threshold_metrics(
@@ -91,22 +126,26 @@ def threshold_metrics(
     *,
     rng: np.random.Generator,
     baseline: str | None = None,
+    nulls: Mapping[str, _Scores] | None = None,
+    held_against: Mapping[str, Sequence[str]] | None = None,
     resamples: int = RESAMPLES,
     level: float = 0.95,
 ) -> ThresholdMetrics:
-    """Judge all models of one attack at calibrated thresholds, jointly.
+    """Judge all models of one attack, jointly.
 
     A record counts as a member where its score is above the threshold. The balanced threshold is the calibration score
     with the best balanced accuracy, smoothed over a window so that it can be resampled (`metrics.smoothing`); of
     several the lowest, and the highest score of all where none beats chance. The conformal one at FPR f is the k-th
-    largest calibration non-member, k = floor(f (n + 1)); its TPR is given only where k >= 3 and the evaluation
-    non-members number at least 5 / f. Where fewer than ten records decide, no bound is inside the exact one (`Spread`).
+    largest of all m non-members, k = floor(f (m + 1)); a TPR needs k >= 1, a difference of two, which resamples the
+    threshold, k >= 3. Where fewer than ten records decide, no resampled bound is inside the exact one (`Spread`).
 
     Args:
         scores: (members (n,), non-members (m,)) of each model, finite, records in the same order for all.
         parts: indices of the calibration and evaluation records.
         rng: draws the replicates.
         baseline: the model that the others are compared with.
+        nulls: scores of the same records by what saw neither set; these get no figures of their own.
+        held_against: by model the nulls that it is compared with.
         resamples: replicates.
         level: chance that an interval covers the true value, in (0, 1).
 
@@ -114,46 +153,45 @@ def threshold_metrics(
         Estimates and differences; `value` is None with a reason where scores do not vary or records are too few.
 
     Raises:
-        ValueError: a score is NaN or infinite, the models' sizes differ, or the baseline is not among the models.
+        ValueError: a score is NaN or infinite, the models' sizes differ, or a model or null is named that is not there.
     """
-    checked = _checked(scores, baseline)
-    reasons = {name: _unmeasurable(pair, parts) for name, pair in checked.items()}
-    n_calibration, m = parts.calibration_nonmembers.size, parts.evaluation_nonmembers.size
-    allowed = {key: too_few(key, n_calibration, m) for key in FALSE_POSITIVE_RATES}
-    frame = _Frame(parts.evaluation_members.size, m, level, rng, allowed)
-    measured = {name: pair for name, pair in checked.items() if not reasons[name]}
-    sights = _look_at_all(measured, parts, frame, resamples, baseline)
-    models = {name: _model_metrics(sights.get(name), reasons[name], frame) for name in checked}
-    if baseline is None:
-        return ThresholdMetrics(models)
-    others, reference = [name for name in checked if name != baseline], sights.get(baseline)
+    nulls, held_against = nulls or {}, held_against or {}
+    named = [*held_against, *([] if baseline is None else [baseline])]
+    if missing := {*named} - {*scores}:
+        raise ValueError(f"the baseline '{min(missing)}' is not among the models")
+    if missing := {null for names in held_against.values() for null in names} - {*nulls}:
+        raise ValueError(f"'{min(missing)}' is not among the nulls")
+    checked = _checked({**scores, **nulls})
+    frame = _Frame(parts.evaluation_members.size, parts.evaluation_nonmembers.size, level, rng)
+    seen = _look_at_all(checked, parts, rng, resamples, is_compared=bool(named))
+    models = {name: _model_metrics(checked[name], seen[name], frame) for name in scores}
+    others = [] if baseline is None else [(name, seen[name], seen[baseline]) for name in scores if name != baseline]
     return ThresholdMetrics(
         models,
-        {
-            name: _model_differences(sights.get(name), reference, reasons[name] or reasons[baseline], frame)
-            for name in others
-        },
+        {name: _model_differences(own, other, checked[name], frame) for name, own, other in others},
         {
             name: {
-                "members": cross_tabulate(reference.members, sights[name].members),
-                "nonmembers": cross_tabulate(reference.nonmembers, sights[name].nonmembers),
+                "members": cross_tabulate(other.balanced.members, own.balanced.members),
+                "nonmembers": cross_tabulate(other.balanced.nonmembers, own.balanced.nonmembers),
             }
-            for name in others
-            if name in sights and reference is not None
+            for name, own, other in others
+            if own.balanced is not None and other.balanced is not None
+        },
+        {
+            name: {null: _beyond_null(seen[name], seen[null], checked[name], frame) for null in of_model}
+            for name, of_model in held_against.items()
         },
     )
 
 
-def _checked(scores: Mapping[str, _Scores], baseline: str | None) -> dict[str, _Scores]:
+def _checked(scores: Mapping[str, _Scores]) -> dict[str, _Scores]:
     checked = {name: (finite(members), finite(nonmembers)) for name, (members, nonmembers) in scores.items()}
     if len({(members.size, nonmembers.size) for members, nonmembers in checked.values()}) > 1:
         raise ValueError("all models must be scored on the same records")
-    if baseline is not None and baseline not in checked:
-        raise ValueError(f"the baseline '{baseline}' is not among the models")
     return checked
 
 
-def _unmeasurable(scores: _Scores, parts: Parts) -> str:
+def _no_balanced(scores: _Scores, parts: Parts) -> str:
     if reason := missing_reason(*scores):
         return reason
     if min(parts.calibration_members.size, parts.calibration_nonmembers.size) == 0:
@@ -164,137 +202,160 @@ def _unmeasurable(scores: _Scores, parts: Parts) -> str:
 
 
 def _look_at_all(
-    scores: Mapping[str, _Scores], parts: Parts, frame: _Frame, resamples: int, baseline: str | None
+    scores: Mapping[str, _Scores], parts: Parts, rng: np.random.Generator, resamples: int, *, is_compared: bool
+) -> dict[str, _Seen]:
+    """Fit every model's thresholds, on the data and in the replicates."""
+    no_balanced = {name: _no_balanced(pair, parts) for name, pair in scores.items()}
+    fitted = _balanced_sights({name: scores[name] for name in scores if not no_balanced[name]}, parts, rng, resamples)
+    no_scores = {name: missing_reason(*pair) for name, pair in scores.items()}
+    varied = {name: pair for name, pair in scores.items() if not no_scores[name]}
+    m = next((nonmembers.size for _, nonmembers in varied.values()), 0)
+    few = {key: too_few(key, m, MIN_RANK) for key in FALSE_POSITIVE_RATES}
+    keys = [key for key, reason in few.items() if not reason and is_compared]
+    conformal = replicate_conformal([each for _, each in varied.values()], keys, resamples=resamples, rng=rng)
+    at_fpr = {
+        name: {key: Judged(members, conformal_threshold(nonmembers, key), found[key]) for key in keys}
+        for (name, (members, nonmembers)), found in zip(varied.items(), conformal, strict=True)
+    }
+    return {
+        name: _Seen(
+            fitted.get(name),
+            no_balanced[name],
+            at_fpr.get(name, {}),
+            {key: no_scores[name] or reason for key, reason in few.items()},
+        )
+        for name in scores
+    }
+
+
+def _balanced_sights(
+    scores: Mapping[str, _Scores], parts: Parts, rng: np.random.Generator, resamples: int
 ) -> dict[str, Sight]:
-    """Fit every model's thresholds, on the data and in the replicates, and see what it detects there."""
-    keys = [key for key, reason in frame.too_few.items() if not reason]
     calibration = [
         (members[parts.calibration_members], nonmembers[parts.calibration_nonmembers])
         for members, nonmembers in scores.values()
     ]
-    replicates = replicate_thresholds(calibration, keys, resamples=resamples, rng=frame.rng)
-    thresholds = {
-        name: (fit_thresholds(*pair, keys), replicated)
-        for name, pair, replicated in zip(scores, calibration, replicates, strict=True)
-    }
-    sights: dict[str, Sight] = {}
-    for name in sorted(scores, key=lambda name: name != baseline):  # the baseline first: the others stand beside it
-        members, nonmembers = scores[name]
-        sights[name] = look(
-            members[parts.evaluation_members],
-            nonmembers[parts.evaluation_nonmembers],
-            *thresholds[name],
-            beside=sights.get(baseline) if baseline is not None else None,
-            rng=frame.rng,
+    replicates = replicate_balanced(calibration, resamples=resamples, rng=rng)
+    sights = {}
+    for (name, pair), part, replicated in zip(scores.items(), calibration, replicates, strict=True):
+        threshold = balanced_threshold(*part)
+        sights[name] = Sight(
+            Judged(pair[0][parts.evaluation_members], threshold, replicated),
+            Judged(pair[1][parts.evaluation_nonmembers], threshold, replicated),
         )
     return sights
 
 
-def _model_metrics(sight: Sight | None, reason: str, frame: _Frame) -> ModelMetrics:
+def _model_metrics(scores: _Scores, seen: _Seen, frame: _Frame) -> ModelMetrics:
+    rates = {key: tpr_estimate(*scores, key, level=frame.level) for key in FALSE_POSITIVE_RATES}
+    sight = seen.balanced
     if sight is None:
-        missing = Estimate(None, n=frame.n, m=frame.m, level=frame.level, reason=reason)
-        return ModelMetrics(dict.fromkeys(frame.too_few, missing), missing, missing, missing)
-    found, alarmed = _rate(sight.members, frame), _rate(sight.nonmembers, frame)
-    cleared = subtracted_from(1, alarmed)
-    seen = Rate(sight.members.k, sight.members.n, sight.members.detected)
-    unseen = Rate(sight.nonmembers.k, sight.nonmembers.n, sight.nonmembers.detected).complement
-    balanced = to_estimate(mean_rate_spread(seen, unseen, frame.rng), frame.n, frame.m, frame.level, METHOD)
-    low, high = clopper_pearson(sight.nonmembers.k, frame.m, frame.level)
+        missing = Estimate(None, n=frame.n, m=frame.m, level=frame.level, reason=seen.no_balanced)
+        return ModelMetrics(rates, missing, missing, missing)
+    found, alarmed = (
+        Rate(judged.k, judged.n, resampled_detections(judged, frame.rng))
+        for judged in (sight.members, sight.nonmembers)
+    )
+    balanced = mean_rate_spread(found, alarmed.complement, frame.rng)
+    cleared = subtracted_from(1, rate_spread(alarmed.k, alarmed.n, alarmed.resampled, frame.rng))
+    low, high = clopper_pearson(alarmed.k, frame.m, frame.level)
     threshold = sight.members.threshold
     return ModelMetrics(
-        {
-            key: _tpr(sight.members_at_fpr[key], sight.nonmembers.scores, frame)
-            if not why
-            else Estimate(None, n=frame.n, m=frame.m, level=frame.level, reason=why)
-            for key, why in frame.too_few.items()
-        },
-        replace(balanced, threshold=threshold),
-        _at_threshold(found, sight.members, clopper_pearson(sight.members.k, frame.n, frame.level), frame),
-        _at_threshold(cleared, sight.nonmembers, (1 - high, 1 - low), frame),
+        rates,
+        replace(to_estimate(balanced, frame.n, frame.m, frame.level, METHOD), threshold=threshold),
+        _at_threshold(
+            rate_spread(found.k, found.n, found.resampled, frame.rng),
+            threshold,
+            clopper_pearson(found.k, frame.n, frame.level),
+            frame,
+        ),
+        _at_threshold(cleared, threshold, (1 - high, 1 - low), frame),
     )
 
 
-def _tpr(judged: Judged, nonmembers: Floats, frame: _Frame) -> Estimate:
-    false_positives = int(np.count_nonzero(nonmembers > judged.threshold))
-    low, high = clopper_pearson(false_positives, frame.m, frame.level)
-    exact = clopper_pearson(judged.k, frame.n, frame.level)
-    return replace(
-        _at_threshold(_rate(judged, frame), judged, exact, frame),
-        realised_fpr=false_positives / frame.m,
-        realised_fpr_low=low,
-        realised_fpr_high=high,
-    )
-
-
-def _at_threshold(spread: Spread, judged: Judged, exact: tuple[float, float], frame: _Frame) -> Estimate:
+def _at_threshold(spread: Spread, threshold: float, exact: tuple[float, float], frame: _Frame) -> Estimate:
     return replace(
         to_estimate(spread, frame.n, frame.m, frame.level, METHOD),
-        threshold=judged.threshold,
+        threshold=threshold,
         fixed_threshold_low=exact[0],
         fixed_threshold_high=exact[1],
     )
 
 
-def _rate(judged: Judged, frame: _Frame) -> Spread:
-    return rate_spread(judged.k, judged.n, judged.detected, frame.rng)
-
-
-def _model_differences(sight: Sight | None, baseline: Sight | None, reason: str, frame: _Frame) -> ModelDifferences:
-    if sight is None or baseline is None:
+def _model_differences(own: _Seen, other: _Seen, scores: _Scores, frame: _Frame) -> ModelDifferences:
+    sizes = scores[0].size, scores[1].size
+    rates = {}
+    for key in FALSE_POSITIVE_RATES:
+        reason = own.no_rates[key] or other.no_rates[key]
+        rates[key] = (
+            Difference(None, n=sizes[0], m=sizes[1], level=frame.level, reason=reason)
+            if reason
+            else _compared(own.at_fpr[key], other.at_fpr[key], sizes, frame)
+        )
+    if own.balanced is None or other.balanced is None:
+        reason = own.no_balanced or other.no_balanced
         missing = Difference(None, n=frame.n, m=frame.m, level=frame.level, reason=reason)
-        return ModelDifferences(dict.fromkeys(frame.too_few, missing), missing, missing, missing)
-    found = _gap(sight.members, baseline.members, frame)
-    cleared = subtracted_from(0, _gap(sight.nonmembers, baseline.nonmembers, frame))
+        return ModelDifferences(rates, missing, missing, missing)
+    sight, base = own.balanced, other.balanced
     return ModelDifferences(
-        {
-            key: _compared(
-                _gap(sight.members_at_fpr[key], baseline.members_at_fpr[key], frame),
-                sight.members_at_fpr[key],
-                baseline.members_at_fpr[key],
-                frame,
-            )
-            if not why
-            else Difference(None, n=frame.n, m=frame.m, level=frame.level, reason=why)
-            for key, why in frame.too_few.items()
-        },
-        to_difference(_balanced_gap(sight, baseline, frame), frame.n, frame.m, frame.level, METHOD),
-        _compared(found, sight.members, baseline.members, frame),
-        _compared(cleared, sight.nonmembers, baseline.nonmembers, frame),
+        rates,
+        to_difference(_balanced_spread(sight, base, frame), frame.n, frame.m, frame.level, METHOD),
+        _compared(sight.members, base.members, (frame.n, frame.m), frame),
+        _compared(sight.nonmembers, base.nonmembers, (frame.n, frame.m), frame, is_cleared=True),
     )
 
 
-def _balanced_gap(sight: Sight, baseline: Sight, frame: _Frame) -> Spread:
-    if _is_same(sight.members, baseline.members) and _is_same(sight.nonmembers, baseline.nonmembers):
-        none = np.zeros(sight.members.detected.size)
-        return Spread(0.0, none, none, none)
+def _beyond_null(own: _Seen, null: _Seen, scores: _Scores, frame: _Frame) -> dict[str, Difference]:
+    n, m = scores[0].size, scores[1].size
+    found = {}
+    for key in FALSE_POSITIVE_RATES:
+        reason = own.no_rates[key] or null.no_rates[key]
+        found[f"tpr@{key}"] = (
+            Difference(None, n=n, m=m, level=NULL_LEVEL, reason=reason)
+            if reason
+            else to_null_difference(_gap(own.at_fpr[key], null.at_fpr[key], frame), n, m, METHOD)
+        )
+    found["balanced_accuracy"] = (
+        Difference(None, n=frame.n, m=frame.m, level=NULL_LEVEL, reason=own.no_balanced or null.no_balanced)
+        if own.balanced is None or null.balanced is None
+        else to_null_difference(_balanced_spread(own.balanced, null.balanced, frame), frame.n, frame.m, METHOD)
+    )
+    return found
+
+
+def _balanced_spread(own: Sight, other: Sight, frame: _Frame) -> Spread:
+    if own.members.is_same(other.members) and own.nonmembers.is_same(other.nonmembers):
+        return _no_gap(own.members)
     members, nonmembers = (
-        _as_gap(own, other)
-        for own, other in ((sight.members, baseline.members), (sight.nonmembers, baseline.nonmembers))
+        _as_gap(judged, beside, frame)
+        for judged, beside in ((own.members, other.members), (own.nonmembers, other.nonmembers))
     )
     return mean_gap_spread(members, nonmembers.complement, frame.rng)
 
 
-def _as_gap(judged: Judged, baseline: Judged) -> Gap:
-    table = cross_tabulate(baseline, judged)
-    return Gap(table.other_only, table.baseline_only, judged.n, judged.detected - baseline.detected)
+def _as_gap(judged: Judged, other: Judged, frame: _Frame) -> Gap:
+    table = cross_tabulate(other, judged)
+    return Gap(table.other_only, table.baseline_only, judged.n, resampled_gaps(judged, other, frame.rng))
 
 
-def _is_same(judged: Judged, baseline: Judged) -> bool:
-    same_scores = np.array_equal(judged.scores, baseline.scores)
-    return same_scores and np.array_equal(judged.replicated, baseline.replicated)
-
-
-def _gap(judged: Judged, baseline: Judged, frame: _Frame) -> Spread:
-    if _is_same(judged, baseline):
-        none = np.zeros(judged.detected.size)  # the same scores cannot differ, whatever the sample
-        return Spread(0.0, none, none, none)
-    gap = _as_gap(judged, baseline)
+def _gap(judged: Judged, other: Judged, frame: _Frame) -> Spread:
+    if judged.is_same(other):
+        return _no_gap(judged)
+    gap = _as_gap(judged, other, frame)
     return gap_spread(gap.only_a, gap.only_b, gap.n, gap.resampled, frame.rng)
 
 
-def _compared(spread: Spread, judged: Judged, baseline: Judged, frame: _Frame) -> Difference:
-    table = cross_tabulate(baseline, judged)
+def _no_gap(judged: Judged) -> Spread:
+    none = np.zeros(judged.replicated.size)  # the same scores cannot differ, whatever the sample
+    return Spread(0.0, none, none, none)
+
+
+def _compared(
+    judged: Judged, baseline: Judged, sizes: tuple[int, int], frame: _Frame, *, is_cleared: bool = False
+) -> Difference:
+    """Of detections, or of records that are cleared, which are the fewer the more are detected."""
+    spread, table = _gap(judged, baseline, frame), cross_tabulate(baseline, judged)
     return replace(
-        to_difference(spread, frame.n, frame.m, frame.level, METHOD),
+        to_difference(subtracted_from(0, spread) if is_cleared else spread, *sizes, frame.level, METHOD),
         mcnemar_p_value=mcnemar(table.baseline_only, table.other_only),
     )

@@ -65,6 +65,8 @@ class Selection:
     kept: Integers
     control: Integers
     """As many members as are kept, drawn at random from all."""
+    n_members: int
+    """Of which they are chosen."""
     n_unscored: int = 0
     """Members whose score is NaN; they are kept."""
 

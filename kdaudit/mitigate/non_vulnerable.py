@@ -22,7 +22,7 @@ FALSE_POSITIVE_RATE = "0.1"
 
 
 def select(members: Floats, nonmembers: Floats, rng: np.random.Generator) -> Selection:
-    """Leave out the members whose score lies above the conformal threshold at 10 % FPR of the other half.
+    """Leave out the members that are detected.
 
     Args:
         members: (n,), scores of the attack on the teacher, larger meaning more likely a member; NaN: not scored.
@@ -33,6 +33,25 @@ def select(members: Floats, nonmembers: Floats, rng: np.random.Generator) -> Sel
         InsufficientDataError: there are too few non-members for a threshold.
         ConfigError: no member is detected, or every one is.
     """
+    is_detected = detected(members, nonmembers, rng)
+    n_dropped = int(is_detected.sum())
+    _check(n_dropped, is_detected)
+    control = rng.choice(members.size, members.size - n_dropped, replace=False)
+    kept = np.flatnonzero(~is_detected)
+    return Selection(kept, np.sort(control).astype(np.intp), members.size, int(np.isnan(members).sum()))
+
+
+def detected(members: Floats, nonmembers: Floats, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """(n,), members whose score lies above the conformal threshold at 10 % FPR of the other half.
+
+    Args:
+        members: (n,), scores of the attack on the teacher, larger meaning more likely a member; NaN: not scored.
+        nonmembers: (m,), likewise; at least 58 that are not NaN.
+        rng: draws the halves.
+
+    Raises:
+        InsufficientDataError: there are too few non-members for a threshold.
+    """
     known = nonmembers[~np.isnan(nonmembers)]
     halves = split_parts(members.size, known.size, share=0.5, rng=rng)
     is_detected = np.zeros(members.size, dtype=np.bool_)
@@ -41,10 +60,7 @@ def select(members: Floats, nonmembers: Floats, rng: np.random.Generator) -> Sel
         (halves.evaluation_members, halves.calibration_nonmembers),
     ):
         is_detected[own] = members[own] > _threshold(known[others], known.size)  # NaN is above nothing
-    n_dropped = int(is_detected.sum())
-    _check(n_dropped, is_detected)
-    control = rng.choice(members.size, members.size - n_dropped, replace=False)
-    return Selection(np.flatnonzero(~is_detected), np.sort(control).astype(np.intp), int(np.isnan(members).sum()))
+    return is_detected
 
 
 def _threshold(nonmembers: Floats, n_known: int) -> float:

@@ -17,7 +17,7 @@ from kdaudit.models.hub import locate
 STARTS = ("student", "student_layers", "student_config")
 HELD_OUT = ("nonmembers", "holdout", "coins", "teacher_saw")
 """One of several says the same: what is given takes the place of all."""
-SETTLED = {"split_seed", "keep_epochs"}
+SETTLED = {"split_seed", "copies_per_epoch"}
 """What a comparison settles itself."""
 
 

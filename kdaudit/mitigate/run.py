@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdaudit import manifest
 from kdaudit.artefacts import writing
@@ -20,12 +21,22 @@ from kdaudit.distill.losses import settle_beta
 from kdaudit.distill.prepare import Prepared, prepare
 from kdaudit.distill.run import run_distill
 from kdaudit.distill.settings import DistillConfig
-from kdaudit.errors import ConfigError
+from kdaudit.errors import ConfigError, InsufficientDataError
+from kdaudit.lock import locked
 from kdaudit.mitigate import METHODS
 from kdaudit.mitigate.base import Operation, Selection
-from kdaudit.mitigate.figures import Roster
-from kdaudit.mitigate.scoring import SIGNALS, score_students, select_members
-from kdaudit.mitigate.settings import CONTROL, PLAIN, MitigateConfig
+from kdaudit.mitigate.figures import MIN_GROUP, Groups, Roster
+from kdaudit.mitigate.scoring import (
+    SIGNALS,
+    attack_teacher,
+    attacks_of,
+    find_vulnerable,
+    member_ids,
+    score_students,
+    select_members,
+    start_to_score,
+)
+from kdaudit.mitigate.settings import CONTROL, PLAIN, MitigateConfig, further_name
 from kdaudit.mitigate.starts import changed_start
 from kdaudit.mitigate.table import Made, make_table
 from kdaudit.results.mitigation import Mitigation, save
@@ -67,6 +78,9 @@ class Plan:
     n_held_out: int
     operations: Mapping[str, Operation]
     selections: Mapping[str, Selection]
+    groups: Groups
+    attack: str
+    """What the findings rest on; the metric is the AUC."""
     seconds: float | None
     """What is left is expected to take, from a timed step; None where every student is there."""
 
@@ -96,6 +110,11 @@ def run_mitigation(
     Raises:
         KdauditError: see `kdaudit.errors`; every student that is finished is kept.
     """
+    with locked(config.out):
+        return _compare(config, command, overwrite, listener)
+
+
+def _compare(config: MitigateConfig, command: str, overwrite: bool, listener: Listener) -> Mitigation:
     claim(config, overwrite=overwrite)
     prepared = prepare(config.plain(config.training_seeds[0]))
     if prepared.compute.n_processes > 1:
@@ -107,10 +126,10 @@ def run_mitigation(
     plan = _plan(config, prepared, listener)
     listener.on_plan(plan)
     _distil(plan, command, listener)
-    roster = _roster(config)
+    roster = _roster(config, prepared)
     scored = score_students(config, prepared, roster.folders, on_progress=_quiet_note(listener))
     listener.on_progress("judging", 0, 1, "")
-    table = make_table(config, prepared, scored, Made(roster, plan.operations, plan.selections))
+    table = make_table(config, prepared, scored, Made(roster, plan.operations, plan.selections, plan.groups))
     save(table, config.out / FILE_NAME)
     _link(table, config.out / RECOMMENDED)
     listener.on_progress("judging", 1, 1, "")
@@ -138,7 +157,8 @@ def claim(config: MitigateConfig, *, overwrite: bool) -> None:
         for killed in config.out.glob(f"{REHEARSAL}*.tmp"):
             shutil.rmtree(killed, ignore_errors=True)
         if overwrite and is_ours:
-            for name in (PLAIN, SIGNALS, *METHODS, *(f"{name}{CONTROL}" for name in METHODS)):
+            further = (path.name for path in config.out.glob(f"{PLAIN}-*"))
+            for name in (PLAIN, SIGNALS, *further, *METHODS, *(f"{name}{CONTROL}" for name in METHODS)):
                 shutil.rmtree(config.out / name, ignore_errors=True)
             for name in (FILE_NAME, RECOMMENDED, *REPORTS):
                 (config.out / name).unlink(missing_ok=True)
@@ -181,8 +201,12 @@ def _plan(config: MitigateConfig, prepared: Prepared, listener: Listener) -> Pla
         for arm in config.arms
         if arm.method.operate
     }
-    selections, left_out = _select(config, prepared, listener)
-    jobs = [_job(config.plain(seed), PLAIN, seed, prepared, frozenset()) for seed in config.training_seeds]
+    selections, left_out, groups = _select(config, prepared, listener)
+    seeds = config.training_seeds
+    jobs = [_job(config.plain(seed), PLAIN, seed, prepared, frozenset()) for seed in seeds]
+    for epochs in config.further:
+        name = further_name(epochs)
+        jobs += [_job(config.further_plain(epochs, seed), name, seed, prepared, frozenset()) for seed in seeds]
     for arm in config.arms:
         for seed in config.training_seeds:
             settings = config.student(arm, seed)
@@ -192,24 +216,45 @@ def _plan(config: MitigateConfig, prepared: Prepared, listener: Listener) -> Pla
     operations = {name: start.operation for name, start in starts.items()}
     return Plan(
         tuple(jobs), len(prepared.assignment.members), len(prepared.assignment.held_out), operations, selections,
-        _seconds(config, prepared, jobs),
+        groups, attacks_of(prepared)[0], _seconds(config, prepared, jobs),
     )  # fmt: skip
 
 
 def _select(
     config: MitigateConfig, prepared: Prepared, listener: Listener
-) -> tuple[dict[str, Selection], dict[str, frozenset[str]]]:
-    """By method whom it keeps, and by arm the keyed ids of the members that it leaves out."""
+) -> tuple[dict[str, Selection], dict[str, frozenset[str]], Groups]:
+    """By method whom it keeps, by arm the keyed ids of the members that it leaves out, and whom the teacher gives away.
+
+    All of it is settled before any arm is trained.
+    """
     selections: dict[str, Selection] = {}
-    left_out = {}
-    for method in {arm.method.name: arm.method for arm in config.arms if arm.method.select}.values():
-        found, ids = select_members(config, prepared, method, on_progress=_quiet_note(listener))
+    left_out: dict[str, frozenset[str]] = {}
+    selecting = {arm.method.name: arm.method for arm in config.arms if arm.method.select}
+    if config.distill.teacher_saw in {"train", "unknown"}:
+        return selections, left_out, Groups(None, "held-out records may be members of the teacher")
+    try:
+        scores = attack_teacher(config, prepared, on_progress=_quiet_note(listener))
         gc.collect()  # the teacher, before the students are trained
+        groups = _groups(find_vulnerable(prepared, scores))
+    except (ConfigError, InsufficientDataError) as error:
+        if selecting:
+            raise
+        return selections, left_out, Groups(None, str(error))
+    ids = member_ids(prepared)
+    for method in selecting.values():
+        found = select_members(prepared, method, scores)
         selections[method.name] = found
         for arm in (arm for arm in config.arms if arm.method == method):
             kept = found.control if arm.control_of else found.kept
             left_out[arm.name] = frozenset(ids[i] for i in np.setdiff1d(np.arange(len(ids)), kept))
-    return selections, left_out
+    return selections, left_out, groups
+
+
+def _groups(is_vulnerable: NDArray[np.bool_]) -> Groups:
+    smallest = int(min(is_vulnerable.sum(), (~is_vulnerable).sum()))
+    if smallest < MIN_GROUP:
+        return Groups(None, f"one of the two groups would have {smallest} members, and {MIN_GROUP} are the least")
+    return Groups(is_vulnerable)
 
 
 def _quiet_note(listener: Listener) -> Callable[[str, int, int], None]:
@@ -218,7 +263,8 @@ def _quiet_note(listener: Listener) -> Callable[[str, int, int], None]:
 
 def _job(config: DistillConfig, arm: str, seed: int, prepared: Prepared, left_out: frozenset[str]) -> Job:
     share = 1 - len(left_out) / len(prepared.assignment.members)
-    return Job(arm, seed, config, left_out, round(share * prepared.plan.n_tokens))
+    per_epoch = prepared.plan.n_tokens / len(prepared.plan.epochs)
+    return Job(arm, seed, config, left_out, round(share * per_epoch * config.epochs))
 
 
 def _seconds(config: MitigateConfig, prepared: Prepared, jobs: list[Job]) -> float | None:
@@ -228,7 +274,8 @@ def _seconds(config: MitigateConfig, prepared: Prepared, jobs: list[Job]) -> flo
     with writing(config.out), TemporaryDirectory(dir=config.out, prefix=REHEARSAL, suffix=".tmp") as folder:
         per_token = rehearse(prepared, Path(folder))
     per_epoch = prepared.plan.n_tokens / len(prepared.plan.epochs)
-    n_scored = len(jobs) + config.seeds * (config.distill.epochs - 1) + 3  # with the teacher and the references
+    copies = config.seeds * (config.distill.epochs * config.frontier_points - 1)
+    n_scored = len(jobs) + copies + 3  # with the teacher and the references
     audit = n_scored * per_epoch * (1 + len(prepared.assignment.held_out) / len(prepared.assignment.members))
     return per_token * (sum(job.n_tokens for job in waiting) + AUDIT_SHARE * audit)
 
@@ -248,10 +295,15 @@ def _distil(plan: Plan, command: str, listener: Listener) -> None:
         listener.on_progress(ALL, done, total, "")
 
 
-def _roster(config: MitigateConfig) -> Roster:
-    plain = []
-    for seed in config.training_seeds:
-        folder = StudentFolder(config.plain(seed).out, Path())
-        plain.append((*(folder.epoch(k) for k in range(1, config.distill.epochs)), folder.path))
-    arms = {arm.name: tuple(config.student(arm, seed).out for seed in config.training_seeds) for arm in config.arms}
-    return Roster(tuple(plain), arms)
+def _roster(config: MitigateConfig, prepared: Prepared) -> Roster:
+    seeds, epochs = config.training_seeds, config.distill.epochs
+    folders = [StudentFolder(config.plain(seed).out, Path()) for seed in seeds]
+    # Where an epoch has fewer steps than copies were asked for, the seeds need not have the same ones.
+    kept = [
+        {float(copy.name) for copy in folder.copies.iterdir() if not copy.name.endswith(".tmp")} for folder in folders
+    ]
+    shared = sorted(moment for moment in set.intersection(*kept) if moment < epochs)
+    plain = tuple({**{moment: one.copy(moment) for moment in shared}, float(epochs): one.path} for one in folders)
+    further = {n: tuple(config.further_plain(n, seed).out for seed in seeds) for n in config.further}
+    arms = {arm.name: tuple(config.student(arm, seed).out for seed in seeds) for arm in config.arms}
+    return Roster(plain, further, arms, start_to_score(prepared))

@@ -22,6 +22,7 @@ from kdaudit.errors import ConfigError
 from kdaudit.manifest import record_id
 from kdaudit.metrics.parts import Parts, split_parts
 from kdaudit.metrics.scores import Floats
+from kdaudit.mitigate import non_vulnerable
 from kdaudit.mitigate.base import Method, Selection
 from kdaudit.mitigate.settings import ATTACKED_BY, MitigateConfig
 from kdaudit.models.checkpoint import find
@@ -40,10 +41,13 @@ class Scored:
     subject_of: Mapping[Path, str]
     """By a student's folder: the name that the plan and the scores know it by."""
 
+    def subject(self, folder: Path) -> Subject:
+        """A student as the plan knows it."""
+        return next(one for one in self.plan.subjects if one.name == self.subject_of[folder])
+
     def facts(self, folder: Path) -> Facts:
         """What a student makes of each record."""
-        subject = next(one for one in self.plan.subjects if one.name == self.subject_of[folder])
-        return self.scores.facts[subject.checkpoint.fingerprint]
+        return self.scores.facts[self.subject(folder).checkpoint.fingerprint]
 
     @property
     def attacks(self) -> tuple[str, ...]:
@@ -84,17 +88,12 @@ def score_students(
     return Scored(plan, data, scores, parts, dict(zip(folders, names, strict=True)))
 
 
-def select_members(
-    config: MitigateConfig, prepared: Prepared, method: Method, *, on_progress: Progress
-) -> tuple[Selection, tuple[str, ...]]:
-    """Which members a method trains on by what the teacher gives away; and the keyed ids of all members, in order.
+def attack_teacher(config: MitigateConfig, prepared: Prepared, *, on_progress: Progress) -> tuple[Floats, Floats]:
+    """Scores of the members and of the held-out records under the attack that says whom the teacher gives away.
 
     Raises:
-        ConfigError: the attack cannot run on the teacher, or detects no member or every one.
-        InsufficientDataError: there are too few non-members.
+        ConfigError: the attack cannot run on the teacher.
     """
-    if method.select is None:
-        raise ValueError(f"{method.name} leaves nobody out")
     name = config.vulnerability_attack
     asked = _audit_config(config, prepared, (str(prepared.models.start.folder),), (), attacks=(name,))
     reference = None
@@ -113,9 +112,37 @@ def select_members(
             hint="give --teacher-reference, the checkpoint that the teacher started from, or choose another attack",
         ) from error
     scores = _score(plan, config.out / SIGNALS, on_progress).by_attack[name]["teacher"]
-    rng = generator(prepared.config.records_seed, f"select {method.name}")
-    selection = method.select(scores[: len(members)], scores[len(members) :], rng)
-    return selection, tuple(record_id(prepared.key, record.text) for record in members)
+    return scores[: len(members)], scores[len(members) :]
+
+
+def select_members(prepared: Prepared, method: Method, scores: tuple[Floats, Floats]) -> Selection:
+    """Which members a method trains on, by what the teacher gives away.
+
+    Raises:
+        ConfigError: the attack detects no member or every one.
+        InsufficientDataError: there are too few non-members.
+    """
+    if method.select is None:
+        raise ValueError(f"{method.name} leaves nobody out")
+    return method.select(*scores, _selecting(prepared))
+
+
+def find_vulnerable(prepared: Prepared, scores: tuple[Floats, Floats]) -> NDArray[np.bool_]:
+    """(n,), the members that the teacher gives away: the same ones that `non-vulnerable` leaves out.
+
+    Raises:
+        InsufficientDataError: there are too few non-members.
+    """
+    return non_vulnerable.detected(*scores, _selecting(prepared))
+
+
+def _selecting(prepared: Prepared) -> np.random.Generator:
+    return generator(prepared.config.records_seed, f"select {non_vulnerable.METHOD.name}")
+
+
+def member_ids(prepared: Prepared) -> tuple[str, ...]:
+    """Keyed ids of all members, in order."""
+    return tuple(record_id(prepared.key, record.text) for record in prepared.assignment.members)
 
 
 def is_scored(scored: Scored, attack: str) -> NDArray[np.bool_]:
@@ -163,6 +190,18 @@ def _audit_config(
         trust_remote_code=distill.trust_remote_code,
         allow_pickle=distill.allow_pickle,
     )
+
+
+def attacks_of(prepared: Prepared) -> tuple[str, ...]:
+    """The attacks on the students, first the one that findings rest on."""
+    return tuple(name for name in ATTACKED_BY if name != "reference" or _student_reference(prepared))
+
+
+def start_to_score(prepared: Prepared) -> Path | None:
+    """The untrained start, where it is scored like a student; None where it is the students' reference anyhow."""
+    start, teacher = prepared.models.start, prepared.models.teacher
+    is_scored = _student_reference(prepared) is None and start.weights_sha256 != teacher.weights_sha256
+    return start.folder if is_scored else None
 
 
 def _student_reference(prepared: Prepared) -> str | None:

@@ -22,6 +22,8 @@ SEEDS = 3
 ATTACKED_BY = ("reference", "loss", "min-k")
 """The attacks on every student; verdicts rest on the first that can run."""
 VULNERABILITY_ATTACK = "reference"
+POINTS = 4
+"""Copies of the plain student in every epoch: the fewest with which the stairs are fine enough."""
 PLAIN = "plain"
 CONTROL = "-control"
 HINT = "kdaudit mitigate --help lists the options"
@@ -37,6 +39,10 @@ class MitigateConfig:
     methods: tuple[str, ...]
     strength: Strength = field(default_factory=Strength)
     seeds: int = SEEDS
+    frontier_points: int = POINTS
+    """Copies of the plain student in every epoch, each a point of the frontier."""
+    plain_epochs: tuple[int, ...] | None = None
+    """Epochs of the further plain runs; None: about a quarter, half and three quarters of the plain run's."""
     gates: tuple[str, ...] = ()
     vulnerability_attack: str = VULNERABILITY_ATTACK
     teacher_reference: str | None = None
@@ -79,9 +85,26 @@ class MitigateConfig:
         """Of the trainings; the records are split by the same seed in all of them."""
         return tuple(range(self.distill.seed, self.distill.seed + self.seeds))
 
+    @property
+    def further(self) -> tuple[int, ...]:
+        """Epochs of the further plain runs, rising.
+
+        Inside a run the learning rate is still high: a shorter run whose rate comes down with its own end is often more
+        useful at the same leak, and belongs to the frontier.
+        """
+        epochs = self.distill.epochs
+        chosen = self.plain_epochs
+        if chosen is None:
+            chosen = tuple(max(1, round(share * epochs)) for share in (0.25, 0.5, 0.75))
+        return tuple(sorted({*chosen} - {epochs}))
+
     def plain(self, seed: int) -> DistillConfig:
-        """The plain student of a seed, every epoch kept."""
-        return self._of(PLAIN, seed, {"keep_epochs": True})
+        """The plain student of a seed, with copies of it inside every epoch."""
+        return self._of(PLAIN, seed, {"copies_per_epoch": self.frontier_points})
+
+    def further_plain(self, epochs: int, seed: int) -> DistillConfig:
+        """A further plain student, of another number of epochs."""
+        return self._of(further_name(epochs), seed, {"epochs": epochs})
 
     def student(self, arm: ArmPlan, seed: int) -> DistillConfig:
         """An arm's student of a seed, but for a changed start.
@@ -108,13 +131,18 @@ class MitigateConfig:
     def _of(self, name: str, seed: int, changes: Mapping[str, Any]) -> DistillConfig:
         return replace(
             self.distill,
-            **{"keep_epochs": False, **changes},
+            **{"copies_per_epoch": 0, **changes},
             out=self.out / name / f"seed-{seed}",
             seed=seed,
             split_seed=self.distill.records_seed,
             resume=None,
             overwrite=False,
         )
+
+
+def further_name(epochs: int) -> str:
+    """The arm, and the folder, of a further plain run."""
+    return f"{PLAIN}-{epochs}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +159,15 @@ class ArmPlan:
 def _problems(config: MitigateConfig) -> Iterator[str]:
     if config.seeds < 1:
         yield f"--seeds: {config.seeds} is too small, the least is 1"
+    if config.frontier_points < POINTS:
+        yield f"--frontier-points: {config.frontier_points} is too small, the least is {POINTS}"
     if config.distill.epochs < 2:
         yield (
-            f"--epochs: {config.distill.epochs} leaves no frontier: every method is compared with the plain run "
-            "after each of its epochs, so 2 are the least"
+            f"--epochs: {config.distill.epochs} leaves no frontier: every method is compared with plain runs that "
+            "ended earlier, so 2 are the least"
         )
+    if config.plain_epochs is not None and min(config.plain_epochs, default=1) < 1:
+        yield f"--plain-epochs: {min(config.plain_epochs)} is too small, the least is 1"
     yield from _attack_problems(config)
     methods = expand(config.methods)
     operating = [method.name for method in methods if method.operate]

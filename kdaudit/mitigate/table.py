@@ -12,26 +12,38 @@ import numpy as np
 import kdaudit
 from kdaudit.audit.assess import Judging, assess_attack
 from kdaudit.audit.lineage import LOWER_BOUNDS
-from kdaudit.audit.run import describe_validity
+from kdaudit.audit.run import starts_of
 from kdaudit.audit.scoring import Scores
+from kdaudit.audit.validity import describe_validity
 from kdaudit.config import student_names
 from kdaudit.distill.prepare import Prepared
 from kdaudit.draws import generator
-from kdaudit.metrics.estimate import Difference
-from kdaudit.metrics.frontier import Frontier, Placed
+from kdaudit.metrics.frontier import Frontier, Placed, Point
 from kdaudit.metrics.replicates import Metric
+from kdaudit.metrics.scores import Integers
 from kdaudit.metrics.validity import blind_baseline, overlap
 from kdaudit.mitigate.base import Operation, Selection
-from kdaudit.mitigate.figures import Roster, frontiers, leaks, subset_aucs, utility
+from kdaudit.mitigate.figures import (
+    MIN_GROUP,
+    Groups,
+    Roster,
+    frontiers,
+    leaks,
+    mixed_supervision,
+    subset_aucs,
+    utility,
+)
 from kdaudit.mitigate.scoring import Scored, is_scored
-from kdaudit.mitigate.settings import PLAIN, MitigateConfig
+from kdaudit.mitigate.settings import PLAIN, MitigateConfig, further_name
 from kdaudit.results import AttackResult
 from kdaudit.results.mitigation import Arm, Mitigation, Student
 from kdaudit.verdict.arms import judge_arms
 
 METRIC: Metric = "auc"
+VULNERABLE, OTHERS = "given away", "the others"
+"""Members that the attack detects in the teacher, and those that it does not."""
 ON_IT = "it is a point of the frontier itself"
-NOT_COMPARABLE = "members and held-out records differ without any model"
+NOT_COMPARABLE = "members and held-out records can be told apart by what no model remembers"
 CONTROL = "leaves out as many members at random"
 
 
@@ -44,6 +56,7 @@ class Made:
     """By arm, where the start was changed."""
     selections: Mapping[str, Selection]
     """By method, where members were left out."""
+    groups: Groups
 
 
 def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made: Made) -> Mitigation:
@@ -55,10 +68,11 @@ def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made:
     )
     blind = blind_baseline(texts[:n_members], texts[n_members:], rng=generator(seed, "blind baseline"))
     plan = replace(scored.plan, warnings=tuple(w for w in scored.plan.warnings if w not in scored.data.notes))
-    validity = describe_validity(blind, overlap(texts[:n_members], texts[n_members:]), scored.data, plan)
-    judging = Judging(n_members, scored.parts, blind, seed)
-    controls = {arm.control_of: arm.name for arm in config.arms if arm.control_of is not None}
-    placed = frontiers(scored, made.roster, judging, controls)
+    shared = overlap(texts[:n_members], texts[n_members:])
+    validity = describe_validity(blind, shared, scored.data, plan, scored.scores)
+    judging = Judging(n_members, scored.parts, blind, seed, starts=starts_of(scored.plan.subjects))
+    controls = {arm.name: arm.control_of for arm in config.arms if arm.control_of is not None}
+    placed = frontiers(scored, made.roster, judging, _groups(config, made, n_members), controls)
     students = _students(config, scored, made, judging)
     arms = _arms(config, students, placed, made, lambda folders: _audit(scored, judging, folders, students))
     if validity.status == "failed":
@@ -70,24 +84,54 @@ def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made:
         data={"members": n_members, "nonmembers": len(scored.data.nonmembers), "sha256": scored.data.sha256},
         attack=scored.attacks[0],
         metric=METRIC,
-        plain=tuple(students[folder] for run in made.roster.plain for folder in run),
+        plain=tuple(students[folder] for run in made.roster.whole_epochs for folder in run),
         frontier={
-            attack: {metric: found.epochs for metric, found in by_metric.items()}
+            attack: {metric: found.points for metric, found in by_metric.items()}
             for attack, by_metric in placed.items()
         },
         arms=arms,
         validity=validity,
         config=_describe_config(config),
-        warnings=(*_warnings(config), *_not_scored(scored)),
+        mixed_supervision=mixed_supervision(scored, made.roster, made.groups, judging),
+        warnings=(*_warnings(config, made.groups), *_not_scored(scored)),
     )
     return judge_arms(table, config.parsed_gates())
+
+
+def _groups(config: MitigateConfig, made: Made, n_members: int) -> dict[str, dict[str, Integers]]:
+    """By arm the groups of members that its finding rests on.
+
+    Kept and dropped members where it leaves members out, else those that the teacher gives away and the others.
+    """
+    everyone, is_vulnerable = np.arange(n_members), made.groups.is_vulnerable
+    found: dict[str, dict[str, Integers]] = {}
+    for arm in config.arms:
+        selection = made.selections.get(arm.method.name)
+        if selection is not None:
+            kept = _kept(selection, is_control=arm.control_of is not None)
+            groups = {"kept": kept, "dropped": np.setdiff1d(everyone, kept)}
+            found[arm.name] = {name: members for name, members in groups.items() if members.size >= MIN_GROUP}
+        elif is_vulnerable is not None:
+            found[arm.name] = {VULNERABLE: np.flatnonzero(is_vulnerable), OTHERS: np.flatnonzero(~is_vulnerable)}
+        else:
+            found[arm.name] = {}
+    return found
+
+
+def _kept(selection: Selection, *, is_control: bool) -> Integers:
+    return selection.control if is_control else selection.kept
 
 
 def _students(config: MitigateConfig, scored: Scored, made: Made, judging: Judging) -> dict[Path, Student]:
     leaking = leaks(scored, made.roster, judging)
     found = {}
     rows = [
-        *((folder, k, epoch, None) for k, run in enumerate(made.roster.plain) for epoch, folder in enumerate(run, 1)),
+        *(
+            (folder, k, epoch, None)
+            for k, run in enumerate(made.roster.whole_epochs)
+            for epoch, folder in enumerate(run, 1)
+        ),
+        *((folder, k, None, None) for run in made.roster.further.values() for k, folder in enumerate(run)),
         *(
             (folder, k, None, made.operations.get(name))
             for name, run in made.roster.arms.items()
@@ -115,26 +159,29 @@ def _arms(
     made: Made,
     audit: Callable[[Sequence[Path]], Mapping[str, AttackResult]],
 ) -> dict[str, Arm]:
-    """The plain run, then every method's arms, then the plain run's earlier epochs where they were asked for."""
-    n_epochs = len(made.roster.plain[0])
+    """The plain runs, then every method's arms, then the plain run's earlier epochs where they were asked for."""
+    n_epochs = made.roster.n_epochs
 
-    def stopped(epoch: int, method: str, summary: str) -> Arm:
-        """The plain run after an epoch: an arm that a gate may pass, and on the frontier by definition."""
-        folders = [run[epoch - 1] for run in made.roster.plain]
+    def on_frontier(run: int, epoch: int, folders: Sequence[Path], method: str, summary: str) -> Arm:
+        """A plain run at its end, or after an epoch: an arm that a gate may pass, and on the frontier by definition."""
         return Arm(
             method=method,
             summary=summary,
             students=tuple(students[folder] for folder in folders),
             attacks=audit(folders),
             placed={
-                name: {metric: _on_frontier(one, epoch) for metric, one in by_metric.items()}
+                name: {metric: _on_frontier(one, run, epoch) for metric, one in by_metric.items()}
                 for name, by_metric in placed.items()
             },
             finding="no evidence",
             reason=ON_IT,
+            is_plain=True,
         )
 
-    found = {PLAIN: stopped(n_epochs, PLAIN, "distils as asked, to the end")}
+    found = {PLAIN: on_frontier(n_epochs, n_epochs, made.roster.finished, PLAIN, "distils as asked, to the end")}
+    for epochs, folders in made.roster.further.items():
+        summary = f"distils as asked, but for {epochs} {'epochs' if epochs > 1 else 'epoch'}"
+        found[further_name(epochs)] = on_frontier(epochs, epochs, folders, PLAIN, summary)
     for arm in config.arms:
         of_arm: dict[str, dict[str, Placed]] = {
             name: {metric: one.arms[arm.name] for metric, one in by_metric.items()}
@@ -152,19 +199,20 @@ def _arms(
             finding=verdict.finding,
             reason=verdict.reason,
             control_of=arm.control_of,
-            warnings=(*(operation.warnings if operation else ()), *_unscored(made.selections.get(arm.method.name))),
+            warnings=(*(operation.warnings if operation else ()), *_of_selection(made.selections.get(arm.method.name))),
         )
     for method in (method for method in config.chosen if method.is_plain):
         for epoch in range(1, n_epochs):
-            found[f"{method.name}-{epoch}"] = stopped(epoch, method.name, f"stops the plain run after epoch {epoch}")
+            stopped = [run[epoch - 1] for run in made.roster.whole_epochs]
+            summary = f"stops the plain run after epoch {epoch}"
+            found[f"{method.name}-{epoch}"] = on_frontier(n_epochs, epoch, stopped, method.name, summary)
     return found
 
 
-def _on_frontier(frontier: Frontier, epoch: int) -> Placed:
-    if not frontier.epochs:
-        return Placed(None, None, Difference(None, reason=ON_IT), "no evidence", ON_IT)
-    point = frontier.epochs[epoch - 1]
-    return Placed(point, point.leak, Difference(None, reason=ON_IT), "no evidence", ON_IT)
+def _on_frontier(frontier: Frontier, run: int, epoch: int) -> Placed:
+    of_run = {(point.run, point.epochs): point for point in frontier.points}
+    found = of_run.get((run, epoch))
+    return Placed(None if found is None else Point(found.nll, found.leak), {}, "no evidence", ON_IT)
 
 
 def _without_evidence(arm: Arm) -> Arm:
@@ -188,9 +236,9 @@ def _with_subsets(arms: Mapping[str, Arm], scored: Scored, made: Made, judging: 
         selection = made.selections.get(arm.method)
         if selection is None:
             continue
-        kept = selection.control if arm.control_of else selection.kept
+        kept = _kept(selection, is_control=arm.control_of is not None)
         dropped = np.setdiff1d(np.arange(judging.n_members), kept)
-        folder, plain = made.roster.arms[name][0], made.roster.plain[0][-1]
+        folder, plain = made.roster.arms[name][0], made.roster.finished[0]
         of_kept, of_dropped = (subset_aucs(scored, folder, plain, members, judging) for members in (kept, dropped))
         found[name] = replace(
             arm,
@@ -214,12 +262,14 @@ def _audit(
     """
     names = dict(zip(student_names(len(folders)), (scored.subject_of[folder] for folder in folders), strict=True))
     known = {"teacher": "teacher", **names}
+    starts = {name: judging.starts[subject] for name, subject in known.items() if subject in judging.starts}
     attacks = {}
     for plan in scored.plan.attacks:
         by_model = scored.scores.by_attack[plan.attack.name]
         own = replace(plan, obstacles={name: plan.obstacles[subject] for name, subject in known.items()})
         values = {name: by_model[subject] for name, subject in known.items() if subject in by_model}
-        found = assess_attack(own, Scores({plan.attack.name: values}, {}, False, {}), judging)
+        of_arm = Scores({plan.attack.name: values}, {}, False, {}, scored.scores.of_starts)
+        found = assess_attack(own, of_arm, replace(judging, starts=starts))
         cells = {one: replace(cell, member_success=None, nonmember_success=None) for one, cell in found.cells.items()}
         for one, folder in zip(names, folders, strict=True):
             leak = students[folder].leaks.get(plan.attack.name)
@@ -240,15 +290,26 @@ def _audit(
     return attacks
 
 
-def _unscored(selection: Selection | None) -> tuple[str, ...]:
-    if selection is None or not selection.n_unscored:
+def _of_selection(selection: Selection | None) -> tuple[str, ...]:
+    if selection is None:
         return ()
-    return (f"{selection.n_unscored} members could not be scored on the teacher and were kept",)
+    found = []
+    if selection.n_unscored:
+        found.append(f"{selection.n_unscored} members could not be scored on the teacher and were kept")
+    n_kept, n_dropped = selection.kept.size, selection.n_members - selection.kept.size
+    for group, n in (("kept", n_kept), ("dropped", n_dropped)):
+        if n < MIN_GROUP:
+            found.append(f"{n} {group} members are too few to be judged apart, and {MIN_GROUP} are the least")
+    return tuple(found)
 
 
-def _warnings(config: MitigateConfig) -> tuple[str, ...]:
+def _warnings(config: MitigateConfig, groups: Groups) -> tuple[str, ...]:
     saw = config.distill.teacher_saw
     found = [LOWER_BOUNDS.format(saw=saw)] if saw in {"train", "unknown"} else []
+    if groups.is_vulnerable is None:
+        found.append(
+            f"findings rest on all members together, not on those that the teacher gives away: {groups.reason}"
+        )
     if config.seeds == 1:
         found.append("one seed cannot tell luck from help: no arm can be found to help (--seeds 3)")
     return tuple(found)
@@ -268,6 +329,8 @@ def _describe_config(config: MitigateConfig) -> dict[str, Any]:
         **config.distill.identity(),
         "methods": [method.name for method in config.chosen],
         "seeds": list(config.training_seeds),
+        "frontier_points": config.frontier_points,
+        "plain_epochs": list(config.further),
         "gates": [str(gate) for gate in config.parsed_gates()],
         "vulnerability_attack": config.vulnerability_attack,
         **{f"strength_{name}": getattr(config.strength, name) for name in config.strength.__slots__},

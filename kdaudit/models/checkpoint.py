@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit.errors import CheckpointError
+from kdaudit.foreign import is_file, is_folder, reading, reason
 from kdaudit.models.altered import read_alteration, read_config
-from kdaudit.models.hub import locate
+from kdaudit.models.hub import locate, path_of
+from kdaudit.models.sizes import check_settings
 from kdaudit.models.weights import (
     ADAPTER_CONFIG,
     count_weights,
-    first_line,
     read_json,
     sha256_files,
     sha256_text,
@@ -107,9 +108,9 @@ def find(
     bare_name = name.rpartition("@")[0] if commit and "@" in name else name
     weights = weight_files(folder, option, allow_pickle=allow_pickle)
     base = None
-    if (folder / ADAPTER_CONFIG).is_file():
+    if is_file(folder / ADAPTER_CONFIG):
         base = _find_base(folder, option, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    elif not (folder / "config.json").is_file():
+    elif not is_file(folder / "config.json"):
         raise CheckpointError(f"{option}: {folder} has no config.json", hint="save it with save_pretrained")
     if base is None and not has_tokenizer(folder):
         raise CheckpointError(
@@ -133,33 +134,37 @@ def find(
             base=base,
             load=load or base.stored,
         )
+    what = f"{option}: the config.json of {folder}"
+    check_settings(read_json(folder / "config.json", option), what)
     config = _read_config(folder, option, trust_remote_code=trust_remote_code)
-    text_config = config.get_text_config()
-    stored = _stored(config, folder, option)
+    is_own = read_alteration(folder, option) is not None  # its code is kdaudit's, and kdaudit never runs it
+    code = sorted(folder.glob("*.py")) if trust_remote_code and not is_own else []
+    with reading(f"{what} cannot be used", CheckpointError):
+        text_config = config.get_text_config()
+        stored = _stored(config, folder, option)
     _check_load(load, stored, option, name)
     if stored is not None:
         n_parameters = _count_unpacked(config, option, folder, trust_remote_code=trust_remote_code)
-    is_own = read_alteration(folder, option) is not None  # its code is kdaudit's, and kdaudit never runs it
-    code = sorted(folder.glob("*.py")) if trust_remote_code and not is_own else []
-    return Checkpoint(
-        name=bare_name,
-        folder=folder,
-        revision=commit,
-        weights_sha256=digest,
-        config_sha256=sha256_files([folder / "config.json", *code]),
-        n_parameters=n_parameters,
-        n_bytes=n_bytes,
-        dtype=dtype,
-        architecture=(getattr(config, "architectures", None) or [config.model_type])[0],
-        context=_context(text_config, getattr(config, "model_type", "")),
-        hidden_size=int(getattr(text_config, "hidden_size", 0) or 0),
-        n_layers=int(getattr(text_config, "num_hidden_layers", 0) or 0),
-        vocab_size=int(getattr(text_config, "vocab_size", 0) or 0),
-        load=load or stored,
-        stored=stored,
-        allow_pickle=allow_pickle,
-        trust_remote_code=trust_remote_code,
-    )
+    with reading(f"{what} cannot be used", CheckpointError):
+        return Checkpoint(
+            name=bare_name,
+            folder=folder,
+            revision=commit,
+            weights_sha256=digest,
+            config_sha256=sha256_files([folder / "config.json", *code]),
+            n_parameters=n_parameters,
+            n_bytes=n_bytes,
+            dtype=dtype,
+            architecture=(getattr(config, "architectures", None) or [config.model_type])[0],
+            context=_context(text_config, getattr(config, "model_type", "")),
+            hidden_size=int(getattr(text_config, "hidden_size", 0) or 0),
+            n_layers=int(getattr(text_config, "num_hidden_layers", 0) or 0),
+            vocab_size=int(getattr(text_config, "vocab_size", 0) or 0),
+            load=load or stored,
+            stored=stored,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+        )
 
 
 def _stored(config: Any, folder: Path, option: str) -> str | None:
@@ -207,7 +212,7 @@ def _count_unpacked(config: Any, option: str, folder: Path, *, trust_remote_code
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(plain, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError) as error:
-        raise CheckpointError(f"{option}: the model of {folder} cannot be built: {first_line(error)}") from error
+        raise CheckpointError(f"{option}: the model of {folder} cannot be built: {reason(error)}") from error
     return sum(weight.numel() for weight in model.parameters())
 
 
@@ -216,35 +221,37 @@ def _find_base(folder: Path, option: str, *, allow_pickle: bool, trust_remote_co
     base_name = settings.get("base_model_name_or_path")
     if not isinstance(base_name, str) or not base_name:
         raise CheckpointError(f"{option}: adapter_config.json of {folder} names no base_model_name_or_path")
-    beside = folder / base_name
-    if not Path(base_name).expanduser().is_dir() and beside.is_dir():
+    beside, is_path = folder / base_name, is_folder(path_of(base_name))
+    if not is_path and is_folder(beside):
         base_name = str(beside)
-    elif settings.get("revision") and not Path(base_name).expanduser().is_dir():
+    elif settings.get("revision") and not is_path:
         base_name = f"{base_name}@{settings['revision']}"
-    base = find(base_name, option=f"{option} (base)", allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    if base.base is not None:
+    trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    base_folder, _ = locate(base_name, f"{option} (base)", **trust)
+    if is_file(base_folder / ADAPTER_CONFIG):  # before it is looked into: it may be the adapter itself
         raise CheckpointError(
             f"{option}: the base of the adapter {folder} is an adapter itself ({base_name})",
             hint="merge the base first (peft: merge_and_unload, then save_pretrained)",
         )
-    return base
+    return find(base_name, option=f"{option} (base)", allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
 
 
 def _read_config(folder: Path, option: str, *, trust_remote_code: bool) -> Any:
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     alteration = read_alteration(folder, option)
-    try:
+    with reading(f"{option}: the config.json of {folder} cannot be used", CheckpointError):
         if alteration is not None:
             return read_config(folder, alteration, option)
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError, StrictDataclassError) as error:
-        needs_code = "trust_remote_code" in str(error)
-        raise CheckpointError(
-            f"{option}: the config.json of {folder} cannot be used: {first_line(error)}",
-            hint="the checkpoint brings its own code: read it, then pass --trust-remote-code" if needs_code else "",
-        ) from error
+        try:
+            return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+        except ValueError as error:
+            if "trust_remote_code" not in str(error):
+                raise
+            raise CheckpointError(
+                f"{option}: the config.json of {folder} cannot be used: {reason(error)}",
+                hint="the checkpoint brings its own code: read it, then pass --trust-remote-code",
+            ) from error
 
 
 def _context(config: Any, model_type: str) -> int | None:
@@ -260,4 +267,4 @@ def _context(config: Any, model_type: str) -> int | None:
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder holds a tokenizer of its own."""
-    return any((folder / name).is_file() for name in TOKENIZER_FILES) or any(folder.glob("*.tiktoken"))
+    return any(is_file(folder / name) for name in TOKENIZER_FILES) or any(folder.glob("*.tiktoken"))

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kdaudit.errors import CheckpointError, ModelError
-from kdaudit.models.weights import PICKLE_PATTERNS, first_line
+from kdaudit.foreign import reason
+from kdaudit.models.weights import PICKLE_PATTERNS
 
 METADATA_PATTERNS = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja")
 
@@ -20,7 +21,7 @@ def locate(name: str, option: str, *, allow_pickle: bool, trust_remote_code: boo
         CheckpointError: it is neither a folder nor a Hub id.
         ModelError: the Hub cannot be reached or does not give it.
     """
-    path = Path(name).expanduser()
+    path = path_of(name)
     if os.path.isdir(path):  # unlike Path.is_dir, also answers for what can be no path at all
         return path, None
     if os.path.isfile(path):
@@ -31,6 +32,11 @@ def locate(name: str, option: str, *, allow_pickle: bool, trust_remote_code: boo
     if name.startswith((".", "/", "~")) or repository.count("/") > 1 or "\\" in name or not repository:
         raise CheckpointError(f"{option}: there is no folder {name}", hint="give a checkpoint folder or a Hub id")
     return _download(repository, revision or None, option, allow_pickle=allow_pickle, code=trust_remote_code)
+
+
+def path_of(name: str) -> Path:
+    """A name as a path, its `~` resolved; unlike Path.expanduser, also of a user that does not exist."""
+    return Path(os.path.expanduser(name))
 
 
 def _download(
@@ -60,11 +66,11 @@ def _download(
         ) from error
     except HfHubHTTPError as error:
         raise ModelError(
-            f"{option}: the Hub does not give {repository}: {first_line(error)}",
+            f"{option}: the Hub does not give {repository}: {reason(error)}",
             hint=f"check the name and the revision; for a private one run: hf auth login; then: {command}",
         ) from error
     except (OSError, _connection_error()) as error:
-        raise ModelError(f"{option}: {repository} cannot be downloaded: {first_line(error)}", hint=command) from error
+        raise ModelError(f"{option}: {repository} cannot be downloaded: {reason(error)}", hint=command) from error
     return Path(folder), Path(folder).name
 
 

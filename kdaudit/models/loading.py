@@ -9,11 +9,21 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
+from kdaudit.foreign import reading, reason
 from kdaudit.models.altered import is_causal, model_class, read_alteration, read_config
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
 from kdaudit.models.fit import check_fit
+from kdaudit.models.repeatable import (
+    CHAT_DATE,
+    check_repeats,
+    check_template,
+    pinned_clock,
+    read_date,
+    shows_address,
+    switch_off_sampling,
+)
+from kdaudit.models.sizes import check_built
 from kdaudit.models.tokenizer import as_filed
-from kdaudit.models.weights import first_line
 from kdaudit.records import Render
 
 if TYPE_CHECKING:
@@ -32,27 +42,31 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     folder = checkpoint.folder if has_own or checkpoint.base is None else checkpoint.base.folder
     alteration = read_alteration(folder, checkpoint.name)
     config = alteration and read_config(folder, alteration, checkpoint.name)  # else its model type is unknown
-    try:
+    with reading(f"the tokenizer of {checkpoint.name} cannot be loaded", CheckpointError):
         made = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code, config=config
         )
         tokenizer: PreTrainedTokenizerBase = as_filed(made, folder)
-    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
-        raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {first_line(error)}") from error
     if not tokenizer.is_fast:
         raise CheckpointError(
             f"the tokenizer of {checkpoint.name} gives no character offsets",
             hint="save it as a fast tokenizer (tokenizer.json)",
         )
+    switch_off_sampling(tokenizer)
     return tokenizer
 
 
-def chat_renderer(find_tokenizer: Callable[[], PreTrainedTokenizerBase]) -> Render:
+def chat_renderer(find_tokenizer: Callable[[], PreTrainedTokenizerBase], *, today: str = CHAT_DATE) -> Render:
     """Apply a tokenizer's chat template; the tokenizer is loaded when the first chat is met.
 
+    Args:
+        find_tokenizer: loads it.
+        today: what a template that asks for the date is told.
+
     Raises:
-        ConfigError: by the renderer: the tokenizer has no chat template.
+        ConfigError: by the renderer: the tokenizer has no chat template, or one that draws by chance.
     """
+    day = read_date(today)
     known: list[PreTrainedTokenizerBase] = []
 
     def render(messages: Sequence[Mapping[str, object]]) -> tuple[str, str]:
@@ -66,11 +80,15 @@ def chat_renderer(find_tokenizer: Callable[[], PreTrainedTokenizerBase]) -> Rend
                 "the records are chats (messages), and the model's tokenizer has no chat template",
                 hint="give a model with one, or records with prompt and completion",
             )
+        check_template(tokenizer.chat_template)
         try:
-            before = tokenizer.apply_chat_template(list(messages[:-1]), tokenize=False, add_generation_prompt=True)
-            whole = tokenizer.apply_chat_template(list(messages), tokenize=False)
+            with pinned_clock(day):
+                before = tokenizer.apply_chat_template(list(messages[:-1]), tokenize=False, add_generation_prompt=True)
+                whole = tokenizer.apply_chat_template(list(messages), tokenize=False)
         except TemplateError as error:
             raise ValueError("look at the roles and their order") from error
+        if shows_address(whole) and not any(shows_address(str(message)) for message in messages):
+            raise ValueError("it shows where an object lies in memory, which is another place each time")
         first = tokenizer("a")["input_ids"][:1]
         if tokenizer.bos_token and first == [tokenizer.bos_token_id]:  # it is put before every text anyway
             before, whole = (text.removeprefix(tokenizer.bos_token) for text in (before, whole))
@@ -131,14 +149,16 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
     """The model in memory, in eval mode, without gradients, for as long as the caller holds it.
 
     Raises:
-        ModelError: it cannot be loaded, or the checkpoint lacks weights that would then be random.
+        ModelError: it cannot be loaded, the checkpoint lacks weights that would then be random, or it draws by chance.
     """
     import torch
-    from safetensors import SafetensorError
 
     whole = checkpoint.base or checkpoint
-    loading, how = _loader(whole)
-    try:
+    what = f"{checkpoint.name} cannot be loaded"
+    with reading(what, ModelError):
+        loading, how = _loader(whole)
+    _check_size(whole, loading, how)
+    with reading(what, ModelError), _saying_what_memory_needs(checkpoint), _hiding_advice_on_pickles(checkpoint):
         model, info = loading.from_pretrained(
             whole.folder,
             **how,
@@ -146,25 +166,13 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
             local_files_only=True,
             use_safetensors=None if checkpoint.allow_pickle else True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # else the reason goes into a log, not into the error: they are refused below
             **_quantisation(checkpoint, device, dtype),
         )
         if checkpoint.load is None:
             model.to(device)
         else:
             _without_packing(model)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ModelError(
-            f"{checkpoint.name} does not fit into memory: {first_line(error)}",
-            hint="try --teacher-load 4bit or --student-load 4bit, or --device cpu",
-        ) from error
-    except SafetensorError as error:
-        raise ModelError(
-            f"{checkpoint.name} cannot be loaded, a weight file is damaged: {first_line(error)}"
-        ) from error
-    except (UnpicklingError, EOFError) as error:  # torch's own message advises to let the file run code
-        raise ModelError(f"the pickled weights of {checkpoint.name} are damaged or hold more than weights") from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError) as error:
-        raise ModelError(f"{checkpoint.name} cannot be loaded: {first_line(error)}") from error
     lacking = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if lacking:
         raise ModelError(
@@ -176,7 +184,48 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
         model = _with_adapter(model, checkpoint)
     model.eval()
     model.requires_grad_(False)
+    check_repeats(model, checkpoint.name)
     return model  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _saying_what_memory_needs(checkpoint: Checkpoint) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ModelError(
+            f"{checkpoint.name} does not fit into memory: {reason(error)}",
+            hint="try --teacher-load 4bit or --student-load 4bit, or --device cpu",
+        ) from error
+
+
+@contextmanager
+def _hiding_advice_on_pickles(checkpoint: Checkpoint) -> Iterator[None]:
+    """Of a pickle that holds more than weights, torch's own message advises to let the file run code."""
+    try:
+        yield
+    except (UnpicklingError, EOFError) as error:
+        raise ModelError(f"the pickled weights of {checkpoint.name} are damaged or hold more than weights") from error
+
+
+def _check_size(checkpoint: Checkpoint, loading: Any, how: Mapping[str, Any]) -> None:
+    """Refuse a configuration that describes far more weights than there are; none is in memory for that."""
+    import torch
+    from transformers import AutoConfig
+    from transformers.initialization import no_init_weights
+
+    try:
+        with torch.device("meta"), no_init_weights():
+            if "config" in how:
+                model = loading(how["config"])
+            else:
+                config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, **how)
+                model = loading.from_config(config, **how)
+    except Exception:  # it fails again, and says why, where the model itself is loaded
+        return
+    check_built(model, checkpoint.name, checkpoint.n_bytes)
 
 
 def _loader(checkpoint: Checkpoint) -> tuple[Any, dict[str, Any]]:
@@ -195,7 +244,7 @@ def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
     from peft import PeftConfig, PeftModel  # ten seconds: only for adapters
 
     folder = str(checkpoint.folder)
-    try:
+    with reading(f"the adapter {checkpoint.name} cannot be loaded", ModelError):
         config: Any = PeftConfig.from_pretrained(folder)
         if config.is_prompt_learning:
             raise ModelError(
@@ -205,8 +254,6 @@ def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
         config.inference_mode = True
         adapted = PeftModel(model, config)
         found = adapted.load_adapter(folder, "default")  # unlike from_pretrained, says what did not fit
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError) as error:
-        raise ModelError(f"the adapter {checkpoint.name} cannot be loaded: {first_line(error)}") from error
     strangers = [*found.missing_keys, *found.unexpected_keys]
     if strangers:
         raise ModelError(

@@ -3,37 +3,90 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
+from kdaudit import foreign
 from kdaudit.errors import CheckpointError, ModelError
+from kdaudit.foreign import check_regular, is_file, is_folder, reading, reason
 
 PICKLE_PATTERNS = ("pytorch_model*.bin", "adapter_model.bin")
 ADAPTER_CONFIG = "adapter_config.json"
+TEMPLATES = "additional_chat_templates"
+SAFE = ".safetensors"
+PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""Of what torch.save and pickle write."""
+HEAD_BYTES = 9
+MAX_HEADER = 2**25
+"""Bytes of a safetensors header: a shard with 100,000 tensors takes about 15 MB."""
+MAX_NAME = 200
+PLAIN_NAME = re.compile(r"[^/\\\x00-\x1f]+")
+SHOWN_SHARDS = 5
+TEXT_LIMITS = {
+    ".json": 2**23, ".jinja": 2**20, ".txt": 2**28, ".model": 2**28, ".tiktoken": 2**28,
+    "tokenizer.json": 2**28, "vocab.json": 2**26, "added_tokens.json": 2**26, "tekken.json": 2**26,
+    "model.safetensors.index.json": 2**26, "pytorch_model.bin.index.json": 2**26,
+}  # fmt: skip
+"""Bytes of what libraries read whole, by name or kind: about four times the largest that is known."""
 DTYPE_NAMES = {"F16": "float16", "BF16": "bfloat16"}
 FLOATS = {"F64", "F32", *DTYPE_NAMES}
 
 
 def weight_files(folder: Path, option: str, *, allow_pickle: bool) -> list[Path]:
-    """The files that hold a checkpoint's weights: those that transformers or peft would read.
+    """The files that hold a checkpoint's weights: those that transformers or peft would read, and no others.
+
+    What a file holds is decided by its content: a pickle under another name is one, whoever names it.
 
     Raises:
-        CheckpointError: there are none, some of an index are missing, or they are pickled and that is not allowed.
+        CheckpointError: there are none, some of an index are missing or lie elsewhere, or they are pickled and that is
+            not allowed.
+        ModelError: one is damaged.
     """
-    is_adapter = (folder / ADAPTER_CONFIG).is_file()
+    check_folder(folder, option)
+    files = _named_files(folder, option, allow_pickle=allow_pickle)
+    for path in files:
+        _check_content(path, option, allow_pickle=allow_pickle)
+    return files
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Refuse a checkpoint folder whose files a library would open and never be done with: pipes, devices, huge texts.
+
+    Raises:
+        CheckpointError: naming the file.
+    """
+    try:
+        paths = [*folder.iterdir(), *(folder / TEMPLATES).glob("*")]
+    except OSError as error:
+        raise CheckpointError(f"{option}: {folder} cannot be read: {reason(error)}") from error
+    for path in paths:
+        limit = TEXT_LIMITS.get(path.name, TEXT_LIMITS.get(path.suffix))
+        is_read = limit is not None or path.suffix in {".safetensors", ".bin", ".pt", ".pth"}
+        if not is_read or is_folder(path):
+            continue
+        try:
+            check_regular(path)
+            n_bytes = path.stat().st_size
+        except OSError as error:
+            raise CheckpointError(f"{option}: {path} cannot be read: {error.strerror}") from error
+        if limit is not None and n_bytes > limit:
+            raise CheckpointError(f"{option}: {path} is too large: {n_bytes:,} bytes, at most {limit:,} can be meant")
+
+
+def _named_files(folder: Path, option: str, *, allow_pickle: bool) -> list[Path]:
+    is_adapter = is_file(folder / ADAPTER_CONFIG)
     whole = folder / ("adapter_model.safetensors" if is_adapter else "model.safetensors")
-    pickled = sorted(folder.glob("adapter_model.bin" if is_adapter else "pytorch_model*.bin"))
-    if whole.is_file():
+    if is_file(whole):
         return [whole]
     index = folder / "model.safetensors.index.json"
-    if index.is_file() and not is_adapter:
-        return _shards(index, option)
+    if is_file(index) and not is_adapter:
+        return _shards(index, option, SAFE)
+    pickled = _pickled(folder, option, is_adapter=is_adapter)
     if pickled and allow_pickle:
         return pickled
     if pickled:
@@ -47,21 +100,61 @@ def weight_files(folder: Path, option: str, *, allow_pickle: bool) -> list[Path]
     )
 
 
-def _shards(index: Path, option: str) -> list[Path]:
+def _pickled(folder: Path, option: str, *, is_adapter: bool) -> list[Path]:
+    whole = folder / ("adapter_model.bin" if is_adapter else "pytorch_model.bin")
+    if is_file(whole):
+        return [whole]
+    index = folder / "pytorch_model.bin.index.json"
+    return _shards(index, option, ".bin") if is_file(index) and not is_adapter else []
+
+
+def _shards(index: Path, option: str, suffix: str) -> list[Path]:
     placed = read_json(index, option).get("weight_map")
     if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
         raise CheckpointError(f"{option}: {index} says not which weights lie where")
-    outside = sorted(name for name in set(placed.values()) if name != os.path.basename(name) or name in {"", ".", ".."})
-    if outside:
+    names = sorted(set(placed.values()))
+    strangers = [name for name in names if len(name) > MAX_NAME or not PLAIN_NAME.fullmatch(name)]
+    strangers += [name for name in names if name not in strangers and not name.endswith(suffix)]
+    if strangers:
         raise CheckpointError(
-            f"{option}: {index} names files outside of its folder ({outside[0][:80]!r})",
-            hint="save the checkpoint again: the files of an index lie beside it",
+            f"{option}: {index} names {strangers[0][:MAX_NAME]!r}, and its weights can lie in files of its own folder "
+            f"alone whose names end in {suffix}",
+            hint="save the checkpoint again (model.save_pretrained)",
         )
-    shards = [index.parent / name for name in sorted(set(placed.values()))]
-    lacking = [path.name for path in shards if not path.is_file()]
+    shards = [index.parent / name for name in names]
+    lacking = [path.name for path in shards if not is_file(path)]
     if lacking or not shards:
-        raise CheckpointError(f"{option}: {index.parent} lacks {', '.join(lacking) or 'every shard'} of its index")
+        raise CheckpointError(f"{option}: {index.parent} lacks {_listed(lacking) or 'every shard'} of its index")
     return shards
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN_SHARDS} more" if len(names) > SHOWN_SHARDS else ""
+    return ", ".join(names[:SHOWN_SHARDS]) + more
+
+
+def _check_content(path: Path, option: str, *, allow_pickle: bool) -> None:
+    """A safetensors file begins with the length of its header, 8 bytes, and the header, a JSON object."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{option}: {path} cannot be read: {error.strerror}") from error
+    is_pickle = head.startswith(PICKLE_STARTS) and head[8:9] != b"{"
+    if path.suffix != SAFE and allow_pickle:
+        return
+    if is_pickle or path.suffix != SAFE:
+        raise CheckpointError(
+            f"{option}: {path} is no safetensors file but {'a pickle' if is_pickle else 'of another kind'}, which can "
+            "run code when read",
+            hint="convert it to safetensors (model.save_pretrained)",
+        )
+    length = int.from_bytes(head[:8], "little")
+    if len(head) < HEAD_BYTES or head[8:9] != b"{" or length > min(MAX_HEADER, path.stat().st_size):
+        raise ModelError(
+            f"{option}: {path} is damaged or incomplete: it has no header of safetensors",
+            hint="download or save it again",
+        )
 
 
 def count_weights(files: list[Path], option: str) -> tuple[int, int, str]:
@@ -72,18 +165,17 @@ def count_weights(files: list[Path], option: str) -> tuple[int, int, str]:
     """
     counts: Counter[str] = Counter()
     for path in files:
-        if path.suffix != ".safetensors":
+        if path.suffix != SAFE:
             counts["F32"] += path.stat().st_size // 4
             continue
-        try:
-            with safe_open(path, framework="numpy") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - no mapping
-                    entry = tensors.get_slice(name)
-                    counts[entry.get_dtype()] += math.prod(entry.get_shape())
-        except SafetensorError as error:
-            raise ModelError(
-                f"{option}: {path} is damaged or incomplete: {first_line(error)}", hint="download or save it again"
-            ) from error
+        hint = "download or save it again"
+        with (
+            reading(f"{option}: {path} is damaged or incomplete", ModelError, hint=hint),
+            safe_open(path, framework="numpy") as tensors,
+        ):
+            for name in tensors.keys():  # noqa: SIM118 - no mapping
+                entry = tensors.get_slice(name)
+                counts[entry.get_dtype()] += math.prod(entry.get_shape())
     floats = {dtype: n for dtype, n in counts.items() if dtype in FLOATS} or counts
     main = max(floats, key=lambda dtype: counts[dtype], default="F32")
     return counts.total(), sum(path.stat().st_size for path in files), DTYPE_NAMES.get(main, "float32")
@@ -96,9 +188,9 @@ def read_json(path: Path, option: str) -> dict[str, Any]:
         CheckpointError: it cannot be read or is no object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = foreign.read_json(path)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{option}: {path} cannot be read: {first_line(error)}") from error
+        raise CheckpointError(f"{option}: {path} cannot be read: {reason(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{option}: {path} is not a JSON object")
     return content
@@ -116,8 +208,3 @@ def sha256_files(files: list[Path]) -> str:
 def sha256_text(text: str) -> str:
     """Of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of a library says, short enough for one line of ours."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,9 +6,11 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain, islice
 from typing import BinaryIO
 
 from kdaudit.errors import RecordsError
@@ -17,6 +19,9 @@ WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # U
 TO_UTF8 = "convert it: iconv -f ENCODING -t UTF-8 FILE > NEW (ENCODING is UTF-16 or LATIN1, for example)"
 ROWS_AT_A_TIME = 1000  # rows of a column store in memory beside the texts that were kept
 SHOWN_NAMES = 10
+DELIMITERS = (",", ";", "\t", "|")
+SEPARATOR = re.compile(r"sep=([,;\t|])\r?\n?")  # what Excel writes and reads in front of a table
+HEADER_LINES = 8  # in which the header of a table must begin for its delimiter to be looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,24 @@ def json_rows(file: BinaryIO, label: str) -> Iterator[Row | Problem]:
             yield _json_row(number, line)
 
 
+def json_list_rows(file: BinaryIO, label: str, field: str | None) -> Iterator[Row | Problem]:
+    """Rows of a file that is one JSON list, or an object of which `field` is one; the n-th is row n.
+
+    Raises:
+        RecordsError: the file is of another form.
+    """
+    try:
+        found = json.loads(file.read().decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise RecordsError(f"{label}: not a readable JSON list", hint="write one JSON object per line") from error
+    if field is not None:
+        found = found.get(field) if isinstance(found, dict) else None
+    if not isinstance(found, list):
+        raise RecordsError(f"{label}: holds no list of records", hint="write one JSON object per line")
+    for number, value in enumerate(found, start=1):
+        yield Row(number, value) if isinstance(value, dict) else _no_object(number, value)
+
+
 def text_rows(file: BinaryIO, label: str, text_field: str) -> Iterator[Row | Problem]:
     """One text per line; the line break is not part of it."""
     for number, line in enumerate(_lines(file, label), start=1):
@@ -57,6 +80,13 @@ def text_rows(file: BinaryIO, label: str, text_field: str) -> Iterator[Row | Pro
 
 def table_rows(file: BinaryIO, label: str, text_field: str, *, delimiter: str) -> Iterator[Row | Problem]:
     """CSV or TSV with a header; a quoted field may hold line breaks.
+
+    Args:
+        file: opened.
+        label: of the source, for messages.
+        text_field: the column of the text.
+        delimiter: the usual one; another is taken where the header holds the text only with it, or where a first
+            line `sep=;` names it.
 
     Raises:
         RecordsError: the header lacks `text_field` or names a column twice.
@@ -70,7 +100,14 @@ def table_rows(file: BinaryIO, label: str, text_field: str, *, delimiter: str) -
                 undecodable.append(line)
             yield "\n" if isinstance(line, Problem) else line  # a blank line keeps the line numbers right
 
-    reader = csv.reader(decoded(), delimiter=delimiter, strict=True)  # else an open quote swallows the file
+    read = decoded()
+    head = list(islice(read, HEADER_LINES))
+    said = SEPARATOR.fullmatch(head[0]) if head else None
+    if said:
+        head[0] = "\n"
+    delimiter = said[1] if said else _delimiter(head, text_field, usual=delimiter)
+    lines = chain(head, read)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)  # else an open quote swallows the file
     header: list[str] | None = None
     start = 1
     try:
@@ -84,6 +121,20 @@ def table_rows(file: BinaryIO, label: str, text_field: str, *, delimiter: str) -
     except csv.Error as error:
         yield Problem(start, f"broken table row: {error}", "a field that holds a quote is quoted, its quotes doubled")
     yield from undecodable
+
+
+def _delimiter(head: list[str], text_field: str, *, usual: str) -> str:
+    """The one under which the header holds what a record needs; spreadsheets write semicolons in many languages."""
+    first = next((line for line in head if line.strip()), "")
+    for delimiter in sorted(DELIMITERS, key=lambda one: one != usual):
+        with suppress(csv.Error):
+            if _holds_texts(next(csv.reader([first], delimiter=delimiter, strict=True), []), text_field):
+                return delimiter
+    return usual
+
+
+def _holds_texts(names: Collection[str], text_field: str) -> bool:
+    return text_field in names or CHAT in names or set(PAIR) <= set(names)
 
 
 PAIR = ("prompt", "completion")
@@ -132,7 +183,7 @@ def require_field(label: str, field: str, names: Iterable[str], *, noun: str, is
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise RecordsError(f"{label}: {noun} {shown(repeated)} stands in the header twice", hint="rename one of them")
-    if field not in names and CHAT not in names and not set(PAIR) <= set(names):
+    if not _holds_texts(names, field):
         # a CSV file without header has a record where the names should be
         what = f"no {noun} '{field}' among {len(names)}" if is_header else missing(field, names, noun=noun)
         raise RecordsError(f"{label}: {what}", hint=nearest(field, names))
@@ -168,9 +219,11 @@ def _json_row(number: int, line: str) -> Row | Problem:
         return Problem(number, f"broken JSON at column {error.colno}: {error.msg}", "one JSON object per line")
     except (ValueError, RecursionError):
         return Problem(number, "JSON with a number or a nesting beyond what can be read")
-    if not isinstance(value, dict):
-        return Problem(number, f"{kind(value)} where a JSON object is needed", 'one object per line: {"text": "…"}')
-    return Row(number, value)
+    return Row(number, value) if isinstance(value, dict) else _no_object(number, value)
+
+
+def _no_object(number: int, value: object) -> Problem:
+    return Problem(number, f"{kind(value)} where a JSON object is needed", 'one object per line: {"text": "…"}')
 
 
 def _table_row(line: int, header: list[str], cells: list[str]) -> Row | Problem:

@@ -8,6 +8,7 @@ from itertools import groupby
 from statistics import fmean
 
 from kdaudit.metrics.estimate import Difference
+from kdaudit.metrics.frontier import ALL, ALPHA, BEYOND, Placed
 from kdaudit.report import wording
 from kdaudit.report.tables import Table
 from kdaudit.report.wording import ABSENT, difference, interval, p_value
@@ -15,6 +16,7 @@ from kdaudit.results import GateResult
 from kdaudit.results.mitigation import Arm, Mitigation, Student
 
 TPR = "tpr@0.01"
+ON_FRONTIER = "on the frontier"
 METRIC_WORDS = {"auc": "AUC", TPR: "TPR at 1 % FPR"}
 SEED = re.compile(r"^student-[0-9]+\.")
 """Of a gate's subject: student-2 is the second seed's student."""
@@ -31,55 +33,66 @@ SUBSET_NOTE = (
     "First seed."
 )
 FRONTIER_NOTE = (
-    "Distance: leak of the arm minus that of the plain run at the same held-out loss, read off the line between its "
-    "epochs; below 0 is better than stopping earlier. Helps: below 0 for sure, after Holm over arms. Undertrained: on "
-    "or above the line."
+    "Distance: leak of the arm minus that of the last plain checkpoint that is no more useful; below 0 is better than "
+    "stopping earlier. Helps: the 95 % upper bound is below 0 for every group of members. Moves the risk: surely "
+    "less for one group, surely more for another. Undertrained: not below 0 over all members."
 )
+FINDINGS = {
+    "helps": "a smaller leak than that of a plain checkpoint that is no more useful, for every group of members",
+    "undertrained": "no smaller leak than that of a plain checkpoint that is no more useful",
+}
 
 
 def sentences(table: Mitigation) -> Iterator[str]:
     """What was found, for a reader with a minute."""
     if table.validity.status == "failed":
-        yield "Members and held-out records can be told apart without any model, so no finding below means anything."
+        yield (
+            "Members and held-out records can be told apart by what no model remembers, so no finding below means "
+            "anything."
+        )
     yield from _recommendation(table)
-    by_finding = {
-        "helps": "below the frontier: a smaller leak than the plain run's where that was as useful",
-        "undertrained": "on or above the frontier: no smaller leak than the plain run's where that was as useful",
-    }
     compared = off_frontier(table)
-    for finding, words in by_finding.items():
+    for finding, words in FINDINGS.items():
         names = [name for name, arm in compared.items() if arm.finding == finding]
         if names:
             yield f"{', '.join(names)}: {words} ({finding})."
+    alone = {name: arm.placed[table.attack][table.metric].p_value for name, arm in compared.items()}
+    for name, p in alone.items():
+        if compared[name].finding == "helps" and p is not None and p > ALPHA:
+            yield f"{name}: by its own 95 % bound; its p-value among {len(compared)} arms (Holm) is {p:.3f}."
+    for name, arm in compared.items():
+        if arm.finding == "moves the risk":
+            yield f"{name} moves the risk: {arm.reason}."
     reasons = dict.fromkeys(arm.reason for arm in compared.values() if arm.finding == "no evidence")
     for reason in reasons:
         names = [name for name, arm in compared.items() if arm.finding == "no evidence" and arm.reason == reason]
         yield f"{', '.join(names)}: no evidence, {reason}."
+    if any(arm.reason == BEYOND for arm in compared.values()):
+        yield f"A longer plain run would tell: the same command with --plain-epochs {_longer(table)}."
     if table.validity.status != "failed":
         yield from _other_measures(table)
         yield from _against_control(table)
         yield from _of_those_kept(table)
+        yield from _of_mixed_supervision(table)
+
+
+def _longer(table: Mitigation) -> str:
+    """The further plain runs and one that is twice as long as the longest."""
+    further = [int(epochs) for epochs in table.config.get("plain_epochs", [])]
+    longest = max([int(table.config.get("epochs", 1)), *further])
+    return ",".join(map(str, [*further, 2 * longest]))
 
 
 def _other_measures(table: Mitigation) -> Iterator[str]:
-    """Where an arm that helps by the measure of the verdict does not by others."""
+    """Where an arm that helps by the attack of the verdict does not by another one."""
     found: dict[str, list[str]] = {}
     for name, arm in table.arms.items():
-        others = [
-            _measure(attack, metric)
-            for attack, by_metric in arm.placed.items()
-            for metric, placed in by_metric.items()
-            if placed.finding == "undertrained"
-        ]
-        if arm.finding == "helps" and others:
-            found.setdefault(", ".join(others), []).append(name)
+        others = {attack: by_metric[table.metric].finding for attack, by_metric in arm.placed.items()}
+        unlike = [f"by {attack}: {finding}" for attack, finding in others.items() if finding != "helps"]
+        if arm.finding == "helps" and unlike:
+            found.setdefault("; ".join(unlike), []).append(name)
     for measures, names in found.items():
-        own = _measure(table.attack, table.metric)
-        yield f"{', '.join(names)}: below the frontier by {own}, but on or above it by {measures}."
-
-
-def _measure(attack: str, metric: str) -> str:
-    return f"{METRIC_WORDS.get(metric, metric)} of {attack}"
+        yield f"{', '.join(names)}: found to help by {table.attack}, but {measures}."
 
 
 def _against_control(table: Mitigation) -> Iterator[str]:
@@ -110,6 +123,27 @@ def _of_those_kept(table: Mitigation) -> Iterator[str]:
         )
 
 
+def _of_mixed_supervision(table: Mitigation) -> Iterator[str]:
+    """What the teacher's word adds to the ground truth's, on the members that it gives away."""
+    found = table.mixed_supervision
+    if found is None:
+        return
+    if found.effect.value is None:
+        yield f"Mixed supervision could not be measured: {found.effect.reason}."
+        return
+    words = _compared(
+        found.effect,
+        "the teacher's word exposes them less than the ground truth alone",
+        "the teacher's word exposes them more than the ground truth alone",
+        "no such effect of the teacher's word is found",
+    )
+    yield (
+        "Mixed supervision: the members that the teacher gives away exceed the other members, at equal difficulty, by "
+        f"{difference(found.mixed)} nats per token in the plain run and by {difference(found.hard)} in hard-only. "
+        f"The difference is {difference(found.effect)}: {words}."
+    )
+
+
 def _compared(found: Difference, below: str, above: str, open_words: str) -> str:
     if found.high is not None and found.high < 0:
         return below
@@ -135,7 +169,7 @@ def arms_table(table: Mitigation) -> Table:
     metric = METRIC_WORDS.get(table.metric, table.metric)
     head = (
         "arm", "finding", "nats per token", "bits per byte", f"{metric} ({table.attack})", "change from plain",
-        "distance to frontier", "p (Holm)",
+        "distance", "group worst off", "p (Holm)",
     )  # fmt: skip
     rows = [*_plain_rows(table), *(_row(name, arm, table) for name, arm in off_frontier(table).items())]
     seeds = len({student.seed for student in table.plain})
@@ -144,32 +178,40 @@ def arms_table(table: Mitigation) -> Table:
 
 
 def students_table(table: Mitigation, attack: str) -> Table:
-    """One row a student: utility and the leak under one attack, with intervals."""
+    """Every student in a row of its own: utility and the leak under one attack, with intervals."""
     head = ("student", "seed", "nats per token", "bits per byte", "AUC", "change", METRIC_WORDS[TPR], "change")
     rows = [_student_row(f"plain, epoch {student.epoch}", student, attack) for student in table.plain]
-    for name, arm in off_frontier(table).items():
-        rows += [_student_row(name, student, attack) for student in arm.students]
+    for name, arm in table.arms.items():
+        rows += [_student_row(name, student, attack) for student in arm.students if student.epoch is None]
     note = "All original members against all held-out records. Change: minus the finished plain student of that seed."
     return Table(f"Every student under {attack}", head, rows, note)
 
 
 def frontier_table(table: Mitigation, attack: str, metric: str) -> Table:
-    """Every arm beside the frontier by one metric of one attack."""
-    rows = [
-        (
-            name,
-            _number(placed.point.nll if placed.point else None),
-            _number(placed.point.leak if placed.point else None),
-            _number(placed.frontier),
-            difference(placed.distance),
-            p_value(placed.distance),
-            placed.finding,
-        )
-        for name, arm in off_frontier(table).items()
-        for placed in (arm.placed[attack][metric],)
-    ]
-    head = ("arm", "nats per token", "leak", "frontier there", "distance", "p (Holm)", "finding")
-    return Table(f"Frontier by {METRIC_WORDS.get(metric, metric)} of {attack}", head, rows)
+    """Every group of members of every arm beside the frontier by one metric of one attack."""
+    rows: list[Sequence[str]] = []
+    for name, arm in off_frontier(table).items():
+        placed = arm.placed[attack][metric]
+        nll = _number(placed.point.nll if placed.point else None)
+        for group, beside in placed.groups.items():
+            rows.append(
+                (
+                    name, nll, group, str(beside.n), _number(beside.leak), _number(beside.stair),
+                    difference(beside.distance), _number(beside.next_stair),
+                    ABSENT if beside.excess is None else difference(beside.excess),
+                )
+            )  # fmt: skip
+        if not placed.groups:
+            leak = _number(placed.point.leak if placed.point else None)
+            rows.append((name, nll, ALL, ABSENT, leak, ABSENT, placed.reason, ABSENT, ABSENT))
+    head = (
+        "arm", "nats per token", "group", "members", "leak", "stair", "distance", "next stair", "above next stair",
+    )  # fmt: skip
+    note = (
+        "Stair: leak of the same members under the last plain checkpoint that is no more useful than the arm. Next "
+        "stair: under the next one, which is more useful."
+    )
+    return Table(f"Frontier by {METRIC_WORDS.get(metric, metric)} of {attack}", head, rows, note)
 
 
 def subsets_table(table: Mitigation) -> Table | None:
@@ -217,7 +259,8 @@ def _gate_row(arm: str, gate: str, results: Sequence[GateResult]) -> Sequence[st
 
 def notes(table: Mitigation) -> list[str]:
     """What a reader must know: of the records, of the arms."""
-    found = [*table.warnings, wording.blind_note(table.validity), *table.validity.warnings]
+    checks = (wording.blind_note(table.validity), *wording.reference_notes(table.validity))
+    found = [*table.warnings, *checks, *table.validity.warnings]
     found += [
         f"{name}: {warning.removeprefix(f'{arm.method}: ')}"
         for name, arm in table.arms.items()
@@ -231,27 +274,41 @@ def notes(table: Mitigation) -> list[str]:
 
 
 def _plain_rows(table: Mitigation) -> Iterator[Sequence[str]]:
+    for name, arm in table.arms.items():
+        if arm.is_plain and arm.students[0].epoch is None:  # a further plain run
+            yield (name, _found(name, ON_FRONTIER, table), *_means(arm.students, table), "", "", "")
     by_epoch: dict[int | None, list[Student]] = {}
     for student in table.plain:
         by_epoch.setdefault(student.epoch, []).append(student)
     names = {arm.students[0].epoch: name for name, arm in table.arms.items()}
     for epoch, students in by_epoch.items():
         name = names.get(epoch, f"plain, epoch {epoch}")
-        yield (name, _found(name, "on the frontier", table), *_means(students, table), "", "")
+        yield (name, _found(name, ON_FRONTIER, table), *_means(students, table), "", "", "")
 
 
 def _row(name: str, arm: Arm, table: Mitigation) -> Sequence[str]:
-    distance = arm.placed[table.attack][table.metric].distance
+    placed = arm.placed[table.attack][table.metric]
     finding = _found(name, arm.finding, table)
-    return (name, finding, *_means(arm.students, table), _distance(distance), p_value(distance))
+    whole = placed.groups.get(ALL)
+    distance = ABSENT if whole is None else difference(whole.distance)
+    return (name, finding, *_means(arm.students, table), distance, _worst_group(placed), _p_value(placed.p_value))
+
+
+def _worst_group(placed: Placed) -> str:
+    """The group with the highest upper bound of its distance."""
+    groups = {name: beside for name, beside in placed.groups.items() if name != ALL}
+    if not groups:
+        return ABSENT
+    worst = max(groups, key=lambda name: groups[name].distance.high or 0.0)
+    return f"{worst} {difference(groups[worst].distance)}"
+
+
+def _p_value(adjusted: float | None) -> str:
+    return p_value(Difference(None, p_value_holm=adjusted))
 
 
 def _found(name: str, finding: str, table: Mitigation) -> str:
     return f"{finding}, recommended" if name == table.recommended else finding
-
-
-def _distance(found: Difference) -> str:
-    return ABSENT if found.value is None else difference(found)
 
 
 def _means(students: Sequence[Student], table: Mitigation) -> tuple[str, str, str, str]:
@@ -295,5 +352,5 @@ def _number(value: float | None) -> str:
 
 
 def off_frontier(table: Mitigation) -> dict[str, Arm]:
-    """The arms that are not an epoch of the plain run."""
-    return {name: arm for name, arm in table.arms.items() if all(student.epoch is None for student in arm.students)}
+    """The arms that are no plain run."""
+    return {name: arm for name, arm in table.arms.items() if not arm.is_plain}

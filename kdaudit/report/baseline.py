@@ -50,16 +50,13 @@ def read_baseline(path: Path, tolerance: float | None) -> Baseline:
     return Baseline(path, result, TOLERANCE if tolerance is None else tolerance, _read_scores(path, result))
 
 
-def rises_above(
-    baseline: Baseline, result: AuditResult, path: Path, *, seed: int
-) -> Sequence[tuple[Gate, Sequence[Measurement]]]:
+def rises_above(baseline: Baseline, result: AuditResult, path: Path) -> Sequence[tuple[Gate, Sequence[Measurement]]]:
     """The gates on the rise of a run's AUCs since the baseline; none for the baseline itself.
 
     Args:
         baseline: the earlier run.
         result: the run.
         path: of its results.json.
-        seed: of its draws.
 
     Raises:
         ConfigError: the scores beside the run cannot be read, or are not its own.
@@ -67,7 +64,7 @@ def rises_above(
     if baseline.is_at(path):
         return []
     scores = _read_scores(path, result) if baseline.scores else None
-    paired = pair_rises(scores, baseline.scores, seed=seed) if scores and baseline.scores else None
+    paired = pair_rises(scores, baseline.scores) if scores and baseline.scores else None
     return rises(result, baseline.result, tolerance=baseline.tolerance, paired=paired)
 
 

@@ -15,9 +15,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.report.canvas import DASHES, FAINT, INK, MARKERS, MODELS, WIDTH, panel, styled, to_svg
-from kdaudit.report.facts import Association, Supervision
 from kdaudit.report.text import plain
-from kdaudit.results import AttackResult, Curve, Histogram
+from kdaudit.results import Alignment, AttackResult, Curve, Histogram, Supervision
 
 LEGEND_COLUMNS = 4
 MAX_LABEL = 24
@@ -174,7 +173,7 @@ def alignment(student: str, pair: Supervision) -> Chart | None:
         axes.legend(loc="best")
         caption = (
             "Means over members and over non-members: how probable the teacher found the true tokens, and "
-            f"{gain} of {student} in {plain(pair.gain_unit, limit=40)}. Bars: 95 %. No single record is shown."
+            f"{gain} of {student} in nats per token. Bars: 95 %. No single record is shown."
         )
         return Chart(to_svg(figure, f"Alignment and gain of {student}"), caption)
 
@@ -188,7 +187,7 @@ def _ends(found: Estimate) -> tuple[float, float, float] | None:
     return found.value, found.low, found.high
 
 
-def _draw_cross(axes: Axes, found: Association, index: int, name: str) -> None:
+def _draw_cross(axes: Axes, found: Alignment, index: int, name: str) -> None:
     across, up = _ends(found.teacher_mean_probability), _ends(found.student_gain)
     if across is None or up is None:
         return

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.results import AuditResult
@@ -95,6 +94,8 @@ class Power:
     smallest_detectable_auc: float | None
     level: float = 0.95
     power: float = 0.8
+    cells: int | None = None
+    """Cells that share the level; None in files of versions that knew of one alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,29 +109,6 @@ class Overlap:
 
 
 @dataclass(frozen=True, slots=True)
-class Association:
-    """Mixed supervision over one class of records."""
-
-    n: int
-    teacher_mean_probability: Estimate
-    teacher_top_choice_share: Estimate
-    student_gain: Estimate
-    spearman: Estimate
-    spearman_given_start_loss: Estimate | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Supervision:
-    """Mixed supervision of one student."""
-
-    gain_over: Literal["start", "nothing"]
-    members: Association
-    nonmembers: Association
-    gain_note: str = ""
-    gain_unit: str = "nats per token"
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything in a result that is not typed there."""
 
@@ -138,7 +116,6 @@ class Facts:
     data: Data
     power: Power
     overlap: Overlap
-    mixed_supervision: Mapping[str, Supervision] = field(default_factory=dict)
 
 
 def read_facts(result: AuditResult) -> Facts:
@@ -154,7 +131,6 @@ def read_facts(result: AuditResult) -> Facts:
         "data": result.data,
         "power": result.power,
         "overlap": result.validity.overlap,
-        "mixed_supervision": result.mixed_supervision,
     }
     found: Facts = decode(Facts, loose, "")
     return found

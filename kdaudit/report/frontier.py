@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from kdaudit.metrics.frontier import Placed
+from kdaudit.metrics.frontier import ALL, Placed, PlainPoint
 from kdaudit.report.arms import METRIC_WORDS, off_frontier
 from kdaudit.report.canvas import INK, MODELS, panel, to_svg
 from kdaudit.report.charts import MAX_LABEL, Chart
@@ -17,23 +19,19 @@ SHAPES = ("s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
 
 
 def draw_frontier(table: Mitigation, attack: str, metric: str) -> Chart | None:
-    """Held-out loss across, leak upwards: a line through the plain run's epochs, a marker an arm; None without a point.
+    """Held-out loss across, leak upwards: the stairs of the plain checkpoints, a marker for each arm.
 
-    The bar of an arm spans its distance's interval, from the frontier at its loss.
+    None where nothing could be measured. The bar of an arm spans its distance's interval, from the stair at its loss.
     """
-    epochs = table.frontier[attack][metric]
+    points = table.frontier[attack][metric]
     placed = {name: arm.placed[attack][metric] for name, arm in off_frontier(table).items()}
     shown = {name: found for name, found in placed.items() if found.point is not None}
-    if not epochs:
+    if not points:
         return None
     words, legend = METRIC_WORDS.get(metric, metric), 0.17 * ((len(shown) + 2) // 2)
     with panel(3.2 + legend, left=0.15, below=0.75 + legend) as (figure, axes):
-        axes.plot(
-            [point.nll for point in epochs], [point.leak for point in epochs], color=INK, marker="o", markersize=4,
-            linewidth=1.2, label="plain, after each epoch",
-        )  # fmt: skip
-        for epoch, point in enumerate(epochs, start=1):
-            axes.annotate(str(epoch), (point.nll, point.leak), xytext=(4, 4), textcoords="offset points", fontsize=7)
+        _draw_stairs(axes, points, leftmost=min(found.point.nll for found in shown.values() if found.point is not None)
+                     if shown else None)  # fmt: skip
         for index, (name, found) in enumerate(shown.items()):
             _draw_arm(axes, found, index, plain(name, limit=MAX_LABEL))
         axes.set(xlabel="held-out loss, nats per token (left is more useful)", ylabel=f"{words} of {attack}")
@@ -43,25 +41,47 @@ def draw_frontier(table: Mitigation, attack: str, metric: str) -> Chart | None:
         axes.grid(visible=True)
         figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncols=2)
         caption = (
-            f"Utility against leak under {attack}, means over seeds. Numbers: epochs of the plain run. Below its "
-            "line is better than stopping earlier. Bars: 95 % of the distance."
+            f"Utility against leak under {attack}, means over seeds. Numbers: epochs of the plain run, 0 before it. "
+            "Below the stairs is better than stopping earlier. Bars: 95 % of the distance, all members."
         )
         return Chart(to_svg(figure, f"{words} of {attack} against held-out loss"), caption)
+
+
+def _draw_stairs(axes: Axes, points: Sequence[PlainPoint], *, leftmost: float | None) -> None:
+    """Every plain checkpoint, and the leak of the last one that is no more useful at every loss."""
+    longest = max(point.run for point in points)
+    stairs = sorted((point for point in points if point.is_stair), key=lambda point: point.nll) or list(points[:1])
+    left = stairs[0].nll if leftmost is None else min(stairs[0].nll, leftmost)
+    axes.step(
+        [left, *(point.nll for point in stairs)], [stairs[0].leak, *(point.leak for point in stairs)], where="pre",
+        color=INK, linewidth=1.2,
+    )  # fmt: skip
+    own = [point for point in points if point.run in (0, longest)]
+    axes.plot(
+        [point.nll for point in own], [point.leak for point in own], color=INK, marker="o", markersize=2.5,
+        linestyle="", label="plain run",
+    )  # fmt: skip
+    for point in own:
+        if point.epochs == int(point.epochs):
+            axes.annotate(
+                f"{point.epochs:g}", (point.nll, point.leak), xytext=(4, 4), textcoords="offset points", fontsize=7
+            )
+    further = [point for point in points if point.run not in (0, longest)]
+    if further:
+        lengths = ", ".join(str(point.run) for point in further)
+        axes.plot(
+            [point.nll for point in further], [point.leak for point in further], color=INK, marker="o", markersize=5,
+            markerfacecolor="none", linestyle="", label=f"plain runs of {lengths} epochs",
+        )  # fmt: skip
 
 
 def _draw_arm(axes: Axes, found: Placed, index: int, name: str) -> None:
     if found.point is None:
         return
-    colour, at = MODELS[index % len(MODELS)], found.frontier
-    low, high = found.distance.low, found.distance.high
-    if at is not None and low is not None and high is not None:
-        axes.plot(
-            [found.point.nll] * 2,
-            [max(at + low, 0), min(at + high, 1)],
-            color=colour,
-            linewidth=1.2,
-            solid_capstyle="butt",
-        )
+    colour, whole = MODELS[index % len(MODELS)], found.groups.get(ALL)
+    if whole is not None and whole.distance.low is not None and whole.distance.high is not None:
+        ends = [max(whole.stair + whole.distance.low, 0), min(whole.stair + whole.distance.high, 1)]
+        axes.plot([found.point.nll] * 2, ends, color=colour, linewidth=1.2, solid_capstyle="butt")
     axes.plot(
         [found.point.nll], [found.point.leak], color=colour, marker=SHAPES[index % len(SHAPES)], markersize=6,
         linestyle="", label=name,

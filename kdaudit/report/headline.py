@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from kdaudit.metrics.estimate import Difference, Estimate
+from scipy.special import ndtr
+
+from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
 from kdaudit.report.wording import ABSENT, ALL_RATES, p_value
 from kdaudit.results import AttackResult, AuditResult
 
@@ -19,12 +22,32 @@ def strongest(result: AuditResult, model: str) -> str | None:
     return max(values, key=lambda name: values[name], default=None)
 
 
+def auc_of_chosen(result: AuditResult, name: str, model: str) -> Estimate | None:
+    """The AUC of an attack that was chosen among all for its figure, with an interval that allows for the choice.
+
+    Of the strongest attack the interval holds the largest true AUC of all attacks; of another one its own, at the same
+    critical value. Files of older versions give the attack's plain interval.
+    """
+    auc, found = result.attacks[name].cells[model].auc, result.strongest.get(model)
+    if auc is None or auc.value is None or found is None or name not in found.attacks:
+        return auc
+    if name == found.attack:
+        return replace(auc, low=found.low, high=found.high, level=found.level)
+    one_sided = float(ndtr(found.critical_value))
+    return replace(auc, low=lower_bound(auc, one_sided), high=upper_bound(auc, one_sided), level=found.level)
+
+
+def is_simultaneous(result: AuditResult, model: str) -> bool:
+    """Whether `auc_of_chosen` allows for the choice among several attacks on this model."""
+    return model in result.strongest and len(result.strongest[model].attacks) > 1
+
+
 def headline(result: AuditResult) -> Iterator[str]:
     """Which attack is the strongest on each student, how strong it is, and how that compares with the teacher."""
     if result.validity.status == "failed":
         yield (
-            "Members and non-members can be told apart without any model, so the figures below say nothing about what "
-            "the models remember."
+            "Members and non-members can be told apart by what no model remembers, so the figures below say nothing "
+            "about membership."
         )
     for model in [name for name in result.models if name != "teacher"] or list(result.models):
         name = strongest(result, model)
@@ -38,11 +61,11 @@ def headline(result: AuditResult) -> Iterator[str]:
 
 
 def _strength(name: str, model: str, result: AuditResult) -> str:
-    auc = result.attacks[name].cells[model].auc
+    auc = auc_of_chosen(result, name, model)
     aucs = [attack.cells[model].auc for attack in result.attacks.values()]
     measured = sum(found is not None and found.value is not None for found in aucs)
     which = f"The strongest of {measured} attacks on {model} is {name}" if measured > 1 else f"{name} on {model}"
-    share = _share(auc, of=" of cases")
+    share = _share(auc, of=" of cases", kind="simultaneous " if is_simultaneous(result, model) else "")
     told = f"given one member and one non-member, it tells which is which in {share}, by guessing in 50 %"
     if auc is not None and auc.low is not None and auc.low <= 0.5:
         told += "; this may be no more than guessing"
@@ -56,7 +79,9 @@ def _against_teacher(result: AuditResult, name: str, student: str) -> str:
         if not both:
             return f"{_capital(student)} could not be compared with its teacher under any attack."
         other = max(both, key=lambda one: _value(result.attacks[one].cells[student].auc))
-        own = _share(result.attacks[other].cells[student].auc)
+        own = _share(
+            auc_of_chosen(result, other, student), kind="simultaneous " if is_simultaneous(result, student) else ""
+        )
         against = f"under {other}, the strongest attack that ran on both, it reaches {own} and its teacher "
         against += _share(result.attacks[other].cells["teacher"].auc)
     else:
@@ -100,11 +125,11 @@ def _at_low_rate(attack: AttackResult, model: str) -> Iterator[str]:
             return
 
 
-def _share(found: Estimate | None, *, of: str = "") -> str:
+def _share(found: Estimate | None, *, of: str = "", kind: str = "") -> str:
     """`93.6 % (95 % interval 92.8 to 94.3)`."""
     if found is None or found.value is None or found.low is None or found.high is None:
         return ABSENT
-    interval = f"{100 * found.level:g} % interval {100 * found.low:.1f} to {100 * found.high:.1f}"
+    interval = f"{kind}{100 * found.level:g} % interval {100 * found.low:.1f} to {100 * found.high:.1f}"
     return f"{100 * found.value:.1f} %{of} ({interval})"
 
 

@@ -1,4 +1,6 @@
-"""JUnit XML, for CI's test view: a suite per attack, a case per gate.
+"""JUnit XML, for CI's test view: a suite per run and attack, a case per gate.
+
+Suites and classes carry the run's name, so that no two cases of a report, or of two reports on different runs, agree.
 
 A failure is a limit exceeded, an error a question left open, a skipped case a cell that is not applicable or a failure
 that is waived; the `type` of a skipped case says which.
@@ -35,18 +37,23 @@ class Case:
 
 def render_junit(report: Report) -> str:
     """The gates of a report as JUnit XML."""
-    suites: dict[tuple[int, str], list[Case]] = {}
-    for position, run in enumerate(report.runs):
-        prefix = f"{plain(run.name, limit=MAX_NAME)}: " if len(report.runs) > 1 else ""
+    suites: dict[tuple[str, str], list[Case]] = {}
+    for name, run in zip(_names(report), report.runs, strict=True):
         for case in _cases(run):
-            suites.setdefault((position, f"{prefix}{case.suite}"), []).append(case)
+            suites.setdefault((name, case.suite), []).append(case)
     root = ElementTree.Element("testsuites", {"name": "kdaudit", **_counts([c for s in suites.values() for c in s])})
-    for (_, name), cases in suites.items():
-        suite = ElementTree.SubElement(root, "testsuite", {"name": plain(name), **_counts(cases)})
+    for (name, attack), cases in suites.items():
+        suite = ElementTree.SubElement(root, "testsuite", {"name": f"{name}: {plain(attack)}", **_counts(cases)})
         for case in cases:
-            _append(suite, case)
+            _append(suite, case, name)
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+
+
+def _names(report: Report) -> list[str]:
+    """One for every run, short and harmless; numbered where two are the same by now."""
+    shown = [plain(run.name, limit=MAX_NAME) for run in report.runs]
+    return [f"{name} ({position})" if shown.count(name) > 1 else name for position, name in enumerate(shown, start=1)]
 
 
 def _cases(run: Run) -> Iterator[Case]:
@@ -84,8 +91,8 @@ def _counts(cases: list[Case]) -> dict[str, str]:
     return {key: str(number) for key, number in {"tests": len(cases), **numbers}.items()} | {"time": "0"}
 
 
-def _append(suite: ElementTree.Element, case: Case) -> None:
-    attributes = {"classname": plain(f"kdaudit.{case.suite}"), "name": plain(case.name), "time": "0"}
+def _append(suite: ElementTree.Element, case: Case, run: str) -> None:
+    attributes = {"classname": f"kdaudit.{run}.{plain(case.suite)}", "name": plain(case.name), "time": "0"}
     element = ElementTree.SubElement(suite, "testcase", attributes)
     if case.outcome != "passed":
         ElementTree.SubElement(element, case.outcome, {"type": case.kind, "message": plain(case.message)})

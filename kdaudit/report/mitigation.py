@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 FILE_NAME, RESULTS = "mitigation.json", "results.json"
 LIMIT = (
     "Held-out loss is one measure of utility, on these records; another task may see another order of the arms.",
-    "A distance is read off straight lines between the plain run's epochs: with few epochs that is coarse.",
+    "The frontier is a staircase of plain checkpoints: what lies between two of them was not tried. --frontier-points "
+    "and --plain-epochs make it finer.",
+    "The groups of members are those that one attack tells apart in the teacher; other groups may show another shift.",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from kdaudit.report.render import as_markdown, make_environment
 BEGIN, END = "<!-- kdaudit:begin -->", "<!-- kdaudit:end -->"
 """Each on a line of its own; what stands between is rewritten."""
 
-_MARKER = re.compile(rb"^[ \t]*<!-- kdaudit:(begin|end) -->[ \t]*(?=\r?$)", re.MULTILINE)
+_MARKER = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*<!-- kdaudit:(begin|end) -->[ \t]*(?=\r?$)", re.MULTILINE)
 
 
 def update_model_card(path: Path, report: Report, *, with_index: bool) -> None:
@@ -55,6 +56,7 @@ def render_section(report: Report) -> str:
     return template.render(
         audit=run.result,
         table=wording.table(run.result, "auc"),
+        strongest=list(wording.strongest_notes(run.result)),
         notes=list(wording.validity_notes(run.result)),
         waived=[gate for gate in run.result.verdict.gates if gate.status == "waived"],
     )
@@ -69,8 +71,11 @@ def rewrite_section(card: bytes, section: str, *, name: str) -> bytes:
         name: of the card, for messages.
 
     Raises:
-        ConfigError: one marker is missing, they are in the wrong order, or there is more than one pair.
+        ConfigError: the card is UTF-16, one marker is missing, they are in the wrong order, or there is more than
+            one pair.
     """
+    if card.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError(f"--model-card: {name} is UTF-16 or UTF-32", hint="save it as UTF-8")
     line_end = b"\r\n" if b"\r\n" in card else b"\n"
     lines = section.encode().replace(b"\n", line_end)
     markers = list(_MARKER.finditer(card))

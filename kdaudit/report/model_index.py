@@ -18,7 +18,7 @@ DATASET = "kdaudit-membership-inference"
 """Marks the results that are rewritten; all others stay."""
 HINT = "mend the metadata at the top of the card, or leave --model-index out"
 
-_BLOCK = re.compile(r"\A(\s*---[ \t]*\r?\n)(.*?)(^---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"\A(\ufeff?\s*---[ \t]*\r?\n)(.*?)(^---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE)
 _TRAILING = re.compile(r"(?:\r?\n(?:[ \t]*|#[^\n]*))*\Z")
 
 
@@ -39,13 +39,14 @@ def rewrite_index(card: bytes, result: AuditResult, *, name: str) -> bytes:
         text = card.decode("utf-8")
         match = _BLOCK.match(text)
         line_end = "\r\n" if "\r\n" in text else "\n"
-        before, metadata, after = match.groups() if match else (f"---{line_end}", "", f"---{line_end}")
+        mark = "\ufeff" if text.startswith("\ufeff") else ""
+        before, metadata, after = match.groups() if match else (f"{mark}---{line_end}", "", f"---{line_end}")
         index = _merged(yaml.safe_load(metadata), result)
         values: dict[str, Any] = {KEY: index}
         block = CardData(**values).to_yaml(line_break=line_end)
-        rest = text[match.end() :] if match else text
+        rest = text[match.end() if match else len(mark) :]
         changed = before + _spliced(metadata, block, line_end) + after + rest
-        if not ModelCard(changed).data.get("eval_results"):
+        if not ModelCard(changed.removeprefix(mark)).data.get("eval_results"):
             raise ValueError("the Hub's own reader does not find it at the top")
     except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise ConfigError(f"--model-index: the metadata of {name} cannot be extended: {error}", hint=HINT) from error

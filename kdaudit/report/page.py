@@ -12,6 +12,7 @@ from kdaudit.report.content import Report, Run, Status
 from kdaudit.report.headline import headline
 from kdaudit.report.tables import Table
 from kdaudit.results import Validity
+from kdaudit.verdict.wording import not_comparable
 
 if TYPE_CHECKING:
     from kdaudit.report.charts import Chart
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 LIMITS = (
     "A gate that passes says that these attacks, on these records, stayed below the limit. It is evidence, not a proof "
     "of privacy, and no claim of compliance with anything.",
-    "The strongest attack is named after all were seen, so its figure is a little high; a failed gate allows for that.",
+    "The strongest attack is named after all were seen, so its figure is a little high. The interval of its AUC and a "
+    "failed gate allow for that; its rate at few false alarms and its difference from the teacher do not.",
     "Stronger attacks may exist, and records unlike these may leak more.",
     "Non-members must be like the members in everything but membership. The checks look for differences and cannot see "
     "all of them.",
@@ -45,6 +47,7 @@ class RunPage:
     missing: Sequence[str]
     detections: Sequence[Table]
     supervision: Sequence[Table]
+    supervision_notes: Sequence[str]
     validity: Table
     trust: str
     """What the checks say about the figures, in a sentence."""
@@ -112,7 +115,8 @@ def _run_page(report: Report, run: Run, pictures: Pictures | None) -> RunPage:
         figures=list(tables.figures(result)),
         missing=list(wording.missing(result)),
         detections=list(tables.detections(result)),
-        supervision=list(tables.supervision(run)),
+        supervision=list(tables.supervision(result)),
+        supervision_notes=list(wording.supervision_notes(result)),
         validity=tables.validity(run),
         trust=_trust(result.validity),
         notes=list(wording.unscored_notes(result)) + list(result.validity.warnings),
@@ -136,7 +140,7 @@ def _counted(report: Report) -> str:
 
 def _trust(validity: Validity) -> str:
     if validity.status == "failed":
-        return "No: members and non-members differ without any model, so nothing here says what the models remember."
+        return f"No: {not_comparable(validity)}. Nothing here says what the models remember."
     if validity.blind_auc.value is None:
         return f"Not known: the blind classifier could not be measured ({validity.blind_auc.reason})."
     return "No check speaks against them."

@@ -10,12 +10,17 @@ from kdaudit.report import charts
 from kdaudit.report.canvas import PREFIX
 from kdaudit.report.charts import Chart, Row
 from kdaudit.report.content import Report, Run
-from kdaudit.report.headline import strongest
+from kdaudit.report.headline import auc_of_chosen, strongest
 from kdaudit.results import AuditResult
 
 AUC_CAPTION = "AUC of every attack with its 95 % interval. Dashed: guessing."
 GAP_CAPTION = (
     "AUC of the student minus that of the teacher with its 95 % interval. Right of the dashed line it leaks more."
+)
+QUARTERS = ("lowest", "second", "third", "highest")
+QUARTERS_CAPTION = (
+    "How much more the student gained on members than on non-members, by quarter of the teacher's probability of the "
+    "text. Bars: 95 %."
 )
 
 
@@ -51,20 +56,19 @@ def _of_run(run: Run, number: int, aucs: Sequence[float], gaps: Sequence[float],
         scores=_present(charts.histograms(name, result.attacks[name], models) for name in order),
         supervision=_present(
             picture
-            for student, pair in run.facts.mixed_supervision.items()
+            for student, pair in result.mixed_supervision.items()
             for picture in (
                 charts.alignment(student, pair),
                 charts.forest(
                     f"Mixed supervision of {student}",
                     [
-                        Row("members", {"correlation": pair.members.spearman}),
-                        Row("at equal start", {"correlation": pair.members.spearman_given_start_loss}),
-                        Row("non-members", {"correlation": pair.nonmembers.spearman}),
+                        Row(f"{words} quarter", {"members": quarter.gap})
+                        for words, quarter in zip(QUARTERS, pair.quarters, strict=False)
                     ],
-                    ["correlation"],
+                    ["members"],
                     centre=0,
-                    label="rank correlation of alignment and gain",
-                    caption="Whether the student gained most where its teacher agreed with the text. Bars: 95 %.",
+                    label="gain of members − of non-members, nats per token",
+                    caption=QUARTERS_CAPTION,
                 ),
             )
         ),
@@ -126,7 +130,11 @@ def _side_by_side(report: Report) -> list[Chart]:
             if name is None:
                 continue
             attack, label = run.result.attacks[name], run.name if len(students) == 1 else f"{run.name}: {student}"
-            rows.append(Row(label, {"teacher": attack.cells["teacher"].auc, "student": attack.cells[student].auc}))
+            rows.append(
+                Row(
+                    label, {"teacher": attack.cells["teacher"].auc, "student": auc_of_chosen(run.result, name, student)}
+                )
+            )
             compared = attack.comparison.get(student)
             gaps.append(Row(label, {"student": compared.auc if compared else None}))
     return _present(
@@ -137,7 +145,10 @@ def _side_by_side(report: Report) -> list[Chart]:
                 ["teacher", "student"],
                 centre=0.5,
                 label="AUC",
-                caption="The strongest attack on the student of every run, and the same attack on its teacher.",
+                caption=(
+                    "The strongest attack on the student of every run, its interval simultaneous over all attacks, "
+                    "and the same attack on its teacher."
+                ),
             ),
             charts.forest(
                 "Student minus teacher in every run",

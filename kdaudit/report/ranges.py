@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.frontier import Point
+from kdaudit.metrics.frontier import PlainPoint, Point
 from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity
 from kdaudit.results.mitigation import Arm, Leak, Mitigation, Student
 
@@ -25,6 +25,9 @@ def check_ranges(result: AuditResult) -> None:
     """
     _check(_of_attacks(result.attacks, "attacks"))
     _check(_of_validity(result.validity))
+    for model, found in result.strongest.items():
+        if not -ROUNDING <= found.low <= found.value + ROUNDING <= found.high + 2 * ROUNDING <= 1 + 3 * ROUNDING:
+            raise ValueError(f"strongest.{model} is no interval around its value between 0 and 1")
     for name, attack in result.attacks.items():
         for model, curve in attack.curves.items():
             if not all(0 <= x <= 1 for axis in (curve.fpr, curve.tpr, curve.tpr_low, curve.tpr_high) for x in axis):
@@ -44,6 +47,10 @@ def check_comparison(table: Mitigation) -> None:
     for name, arm in table.arms.items():
         _check(_of_attacks(arm.attacks, f"arms.{name}.attacks"))
         _check(_of_arm(arm, f"arms.{name}"))
+    if (found := table.mixed_supervision) is not None:
+        for name, gap in (("mixed", found.mixed), ("hard", found.hard), ("effect", found.effect)):
+            if gap.value is not None and abs(gap.value) > MAX_LOSS:
+                raise ValueError(f"mixed_supervision.{name}.value is {gap.value:g}: no difference in nats per token")
     for where, point in _points(table):
         if not -ROUNDING <= point.leak <= 1 + ROUNDING:
             raise ValueError(f"{where}.leak is {point.leak:g}, outside 0 to 1")
@@ -57,9 +64,13 @@ def _of_arm(arm: Arm, where: str) -> Figures:
         yield f"{where}.kept_change.{attack}", change, -1
     for attack, placed in arm.placed.items():
         for metric, one in placed.items():
-            yield f"{where}.placed.{attack}.{metric}.frontier", Estimate(one.frontier), 0
-            # Their intervals may reach further: with two seeds, Student's t stretches them past every real leak.
-            yield f"{where}.placed.{attack}.{metric}.distance", Difference(one.distance.value), -1
+            for group, beside in one.groups.items():
+                here = f"{where}.placed.{attack}.{metric}.groups.{group}"
+                for name, leak in (("leak", beside.leak), ("stair", beside.stair), ("next_stair", beside.next_stair)):
+                    yield f"{here}.{name}", Estimate(leak), 0
+                # Their intervals may reach further: with two seeds, Student's t stretches them past every real leak.
+                yield f"{here}.distance", Difference(beside.distance.value), -1
+                yield f"{here}.excess", Difference(beside.excess.value if beside.excess else None), -1
             if one.vs_control is not None:
                 yield f"{where}.placed.{attack}.{metric}.vs_control", Difference(one.vs_control.value), -2
 
@@ -72,7 +83,7 @@ def _students(table: Mitigation) -> Iterator[tuple[str, Student]]:
             yield f"arms.{name}.students[{position}]", student
 
 
-def _points(table: Mitigation) -> Iterator[tuple[str, Point]]:
+def _points(table: Mitigation) -> Iterator[tuple[str, Point | PlainPoint]]:
     for attack, by_metric in table.frontier.items():
         for metric, points in by_metric.items():
             yield from ((f"frontier.{attack}.{metric}[{i}]", point) for i, point in enumerate(points))
@@ -117,6 +128,9 @@ def _of_validity(validity: Validity) -> Figures:
     yield "validity.blind_auc", validity.blind_auc, 0
     for name, blind in validity.blind.items():
         yield f"validity.{name}", blind, 0
+    for model, by_attack in validity.reference_alone.items():
+        for attack, alone in by_attack.items():
+            yield f"validity.reference_alone.{model}.{attack}", alone, 0
 
 
 def _of_leaks(leaks: Mapping[str, Leak], where: str) -> Figures:

@@ -89,7 +89,7 @@ def _read_run(name: str, path: Path, gates: Sequence[Gate], baseline: Baseline |
         check_gates(own, models=list(result.models), attacks=list(result.attacks))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
-    rises = rises_above(baseline, result, path, seed=facts.data.seed) if baseline else []
+    rises = rises_above(baseline, result, path) if baseline else []
     judged = replace(result, verdict=judge(result.attacks, result.validity, own, rises=rises))
     command, versions = _read_manifest(path.with_name(MANIFEST), result)
     return Run(name, path, judged, facts, command, versions)

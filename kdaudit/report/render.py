@@ -63,9 +63,11 @@ def render_summary(result: AuditResult) -> str:
         .render(
             audit=result,
             tables=wording.tables(result),
+            strongest=list(wording.strongest_notes(result)),
             missing=list(wording.missing(result)),
             notes=list(wording.validity_notes(result)),
-            supervision=list(wording.supervision_notes(result)),
+            supervision=wording.supervision_tables(result),
+            supervision_notes=list(wording.supervision_notes(result)),
         )
     )
 

@@ -63,16 +63,20 @@ RULES: Mapping[Rule, Description] = {
     ),
     "KDA005": Description(
         "SetsDiffer",
-        "Members and non-members can be told apart without any model.",
-        "A classifier that never sees a model tells the two sets apart, so no attack's success says anything about "
-        "membership. Draw both sets from one source and audit again.",
+        "Members and non-members can be told apart by what no model remembers.",
+        "A classifier that never sees a model, or a reference that saw neither set, tells the two sets apart, so no "
+        "attack's success says anything about membership. Draw both sets from one source and audit again.",
         "warning",
     ),
 }
 
 
 def render_sarif(report: Report) -> str:
-    """The findings of a report as a SARIF log; at most MAX_RESULTS, the weightiest."""
+    """The findings of a report as a SARIF log; at most MAX_RESULTS, the weightiest.
+
+    It names no automationDetails.id: that would override the category of the upload, by which code scanning keeps
+    the alerts of two audits apart.
+    """
     found = findings(report)
     run: dict[str, Any] = {
         "tool": {
@@ -82,7 +86,6 @@ def render_sarif(report: Report) -> str:
                 "rules": [_rule(rule, description) for rule, description in RULES.items()],
             }
         },
-        "automationDetails": {"id": "kdaudit/"},
         "columnKind": "unicodeCodePoints",
         "results": [_result(report, finding) for finding in found[:MAX_RESULTS]],
     }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from kdaudit.metrics.estimate import Estimate
 from kdaudit.report import wording
 from kdaudit.report.content import Declaration, Report, Run
-from kdaudit.report.facts import Association, Distillation, Supervision, Utility
-from kdaudit.report.headline import strongest
+from kdaudit.report.facts import Distillation, Utility
+from kdaudit.report.headline import auc_of_chosen, is_simultaneous, strongest
 from kdaudit.report.wording import ABSENT, ALL_RATES, difference, interval
 from kdaudit.results import AttackResult, AuditResult, GateResult, TwoByTwo
 
@@ -49,16 +48,19 @@ def comparison(report: Report) -> Table:
                     student,
                     STATUS_WORDS[result.verdict.status],
                     name or ABSENT,
-                    interval(attack.cells[student].auc) if attack else ABSENT,
+                    interval(auc_of_chosen(result, name, student)) if name else ABSENT,
                     interval(attack.cells["teacher"].auc) if attack and "teacher" in attack.cells else ABSENT,
                     difference(attack.comparison[student].auc) if attack and student in attack.comparison else ABSENT,
                     interval(result.validity.blind_auc),
                     f"{run.facts.data.members} + {run.facts.data.nonmembers}",
                 )
             )
-    note = "Runs on other records differ by their records too: the data's hashes stand under each run."
-    is_one_set = len({run.facts.data.sha256 for run in report.runs}) == 1
-    return Table("Runs side by side", head, rows, "" if is_one_set else note)
+    notes = []
+    if any(is_simultaneous(run.result, model) for run in report.runs for model in run.result.models):
+        notes.append("The interval of the strongest attack is simultaneous over all attacks of its run.")
+    if len({run.facts.data.sha256 for run in report.runs}) > 1:
+        notes.append("Runs on other records differ by their records too: the data's hashes stand under each run.")
+    return Table("Runs side by side", head, rows, " ".join(notes))
 
 
 def gates(result: AuditResult, declared: Mapping[str, Declaration], *, baseline: str = "") -> Table:
@@ -119,7 +121,7 @@ def _metric(result: AuditResult, title: str, metric: str, note: str) -> Table:
 
 
 def _rate(result: AuditResult, rate: str, words: str) -> Table:
-    """True positive rates, and beside each the false positive rate that its threshold had on records it never saw."""
+    """True positive rates, and beside each the share of the non-members above its threshold."""
     head, rows = wording.table(result, f"tpr@{rate}")
     for position in range(len(result.models), 0, -1):
         head.insert(position + 1, "realised FPR")
@@ -129,7 +131,8 @@ def _rate(result: AuditResult, rate: str, words: str) -> Table:
         f"True positive rate at {words} false positive rate",
         head,
         rows,
-        "The threshold comes from the calibration part; the realised rate is that of the evaluation part.",
+        "Of all records, with exact bounds. The threshold is the highest score that leaves no more than this share of "
+        "non-members above it; the realised rate is the share that it does leave.",
     )
 
 
@@ -170,45 +173,14 @@ def _counts(found: TwoByTwo) -> tuple[str, ...]:
     return tuple(map(str, (found.both, found.teacher_only, found.student_only, found.neither)))
 
 
-def supervision(run: Run) -> Iterator[Table]:
-    """Per student: how sure its teacher was of the text, what the student gained, and how the two go together."""
-    for student, pair in run.facts.mixed_supervision.items():
-        of = "gain over its start" if pair.gain_over == "start" else "own log-likelihood"
-        rows = [
-            (words, *(form(read(found)) for found in (pair.members, pair.nonmembers)))
-            for words, read, form in _SUPERVISION_ROWS
-        ]
-        rows = [(words.format(student=student, of=of), *cells) for words, *cells in rows]
-        head = ("figure", f"{pair.members.n} members", f"{pair.nonmembers.n} non-members")
-        yield Table(f"Mixed supervision: {student}", head, rows, _gain_note(pair))
-
-
-def _gain_note(pair: Supervision) -> str:
-    note = f"{pair.gain_note[:1].upper()}{pair.gain_note[1:]}"
-    return f"Gain in {pair.gain_unit}. {note}".rstrip()
-
-
-def _signed(found: Estimate | None) -> str:
-    if found is None:
-        return ABSENT
-    if found.value is None or found.low is None or found.high is None:
-        return interval(found)
-    return f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-
-
-_SUPERVISION_ROWS: tuple[
-    tuple[str, Callable[[Association], Estimate | None], Callable[[Estimate | None], str]], ...
-] = (
-    ("teacher's probability of the true token", lambda found: found.teacher_mean_probability, interval),
-    ("share of tokens that are the teacher's first choice", lambda found: found.teacher_top_choice_share, interval),
-    ("{student}: {of}", lambda found: found.student_gain, interval),
-    ("rank correlation of probability and {of}", lambda found: found.spearman, _signed),
-    ("the same at equal loss of the start", lambda found: found.spearman_given_start_loss, _signed),
-)
+def supervision(result: AuditResult) -> Iterator[Table]:
+    """Per student: members beside non-members, then how far they lie apart by quarter of the teacher's probability."""
+    for title, (head, rows) in wording.supervision_tables(result).items():
+        yield Table(f"{title[0].upper()}{title[1:]}", head, rows)
 
 
 def validity(run: Run) -> Table:
-    """The checks that never see a model, and how each is to be read."""
+    """The checks of the sets themselves, and how each is to be read."""
     result, facts = run.result, run.facts
     smallest, shared = facts.power.smallest_detectable_auc, facts.overlap
     rows = [
@@ -218,6 +190,15 @@ def validity(run: Run) -> Table:
             "tells members from non-members by their texts alone, so it ought to be at 0.5",
         )
         for name, found in result.validity.blind.items()
+    ]
+    rows += [
+        (
+            f"reference alone ({model}), {attack}: AUC",
+            interval(alone),
+            "the reference saw neither set, so it ought to be at 0.5",
+        )
+        for model, by_attack in result.validity.reference_alone.items()
+        for attack, alone in by_attack.items()
     ]
     rows += [(f"duplicates in --{name}", str(count), "kept once") for name, count in result.validity.duplicates.items()]
     if shared.max_share is not None:
@@ -232,7 +213,8 @@ def validity(run: Run) -> Table:
         (
             "smallest AUC that this run could have told from 0.5",
             ABSENT if smallest is None else f"{smallest:.3f}",
-            f"{100 * facts.power.level:g} % level, {100 * facts.power.power:g} % power: a weaker leak may go unseen",
+            f"{wording.power_level(facts.power.level, facts.power.cells)}, {100 * facts.power.power:g} % power: "
+            "a weaker leak may go unseen",
         )
     )
     return Table("Checks", ("check", "found", "how to read it"), rows)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from kdaudit.config import name_models
+from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity
+from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Supervision, Validity
 
 ABSENT = "–"
 FAINT_P = 0.001
@@ -14,6 +16,8 @@ METRICS = {"auc": "AUC", "tpr@0.01": "true positive rate at 1 % false positive r
 """What a reader asks for first: where one is missing, `missing` says why."""
 RATES = {"0.01": "1 %", "0.1": "10 %"}
 """False positive rates that a short text shows, in words."""
+COMPARE_WITH_REFERENCE = ("reference", "ez", "wbc")
+REFERENCE_ALONE = "reference alone"
 ALL_RATES = {"0.001": "0.1 %", **RATES}
 
 
@@ -102,7 +106,27 @@ def table(result: AuditResult, metric: str) -> tuple[list[str], list[list[str]]]
             )
         ]
         rows.append([name, *cells, *differences])
+    if metric == "auc" and result.validity.reference_alone:
+        _add_reference_alone(rows, result, n_compared=len(compared))
     return ["attack", *models, *compared], rows
+
+
+def _add_reference_alone(rows: list[list[str]], result: AuditResult, *, n_compared: int) -> None:
+    """A row below the attacks that compare with a reference, if any ran: what the reference finds by itself."""
+    places = [place for place, row in enumerate(rows, start=1) if row[0] in COMPARE_WITH_REFERENCE]
+    if places:
+        alone = result.validity.reference_alone
+        cells = [strongest_alone(alone[model]) if model in alone else ABSENT for model in result.models]
+        rows.insert(places[-1], [REFERENCE_ALONE, *cells, *[ABSENT] * n_compared])
+
+
+def strongest_alone(by_attack: Mapping[str, Estimate]) -> str:
+    """The figure that lies furthest from 0.5, and its attack: `0.624 [0.607, 0.641] min-k++`."""
+    distance = {name: abs(found.value - 0.5) for name, found in by_attack.items() if found.value is not None}
+    if not distance:
+        return ABSENT
+    name = max(distance, key=lambda one: distance[one])
+    return f"{interval(by_attack[name])} {name}"
 
 
 def success_table(result: AuditResult) -> tuple[list[str], list[list[str]]]:
@@ -145,50 +169,132 @@ def missing(result: AuditResult) -> Iterator[str]:
         yield f"{'every cell' if len(listed) == n_cells else ', '.join(listed)}: {reason}"
 
 
-def supervision_notes(result: AuditResult) -> Iterator[str]:
-    """Mixed supervision, one line per student: does it gain most where its teacher agreed with the ground truth?"""
+def supervision_table(pair: Supervision) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of figures x (members, non-members, the former minus the latter)."""
+    has_start = pair.gain_over == "start"
+    gain = "student's gain over its start" if has_start else "student's own log-likelihood"
+    rank = "rank correlation of the two"
+    both = (pair.members, pair.nonmembers)
+    rows = [
+        ["teacher's probability of the true token", *(interval(one.teacher_mean_probability) for one in both), ABSENT],
+        [f"{gain}, nats per token", *(interval(one.student_gain) for one in both), ABSENT],
+        [
+            f"{rank}, at equal loss of the start" if has_start else rank,
+            *(signed(one.correlation) for one in both),
+            ABSENT,
+        ],
+        [
+            "student's excess per nat of the teacher's excess",
+            *(signed(one) for one in (pair.slopes.members, pair.slopes.nonmembers)),
+            signed(pair.slopes.interaction),
+        ],
+    ]
+    return ["figure", f"{pair.members.n} members", f"{pair.nonmembers.n} non-members", "difference"], rows
+
+
+def quarter_table(pair: Supervision) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of quarters of the teacher's probability x (members, non-members, gap of the gains)."""
+    gain = "gain" if pair.gain_over == "start" else "log-likelihood"
+    rows = [
+        [_range(quarter), str(quarter.n_members), str(quarter.n_nonmembers), difference(quarter.gap)]
+        for quarter in pair.quarters
+    ]
+    return ["teacher's probability", "members", "non-members", f"{gain} of members − of non-members"], rows
+
+
+def _range(quarter: Quarter) -> str:
+    if quarter.low is None:
+        return "all" if quarter.high is None else f"up to {quarter.high:.3f}"
+    return f"above {quarter.low:.3f}" if quarter.high is None else f"{quarter.low:.3f} to {quarter.high:.3f}"
+
+
+def supervision_tables(result: AuditResult) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """By title, two tables per student: members beside non-members, and quarters of the teacher's probability."""
+    found = {}
     for student, pair in result.mixed_supervision.items():
-        figures = [
-            f"{_raw_interval(pair[kind]['spearman'])} over {words}"
-            for kind, words in (("members", "members"), ("nonmembers", "non-members"))
-        ]
-        given = pair["members"].get("spearman_given_start_loss")
-        if given:
-            figures.append(f"{_raw_interval(given)} over members at equal loss of the start")
-        if pair["gain_over"] == "start":
-            of = "gain over its start"
-        else:
-            of = "own log-likelihood, which says little (no comparable start was given, and easy texts raise both)"
-        yield (
-            f"{student}: rank correlation of the teacher's alignment with the ground truth and the student's {of}: "
-            f"{', '.join(figures)}"
-        )
+        found[f"mixed supervision: {student}"] = supervision_table(pair)
+        found[f"mixed supervision: {student}, by the teacher's probability"] = quarter_table(pair)
+    return found
 
 
-def _raw_interval(figure: Mapping[str, Any]) -> str:
-    if figure["value"] is None:
-        return f"{ABSENT} ({figure['reason']})"
-    if figure["low"] is None:
-        return f"{figure['value']:+.2f} ({figure['reason']})"
-    return f"{figure['value']:+.2f} [{figure['low']:+.2f}, {figure['high']:+.2f}]"
+def supervision_notes(result: AuditResult) -> Iterator[str]:
+    """How to read the tables, why a gain is over nothing, and what no figure in them can tell."""
+    if result.mixed_supervision:
+        yield SUPERVISION_FIGURES
+    for student, pair in result.mixed_supervision.items():
+        if pair.gain_note:
+            yield f"{student}: {pair.gain_note}"
+    if result.mixed_supervision:
+        yield SUPERVISION_LIMIT
+
+
+SUPERVISION_FIGURES = (
+    "The quarters are those of the non-members' probabilities, and the intervals of the gaps are Welch's. A model's "
+    "excess is what a fit on non-members, by the starts' log-likelihoods and the length of the text, leaves of its "
+    "mean log-likelihood per token; its intervals draw the records and fit anew 2000 times."
+)
+"""What the figures are."""
+SUPERVISION_LIMIT = (
+    "These figures tell whether the student took more from its teacher on members than on non-members, at equal "
+    "difficulty for its start; they cannot tell whether the teacher's word is the cause, since what the teacher learnt "
+    "easily a student of hard labels alone learns easily too: kdaudit mitigate --method hard-only trains that control."
+)
+"""What mixed supervision can and cannot tell without a control."""
+
+
+def signed(found: Estimate | Difference | None) -> str:
+    """A correlation or a slope with its 95 % interval and sign: `+0.41 [+0.38, +0.45]`; a reason where it lacks one."""
+    if found is not None and found.value is not None and found.low is None and found.reason:
+        return f"{found.value:+.2f} ({found.reason})"
+    return _with_reason(found, _figure(found, "+.2f"))
 
 
 def validity_notes(result: AuditResult) -> Iterator[str]:
-    """The validity of the comparison, one line each: blind baseline, power, unscored records, warnings."""
+    """The validity of the comparison, one line each: blind baseline, references, power, unscored, warnings."""
     validity = result.validity
     yield blind_note(validity)
+    yield from reference_notes(validity)
     smallest = result.power.get("smallest_detectable_auc")
     if smallest is None:
         yield "power: this run is too small to tell any AUC from 0.5"
     else:
-        yield f"power: this run could have told an AUC of {smallest:.3f} from 0.5 (95 % level, 80 % power)"
+        shared = power_level(0.95, result.power.get("cells"))
+        yield f"power: the smallest AUC that this run could have told from 0.5 is {smallest:.3f} ({shared}, 80 % power)"
     yield from unscored_notes(result)
     yield from validity.warnings
+
+
+def power_level(level: float, cells: int | None) -> str:
+    """The level at which an AUC is told from 0.5; `cells` is None in files of versions that knew of one cell alone."""
+    if cells is None:
+        return f"{100 * level:g} % level"
+    shared = f" shared by {cells} cells" if cells > 1 else ""
+    return f"{100 * level:g} % level{shared}, above the blind classifier too"
+
+
+def strongest_notes(result: AuditResult) -> Iterator[str]:
+    """The largest AUC on every model, one line each where several attacks were measured."""
+    for model, found in result.strongest.items():
+        if len(found.attacks) > 1:
+            yield (
+                f"the strongest of {len(found.attacks)} attacks on {model}: {found.attack}, AUC {found.value:.3f} "
+                f"[{found.low:.3f}, {found.high:.3f}], a simultaneous {100 * found.level:g} % interval over all of them"
+            )
 
 
 def blind_note(validity: Validity) -> str:
     """How well members and non-members can be told apart by their texts alone."""
     return f"blind baseline ({validity.blind_name}): AUC {interval(validity.blind_auc)}, no model involved"
+
+
+def reference_notes(validity: Validity) -> Iterator[str]:
+    """What each reference, which ought to have seen neither set, finds by itself; equal references once."""
+    models: dict[str, list[str]] = {}
+    for model, by_attack in validity.reference_alone.items():
+        figures = ", ".join(f"{name} {interval(found)}" for name, found in by_attack.items())
+        models.setdefault(figures, []).append(model)
+    for figures, names in models.items():
+        yield f"{REFERENCE_ALONE} ({name_models(names)}): AUC {figures}; it saw neither set, so each ought to be at 0.5"
 
 
 def unscored_notes(result: AuditResult) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from kdaudit.results.file import SCHEMA, from_json, load, save, to_json
 from kdaudit.results.parts import (
     MODEL_NAME,
+    Alignment,
     AttackResult,
     AuditResult,
     Cell,
@@ -11,7 +12,9 @@ from kdaudit.results.parts import (
     Curve,
     GateResult,
     Histogram,
+    PairedDetections,
     PaperCompat,
+    Supervision,
     TwoByTwo,
     Validity,
     Verdict,
@@ -20,6 +23,7 @@ from kdaudit.results.parts import (
 __all__ = [
     "MODEL_NAME",
     "SCHEMA",
+    "Alignment",
     "AttackResult",
     "AuditResult",
     "Cell",
@@ -28,7 +32,9 @@ __all__ = [
     "Curve",
     "GateResult",
     "Histogram",
+    "PairedDetections",
     "PaperCompat",
+    "Supervision",
     "TwoByTwo",
     "Validity",
     "Verdict",

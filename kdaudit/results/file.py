@@ -20,6 +20,8 @@ from kdaudit.results.parts import MODEL_NAME, AttackResult, AuditResult, Cell, C
 SCHEMA = "kdaudit.results/1"
 MAX_BYTES = 64 * 1024 * 1024  # ten attacks on three models take about 3 MB: more is another kind of file
 MAX_DIGITS = 18  # of a whole number in the file: with more it is no count, and float() of it may overflow
+NUMBERS: Mapping[Any, tuple[type, ...]] = {int: (int,), float: (int, float)}
+"""What a number in the file may be by the type that it is read as."""
 HINT = "give the results.json of a run folder that `kdaudit attack` wrote"
 
 # In these parts a field that holds its default is left out of the file, apart from the ones named.
@@ -112,6 +114,8 @@ def decode(kind: Any, value: object, where: str) -> Any:
         return None if value is None else decode(of[0], value, where)
     if origin is tuple:
         items = _checked(value, list, where)
+        if of[0] in NUMBERS and all(type(item) in NUMBERS[of[0]] for item in items):  # thousands of them: all at once
+            return tuple(map(of[0], items))
         return tuple(decode(of[0], item, f"{where}[{position}]") for position, item in enumerate(items))
     if origin is Mapping:
         return {key: decode(of[1], item, f"{where}.{key}") for key, item in _object(value, where).items()}
@@ -162,6 +166,8 @@ def encode(value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         return {key: encode(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
+        if all(type(item) is int or (type(item) is float and math.isfinite(item)) for item in value):
+            return list(value)
         return [encode(item, f"{where}[{position}]") for position, item in enumerate(value)]
     if not is_dataclass(value):
         return value

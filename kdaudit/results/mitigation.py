@@ -12,7 +12,8 @@ from kdaudit.artefacts import write_text
 from kdaudit.config import student_names
 from kdaudit.errors import ConfigError
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.frontier import Finding, Placed, Point
+from kdaudit.metrics.excess import SupervisionEffect
+from kdaudit.metrics.frontier import Finding, Placed, PlainPoint
 from kdaudit.results.file import decode, encode, parse
 from kdaudit.results.parts import AttackResult, GateResult, Validity
 
@@ -45,7 +46,7 @@ class Student:
     leaks: Mapping[str, Leak]
     """By attack."""
     epoch: int | None = None
-    """Of a checkpoint of the plain run: after so many epochs; None for a student that was trained to its end."""
+    """Of the plain run: after so many epochs; None for every other student."""
     n_replaced: int | None = None
     """Modules that a surgery replaced; None where there was none."""
 
@@ -63,11 +64,13 @@ class Arm:
     """Its audit, as `attack` makes one of the teacher and the arm's students, named by seed: student, student-2.
     Gates are held against it; it has nothing that no gate can name."""
     placed: Mapping[str, Mapping[str, Placed]]
-    """By attack, then metric (auc, tpr@0.01): the arm beside the early-stopping frontier."""
+    """By attack, then metric (auc, tpr@0.01): the arm beside the plain checkpoints."""
     finding: Finding
-    """By the attack and the metric that the verdict rests on."""
+    """By the attack that the verdict rests on."""
     reason: str = ""
-    """Why there is no evidence."""
+    """Why there is no evidence, or whose risk is moved."""
+    is_plain: bool = False
+    """Whether it is a plain run, at its end or before: a point of the frontier itself."""
     control_of: str | None = None
     """The arm for which this one does at random what that one does by choice."""
     subsets: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
@@ -93,16 +96,20 @@ class Mitigation:
     metric: str
     plain: tuple[Student, ...]
     """The plain run after every epoch, seed after seed."""
-    frontier: Mapping[str, Mapping[str, tuple[Point, ...]]]
-    """By attack, then metric: the plain run's epochs, each the mean over seeds."""
+    frontier: Mapping[str, Mapping[str, tuple[PlainPoint, ...]]]
+    """By attack, then metric: the untrained start, the plain run's checkpoints, and the ends of the further plain runs,
+    each the mean over seeds."""
     arms: Mapping[str, Arm]
     """In the order in which they are shown."""
     validity: Validity
-    """Whether members and held-out records can be told apart without any model: then no finding says anything."""
+    """Whether members and held-out records can be told apart by what no model remembers: then no finding counts."""
     config: Mapping[str, Any]
     recommended: str | None = None
-    """The arm of the lowest held-out loss among those that pass every gate; None where none passes or none is set."""
+    """The arm of the lowest held-out loss among those that pass every gate and move no risk to other members; None
+    where none does or no gate is set."""
     warnings: tuple[str, ...] = ()
+    mixed_supervision: SupervisionEffect | None = None
+    """What the teacher's word adds on the members that it gives away; None without an arm of hard labels alone."""
 
     @property
     def is_failed(self) -> bool:

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.excess import Slopes
+from kdaudit.metrics.strongest import Strongest
 
 MODEL_NAME = re.compile(r"teacher|student(-([2-9]|[1-9][0-9]+))?")
 """What an audited model may be called: teacher, student, student-2, student-3."""
@@ -71,8 +74,11 @@ class Cell:
     nonmember_success: Estimate | None = None
     unscored: int = 0
     """Records (both classes) whose score is NaN."""
-    vs_blind: Difference | None = None
-    """AUC of the attack minus AUC of the blind classifier, paired over records."""
+    nulls: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
+    """By null, then metric (auc, tpr@0.001, tpr@0.01, tpr@0.1, balanced_accuracy): the attack minus the null, paired
+    over records, with an interval whose ends are one-sided 95 % bounds. `start` is what the model started from (by the
+    same attack where it needs no more than a plain pass of one model, else by `loss`), `blind` the classifier that sees
+    no model. Without a start there is only `blind`; a file of an earlier version has neither."""
     paper_compat: PaperCompat | None = None
 
 
@@ -118,16 +124,62 @@ class AttackResult:
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """Whether members and non-members can be told apart without any model."""
+    """Whether members and non-members can be told apart without any model, or by one that saw neither."""
 
     status: Literal["ok", "failed"]
     blind_auc: Estimate
     blind_name: str
-    """Which blind classifier is the stronger one."""
+    """Which blind classifier is the strongest one."""
     blind: Mapping[str, Estimate]
     duplicates: Mapping[str, int]
     overlap: Mapping[str, Any]
     warnings: tuple[str, ...]
+    reference_alone: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    """By audited model with a reference, then by attack: the AUC of the reference attacked alone."""
+    reasons: tuple[str, ...] = ()
+    """Why it failed, each with its figure; a file of an earlier version has none."""
+    formats: tuple[str, ...] = ()
+    """Trivial formats in which the sets differ, each with its shares and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Over one class of records: how sure the teacher was of the text, and what the student made of that."""
+
+    n: int
+    teacher_mean_probability: Estimate
+    """Of the true token."""
+    teacher_top_choice_share: Estimate
+    """Of the tokens."""
+    student_gain: Estimate
+    """Nats per token over the student's start, or its own mean log-likelihood where there is none to compare with."""
+    correlation: Estimate
+    """Spearman's, of the teacher's mean probability and the gain, at equal loss of the start where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDetections:
+    """Who detects which records by one attack."""
+
+    attack: str
+    members: TwoByTwo
+    nonmembers: TwoByTwo
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """Mixed supervision of one student: whether it took more from its teacher on members than on non-members."""
+
+    gain_over: Literal["start", "nothing"]
+    gain_note: str
+    """Why the gain is over nothing, or an empty string."""
+    members: Alignment
+    nonmembers: Alignment
+    quarters: tuple[Quarter, ...]
+    """Gain of members minus that of non-members, by quarter of the teacher's mean probability."""
+    slopes: Slopes
+    """The student's excess per nat of the teacher's."""
+    two_by_two: PairedDetections | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +250,9 @@ class AuditResult:
     attacks: Mapping[str, AttackResult]
     validity: Validity
     power: Mapping[str, Any]
-    mixed_supervision: Mapping[str, Any]
+    mixed_supervision: Mapping[str, Supervision]
+    """By student."""
     verdict: Verdict
     config: Mapping[str, Any]
+    strongest: Mapping[str, Strongest] = field(default_factory=dict)
+    """By model; empty in files of older versions."""

@@ -57,11 +57,16 @@ def _judged(arm: Arm, gates: Sequence[Gate], validity: Validity, level: float) -
 
 
 def _recommended(arms: dict[str, Arm]) -> str | None:
-    """The arm of the lowest held-out loss, the mean over seeds, among those that pass every gate; never a control."""
+    """The arm of the lowest held-out loss, the mean over seeds, among those that pass every gate.
+
+    Never a control, and never an arm that moves the risk: the gates are on all members together.
+    """
     passing = [
         name
         for name, arm in arms.items()
-        if arm.control_of is None and all(gate.status == "pass" for gate in arm.gates)
+        if arm.control_of is None
+        and arm.finding != "moves the risk"
+        and all(gate.status == "pass" for gate in arm.gates)
     ]
     return min(passing, key=lambda name: _mean_nll(arms[name].students), default=None)
 

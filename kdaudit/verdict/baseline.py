@@ -16,7 +16,7 @@ from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.results import AttackResult, AuditResult, Cell
 from kdaudit.verdict import wording
 from kdaudit.verdict.gates import Gate
-from kdaudit.verdict.rules import Measurement
+from kdaudit.verdict.rules import Measurement, nulls_to_beat
 
 SAME_RUN = ("seed", "limit", "max_tokens", "n_shots", "calibration_share")
 """Settings of `attack` that decide, together with the data, which texts are scored."""
@@ -55,7 +55,7 @@ def _obstacle(now: AuditResult, then: AuditResult) -> str:
     found = list(_differing(now, then))
     if found:
         return f"not comparable with the baseline: it has other {', '.join(found)}"
-    return "the baseline's members and non-members differ without any model" if then.validity.status == "failed" else ""
+    return "the baseline's members and non-members cannot be compared" if then.validity.status == "failed" else ""
 
 
 def _differing(now: AuditResult, then: AuditResult) -> Iterator[str]:
@@ -92,7 +92,7 @@ def _rise(
         is_requested=True,
         reason=figure.reason if figure and figure.reason else wording.NO_VALUE,
         figure=figure,
-        vs_blind=new.vs_blind,
+        to_beat=nulls_to_beat(new, "auc"),
         unscored_share=new.unscored / max(new.unscored + n_scored, 1),
         narrow=wording.NARROW if paired is not None else wording.PAIR_THEM,
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from zlib import crc32
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +14,7 @@ from kdaudit.results.scores import HINT, RecordScores
 SAME = 1e-9  # two ways to sum the same wins
 
 
-def pair_rises(now: RecordScores, then: RecordScores, *, seed: int) -> dict[tuple[str, str], Difference]:
+def pair_rises(now: RecordScores, then: RecordScores) -> dict[tuple[str, str], Difference]:
     """By attack and model, for what both runs scored: the AUC now minus the AUC then, DeLong's paired error.
 
     Records that a model of either run did not score are left out for all of them. Where the records are other ones,
@@ -25,12 +23,10 @@ def pair_rises(now: RecordScores, then: RecordScores, *, seed: int) -> dict[tupl
     Args:
         now: of the run.
         then: of the baseline.
-        seed: of the run; draws the resamples where an AUC is exactly 0 or 1.
     """
     shared = [cell for cell in now.by_cell if cell in then.by_cell]
     if now.ids != then.ids or not np.array_equal(now.is_member, then.is_member):
         return dict.fromkeys(shared, Difference(None, reason="the baseline's scores.parquet is of other records"))
-    rng = np.random.default_rng([seed, crc32(b"baseline")])
     found = {}
     for attack, model in shared:
         is_kept = _is_scored(now, attack) & _is_scored(then, attack)
@@ -39,7 +35,7 @@ def pair_rises(now: RecordScores, then: RecordScores, *, seed: int) -> dict[tupl
             for scores in (now, then)
             for of_class in (now.is_member, ~now.is_member)
         ]
-        found[attack, model] = auc_difference(*classes, rng=rng)
+        found[attack, model] = auc_difference(*classes)
     return found
 
 

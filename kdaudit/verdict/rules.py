@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from kdaudit.errors import ExitCode
@@ -33,7 +33,9 @@ class Measurement:
     """Why the cell is not applicable, or why there is no figure."""
     is_applicable: bool = True
     figure: Estimate | Difference | None = None
-    vs_blind: Difference | None = None
+    to_beat: Mapping[str, Difference] = field(default_factory=dict)
+    """By null, `start` or `blind`: how far the attack lies above it in the same metric. A failure needs one at least,
+    and every lower bound above 0."""
     unscored_share: float = 0.0
     narrow: str = wording.NARROW
     """What to do where the interval reaches to both sides of the limit."""
@@ -68,14 +70,15 @@ def judge(
 ) -> Verdict:
     """Hold every gate against the intervals.
 
-    A gate fails where some cell's lower bound at level 1 - 0.05/K lies above the limit and the attack beats the blind
-    classifier; K counts the scored cells of all gates, so that one gate per attack does not dodge the correction. It
-    passes where every cell's 95 % upper bound is at or below the limit and nothing asked for is missing (an
-    intersection-union test: no correction). Else, and always where the validity check failed, it is inconclusive.
+    A gate fails where some cell's lower bound at level 1 - 0.05/K lies above the limit and the attack beats what saw
+    neither set (`nulls_to_beat`); K counts the scored cells of all gates, so that one gate per attack does not dodge
+    the correction. It passes where every cell's 95 % upper bound is at or below the limit and nothing asked for is
+    missing (an intersection-union test: no correction). Else, and always where the validity check failed, it is
+    inconclusive.
 
     Args:
         attacks: the run's results by attack.
-        validity: the checks that never see a model.
+        validity: whether the sets can be compared at all.
         gates: in the order in which the verdict lists them; none: not gated.
         rises: gates on the rise since a baseline with the cells of each; see `verdict.baseline`.
         pass_level: of the upper bounds; higher where one of several runs is chosen because it passes.
@@ -87,7 +90,8 @@ def judge(
     judged = [_judge_gate(gate, cells, 1 - ALPHA / max(n_cells, 1), pass_level) for gate, cells in covered]
     if validity.status == "failed":
         words = wording.not_comparable(validity)
-        judged = [_all_open(replace(gate, reason=words, next_step=wording.SAME_SOURCE), words) for gate in judged]
+        next_step = wording.comparable(validity)
+        judged = [_all_open(replace(gate, reason=words, next_step=next_step), words) for gate in judged]
     return conclude(judged, n_cells)
 
 
@@ -130,7 +134,7 @@ def _of_attack(gate: Gate, name: str, result: AttackResult | None) -> list[Measu
 def _measurement(
     gate: Gate, attack: str, label: str, result: AttackResult, part: Cell | Comparison, models: Sequence[str]
 ) -> Measurement:
-    """`part` holds the figure; `models` are those behind it, first the one that must beat the blind classifier."""
+    """`part` holds the figure; `models` are those behind it, first the one that must beat its nulls."""
     is_requested = result.requested or gate.attack is not None
     if part.status == "not_applicable":
         return Measurement(attack, label, is_requested, part.reason or wording.NOT_APPLICABLE, is_applicable=False)
@@ -145,9 +149,26 @@ def _measurement(
         is_requested,
         figure.reason if figure is not None and figure.reason else wording.NO_VALUE,
         figure=figure,
-        vs_blind=cells[0].vs_blind if len(cells) == len(models) else None,
+        to_beat=nulls_to_beat(cells[0], gate.figure) if len(cells) == len(models) else {},
         unscored_share=max(map(_unscored_share, cells), default=0.0),
     )
+
+
+def nulls_to_beat(cell: Cell, metric: str) -> dict[str, Difference]:
+    """What saw neither set and must be beaten before a gate fails, like held against like.
+
+    An AUC and a balanced accuracy must lie above those of the blind classifier and, where there is a start, above the
+    start's. A TPR must lie above that of the start at the same rate, or of the blind classifier where there is none:
+    where few members are exposed the AUCs hardly differ.
+
+    Args:
+        cell: as measured.
+        metric: auc, tpr@0.01, balanced_accuracy.
+    """
+    names = [name for name in wording.NULLS if name in cell.nulls]
+    if metric.startswith("tpr@"):
+        names = names[:1]
+    return {name: cell.nulls[name].get(metric, Difference(None, reason=wording.NO_VALUE)) for name in names}
 
 
 def _unscored_share(cell: Cell) -> float:
@@ -231,10 +252,14 @@ def _finding(cell: Measurement, limit: float, level: float, pass_level: float) -
         return Finding(cell, "inconclusive", wording.unscored(cell.unscored_share), wording.SCORE_THEM)
     lower, upper = lower_bound(figure, level), upper_bound(figure, pass_level)
     if lower is not None and lower > limit:
-        beyond_blind = None if cell.vs_blind is None else lower_bound(cell.vs_blind, 1 - ALPHA)
-        if beyond_blind is not None and beyond_blind > 0:
-            return Finding(cell, "fail", bound=lower, side="lower", level=level)
-        return Finding(cell, "inconclusive", wording.NOT_BEYOND_BLIND, wording.COMPARE, lower, "lower", level)
+        if not cell.to_beat:
+            return Finding(cell, "inconclusive", wording.NO_NULLS, wording.MEASURE_AGAIN, lower, "lower", level)
+        for null, beyond in cell.to_beat.items():
+            least = lower_bound(beyond, 1 - ALPHA)
+            if least is None or least <= 0:
+                words = wording.not_beyond(null, "" if least is not None else beyond.reason)
+                return Finding(cell, "inconclusive", words, wording.TO_BEAT[null], lower, "lower", level)
+        return Finding(cell, "fail", bound=lower, side="lower", level=level)
     if upper is not None and upper <= limit:
         return Finding(cell, "pass", bound=upper, side="upper", level=pass_level)
     return Finding(cell, "inconclusive", wording.WIDE, cell.narrow, upper, "upper", pass_level)

@@ -12,7 +12,11 @@ ALL_BELOW = "every upper bound lies at or below the limit"
 NOT_IN_RUN = "not measured in this run"
 NOT_APPLICABLE = "not applicable"
 NO_VALUE = "no value was measured"
-NOT_BEYOND_BLIND = "above the limit, but no better than a classifier that never sees a model"
+NO_NULLS = "above the limit, but not held against the start or a classifier without a model"
+NULLS = {  # the start first: a true positive rate is held against it alone, where there is one
+    "start": "the model's start, which saw neither set",
+    "blind": "a classifier that never sees a model",
+}
 WIDE = "the interval reaches to both sides of the limit"
 NOT_IN_BASELINE = "not measured in the baseline"
 OTHER_VERSION = "the baseline measured it with another version of the attack"
@@ -25,7 +29,13 @@ MEASURE_IT = (
     "baseline's data), or gate another metric or attack."
 )
 SCORE_THEM = "See in scores.parquet which records have no score, take them out of the data, and audit again."
-COMPARE = "Compare with the model before it saw the members (--reference), on records drawn from one source."
+TO_BEAT = {
+    "start": (
+        "Audit with more records, drawn from one source: what the start tells apart too says nothing about membership."
+    ),
+    "blind": "Compare with the model before it saw the members (--reference), on records drawn from one source.",
+}
+MEASURE_AGAIN = "Run `kdaudit attack` again: these results come from an earlier version, or lack a cell."
 NARROW = "Audit with more records: four times as many halve the interval."
 PAIR_THEM = (
     "Keep scores.parquet beside both results.json: paired over records the interval is narrower. Or audit with more "
@@ -73,11 +83,26 @@ def unscored(share: float) -> str:
     return f"{100 * share:.1f} % of the records have no score"
 
 
+def not_beyond(null: str, reason: str) -> str:
+    """Why a cell above its limit fails no gate: it does not beat what saw neither set, or was not compared with it."""
+    if reason:
+        return f"above the limit, but not held against {NULLS[null]}: {reason}"
+    return f"above the limit, but not surely above {NULLS[null]}"
+
+
 def not_comparable(validity: Validity) -> str:
     """Why no gate can be judged where a validity check failed."""
+    if validity.reasons:
+        return "; ".join(validity.reasons)
     blind = validity.blind_auc.value
     figure = "" if blind is None else f": AUC {blind:.3f}"
     return f"members and non-members differ without any model ({validity.blind_name}{figure})"
+
+
+def comparable(validity: Validity) -> str:
+    """What to do where a validity check failed: first what is known to set the sets apart."""
+    mends = "".join(f"{words[:1].upper()}{words[1:]}. " for words in validity.formats)
+    return f"{mends}{SAME_SOURCE}"
 
 
 def grouped(reasons: Sequence[tuple[str, str]]) -> str:

@@ -61,8 +61,8 @@ def test_a_text_with_no_scored_token_is_not_scored(attack: Attack) -> None:
 
 
 @EVERY_ATTACK
-def test_one_token_is_enough(attack: Attack) -> None:
-    assert math.isfinite(attack.score(sample([-1.5])))
+def test_one_token_is_enough_but_for_ez(attack: Attack) -> None:
+    assert math.isfinite(attack.score(sample([-1.5]))) == (attack.name != "ez")
 
 
 @EVERY_ATTACK

@@ -212,3 +212,71 @@ def test_histograms_and_curves_hold_counts_not_records() -> None:
         assert min(together) >= 5
         assert len(curve.fpr) <= 200
         assert all(map(math.isfinite, (*curve.tpr_low, *curve.tpr_high)))
+
+
+METRICS = ["auc", "tpr@0.001", "tpr@0.01", "tpr@0.1", "balanced_accuracy"]
+
+
+def exposed(share: float, *, n: int, seed: int) -> tuple[Floats, Floats]:
+    """Scores of a start that knows nothing, and of a student that gives a share of the members away altogether."""
+    rng = np.random.default_rng(seed)
+    start = rng.normal(size=2 * n)
+    student = start + 0.3 * rng.normal(size=2 * n)
+    student[: round(share * n)] += 8
+    return start, student
+
+
+def with_start(student: Floats, of_start: Mapping[str, Floats], *, attack: str = "min-k", n: int = N) -> AttackResult:
+    drawn = Scores({attack: {"student": student}}, {}, False, {}, {"abc": of_start})
+    own = AttackPlan(ATTACKS[attack], False, {"student": ""})
+    return assess_attack(own, drawn, replace(judging(n=n), starts={"student": "abc"}))
+
+
+@pytest.mark.parametrize(("share", "status"), [(0.04, "fail"), (0.0, "pass")])
+def test_a_gate_on_the_tpr_fails_where_few_members_are_fully_exposed(share: float, status: str) -> None:
+    """The AUC is 0.52 at most then, no better than a blind classifier's may be: TPR is held against TPR."""
+    start, student = exposed(share, n=2000, seed=1)
+    result = with_start(student, {"min-k": start}, n=2000)
+    auc = result.cells["student"].auc
+    assert auc is not None
+    assert auc.value == pytest.approx(0.5 + share / 2, abs=0.02)
+    verdict = judge({"min-k": result}, VALID, [parse_gate("student.tpr@0.01[min-k] <= 0.022")])
+    assert verdict.status == status
+
+
+def test_an_attack_is_held_against_the_same_attack_on_the_start_or_its_loss_and_the_blind_classifier() -> None:
+    start, student = leaking(0.2, seed=1), leaking(1.0, seed=2)
+    other = leaking(0.6, seed=3)
+    of_start = {"loss": start, "min-k": other}
+    for attack, null in (("min-k", other), ("recall", start), ("reference", start)):
+        nulls = with_start(student, of_start, attack=attack).cells["student"].nulls
+        assert list(nulls) == ["start", "blind"]
+        assert {name: list(figures) for name, figures in nulls.items()} == {"start": METRICS, "blind": METRICS}
+        gap = roc_auc_score(np.arange(2 * N) < N, student) - roc_auc_score(np.arange(2 * N) < N, null)
+        assert nulls["start"]["auc"].value == pytest.approx(gap)
+        assert nulls["start"]["auc"].level == 0.9
+        assert nulls["start"]["balanced_accuracy"].value is not None
+
+
+def test_without_a_start_an_attack_is_held_against_the_blind_classifier_alone() -> None:
+    values = {"student": leaking(1.0, seed=1)}
+    result = assess_attack(plan("student"), scores_of(values), judging())
+    assert list(result.cells["student"].nulls) == ["blind"]
+    unknown = BlindBaseline("tfidf", Estimate(None, reason="too few texts"), {}, np.zeros(N), np.zeros(N))
+    result = assess_attack(plan("student"), scores_of(values), replace(judging(), blind=unknown))
+    assert result.cells["student"].nulls["blind"]["auc"].reason == "too few texts"
+    (gate,) = judge({"min-k": result}, VALID, [parse_gate("student.auc[min-k] <= 0.6")]).gates
+    assert (gate.status, "too few texts" in gate.reason) == ("inconclusive", True)
+
+
+def test_a_record_that_the_start_cannot_score_is_left_out_and_a_start_that_scores_few_is_no_null() -> None:
+    start, student = leaking(0.0, seed=1), leaking(1.0, seed=2)
+    start[:6] = np.nan
+    cell = with_start(student, {"min-k": start}).cells["student"]
+    assert cell.unscored == 6
+    assert cell.nulls["start"]["auc"].n == N - 6
+    start[:7] = np.nan
+    cell = with_start(student, {"min-k": start}).cells["student"]
+    assert cell.unscored == 0
+    assert cell.nulls["start"]["auc"].reason == "7 records have a score, but none of the start"
+    assert cell.nulls["blind"]["auc"].value is not None

@@ -38,6 +38,8 @@ def test_new_gates_alone_cost_no_forward_pass_and_change_no_figure(given: Given,
     after = results(out)
     assert [gate["gate"] for gate in after.pop("verdict")["gates"]] == ["student.auc[loss]<=0.9"]
     assert before.pop("verdict")["status"] == "not_gated"
+    cells = [found.pop("power")["cells"] for found in (before, after)]  # without gates every cell shares the level
+    assert cells == [4, 1]
     assert after == before
 
 

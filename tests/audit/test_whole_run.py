@@ -119,7 +119,9 @@ def test_a_record_without_an_id_is_shown_by_a_keyed_hash_and_its_text_nowhere(gi
 def test_the_manifest_says_how_to_repeat_the_run(finished: Path, given: Given) -> None:
     manifest = json.loads((finished / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["status"] == "complete"
-    assert manifest["compute"] == {"device": "cpu", "dtype": "float32", "batch_tokens": 4096}
+    compute = manifest["compute"]
+    assert [compute[name] for name in ("device", "dtype", "batch_tokens")] == ["cpu", "float32", 4096]
+    assert compute["chat_date"] == "2024-07-26"
     assert {"torch", "transformers", "numpy", "python"} <= manifest["versions"].keys()
     assert manifest["models"]["teacher"]["name"] == str(given.teacher)
     assert manifest["models"]["student"]["reference"]["name"] == str(given.start)

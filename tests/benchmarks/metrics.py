@@ -1,11 +1,14 @@
 """Time of all metrics of an audit: `python tests/benchmarks/metrics.py [--members N] [--attacks N]`.
 
+Every model is held against its start and all against a blind classifier, as in an audit with references.
+
 The target is 45 s for 100,000 + 100,000 records, ten attacks and two models on two cores.
 """
 
 import argparse
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,6 +31,13 @@ def simulated(n: int, m: int, n_models: int, rng: np.random.Generator) -> dict[s
     return scores
 
 
+def nulls_of(n: int, m: int, models: Sequence[str], rng: np.random.Generator) -> dict[str, tuple[Floats, Floats]]:
+    """Scores that know nothing: of each model's start, and of one blind classifier."""
+    return {
+        name: (rng.normal(size=n), rng.normal(size=m)) for name in (*(f"start of {one}" for one in models), "blind")
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--members", type=int, default=100_000)
@@ -39,6 +49,8 @@ def main() -> None:
     for attack in range(options.attacks):
         rng = np.random.default_rng([0, attack])
         scores = simulated(options.members, options.nonmembers, options.models, rng)
+        nulls = nulls_of(options.members, options.nonmembers, list(scores), rng)
+        held_against = {name: (f"start of {name}", "blind") for name in scores}
         parts = split_parts(options.members, options.nonmembers, share=0.3, rng=rng)
         started = time.perf_counter()
         for pair in scores.values():
@@ -46,10 +58,13 @@ def main() -> None:
         seconds["auc_estimate"] += time.perf_counter() - started
         started = time.perf_counter()
         for name in MODELS[1 : options.models]:
-            auc_difference(*scores[name], *scores["teacher"], rng=rng)
+            auc_difference(*scores[name], *scores["teacher"])
+        for name, of_model in held_against.items():
+            for null in of_model:
+                auc_difference(*scores[name], *nulls[null])
         seconds["auc_difference"] += time.perf_counter() - started
         started = time.perf_counter()
-        threshold_metrics(scores, parts, rng=rng, baseline="teacher")
+        threshold_metrics(scores, parts, rng=rng, baseline="teacher", nulls=nulls, held_against=held_against)
         seconds["threshold_metrics"] += time.perf_counter() - started
         started = time.perf_counter()
         for pair in scores.values():

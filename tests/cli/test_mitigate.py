@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +15,7 @@ from kdaudit.distill import run as distillation
 from kdaudit.distill.learn import Told, learn
 from kdaudit.distill.prepare import Prepared, prepare
 from kdaudit.distill.settings import DistillConfig
-from kdaudit.metrics.frontier import place
-from kdaudit.mitigate import METHODS, figures
+from kdaudit.mitigate import METHODS
 from kdaudit.mitigate import run as comparison
 from kdaudit.results.mitigation import Mitigation, load
 from kdaudit.verdict import rules
@@ -91,7 +89,7 @@ def compared(checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 
 def test_every_arm_stands_in_the_table_with_every_seed_and_the_plain_run_with_every_epoch(compared: Compared) -> None:
     table = compared.table()
-    assert list(table.arms) == ["plain", *ARMS, "early-stop-1"]
+    assert list(table.arms) == ["plain", "plain-1", *ARMS, "early-stop-1"]
     assert [(student.seed, student.epoch) for student in table.plain] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     for arm in table.arms.values():
         assert [student.seed for student in arm.students] == [0, 1]
@@ -126,28 +124,37 @@ def test_all_original_members_are_judged_also_where_some_were_left_out(compared:
     assert plain.value == pytest.approx(sum(value * n for value, n in parts) / N)
 
 
-def test_an_arm_is_held_against_its_control(compared: Compared, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def placing(*models: Any, controls: Any, **options: Any) -> Any:
-        asked.append(controls)
-        return place(*models, controls=controls, **options)
-
-    monkeypatch.setattr(figures, "place", placing)
-    assert compared.again(*ASKED).code == 0
-    assert asked == [{"non-vulnerable": "non-vulnerable-control"}] * 6
+def test_an_arm_is_held_against_its_control_and_over_the_members_that_it_kept_and_dropped(compared: Compared) -> None:
     arms = compared.table().arms
     for attack in ("reference", "loss", "min-k"):
-        placed = {name: arms[name].placed[attack]["auc"] for name in ("non-vulnerable", "non-vulnerable-control")}
-        apart = placed["non-vulnerable"].vs_control
-        assert apart is not None
-        assert placed["non-vulnerable-control"].vs_control is None
-        values = [one.distance.value for one in placed.values()]
-        if apart.value is None:
-            assert None in values
-        else:
-            assert apart.value == pytest.approx((values[0] or 0) - (values[1] or 0))
-    assert "non-vulnerable cannot be held against non-vulnerable-control" in compared.done.out
+        chosen, control = (arms[name].placed[attack]["auc"] for name in ("non-vulnerable", "non-vulnerable-control"))
+        assert chosen.vs_control is not None
+        assert control.vs_control is None
+        assert control.finding != "helps"
+        for placed in (chosen, control):
+            # The members that are dropped are too few to be judged apart.
+            assert [*placed.groups] in (["all", "kept"], [])
+    assert "non-vulnerable-control" in compared.done.out
+    assert "dropped members are too few to be judged apart" in compared.done.out
+
+
+def test_the_frontier_has_the_start_copies_inside_every_epoch_and_a_shorter_run(compared: Compared) -> None:
+    table = compared.table()
+    for attack in ("reference", "loss", "min-k"):
+        points = {(point.run, point.epochs): point for point in table.frontier[attack]["auc"]}
+        moments = [epochs for run, epochs in points if run == 2]
+        assert moments[-1] == 2
+        assert 1 in moments
+        assert len(moments) >= 4
+        assert {run for run, _ in points} == {0, 1, 2}
+        assert points[0, 0].nll == pytest.approx(points[1, 1].nll, rel=0.5)
+    assert table.frontier["reference"]["auc"][0].leak == 0.5  # the start against itself
+    short = table.arms["plain-1"]
+    assert short.is_plain
+    assert [student.checkpoint for student in short.students] == ["plain-1/seed-0", "plain-1/seed-1"]
+    placed = short.placed["min-k"]["auc"].point
+    assert placed is not None
+    assert placed.leak == pytest.approx(np.mean([s.leaks["min-k"].auc.value or 0 for s in short.students]))
 
 
 def test_an_arms_figures_are_those_that_attack_and_distill_give(compared: Compared, tmp_path: Path) -> None:
@@ -182,7 +189,7 @@ def test_changes_are_paired_with_the_finished_plain_student_of_the_same_seed(com
                 assert plain.auc.value is not None
                 assert leak.auc_change.value == pytest.approx(leak.auc.value - plain.auc.value)
                 assert plain.auc_change is None
-    point = table.frontier["reference"]["auc"][-1]
+    (point,) = (one for one in table.frontier["reference"]["auc"] if (one.run, one.epochs) == (2, 2))
     assert point.leak == pytest.approx(np.mean([s.leaks["reference"].auc.value or 0 for s in finished.values()]))
     assert point.nll == pytest.approx(np.mean([s.nll.value or 0 for s in finished.values()]), rel=1e-6)
 
@@ -201,9 +208,9 @@ def test_a_killed_comparison_continues_to_the_same_figures_and_makes_nothing_twi
     compared: Compared, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    for n_finished in (1, 3):
-        with counted_students(kill_after=n_finished), pytest.raises(KilledError):
-            compared.again("--method", "soft-only", out=out)
+    for n_finished in (1, 5):
+        with counted_students(kill_after=n_finished):
+            assert compared.again("--method", "soft-only", out=out).code == 4
     with counted_students() as made:
         done = compared.again("--method", "soft-only", out=out)
     assert done.code == 0, done.err
@@ -226,9 +233,11 @@ def test_gates_are_judged_for_every_seed_at_a_level_for_all_arms_and_the_most_us
     table = load(out / "mitigation.json")
     for arm in table.arms.values():
         assert [(gate.gate, gate.status, gate.level) for gate in arm.gates] == [
-            ("student.auc[loss]<=0.99", "pass", 1 - 0.05 / 6), ("student-2.auc[loss]<=0.99", "pass", 1 - 0.05 / 6),
+            ("student.auc[loss]<=0.99", "pass", 1 - 0.05 / 7), ("student-2.auc[loss]<=0.99", "pass", 1 - 0.05 / 7),
         ]  # fmt: skip
-    takable = {name: arm for name, arm in table.arms.items() if arm.control_of is None}
+    takable = {
+        name: arm for name, arm in table.arms.items() if arm.control_of is None and arm.finding != "moves the risk"
+    }
     nll = {name: sum(s.nll.value or 0 for s in arm.students) for name, arm in takable.items()}
     assert table.recommended == min(nll, key=lambda name: nll[name])
     assert f"Recommended: {table.recommended}" in done.out
@@ -308,6 +317,9 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "too wide": (["--method", "bottleneck", "--bottleneck", "31"], "save no weight"),
     "unknown among several": (["--method", "lora,botleneck"], "unknown method 'botleneck'"),
     "one epoch": (["--method", "lora", "--epochs", "1"], "leaves no frontier"),
+    "few points": (["--method", "lora", "--frontier-points", "3"], "--frontier-points: 3 is too small"),
+    "no numbers": (["--method", "lora", "--plain-epochs", "1,x"], "'1,x' is not a list of whole numbers"),
+    "no epoch": (["--method", "lora", "--plain-epochs", "0,1"], "--plain-epochs: 0 is too small"),
     "no seed": (["--method", "lora", "--seeds", "0"], "--seeds: 0"),
     "shots": (["--method", "non-vulnerable", "--vulnerability-attack", "recall"], "takes non-members out as shots"),
     "already so": (["--method", "soft-only", "--hard-weight", "0"], "the plain run does that already"),
@@ -375,9 +387,9 @@ def test_overwrite_starts_over_and_clears_what_a_killed_rehearsal_left(compared:
     (out / "rehearsal-x.tmp").mkdir()
     (out / "mine.txt").write_text("mine")
     (out / "recommended").symlink_to("bottleneck/seed-0")
-    with counted_students(kill_after=0), pytest.raises(KilledError):
-        compared.again("--method", "lora", "--overwrite", out=out)
-    assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "plain"]
+    with counted_students(kill_after=0):
+        assert compared.again("--method", "lora", "--overwrite", out=out).code == 4
+    assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "plain", "signals"]
 
 
 @pytest.mark.parametrize("options", [(), ("--overwrite",)])

@@ -2,10 +2,12 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TextIO
 
@@ -68,6 +70,23 @@ def test_list_attacks_shows_every_attack_with_its_needs_cost_and_source(monkeypa
         assert ("reference" in rows[name].split(attack.summary)[0].removeprefix(name)) == attack.needs_reference
         assert f"{len(attack.views)} pass" in rows[name]
         assert ("paper" in rows[name]) == (name in GROUPS["paper"])
+
+
+@pytest.mark.parametrize(
+    "environment", [{"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}, {"COLUMNS": ""}, {"COLUMNS": "0"}, {"COLUMNS": "x"}]
+)
+def test_a_table_in_a_log_is_as_wide_as_its_text_whatever_ci_sets(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    plain = kdaudit("attack", "--list-attacks").out
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", kdaudit("attack", "--list-attacks").out) == plain
+    assert max(map(len, plain.splitlines())) > 80
+    with redirect_stderr(io.StringIO()) as err, StageBars(is_shown=True) as bars:
+        bars.update("measuring", 1, 2)
+    assert err.getvalue() == ""
 
 
 def test_a_wrong_command_is_a_usage_error() -> None:

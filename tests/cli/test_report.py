@@ -1,7 +1,6 @@
 """`kdaudit report` as a whole: files, exit codes, bad input, and what it does without."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -195,10 +194,8 @@ def test_an_output_that_cannot_be_written_is_no_traceback(run: Path) -> None:
     check_refused(kdaudit("report", run, "--out", "file/sub"), "--out: ", "cannot be written")
 
 
-@pytest.mark.parametrize(
-    ("formats", "allowed", "seconds"), [("md,json,sarif,junit", (), 1.0), ("html,md,json", ("matplotlib",), 6.0)]
-)
-def test_it_needs_no_torch_and_little_time(formats: str, allowed: tuple[str, ...], seconds: float, run: Path) -> None:
+@pytest.mark.parametrize(("formats", "allowed"), [("md,json,sarif,junit", ()), ("html,md,json", ("matplotlib",))])
+def test_it_imports_no_torch(formats: str, allowed: tuple[str, ...], run: Path) -> None:
     banned = [name for name in HEAVY if name not in allowed]
     code = (
         "import sys\n"
@@ -206,13 +203,5 @@ def test_it_needs_no_torch_and_little_time(formats: str, allowed: tuple[str, ...
         "from kdaudit.cli.main import main\n"
         f"main(['report', 'run', '--format', {formats!r}, '--gate', {FAILS!r}])"
     )
-    taken = []
-    for _ in range(4):  # processor time, since a busy machine is no slow report
-        before = os.times()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        after = os.times()
-        taken.append(after.children_user + after.children_system - before.children_user - before.children_system)
-        assert done.returncode == ExitCode.GATE_FAILED, done.stderr
-        if min(taken) < seconds:
-            break
-    assert min(taken) < seconds
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.GATE_FAILED, done.stderr

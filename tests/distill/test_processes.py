@@ -14,6 +14,7 @@ from tests import tiny
 from tests.commands import texts
 from tests.distill.students import manifest_of
 
+pytestmark = pytest.mark.slow  # five whole starts of Python; test_killed.py stops a run in this process
 PYTHON = [sys.executable, "-W", "ignore"]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
@@ -58,7 +59,7 @@ def test_killed_by_the_system_it_continues_to_the_same_weights(command: list[str
         [*PYTHON, *command, "--out", str(out)], env=ENVIRONMENT, stderr=subprocess.DEVNULL
     ) as process:
         for _ in range(3000):
-            if list(out.glob("training/checkpoint-*/trainer_state.json")) or process.poll() is not None:
+            if list(out.glob("training/checkpoint-*/sha256.json")) or process.poll() is not None:
                 break
             time.sleep(0.02)
         process.kill()

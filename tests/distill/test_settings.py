@@ -90,8 +90,8 @@ CHANGES: dict[str, Any] = {
     "label_smoothing": 0.1, "on_policy": 0.5, "sequence_level": True, "hidden_weight": 1.0, "epochs": 4, "lr": 1e-3,
     "schedule": "linear", "warmup": 0.2, "weight_decay": 0.1, "batch_tokens": 512,
     "max_tokens": 16, "lora": 2, "teacher_load": "4bit", "student_load": "4bit", "device": "cpu", "dtype": "float32",
-    "teacher_top_k": 8, "keep_epochs": True, "seed": 1, "split_seed": 1, "goldfish": 3,
-    "trust_remote_code": True, "allow_pickle": True,
+    "teacher_top_k": 8, "copies_per_epoch": 1, "seed": 1, "split_seed": 1, "goldfish": 3,
+    "trust_remote_code": True, "allow_pickle": True, "chat_date": "2025-01-01",
 }  # fmt: skip
 
 

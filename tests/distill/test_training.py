@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kdaudit.distill.checkpoints import newest_checkpoint
 from kdaudit.distill.examples import Example
 from kdaudit.distill.student import LossTerms, matched_layers
-from kdaudit.distill.trainer import Watch, newest_checkpoint
+from kdaudit.distill.trainer import Plan, Watch
 from kdaudit.errors import ModelError
 from tests import tiny
 from tests.distill.training import SETTINGS, TERMS, largest_gap, plan_of, run, some_examples
@@ -73,7 +74,7 @@ def test_a_killed_run_ends_with_the_same_weights(share: float, tmp_path: Path) -
     assert newest_checkpoint(tmp_path / "again") is not None
     continued = student("gpt2", seed=9)  # every weight must come from the checkpoint
     losses = run(continued, tmp_path / "again", teacher=teacher, plan=plan)
-    assert len(losses) == len(expected)  # their means begin where the run was continued
+    assert losses == expected
     assert largest_gap(whole, continued) == 0
 
 
@@ -81,7 +82,7 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path: P
     run(student(), tmp_path, teacher=tiny.model("llama", seed=1))
     last = newest_checkpoint(tmp_path)
     assert last is not None
-    (last / "trainer_state.json").write_text('{"epoch"', encoding="utf-8")
+    (last / "sha256.json").unlink()  # the last file that is written
     earlier = newest_checkpoint(tmp_path)
     assert earlier is not None
     assert int(earlier.name.partition("-")[2]) < int(last.name.partition("-")[2])
@@ -147,17 +148,27 @@ def test_a_gradient_that_is_no_number_stops_before_it_reaches_a_weight(tmp_path:
 
 def test_every_epoch_is_told_once_also_after_a_kill(tmp_path: Path) -> None:
     plan = plan_of(some_examples(), epochs=3)
-    told: list[int] = []
+    told: list[float] = []
+    keeping = replace(SETTINGS, copies_per_epoch=1)
 
     def stop(done: int, total: int, loss: float | None) -> None:
         if 0.5 * total <= done and not told[1:]:
             raise KilledError
 
     with pytest.raises(KilledError):
-        run(student(), tmp_path, terms=HARD, plan=plan, watch=Watch(on_step=stop, on_epoch=told.append))
-    run(student(), tmp_path, terms=HARD, plan=plan, watch=Watch(on_epoch=told.append))
+        run(student(), tmp_path, terms=HARD, plan=plan, settings=keeping, watch=Watch(stop, told.append))
+    run(student(), tmp_path, terms=HARD, plan=plan, settings=keeping, watch=Watch(on_copy=told.append))
     assert told[0] == 1
     assert told[-2:] == [2, 3]
+
+
+def test_copies_are_evenly_spaced_in_every_epoch_and_fewer_where_it_has_fewer_steps() -> None:
+    step = [[[0]]]
+    assert Plan((step * 8, step * 8), (1,)).copies(4) == {
+        2: 0.25, 4: 0.5, 6: 0.75, 8: 1.0, 10: 1.25, 12: 1.5, 14: 1.75, 16: 2.0,
+    }  # fmt: skip
+    assert Plan((step * 2, step * 3), (1,)).copies(4) == {1: 0.5, 2: 1.0, 3: 1.25, 4: 1.75, 5: 2.0}
+    assert Plan((step * 8,), (1,)).copies(0) == {}
 
 
 def test_hidden_states_are_drawn_to_the_teachers_through_the_projection(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import rankdata, spearmanr, t
+from scipy.stats import rankdata, spearmanr, t, ttest_ind
 
-from kdaudit.metrics.association import mean_estimate, spearman
+from kdaudit.metrics.association import gaps_by_quarter, mean_difference, mean_estimate, spearman
 
 columns = arrays(np.float64, (3, 25), elements=st.integers(-4, 4).map(float))
 
@@ -89,3 +89,68 @@ def test_the_mean_comes_with_students_interval():
     assert (found.low, found.high) == pytest.approx(expected)
     assert mean_estimate(np.empty(0)).reason == "no values"
     assert (mean_estimate(np.ones(1)).value, mean_estimate(np.ones(1)).low) == (1, None)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_a_difference_of_means_comes_with_welchs_interval(level):
+    rng = np.random.default_rng(3)
+    members, nonmembers = rng.normal(1, 3, 20), rng.normal(0, 1, 55)
+    found = mean_difference(members, nonmembers, level=level)
+    expected = ttest_ind(members, nonmembers, equal_var=False).confidence_interval(level)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.value == pytest.approx(members.mean() - nonmembers.mean())
+    assert (found.n, found.m) == (20, 55)
+
+
+def test_a_difference_of_means_without_an_interval_says_why():
+    one, two = np.ones(1), np.array([1.0, 2.0])
+    assert mean_difference(np.empty(0), two).reason == "no values"
+    assert (mean_difference(one, two).value, mean_difference(one, two).low) == (-0.5, None)
+    assert mean_difference(one, two).reason == "no interval from a single record"
+    assert mean_difference(np.ones(3), np.zeros(4)).low == 1
+    with pytest.raises(ValueError, match="finite"):
+        mean_difference(two, np.array([math.nan]))
+
+
+def test_quarters_are_those_of_the_non_members_and_hold_each_record_once():
+    rng = np.random.default_rng(4)
+    figure = rng.random(300) + 0.2, rng.random(200)
+    gain = 2 * figure[0] + 1, 2 * figure[1] + rng.normal(0, 0.1, 200)
+    found = gaps_by_quarter(figure, gain)
+    edges = np.quantile(figure[1], [0.25, 0.5, 0.75])
+    assert [quarter.low for quarter in found] == [None, *edges]
+    assert [quarter.high for quarter in found] == [*edges, None]
+    assert [quarter.n_nonmembers for quarter in found] == [50, 50, 50, 50]
+    assert sum(quarter.n_members for quarter in found) == 300
+    inside = [(values > edges[0]) & (values <= edges[1]) for values in figure]
+    assert found[1].gap == mean_difference(gain[0][inside[0]], gain[1][inside[1]])
+    assert found[1].n_members == inside[0].sum()
+
+
+def test_a_quarter_with_hardly_a_member_has_no_gap():
+    figure = np.linspace(0, 0.2, 40), np.linspace(0, 1, 40)
+    lowest, *_, highest = gaps_by_quarter(figure, figure)
+    assert lowest.gap.value is not None
+    assert (highest.n_members, highest.gap.value, highest.gap.reason) == (0, None, "fewer than 5 members")
+    assert [quarter.gap.reason for quarter in gaps_by_quarter(figure, figure)[1:3]] == ["fewer than 5 members"] * 2
+
+
+def test_quarters_of_nothing_are_one_without_a_gap():
+    nothing, some = np.empty(0), np.ones(9)
+    (only,) = gaps_by_quarter((some, nothing), (some, nothing))
+    assert (only.low, only.high, only.gap.reason) == (None, None, "fewer than 5 non-members")
+    with pytest.raises(ValueError, match="same records"):
+        gaps_by_quarter((some, nothing), (some, some))
+
+
+@pytest.mark.slow
+def test_welchs_interval_in_a_quarter_covers_although_its_edges_were_estimated():
+    # The gap of a quarter is over 0 by the edges' own chance alone: both classes have one law, no gap in the truth.
+    missed = 0
+    for seed in range(1000):
+        rng = np.random.default_rng([41, seed])
+        figure = rng.random(200), rng.random(200)
+        gain: Any = tuple(rng.standard_t(4, 200) * (1 + one) for one in figure)
+        gaps: Any = [quarter.gap for quarter in gaps_by_quarter(figure, gain)]
+        missed += sum(not gap.low <= 0 <= gap.high for gap in gaps)
+    assert 0.93 <= 1 - missed / 4000 <= 0.97

@@ -8,6 +8,11 @@ from scipy.stats import norm
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate, lower_bound, upper_bound
 
 
+def normal(centre: float, spread: float) -> tuple[float, ...]:
+    """Quantiles of a bootstrap that is exactly normal."""
+    return tuple((centre + spread * np.asarray(norm.ppf(QUANTILE_GRID))).tolist())
+
+
 def test_the_grid_reaches_from_0_0005_to_0_9995():
     assert (QUANTILE_GRID[0], QUANTILE_GRID[-1]) == (0.0005, 0.9995)
     assert list(QUANTILE_GRID) == sorted(set(QUANTILE_GRID))
@@ -29,18 +34,44 @@ def test_a_normal_bound_is_cut_to_the_range():
 
 def test_quantiles_are_interpolated_on_the_grid():
     estimate = Estimate(0.5, quantiles=QUANTILE_GRID)  # the quantile at q is q
-    for level in (0.9, 0.975, 0.95, 0.9995, 1 - 0.05 / 60):
+    for level in (0.9, 0.975, 0.95, 0.995, 1 - 0.05 / 6):
         assert lower_bound(estimate, level) == pytest.approx(1 - level)
         assert upper_bound(estimate, level) == pytest.approx(level)
 
 
-def test_a_level_beyond_the_grid_gives_the_end_of_the_range():
-    flat = tuple(0.5 for _ in QUANTILE_GRID)
-    assert (lower_bound(Estimate(0.5, quantiles=flat), 0.9999), upper_bound(Estimate(0.5, quantiles=flat), 0.9999)) == (
-        0,
-        1,
-    )
-    assert lower_bound(Difference(0.5, quantiles=flat), 0.9999) == -1
+@pytest.mark.parametrize("level", [0.996, 0.9995, 1 - 0.05 / 60, 1 - 0.05 / 200, 1 - 1e-6])
+def test_far_out_the_bounds_of_a_normal_bootstrap_are_the_normal_ones(level):
+    estimate = Estimate(0.5, quantiles=normal(0.5, 0.02))
+    assert lower_bound(estimate, level) == pytest.approx(0.5 - 0.02 * norm.ppf(level))
+    assert upper_bound(estimate, level) == pytest.approx(0.5 + 0.02 * norm.ppf(level))
+
+
+@pytest.mark.parametrize("is_skewed", [False, True])
+def test_the_bounds_never_jump_or_turn_round_where_the_tail_begins(is_skewed):
+    draws = np.random.default_rng(0).beta(3, 900 if is_skewed else 3, 2000)
+    estimate = Estimate(0.5, quantiles=tuple(np.quantile(draws, QUANTILE_GRID)))
+    levels = 1 - np.geomspace(1e-6, 0.4, 400)
+    for bound, direction in ((lower_bound, -1), (upper_bound, 1)):
+        found = np.array([bound(estimate, level) for level in levels[::-1]])
+        assert (direction * np.diff(found) >= 0).all()
+        assert np.abs(np.diff(found)).max() < 0.1 * np.ptp(draws)
+
+
+def test_a_tail_is_cut_to_the_range():
+    near = tuple(np.clip(normal(0.001, 0.01), 0, 1))
+    assert lower_bound(Estimate(0.001, quantiles=near), 1 - 1e-6) == 0
+    wide = normal(0.5, 0.2)
+    assert (
+        lower_bound(Estimate(0.5, quantiles=wide), 1 - 1e-6),
+        upper_bound(Estimate(0.5, quantiles=wide), 1 - 1e-6),
+    ) == (0, 1)
+    assert lower_bound(Difference(0.5, quantiles=normal(0.5, 0.4)), 1 - 1e-6) == -1
+
+
+def test_an_interval_alone_bounds_at_the_level_of_its_ends_and_nowhere_else():
+    beyond = Difference(0.1, 0.02, 0.2, level=0.9)
+    assert (lower_bound(beyond, 0.95), upper_bound(beyond, 0.95)) == (0.02, 0.2)
+    assert (lower_bound(beyond, 0.96), upper_bound(beyond, 0.94)) == (-1, 1)
     assert (lower_bound(Estimate(0.5), 0.95), upper_bound(Estimate(0.5), 0.95)) == (0, 1)
 
 

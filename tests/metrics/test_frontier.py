@@ -1,7 +1,7 @@
-"""An arm helps only where it leaks less than the plain run did when that was as useful."""
+"""An arm helps only where it leaks less, for every group of members, than a plain checkpoint that is no more useful."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,19 +9,36 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import t as student
 
-from kdaudit.metrics.frontier import Frontier, Trained, _seed_weights, leak_at, place
-from kdaudit.metrics.parts import split_parts
-from kdaudit.metrics.replicates import Metric
+from kdaudit.metrics.frontier import (
+    A_CONTROL,
+    ALL,
+    BEYOND,
+    ONE_SEED,
+    WORSE_THAN_START,
+    Beside,
+    Candidate,
+    Checkpoint,
+    Frontier,
+    Placed,
+    Trained,
+    leak_at,
+    place,
+)
+from kdaudit.metrics.replicates import Counts, Metric, group_leaks
+from kdaudit.metrics.seeds import seed_weights
 
-EPOCHS = [(3.6, 0.60), (3.4, 0.68), (3.3, 0.75), (3.25, 0.80), (3.35, 0.88)]  # loss and AUC; the last one overfits
-AT, FAIR = 3.35, 0.715  # on the frontier, between the second and the third
+Floats = NDArray[np.float64]
+START = (3.8, 0.5)
+PATH = [(3.6, 0.60), (3.4, 0.68), (3.3, 0.75), (3.25, 0.80), (3.35, 0.88)]  # loss and AUC; the last one overfits
+AT = 3.35  # between the second and the third checkpoint
 
 
 class Lab:
-    """Models of a known leak and loss, all scored on the same records."""
+    """Models of a known leak and loss, all scored on the same records; the first half of the members is vulnerable."""
 
     def __init__(self, n: int, seed: int, *, noise: float = 0.0, rho: float = 0.8) -> None:
         self.rng = np.random.default_rng(seed)
@@ -29,20 +46,38 @@ class Lab:
         self.shared = self.rng.normal(size=(2, n))
         self.tokens = self.rng.integers(20, 90, n).astype(float)
         self.hardness = self.rng.normal(0, 0.6, n)
-        self.parts = split_parts(n, n, share=0.3, rng=self.rng)
+        self.groups = {"given away": np.arange(n // 2), "the others": np.arange(n // 2, n)}
 
-    def model(self, nll: float, auc: float) -> Trained:
-        shift = math.sqrt(2) * ndtri(auc) + self.rng.normal(0, self.noise) if self.noise else math.sqrt(2) * ndtri(auc)
+    def model(self, nll: float, *aucs: float) -> Trained:
+        """A model of one AUC over all members, or of one for each half of them."""
+        shift = np.repeat(math.sqrt(2) * ndtri(np.resize(aucs, 2)), self.n // 2)
+        shift = shift + (self.rng.normal(0, self.noise) if self.noise else 0.0)
         own = math.sqrt(1 - self.rho) * self.rng.normal(size=(2, self.n))
         scores = math.sqrt(self.rho) * self.shared + own
         return Trained(scores[0] + shift, scores[1], self.tokens * (nll + self.hardness), self.tokens)
 
-    def plain(self, n_seeds: int = 3) -> list[list[Trained]]:
-        return [[self.model(*epoch) for epoch in EPOCHS] for _ in range(n_seeds)]
+    def seeds(self, nll: float, *aucs: float, n: int = 3) -> list[Trained]:
+        return [self.model(nll, *aucs) for _ in range(n)]
 
-    def place(self, arms: dict[str, list[Trained]], plain: Sequence[Sequence[Trained]], **options: Any) -> Frontier:
-        settings: dict[str, Any] = {"metric": "auc", "resamples": 300}
-        return place(plain, arms, self.parts, rng=np.random.default_rng(0), **(settings | options))
+    def arm(self, nll: float, *aucs: float, n_seeds: int = 3, **options: Any) -> Candidate:
+        return Candidate(self.seeds(nll, *aucs, n=n_seeds), **({"groups": self.groups} | options))
+
+    def plain(self, n_seeds: int = 3) -> list[Checkpoint]:
+        start = Checkpoint(0, 0.0, [self.model(*START)] * n_seeds)
+        return [start, *(Checkpoint(5, k, self.seeds(*at, n=n_seeds)) for k, at in enumerate(PATH, start=1))]
+
+    def place(
+        self, arms: Mapping[str, Candidate], plain: Sequence[Checkpoint], **options: Any
+    ) -> dict[Metric, Frontier]:
+        return place(plain, arms, rng=np.random.default_rng(0), **({"resamples": 300} | options))
+
+
+def placed_in(found: dict[Metric, Frontier], metric: Metric = "auc") -> Mapping[str, Placed]:
+    return found[metric].arms
+
+
+def beside(found: Placed, group: str = ALL) -> Beside:
+    return found.groups[group]
 
 
 @pytest.fixture(scope="module")
@@ -51,174 +86,230 @@ def lab() -> Lab:
 
 
 @pytest.fixture(scope="module")
-def placed(lab: Lab) -> Frontier:
+def placed(lab: Lab) -> dict[Metric, Frontier]:
     arms = {
-        "fair": [lab.model(AT, FAIR) for _ in range(3)],
-        "better": [lab.model(AT, 0.62) for _ in range(3)],
-        "worse": [lab.model(AT, 0.80) for _ in range(3)],
-        "useless": [lab.model(3.7, 0.50) for _ in range(3)],
-        "useful": [lab.model(3.1, 0.60) for _ in range(3)],
+        "better": lab.arm(AT, 0.58),
+        "worse": lab.arm(AT, 0.80),
+        "moved": lab.arm(AT, 0.50, 0.85),
+        "half": lab.arm(AT, 0.58, 0.67),
+        "useless": lab.arm(3.9, 0.50),
+        "useful": lab.arm(3.1, 0.70),
+        "useful and leaky": lab.arm(3.1, 0.90),
     }
     return lab.place(arms, lab.plain())
 
 
-def test_what_leaks_less_at_the_same_loss_helps(placed: Frontier) -> None:
-    better = placed.arms["better"]
+def test_what_leaks_less_than_a_checkpoint_that_is_no_more_useful_helps(placed: dict[Metric, Frontier]) -> None:
+    better = placed_in(placed)["better"]
     assert (better.finding, better.reason) == ("helps", "")
-    assert better.distance.high is not None
-    assert better.distance.high < 0
-    assert better.distance.value == pytest.approx(0.62 - FAIR, abs=0.03)
-    assert better.frontier == pytest.approx(FAIR, abs=0.03)
+    assert [*better.groups] == [ALL, "given away", "the others"]
+    for name, n in ((ALL, 1000), ("given away", 500), ("the others", 500)):
+        group = beside(better, name)
+        assert group.n == n
+        assert group.stair == pytest.approx(0.68, abs=0.03)  # of the checkpoint at 3.4, the last one no more useful
+        assert group.next_stair == pytest.approx(0.75, abs=0.03)
+        assert group.distance.value == pytest.approx(group.leak - group.stair)
+        assert group.distance.high is not None
+        assert group.distance.high < 0
 
 
-def test_what_lies_above_is_undertrained_whatever_it_leaks_less_than_the_plain_student(placed: Frontier) -> None:
-    assert placed.arms["worse"].finding == "undertrained"
-    assert placed.arms["worse"].point is not None
-    assert placed.arms["worse"].point.leak < placed.epochs[-1].leak
+def test_what_leaks_no_less_is_undertrained_whatever_it_leaks_less_than_the_plain_student(
+    placed: dict[Metric, Frontier],
+) -> None:
+    worse = placed_in(placed)["worse"]
+    assert worse.finding == "undertrained"
+    assert beside(worse).leak < placed["auc"].points[-1].leak
 
 
-def test_what_may_lie_on_the_frontier_does_not_help(placed: Frontier) -> None:
-    fair = placed.arms["fair"]
-    assert fair.finding in {"undertrained", "no evidence"}
-    assert fair.distance.low is not None
-    assert fair.distance.high is not None
-    assert fair.distance.low < 0 < fair.distance.high
+def test_a_leak_that_moves_from_some_members_to_others_is_no_help(placed: dict[Metric, Frontier]) -> None:
+    moved = placed_in(placed)["moved"]
+    assert moved.finding == "moves the risk"
+    assert moved.reason.startswith("less for given away, more for the others")
+    worse = beside(moved, "the others").excess
+    assert worse is not None
+    assert worse.low is not None
+    assert worse.low > 0
 
 
-@pytest.mark.parametrize(("name", "side"), [("useless", "above"), ("useful", "below")])
-def test_outside_of_the_plain_runs_losses_there_is_no_evidence(placed: Frontier, name: str, side: str) -> None:
-    arm = placed.arms[name]
-    assert (arm.finding, arm.frontier, arm.distance.value) == ("no evidence", None, None)
-    assert arm.reason == f"its held-out loss is {side} that of every epoch of the plain run"
+def test_what_is_better_for_one_group_alone_is_not_enough(placed: dict[Metric, Frontier]) -> None:
+    half = placed_in(placed)["half"]
+    assert (half.finding, half.reason) == ("no evidence", "it is not surely below the frontier for the others")
 
 
-def test_epochs_are_means_over_seeds_by_the_plain_formulas(lab: Lab, placed: Frontier) -> None:
-    again = Lab(1000, 0)
-    for name in ("fair", "better", "worse", "useless", "useful"):
-        losses, leaks = [], []
-        for _ in range(3):
-            nll, auc = {
-                "fair": (AT, FAIR), "better": (AT, 0.62), "worse": (AT, 0.80), "useless": (3.7, 0.5),
-                "useful": (3.1, 0.6),
-            }[name]  # fmt: skip
-            model = again.model(nll, auc)
-            losses.append(model.nll.sum() / model.tokens.sum())
-            leaks.append((model.members[:, None] > model.nonmembers).mean())
-        point = placed.arms[name].point
-        assert point is not None
+def test_beyond_both_ends_of_the_frontier(placed: dict[Metric, Frontier]) -> None:
+    found = placed_in(placed)
+    assert (found["useless"].finding, found["useless"].reason, found["useless"].groups) == (
+        "no evidence", WORSE_THAN_START, {},
+    )  # fmt: skip
+    useful = found["useful"]  # more useful than every checkpoint and leaks less than the last one
+    assert useful.finding == "helps"
+    assert beside(useful).next_stair is None
+    assert beside(useful).stair == pytest.approx(0.80, abs=0.03)
+    assert (found["useful and leaky"].finding, found["useful and leaky"].reason) == ("no evidence", BEYOND)
+
+
+def test_points_are_means_over_seeds_by_the_plain_formulas_and_know_whether_they_are_stairs(lab: Lab) -> None:
+    plain = lab.plain()
+    points = lab.place({"x": lab.arm(AT, 0.6)}, plain)["auc"].points
+    for point, checkpoint in zip(points, plain, strict=True):
+        losses = [model.nll.sum() / model.tokens.sum() for model in checkpoint.seeds]
+        leaks = [(model.members[:, None] > model.nonmembers).mean() for model in checkpoint.seeds]
         assert (point.nll, point.leak) == pytest.approx((np.mean(losses), np.mean(leaks)), abs=1e-12)
-    assert [point.nll for point in placed.epochs] == pytest.approx(
-        [nll + lab.tokens @ lab.hardness / lab.tokens.sum() for nll, _ in EPOCHS]
-    )
+        assert (point.run, point.epochs) == (checkpoint.run, checkpoint.epochs)
+    assert [point.is_stair for point in points] == [True, True, True, True, True, False]  # the last one overfitted
 
 
-def test_one_seed_never_helps(lab: Lab) -> None:
-    arm = lab.place({"better": [lab.model(AT, 0.55)]}, lab.plain(1)).arms["better"]
-    assert (arm.finding, arm.reason) == ("no evidence", "one seed cannot tell luck from help")
-    assert arm.distance.high is not None
-    assert arm.distance.high < 0
+def test_the_leak_of_a_group_is_its_auc_and_its_tpr_at_the_conformal_threshold(lab: Lab) -> None:
+    model = lab.model(3.3, 0.9, 0.6)
+    counts = Counts.draw(lab.n, lab.n, resamples=3, rng=np.random.default_rng(0))
+    groups = np.zeros((2, lab.n))
+    groups[0, : lab.n // 2] = groups[1, lab.n // 2 :] = 1
+    auc = group_leaks("auc", model.members, model.nonmembers, counts, groups)
+    tpr = group_leaks("tpr@0.01", model.members, model.nonmembers, counts, groups)
+    for column in range(4):
+        members = np.repeat(np.arange(lab.n), counts.members[:, column].astype(int))
+        nonmembers = np.repeat(model.nonmembers, counts.nonmembers[:, column].astype(int))
+        threshold = np.sort(nonmembers)[-10]  # floor(0.01 * 1001)
+        for row in (0, 1):
+            drawn = model.members[members[groups[row, members] == 1]]
+            assert auc[row, column] == pytest.approx((drawn[:, None] > nonmembers).mean())
+            assert tpr[row, column] == pytest.approx((drawn > threshold).mean())
 
 
-def test_the_p_values_of_many_arms_are_adjusted(lab: Lab) -> None:
-    plain, arms = lab.plain(), {f"arm {i}": [lab.model(AT, 0.62) for _ in range(3)] for i in range(3)}
-    alone = lab.place({"arm 0": arms["arm 0"]}, plain).arms["arm 0"]
-    together = lab.place(arms, plain)
-    assert alone.distance.p_value == alone.distance.p_value_holm
-    assert alone.distance.p_value == together.arms["arm 0"].distance.p_value
-    smallest = min(arm.distance.p_value or 1 for arm in together.arms.values())
-    assert min(arm.distance.p_value_holm or 1 for arm in together.arms.values()) == pytest.approx(3 * smallest)
+def test_one_seed_never_helps_and_never_moves_the_risk(lab: Lab) -> None:
+    arms = {"better": lab.arm(AT, 0.55, n_seeds=1), "moved": lab.arm(AT, 0.40, 0.85, n_seeds=1)}
+    found = placed_in(lab.place(arms, lab.plain(1)))
+    assert (found["better"].finding, found["better"].reason) == ("no evidence", ONE_SEED)
+    assert found["moved"].finding != "moves the risk"
+    high = beside(found["better"]).distance.high
+    assert high is not None
+    assert high < 0
+    assert beside(found["better"]).distance.reason == "one seed: the interval is of the records alone"
 
 
-def test_a_low_interval_is_no_help_where_the_adjusted_p_value_is_not_low_enough(lab: Lab) -> None:
+def test_without_groups_the_finding_rests_on_all_members(lab: Lab) -> None:
+    found = placed_in(lab.place({"better": lab.arm(AT, 0.58, groups={})}, lab.plain()))["better"]
+    assert (found.finding, [*found.groups]) == ("helps", [ALL])
+
+
+def test_the_p_values_of_many_arms_are_adjusted_and_a_finding_is_of_one_arm(lab: Lab) -> None:
+    plain, better = lab.plain(), lab.arm(AT, 0.62)
+    alone = placed_in(lab.place({"better": better}, plain))["better"]
+    assert alone.finding == "helps"
+    many = {"better": better} | {f"arm {i}": lab.arm(AT, 0.7) for i in range(30)}
+    first = placed_in(lab.place(many, plain))["better"]
+    assert alone.p_value is not None
+    assert first.p_value is not None
+    assert first.p_value == pytest.approx(min(1, 31 * alone.p_value))
+    assert first.p_value > 0.05  # 300 replicates give no p-value below 1 / 301
+    assert first.finding == "helps"
+
+
+def test_an_arm_that_is_a_plain_checkpoint_lies_on_the_frontier_exactly(lab: Lab) -> None:
     plain = lab.plain()
-    arms = {"first": [lab.model(AT, 0.62) for _ in range(3)]}
-    assert lab.place(arms, plain, resamples=200).arms["first"].finding == "helps"
-    many = {**arms, **{f"arm {i}": [lab.model(AT, FAIR) for _ in range(3)] for i in range(30)}}
-    first = lab.place(many, plain, resamples=200).arms["first"]  # its p-value is at least 2 / 201
-    assert first.distance.high is not None
-    assert first.distance.high < 0
-    assert (first.finding, first.reason) == ("no evidence", "it may lie on the frontier")
+    found = placed_in(lab.place({str(k): Candidate(one.seeds) for k, one in enumerate(plain)}, plain))
+    for k in range(1, 5):
+        assert beside(found[str(k)]).distance.value == 0
+        assert found[str(k)].finding == "undertrained"
+    assert (beside(found["5"]).distance.value or 0) > 0.1  # it overfitted: a checkpoint before was as useful
 
 
-def test_an_arm_that_is_the_plain_run_at_some_epoch_lies_on_the_frontier_exactly(lab: Lab) -> None:
+def test_a_shorter_run_whose_rate_came_down_replaces_the_stairs_that_it_beats(lab: Lab) -> None:
     plain = lab.plain()
-    arms = {str(epoch): [run[epoch] for run in plain] for epoch in range(5)}
-    found = lab.place(arms, plain)
-    for epoch in (0, 1, 2, 3):
-        distance = found.arms[str(epoch)].distance
-        assert distance.value == pytest.approx(0, abs=1e-12)
-        assert found.arms[str(epoch)].finding in {"undertrained", "no evidence"}
-    assert found.arms["4"].finding == "undertrained"  # it overfitted: an epoch before was as useful and leaked less
+    arm = lab.arm(3.303, 0.62)
+    assert placed_in(lab.place({"arm": arm}, plain))["arm"].finding == "helps"
+    found = lab.place({"arm": arm}, [*plain, Checkpoint(2, 2.0, lab.seeds(3.306, 0.61))])
+    assert placed_in(found)["arm"].finding != "helps"
+    assert [point.is_stair for point in found["auc"].points] == [True, True, False, True, True, False, True]
 
 
-def test_a_tpr_has_its_frontier_too_and_needs_enough_nonmembers(lab: Lab) -> None:
-    arms = {"better": [lab.model(AT, 0.55) for _ in range(3)]}
-    found = lab.place(arms, lab.plain(), metric="tpr@0.01").arms["better"]
-    assert found.distance.value is not None
-    assert found.distance.value < 0
-    small = Lab(300, 0)
-    missing = small.place({"x": [small.model(AT, 0.6)] * 3}, small.plain(), metric="tpr@0.01")
-    assert missing.epochs == ()
-    assert missing.arms["x"].finding == "no evidence"
-    assert missing.arms["x"].reason.startswith("needs 299 non-members")
+def test_a_tpr_that_is_surely_higher_for_a_group_undoes_help(lab: Lab) -> None:
+    arm = lab.arm(AT, 0.56)
+    exposed = [replace(one, members=np.where(np.arange(1000) < 120, 9.0, one.members - 0.4)) for one in arm.seeds]
+    found = lab.place({"arm": replace(arm, seeds=exposed)}, lab.plain())
+    assert all((beside(placed_in(found)["arm"], group).distance.high or 0) < 0 for group in lab.groups)
+    assert placed_in(found)["arm"].finding == placed_in(found, "tpr@0.01")["arm"].finding == "moves the risk"
+    assert placed_in(found)["arm"].reason == "less for given away and the others, more for given away by TPR at 1 % FPR"
+
+
+def test_a_tpr_needs_enough_held_out_records(lab: Lab) -> None:
+    small = Lab(90, 0)
+    found = small.place({"x": small.arm(AT, 0.6)}, small.plain())
+    assert found["tpr@0.01"].points == ()
+    assert placed_in(found, "tpr@0.01")["x"].reason == "needs 99 held-out records, there are 90"
+    assert found["auc"].points
+
+
+def test_a_control_is_never_found_to_help(lab: Lab) -> None:
+    arms = {"chosen": lab.arm(AT, 0.60), "random": lab.arm(AT, 0.55, control_of="chosen")}
+    found = placed_in(lab.place(arms, lab.plain()))
+    assert (found["random"].finding, found["random"].reason) == ("no evidence", A_CONTROL)
 
 
 def test_an_arm_is_held_against_its_control_at_equal_loss_over_the_same_records(lab: Lab) -> None:
     plain = lab.plain()
+    twin = lab.arm(AT, 0.62)
     arms = {
-        "chosen": [lab.model(AT, 0.60) for _ in range(3)],
-        "random": [lab.model(3.36, 0.66) for _ in range(3)],
-        "twin": [lab.model(AT, 0.62) for _ in range(3)],
+        "chosen": lab.arm(AT, 0.60),
+        "random": lab.arm(3.36, 0.66, control_of="chosen"),
+        "same": twin,
+        "twin": replace(twin, control_of="same"),
     }
-    found = lab.place({**arms, "same": arms["twin"]}, plain, controls={"chosen": "random", "same": "twin"}).arms
+    found = placed_in(lab.place(arms, plain))
     apart = found["chosen"].vs_control
     assert apart is not None
     assert apart.low is not None
     assert apart.high is not None
-    assert apart.value == pytest.approx((found["chosen"].distance.value or 0) - (found["random"].distance.value or 0))
+    assert apart.value == pytest.approx(0.60 - 0.66 - 0.007, abs=0.02)
     assert apart.low < (apart.value or 0) < apart.high < 0
     same = found["same"].vs_control
     assert same is not None
     assert (same.value, same.low, same.high) == (0, 0, 0)
     assert found["random"].vs_control is None
-    alone = lab.place(arms, plain).arms["chosen"]
-    assert alone == replace(found["chosen"], vs_control=None, distance=alone.distance)
 
 
 def test_an_arm_outside_of_the_frontier_is_not_held_against_its_control(lab: Lab) -> None:
-    arms = {"chosen": [lab.model(AT, 0.60) for _ in range(3)], "random": [lab.model(3.7, 0.5) for _ in range(3)]}
-    for name, control in (("chosen", "random"), ("random", "chosen")):
-        apart = lab.place(arms, lab.plain(), controls={name: control}).arms[name].vs_control
-        assert apart is not None
-        assert (apart.value, apart.reason[:35]) == (None, "random: its held-out loss is above ")
+    arms = {"chosen": lab.arm(AT, 0.60), "random": lab.arm(3.9, 0.5, control_of="chosen")}
+    apart = placed_in(lab.place(arms, lab.plain()))["chosen"].vs_control
+    assert apart is not None
+    assert (apart.value, apart.reason) == (None, f"random: {WORSE_THAN_START}")
 
 
 def test_with_one_seed_the_difference_to_a_control_says_so(lab: Lab) -> None:
-    arms = {"chosen": [lab.model(AT, 0.60)], "random": [lab.model(AT, 0.66)]}
-    apart = lab.place(arms, lab.plain(1), controls={"chosen": "random"}).arms["chosen"].vs_control
+    arms = {"chosen": lab.arm(AT, 0.60, n_seeds=1), "random": lab.arm(AT, 0.66, n_seeds=1, control_of="chosen")}
+    apart = placed_in(lab.place(arms, lab.plain(1)))["chosen"].vs_control
     assert apart is not None
     assert apart.reason == "one seed: the interval is of the records alone"
 
 
-def test_scores_that_do_not_vary_are_no_evidence(lab: Lab) -> None:
+def test_scores_that_do_not_vary_are_no_evidence_but_for_the_start(lab: Lab) -> None:
     flat = replace(lab.model(AT, 0.6), members=np.zeros(1000), nonmembers=np.zeros(1000))
-    assert lab.place({"x": [flat] * 3}, lab.plain()).arms["x"].reason == "scores do not vary"
+    assert placed_in(lab.place({"x": Candidate([flat] * 3)}, lab.plain()))["x"].reason == "scores do not vary"
+    plain = [Checkpoint(0, 0.0, [replace(flat, nll=lab.model(*START).nll)] * 3), *lab.plain()[1:]]
+    found = lab.place({"x": lab.arm(3.7, 0.6)}, plain)
+    assert found["auc"].points[0].leak == 0.5
+    assert found["tpr@0.01"].points[0].leak == 0.0
+    assert beside(placed_in(found)["x"]).stair == 0.5
 
 
-def test_models_of_other_records_epochs_or_seeds_are_refused(lab: Lab) -> None:
-    plain, arm = lab.plain(), lab.model(AT, 0.6)
-    with pytest.raises(ValueError, match="one model for each seed"):
-        lab.place({"x": [arm] * 2}, plain)
-    with pytest.raises(ValueError, match="the same epochs, two at least"):
-        lab.place({"x": [arm] * 3}, [run[:1] for run in plain])
-    with pytest.raises(ValueError, match="the same epochs"):
-        lab.place({"x": [arm] * 3}, [plain[0], plain[1], plain[2][:3]])
-    with pytest.raises(ValueError, match="on the same records"):
-        lab.place({"x": [arm, arm, replace(arm, members=arm.members[1:])]}, plain)
-    with pytest.raises(ValueError, match="must be finite"):
-        lab.place({"x": [arm, arm, replace(arm, members=np.append(arm.members[1:], np.nan))]}, plain)
-    with pytest.raises(ValueError, match="at least one token"):
-        lab.place({"x": [arm, arm, replace(arm, tokens=arm.tokens * 0)]}, plain)
+def test_models_of_other_records_or_seeds_are_refused(lab: Lab) -> None:
+    plain, arm = lab.plain(), lab.arm(AT, 0.6)
+    first, *others = arm.seeds
+
+    def placing(*seeds: Trained, plain: Sequence[Checkpoint] = plain, **groups: NDArray[np.intp]) -> Callable[[], Any]:
+        return lambda: lab.place({"x": Candidate(seeds, groups)}, plain)
+
+    refused = {
+        "one model for each seed": placing(first, first),
+        "two plain checkpoints": placing(*arm.seeds, plain=plain[:1]),
+        "on the same records": placing(*others, replace(first, members=first.members[1:])),
+        "must be finite": placing(*others, replace(first, members=np.append(first.members[1:], np.nan))),
+        "at least one token": placing(*others, replace(first, tokens=first.tokens * 0)),
+        "a group of members is empty": placing(*arm.seeds, kept=np.empty(0, dtype=np.intp)),
+    }
+    for words, call in refused.items():
+        with pytest.raises(ValueError, match=words):
+            call()
 
 
 def one(value: float) -> np.ndarray:
@@ -260,7 +351,7 @@ def test_the_frontier_is_never_above_the_run_at_any_moment(corners: list[tuple[f
 
 @pytest.mark.parametrize("n_seeds", [2, 3, 5])
 def test_means_over_seeds_move_by_students_t_standard_errors(n_seeds: int) -> None:
-    weights = _seed_weights(n_seeds, 100_000, np.random.default_rng(0))
+    weights = seed_weights(n_seeds, 100_000, np.random.default_rng(0))
     assert weights[0] == pytest.approx(np.full(n_seeds, 1 / n_seeds))
     assert weights.sum(axis=1) == pytest.approx(np.ones(100_001))
     values = np.random.default_rng(1).normal(5, 2, n_seeds)
@@ -271,62 +362,130 @@ def test_means_over_seeds_move_by_students_t_standard_errors(n_seeds: int) -> No
 
 
 def test_one_seed_has_all_the_weight() -> None:
-    assert (_seed_weights(1, 5, np.random.default_rng(0)) == 1).all()
+    assert (seed_weights(1, 5, np.random.default_rng(0)) == 1).all()
 
 
-def coverage(*, noise: float, n_seeds: int, gap: float, metric: Metric = "auc", runs: int = 200) -> tuple[float, float]:
-    """Share of the intervals that hold the true distance, and of the arms that are said to help."""
-    is_covered, is_helped = [], []
+def path_of(shape: float, n: int) -> list[tuple[float, float]]:
+    """n moments of a training: the leak rises ever faster as the held-out loss comes down."""
+    done = np.linspace(0, 1, n + 1)[1:]
+    return [(3.8 - 0.5 * x, 0.5 + 0.4 * x**shape) for x in done]
+
+
+SHAPE = 2.0
+
+
+def leak_there(nll: float) -> float:
+    """The leak of a plain run at the moment of that loss."""
+    return float(0.5 + 0.4 * ((3.8 - nll) / 0.5) ** SHAPE)
+
+
+def run_of(lab: Lab, n_points: int, n_seeds: int) -> list[Checkpoint]:
+    start = Checkpoint(0, 0.0, [lab.model(*START)] * n_seeds)
+    moments = path_of(SHAPE, n_points)
+    return [start, *(Checkpoint(5, k, lab.seeds(*at, n=n_seeds)) for k, at in enumerate(moments, start=1))]
+
+
+def findings(
+    make: Callable[[Lab, float, int], Candidate], *, runs: int, n_seeds: int = 3, noise: float = 0.03
+) -> dict[str, float]:
+    """How often an arm, made at a random loss towards the end of the plain run, is found to be what."""
+    counted: dict[str, float] = {"helps": 0, "moves the risk": 0, "undertrained": 0, "no evidence": 0}
     for seed in range(runs):
-        lab = Lab(500, 1000 + seed, noise=noise)
-        arm = [lab.model(AT, FAIR + gap) for _ in range(n_seeds)]
-        found = lab.place({"arm": arm}, lab.plain(n_seeds), metric=metric, resamples=400).arms["arm"]
-        assert found.distance.low is not None
-        assert found.distance.high is not None
-        is_covered.append(found.distance.low <= gap <= found.distance.high)
-        is_helped.append(found.finding == "helps")
-    return float(np.mean(is_covered)), float(np.mean(is_helped))
+        lab = Lab(1000, 1000 + seed, noise=noise)
+        nll = float(lab.rng.uniform(3.31, 3.45))
+        found = lab.place({"arm": make(lab, nll, n_seeds)}, run_of(lab, 20, n_seeds), resamples=200)
+        counted[placed_in(found)["arm"].finding] += 1 / runs
+    return counted
+
+
+def lowered(share: float) -> Callable[[Lab, float, int], Candidate]:
+    """An arm whose leak above chance is lower by a share, for every member."""
+
+    def make(lab: Lab, nll: float, n_seeds: int) -> Candidate:
+        return lab.arm(nll, 0.5 + (1 - share) * (leak_there(nll) - 0.5), n_seeds=n_seeds)
+
+    return make
+
+
+def diluted(lab: Lab, nll: float, n_seeds: int) -> Candidate:
+    """Half of the members were left out: they leak nothing, the others more."""
+    groups = {"dropped": lab.groups["given away"], "kept": lab.groups["the others"]}
+    return lab.arm(nll, 0.5, min(0.99, leak_there(nll) + 0.1), n_seeds=n_seeds, groups=groups)
+
+
+SIMULATED: list[tuple[str, Callable[[Lab, float, int], Candidate], int, str, float, float]] = [
+    ("placebo, 3 seeds", lowered(0.0), 3, "helps", 0.0, 0.05),
+    ("placebo, 5 seeds", lowered(0.0), 5, "helps", 0.0, 0.05),
+    ("placebo, 5 seeds", lowered(0.0), 5, "moves the risk", 0.0, 0.05),
+    ("half of the members left out", diluted, 3, "helps", 0.0, 0.05),
+    ("half of the members left out", diluted, 3, "moves the risk", 0.9, 1.0),
+    ("leak above chance lower by 20 %", lowered(0.2), 3, "helps", 0.6, 1.0),
+    ("leak above chance lower by 40 %", lowered(0.4), 3, "helps", 0.9, 1.0),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("name", "make", "n_seeds", "finding", "least", "most"), SIMULATED)
+def test_placebos_and_dilution_do_not_help_and_real_effects_do(
+    name: str, make: Callable[[Lab, float, int], Candidate], n_seeds: int, finding: str, least: float, most: float
+) -> None:
+    found = findings(make, runs=60, n_seeds=n_seeds)
+    print(f"{name}: " + ", ".join(f"{key} {share:.2f}" for key, share in found.items()))  # noqa: T201 - the figure for the record
+    assert least - 0.05 <= found[finding] <= most + 2 * math.sqrt(0.05 * 0.95 / 60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_straight_line_between_few_checkpoints_would_call_placebos_helpful() -> None:
+    """The rule before: below the chord of a convex path is where training passes through."""
+    is_below = []
+    for seed in range(50):
+        lab = Lab(2000, 3000 + seed)
+        run = run_of(lab, 5, 5)
+        found = lab.place({"arm": lowered(0.0)(lab, 3.45, 5)}, run, resamples=100)
+        points = found["auc"].points
+        arm = placed_in(found)["arm"].point
+        assert arm is not None
+        nll, leak = (np.array([[getattr(point, axis)] for point in points]) for axis in ("nll", "leak"))
+        is_below.append(arm.leak < leak_at(one(arm.nll), nll, leak)[0])
+        assert placed_in(found)["arm"].finding != "helps"
+    assert np.mean(is_below) > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_shorter_annealed_run_is_no_help_where_such_runs_are_on_the_frontier() -> None:
+    """Inside a run the rate is still high: there the loss is higher at the same leak."""
+    found = {True: 0.0, False: 0.0}
+    for seed in range(60):
+        lab = Lab(500, 5000 + seed, noise=0.03)
+        arm = lab.arm(3.45, leak_there(3.5))  # as an annealed run of fewer epochs: more useful than its path
+        plain = run_of(lab, 20, 3)
+        short = Checkpoint(2, 2.0, lab.seeds(3.45, leak_there(3.5)))
+        for has_short in found:
+            placed = lab.place({"arm": arm}, [*plain, short] if has_short else plain, resamples=200)
+            found[has_short] += (placed_in(placed)["arm"].finding == "helps") / 60
+    print(f"found to help: {found[False]:.2f} without shorter runs on the frontier, {found[True]:.2f} with them")  # noqa: T201 - the figure for the record
+    assert found[True] <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 60)
+    assert found[False] > found[True]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("noise", "n_seeds"), [(0.0, 3), (0.05, 3), (0.3, 3), (0.3, 2), (0.1, 5)])
-def test_an_arm_on_the_frontier_seldom_helps_and_intervals_cover(noise: float, n_seeds: int) -> None:
-    covered, helped = coverage(noise=noise, n_seeds=n_seeds, gap=0.0)
-    # Noise of single records counts twice, within seeds and between them: intervals are wide, never narrow.
-    assert covered >= 0.95 - 2 * math.sqrt(0.05 * 0.95 / 200)
-    assert helped <= 0.025 + 2 * math.sqrt(0.025 * 0.975 / 200)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("noise", "n_seeds"), [(0.0, 3), (0.1, 3), (0.3, 2)])
-def test_intervals_of_the_difference_to_a_control_cover(noise: float, n_seeds: int) -> None:
-    is_covered, is_apart = [], []
+def test_intervals_of_the_distance_to_a_stair_cover(noise: float, n_seeds: int) -> None:
+    is_covered, gap = [], -0.05
     for seed in range(200):
-        lab = Lab(500, 5000 + seed, noise=noise)
-        arms = {name: [lab.model(AT, 0.62) for _ in range(n_seeds)] for name in ("chosen", "random")}
-        arms["better"] = [lab.model(AT, 0.57) for _ in range(n_seeds)]
-        controls = {"chosen": "random", "better": "random"}
-        found = lab.place(arms, lab.plain(n_seeds), controls=controls, resamples=400).arms
-        for name, gap in (("chosen", 0.0), ("better", -0.05)):
-            apart = found[name].vs_control
-            assert apart is not None
-            assert apart.low is not None
-            assert apart.high is not None
-            is_covered.append(apart.low <= gap <= apart.high)
-            if not gap:
-                is_apart.append(apart.high < 0 or apart.low > 0)
-    assert np.mean(is_covered) >= 0.95 - 2 * math.sqrt(0.05 * 0.95 / 400)
-    assert np.mean(is_apart) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 200)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_an_arm_far_below_the_frontier_mostly_helps() -> None:
-    covered, helped = coverage(noise=0.05, n_seeds=3, gap=-0.12, runs=100)
-    assert covered >= 0.9
-    assert helped >= 0.9
+        lab = Lab(500, 1000 + seed, noise=noise)
+        arm = lab.arm(3.37, 0.68 + gap, n_seeds=n_seeds)
+        distance = beside(placed_in(lab.place({"arm": arm}, lab.plain(n_seeds), resamples=300))["arm"]).distance
+        assert distance.low is not None
+        assert distance.high is not None
+        is_covered.append(distance.low <= gap <= distance.high)
+    print(f"noise {noise}, {n_seeds} seeds: covered {np.mean(is_covered):.3f}")  # noqa: T201 - the figure for the record
+    # Noise of single records counts twice, within seeds and between them: intervals are wide, never narrow.
+    assert np.mean(is_covered) >= 0.95 - 2 * math.sqrt(0.05 * 0.95 / 200)
 
 
 def test_the_auc_of_the_lab_is_the_one_asked_for() -> None:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kdaudit.metrics.bootstrap import Rate, draw_counts, mean_rate_spread, quantiles
-from kdaudit.metrics.calibration import fit_thresholds, replicate_thresholds
+from kdaudit.metrics.calibration import balanced_threshold, replicate_balanced, replicate_conformal
+from kdaudit.metrics.estimate import lower_bound, upper_bound
+from kdaudit.metrics.exact_tpr import conformal_threshold
 from kdaudit.metrics.in_sample import best_in_sample
 from kdaudit.metrics.parts import split_parts
 from kdaudit.metrics.scores import Floats, Integers
@@ -65,7 +67,7 @@ def smoothed_gain(
 def thresholds_by_definition(
     members: Floats, nonmembers: Floats, member_counts: Integers, nonmember_counts: Integers
 ) -> tuple[float, list[float]]:
-    """Balanced threshold and conformal ones of a resample, from copied records."""
+    """Balanced threshold of a resample, and the conformal ones of its non-members, from copied records."""
     n, m = members.size, nonmembers.size
     drawn_members, drawn_nonmembers = np.repeat(members, member_counts), np.repeat(nonmembers, nonmember_counts)
     values = sorted({*members.tolist(), *nonmembers.tolist()})
@@ -82,38 +84,38 @@ def thresholds_by_definition(
 def test_replicated_thresholds_are_those_of_the_copied_records():
     scores = correlated(60, 110, [0.8, 1.2])
     models = [(members.round(1), nonmembers.round(1)) for members, nonmembers in scores.values()]
-    found = replicate_thresholds(models, KEYS, resamples=40, rng=np.random.default_rng(3))
-    rng = np.random.default_rng(3)
+    balanced = replicate_balanced(models, resamples=40, rng=np.random.default_rng(3))
+    conformal = replicate_conformal([m for _, m in models], KEYS, resamples=40, rng=np.random.default_rng(3))
+    rng, of_nonmembers = np.random.default_rng(3), np.random.default_rng(3)
     for replicate in range(40):
-        counts = draw_counts(60, rng), draw_counts(110, rng)
-        for thresholds, model in zip(found, models, strict=True):
-            balanced, conformal = thresholds_by_definition(*model, *counts)
-            assert thresholds.balanced[replicate] == balanced
-            assert [thresholds.conformal[key][replicate] for key in KEYS] == conformal
+        counts, alone = (draw_counts(60, rng), draw_counts(110, rng)), draw_counts(110, of_nonmembers)
+        for thresholds, rates, model in zip(balanced, conformal, models, strict=True):
+            assert thresholds[replicate] == thresholds_by_definition(*model, *counts)[0]
+            expected = thresholds_by_definition(*model, counts[0], alone)[1]
+            assert [rates[key][replicate] for key in KEYS] == expected
 
 
 @given(coarse, coarse)
 @settings(max_examples=60)
 def test_the_fitted_threshold_is_the_one_of_the_definition_however_many_ties(members, nonmembers):
-    fitted = fit_thresholds(members, nonmembers, ())
     once = np.ones(members.size, dtype=int), np.ones(nonmembers.size, dtype=int)
     balanced, _ = thresholds_by_definition(members, nonmembers, *once)
-    assert fitted.balanced[0] == balanced
+    assert balanced_threshold(members, nonmembers) == balanced
 
 
 @pytest.mark.parametrize(("n", "m"), [(40, 40), (300, 40), (40, 300), (9000, 7000)])
 def test_separable_scores_are_split_without_an_error(n, m):
     rng = np.random.default_rng(0)
     members, nonmembers = rng.exponential(size=n) + 9, -rng.exponential(size=m)
-    assert fit_thresholds(members, nonmembers, ()).balanced[0] == nonmembers.max()
-    nothing = fit_thresholds(nonmembers, members, ()).balanced[0]
+    assert balanced_threshold(members, nonmembers) == nonmembers.max()
+    nothing = balanced_threshold(nonmembers, members)
     assert nothing == members.max()  # worse than chance at every threshold: nobody is called a member
 
 
 def test_the_smoothed_threshold_attains_nearly_the_best_balanced_accuracy():
     for shift in (0.5, 1.0, 3.0):
         members, nonmembers = correlated(6000, 6000, [shift])["teacher"]
-        threshold = fit_thresholds(members, nonmembers, ()).balanced[0]
+        threshold = balanced_threshold(members, nonmembers)
         attained = (np.mean(members > threshold) + np.mean(nonmembers <= threshold)) / 2
         assert attained > best_in_sample(members, nonmembers).balanced_accuracy - 0.005
 
@@ -125,15 +127,16 @@ def test_intervals_agree_with_a_bootstrap_of_copied_records():
     rng = np.random.default_rng(4)
     member_rows, nonmember_rows = parts.calibration_members, parts.calibration_nonmembers
     calibration = [(members[member_rows], nonmembers[nonmember_rows]) for members, nonmembers in scores.values()]
-    replicated = replicate_thresholds(calibration, ["0.1"], resamples=1500, rng=rng)
+    replicated = replicate_balanced(calibration, resamples=1500, rng=rng)
     draws: dict[str, list[float]] = {"tpr": [], "member": [], "nonmember": [], "balanced": []}
     for replicate in range(1500):
         rows = rng.choice(parts.evaluation_members, parts.evaluation_members.size)
         columns = rng.choice(parts.evaluation_nonmembers, parts.evaluation_nonmembers.size)
+        all_rows, all_columns = rng.choice(400, 400), rng.choice(400, 400)
         figures = []
         for (members, nonmembers), thresholds in zip(scores.values(), replicated, strict=True):
-            t = thresholds.balanced[replicate]
-            tpr = np.mean(members[rows] > thresholds.conformal["0.1"][replicate])
+            t = thresholds[replicate]
+            tpr = np.mean(members[all_rows] > conformal_threshold(nonmembers[all_columns], "0.1"))
             figures.append((tpr, np.mean(members[rows] > t), np.mean(nonmembers[columns] <= t)))
         gap = np.subtract(figures[1], figures[0])
         for name, draw in zip(draws, (*gap, (gap[1] + gap[2]) / 2), strict=True):
@@ -153,7 +156,7 @@ def test_intervals_agree_with_a_bootstrap_of_copied_records():
         assert difference.p_value == pytest.approx(min(1, 2 * min(below, above)), abs=0.05)
 
 
-def test_changing_evaluation_scores_moves_no_threshold():
+def test_changing_evaluation_scores_moves_no_balanced_threshold():
     scores = correlated(1200, 1200, [1.0])
     parts = split_parts(1200, 1200, share=0.3, rng=np.random.default_rng(1))
     changed = {name: (members.copy(), nonmembers.copy()) for name, (members, nonmembers) in scores.items()}
@@ -167,7 +170,6 @@ def test_changing_evaluation_scores_moves_no_threshold():
         for each in (scores, changed)
     )
     assert one.member_success.threshold == other.member_success.threshold
-    assert one.tpr_at_fpr["0.01"].threshold == other.tpr_at_fpr["0.01"].threshold
     assert (other.balanced_accuracy.value, one.balanced_accuracy.value < 0.8) == (1, True)
 
 
@@ -180,22 +182,25 @@ def test_a_null_model_is_at_one_half_on_average():
 
 
 def test_a_false_positive_rate_is_reported_only_where_enough_records_bear_it_out():
-    metrics = audit(correlated(1000, 1000, [1.0]), resamples=50).models["teacher"]
-    assert metrics.tpr_at_fpr["0.001"].value is None
-    assert metrics.tpr_at_fpr["0.001"].reason == "needs 2999 non-members in the calibration part, there are 300"
-    assert metrics.tpr_at_fpr["0.01"].value is not None
-    fewer = audit(correlated(900, 700, [1.0]), share=0.45, resamples=50).models["teacher"]
-    assert fewer.tpr_at_fpr["0.01"].reason == "needs 500 non-members in the evaluation part, there are 385"
-    assert fewer.tpr_at_fpr["0.1"].value is not None
+    found = audit(correlated(1000, 998, [1.0, 1.2]), resamples=50, baseline="teacher")
+    metrics, differences = found.models["teacher"].tpr_at_fpr, found.differences["student"].tpr_at_fpr
+    assert metrics["0.001"].value is None
+    assert metrics["0.001"].reason == "needs 999 non-members, there are 998"
+    assert metrics["0.01"].value is not None
+    assert differences["0.001"].reason == "needs 2999 non-members, there are 998"
+    assert differences["0.01"].value is not None
+    more = audit(correlated(1000, 999, [1.0]), resamples=50).models["teacher"]
+    assert more.tpr_at_fpr["0.001"].value is not None
 
 
 def test_an_estimate_says_what_it_rests_on():
     scores = correlated(1000, 1000, [1.0])
     estimate = audit(scores, resamples=200).models["teacher"].tpr_at_fpr["0.1"]
-    assert (estimate.n, estimate.m, len(estimate.quantiles)) == (700, 700, 107)
+    assert (estimate.n, estimate.m, estimate.quantiles) == (1000, 1000, None)
     assert estimate.low <= estimate.value <= estimate.high
     assert estimate.realised_fpr_low < estimate.realised_fpr < estimate.realised_fpr_high
-    assert estimate.realised_fpr == pytest.approx(0.1, abs=0.05)
+    assert estimate.realised_fpr == 99 / 1000  # the 100th of 1000 is the threshold itself
+    assert estimate.threshold == np.sort(scores["teacher"][1])[-100]
     assert estimate.low < estimate.fixed_threshold_low < estimate.fixed_threshold_high < estimate.high
 
 
@@ -208,6 +213,42 @@ def test_equal_models_differ_by_exactly_nothing():
     assert differences.member_success.mcnemar_p_value == 1
     table = found.detections["student"]["members"]
     assert (table.baseline_only, table.other_only, table.both + table.neither) == (0, 0, 210)
+
+
+def test_a_null_is_beaten_as_surely_as_a_baseline_that_scores_the_same():
+    scores = correlated(600, 700, [0.8, 1.3])
+    teacher, student = scores.values()
+    parts = split_parts(600, 700, share=0.3, rng=np.random.default_rng(1))
+    found: Any = threshold_metrics(
+        {"student": student}, parts, rng=np.random.default_rng(0), nulls={"start": teacher, "blind": teacher},
+        held_against={"student": ("start", "blind")},
+    )  # fmt: skip
+    compared = audit(scores, baseline="teacher").differences["student"]
+    expected = {"balanced_accuracy": compared.balanced_accuracy, "tpr@0.1": compared.tpr_at_fpr["0.1"]}
+    assert set(found.models) == {"student"}
+    for null in ("start", "blind"):
+        beyond = found.beyond_nulls["student"][null]
+        assert list(beyond) == ["tpr@0.001", "tpr@0.01", "tpr@0.1", "balanced_accuracy"]
+        assert beyond["tpr@0.01"].value is not None
+        assert beyond["tpr@0.001"].reason == "needs 2999 non-members, there are 700"
+        for metric, difference in expected.items():
+            assert beyond[metric].value == pytest.approx(difference.value)
+            assert (beyond[metric].level, beyond[metric].quantiles) == (0.9, None)
+            width = difference.high - difference.low
+            assert lower_bound(beyond[metric], 0.95) == beyond[metric].low
+            assert beyond[metric].low == pytest.approx(lower_bound(difference, 0.95), abs=0.1 * width)
+            assert beyond[metric].high == pytest.approx(upper_bound(difference, 0.95), abs=0.1 * width)
+
+
+def test_a_model_beats_no_null_that_is_itself():
+    pair = correlated(300, 300, [1.0])["teacher"]
+    parts = split_parts(300, 300, share=0.3, rng=np.random.default_rng(1))
+    found = threshold_metrics(
+        {"student": pair}, parts, rng=np.random.default_rng(0), nulls={"start": pair},
+        held_against={"student": ["start"]}, resamples=50,
+    )  # fmt: skip
+    for metric, beyond in found.beyond_nulls["student"]["start"].items():
+        assert (beyond.value, beyond.low, beyond.high) == ((0, 0, 0) if metric != "tpr@0.001" else (None,) * 3)
 
 
 def test_the_two_by_two_table_adds_up_to_the_success_of_both():
@@ -257,7 +298,7 @@ def test_no_detection_among_many_still_leaves_an_upper_bound():
     members, nonmembers = rng.uniform(-1, 0.5, 500), rng.uniform(-1, 1, 500)  # no member reaches the top 10 %
     estimate = audit({"teacher": (members, nonmembers)}).models["teacher"].tpr_at_fpr["0.1"]
     assert (estimate.value, estimate.low) == (0, 0)
-    assert estimate.high >= 0.95 * estimate.fixed_threshold_high > 0.008
+    assert estimate.high >= estimate.fixed_threshold_high > 0.007
 
 
 def test_scores_that_do_not_vary_give_reasons_and_leave_the_other_models_alone():
@@ -286,6 +327,13 @@ def test_bad_input_is_refused():
     scores = correlated(20, 20, [1.0])
     with pytest.raises(ValueError, match="baseline"):
         audit(scores, baseline="nobody")
+    parts = split_parts(20, 20, share=0.3, rng=np.random.default_rng(1))
+    for model, null, words in (("nobody", "blind", "among the models"), ("teacher", "start", "among the nulls")):
+        with pytest.raises(ValueError, match=words):
+            threshold_metrics(
+                scores, parts, rng=np.random.default_rng(0), nulls={"blind": scores["teacher"]},
+                held_against={model: [null]},
+            )  # fmt: skip
     with pytest.raises(ValueError, match="same records"):
         audit({**scores, "student": (np.ones(3), np.ones(3))})
     with pytest.raises(ValueError, match="finite"):

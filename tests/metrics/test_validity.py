@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdaudit.metrics.roc import auc
-from kdaudit.metrics.validity import _deal, blind_baseline, near_duplicate_groups, overlap, surface_features
+from kdaudit.metrics.estimate import lower_bound
+from kdaudit.metrics.roc import auc, auc_difference
+from kdaudit.metrics.validity import (
+    _deal,
+    beyond_blind,
+    blind_baseline,
+    near_duplicate_groups,
+    overlap,
+    surface_features,
+)
 
 VOCABULARY = np.array([a + b + c for a in "bdfgklmn" for b in "aeiou" for c in "rstv"])
 WORDS_A = 1 / np.arange(1, VOCABULARY.size + 1)
@@ -91,7 +99,7 @@ def test_random_halves_of_one_pool_cannot_be_told_apart() -> None:
         found = blind_baseline(texts[:200], texts[200:], rng=rng)
         values += [estimate.value for estimate in found.by_name.values() if estimate.value is not None]
         lows.append(found.auc.low)
-    assert len(values) == 16
+    assert len(values) == 32
     assert np.mean(values) == pytest.approx(0.5, abs=0.05)  # 3 standard errors of 8 runs
     assert max(low for low in lows if low is not None) < 0.55
 
@@ -109,8 +117,51 @@ def test_without_a_shift_the_intervals_cover_one_half(size: int) -> None:
             assert estimate.high is not None
             n_covered += estimate.low <= 0.5 <= estimate.high
         n_failed += found.auc.low is not None and found.auc.low > 0.55
-    assert n_covered >= 0.91 * 300  # 0.83 to 0.86 with DeLong's variance as it is
+    assert n_covered >= 0.91 * 600  # 0.83 to 0.86 with DeLong's variance as it is
     assert n_failed <= 3
+
+
+def shares_that_beat_the_blind_classifier(size: int, *, replicates: int, attacks: int, seed: int) -> np.ndarray:
+    """(2,), shares of attacks that know nothing and yet beat it: with its training variance, with DeLong's alone."""
+    beaten = np.zeros(2)
+    for replicate in range(replicates):
+        rng = np.random.default_rng([seed, size, replicate])
+        texts = write_texts(2 * size, rng)
+        found = blind_baseline(texts[:size], texts[size:], rng=rng, repeats=3)
+        blind = found.scores_members, found.scores_nonmembers
+        for _ in range(attacks):
+            own = rng.normal(size=size), rng.normal(size=size)
+            for column, difference in enumerate((beyond_blind(*own, *blind), auc_difference(*own, *blind))):
+                bound = lower_bound(difference, 0.95)
+                beaten[column] += bound is not None and bound > 0
+    return beaten / (replicates * attacks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [60, 250])
+def test_an_attack_that_knows_nothing_seldom_beats_the_blind_classifier(size: int) -> None:
+    widened, plain = shares_that_beat_the_blind_classifier(size, replicates=250, attacks=8, seed=1)
+    print(  # noqa: T201 - the figure for the record
+        f"blind, {size} + {size}: beaten by chance in {widened:.3f} (nominal 0.05), plain DeLong {plain:.3f}, "
+        "2000 attacks on 250 sets"
+    )
+    assert widened <= 0.05
+    assert widened < plain
+
+
+def test_the_blind_classifier_is_as_uncertain_beside_an_attack_as_alone() -> None:
+    rng = np.random.default_rng(6)
+    texts = write_texts(200, rng)
+    found = blind_baseline(texts[:100], texts[100:], rng=rng, repeats=1)
+    own = np.linspace(0, 1, 100), np.linspace(0, 1, 100)
+    difference = beyond_blind(*own, found.scores_members, found.scores_nonmembers)
+    plain = auc_difference(*own, found.scores_members, found.scores_nonmembers)
+    assert found.auc.logit_se is not None
+    assert found.auc.value is not None
+    alone = found.auc.logit_se * found.auc.value * (1 - found.auc.value)
+    assert difference.se is not None
+    assert plain.se is not None
+    assert difference.se**2 - plain.se**2 == pytest.approx(alone**2 * 1.25 / 2.25)
 
 
 def test_another_topic_is_told_apart_by_its_words() -> None:

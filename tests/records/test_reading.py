@@ -73,6 +73,25 @@ def test_the_same_records_come_out_of_every_format(write: Write, tmp_path: Path)
     assert len({s.sha256 for s in sets}) == 1
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_the_delimiter_is_the_one_under_which_the_header_holds_the_text(
+    name: str, delimiter: str, write: Write
+) -> None:
+    found = read_members(write(name, as_csv(delimiter)))
+    assert [(record.id, record.text) for record in found.records] == list(zip(*TABLE.values(), strict=True))
+    said = read_members(write(name, f"sep={delimiter}\r\n".encode() + as_csv(delimiter)))
+    assert [record.line for record in said.records] == [3, 5]
+
+
+def test_a_delimiter_in_names_or_texts_does_not_mislead(write: Write) -> None:
+    assert read_members(write("a.csv", b"text,a;b\none;two,x\n")).records[0].text == "one;two"
+    assert read_members(write("b.csv", b"\n\ntext\none; two\n")).records[0].text == "one; two"
+    prompts = b'prompt;completion\n"Say, please: ";yes\n'
+    assert read_members(write("c.csv", prompts)).records[0].text == "Say, please: yes"
+    assert refusal(write("d.csv", b"id;note\n1;x\n"))[0] == ": no column 'text' among 1"
+
+
 def test_a_text_file_holds_one_text_a_line(write: Write) -> None:
     assert read_members(write("a.txt", b"one\n two \nthree")).records[1].text == " two "
     assert len(read_members(write("b.txt", b"one\ntwo\n")).records) == 2

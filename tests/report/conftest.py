@@ -28,5 +28,7 @@ def leaky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
 @pytest.fixture
 def two_runs(leaky: Report) -> Report:
     """The same beside a student that leaks less."""
-    better = replace(LEAKY, attacks={**LEAKY.attacks, "loss": attack(0.75, 0.55), "reference": attack(0.88, 0.56)})
+    attacks = {**LEAKY.attacks, "loss": attack(0.75, 0.55), "reference": attack(0.88, 0.56)}
+    student = replace(LEAKY.strongest["student"], value=0.56, low=0.536, high=0.584)
+    better = replace(LEAKY, attacks=attacks, strongest={**LEAKY.strongest, "student": student})
     return read(Path("leaky"), write_run(Path("better"), better), gates=("student.auc <= 0.6",))

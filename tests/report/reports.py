@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit.config import ReportConfig
+from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
+from kdaudit.metrics.excess import Slopes
+from kdaudit.metrics.strongest import Strongest
 from kdaudit.report.content import Report
 from kdaudit.report.reading import read_report
 from kdaudit.results import (
+    Alignment,
     AttackResult,
     AuditResult,
     Cell,
@@ -17,6 +21,7 @@ from kdaudit.results import (
     Curve,
     GateResult,
     Histogram,
+    Supervision,
     TwoByTwo,
     Validity,
     Verdict,
@@ -51,7 +56,8 @@ def cell(auc: float) -> Cell:
     tpr = {"0.001": TOO_FEW, "0.01": rate(auc / 4, 0.008), "0.1": rate(auc / 2, 0.11)}
     return Cell(
         "ok", auc=around(auc), tpr_at_fpr=tpr, balanced_accuracy=around(auc - 0.1), member_success=around(auc - 0.05),
-        nonmember_success=around(auc - 0.15), unscored=3, vs_blind=gain(auc - 0.5),
+        nonmember_success=around(auc - 0.15), unscored=3,
+        nulls={"blind": dict.fromkeys(("auc", "tpr@0.01", "tpr@0.1"), gain(auc - 0.5))},
     )  # fmt: skip
 
 
@@ -112,15 +118,23 @@ DISTILLATION = {
         "perplexity": per_model(22.2, 49.4, 27.1), "agreement": {"top1": figure(0.61), "forward_kl": figure(0.42)},
     },
 }  # fmt: skip
-SIDE = {
-    "n": N, "teacher_mean_probability": figure(0.07, spread=0.002), "teacher_top_choice_share": figure(0.18),
-    "student_gain": figure(1.2), "spearman": figure(0.21), "spearman_given_start_loss": figure(0.41),
-}  # fmt: skip
-SUPERVISION = {
-    "gain_over": "start", "gain_note": "", "gain_unit": "nats per token", "members": SIDE,
-    "nonmembers": {**SIDE, "teacher_mean_probability": figure(0.06, spread=0.002), "student_gain": figure(0.7)},
-    "two_by_two": None,
-}  # fmt: skip
+
+
+def level(value: float, spread: float = 0.05) -> Estimate:
+    return Estimate(value, round(value - spread, 6), round(value + spread, 6), N, M, method="made up")
+
+
+def apart(value: float, spread: float = 0.05) -> Difference:
+    return Difference(value, round(value - spread, 6), round(value + spread, 6), n=N, m=M, method="made up")
+
+
+SIDE = Alignment(N, level(0.07, 0.002), level(0.18), level(1.2), level(0.41))
+SUPERVISION = Supervision(
+    "start", "", SIDE, replace(SIDE, teacher_mean_probability=level(0.06, 0.002), student_gain=level(0.7)),
+    (Quarter(None, 0.041, 300, 348, apart(0.5)), Quarter(0.041, 0.06, 330, 348, apart(0.45)),
+     Quarter(0.06, 0.09, 370, 348, apart(0.4)), Quarter(0.09, None, 400, 347, apart(0.35))),
+    Slopes(level(0.9), level(0.95), apart(-0.05)), None,
+)  # fmt: skip
 NOT_RUN = Cell("not_applicable", NO_REFERENCE)
 LEAKY = AuditResult(
     kdaudit_version="0.1.0",
@@ -134,11 +148,14 @@ LEAKY = AuditResult(
                                 {"student": Comparison("not_applicable", NO_REFERENCE)}, {}, {}, {})},
     validity=Validity("ok", around(0.51), "tfidf", {"tfidf": around(0.51), "surface": around(0.49)},
                       {"members": 1, "nonmembers": 0}, {"n": 13, "max_share": 0.93, "n_above_20_percent": 4},
-                      ("6 of 3988 texts are longer than 256 tokens and were cut, the same for all models",)),
-    power={"smallest_detectable_auc": 0.523, "level": 0.95, "power": 0.8, "n": 2000, "m": 1988},
+                      ("6 of 3988 texts are longer than 256 tokens and were cut, the same for all models",),
+                      {model: {"loss": around(0.503), "min-k++": around(0.492)} for model in ("teacher", "student")}),
+    power={"smallest_detectable_auc": 0.523, "level": 0.95, "power": 0.8, "n": 2000, "m": 1988, "cells": 4},
     mixed_supervision={"student": SUPERVISION},
     verdict=Verdict("not_gated"),
     config={"seed": 0},
+    strongest={"teacher": Strongest("reference", 0.88, 0.857, 0.903, 0.95, 2.21, ("loss", "reference")),
+               "student": Strongest("reference", 0.93, 0.906, 0.954, 0.95, 2.2, ("loss", "reference"))},
 )  # fmt: skip
 
 
@@ -148,8 +165,9 @@ def hostile(text: str) -> AuditResult:
     gates = (GateResult("student.auc<=0.6", "fail", text, "student", "auc", 0.6),)
     not_run = replace(LEAKY.attacks["ez"], cells=dict.fromkeys(LEAKY.models, Cell("not_applicable", text)))
     validity = replace(
-        LEAKY.validity, warnings=(text,), blind={text: around(0.5)}, blind_name=text, duplicates={text: 1}
-    )
+        LEAKY.validity, warnings=(text,), blind={text: around(0.5)}, blind_name=text, duplicates={text: 1},
+        reference_alone={"student": {text: around(0.5)}}, reasons=(text,), formats=(text,),
+    )  # fmt: skip
     return replace(
         LEAKY,
         kdaudit_version=text,
@@ -160,8 +178,9 @@ def hostile(text: str) -> AuditResult:
         },
         attacks={text: LEAKY.attacks["reference"], "loss": LEAKY.attacks["loss"], "ez": not_run},
         validity=validity,
-        mixed_supervision={"student": {**SUPERVISION, "gain_note": text, "gain_unit": text}},
+        mixed_supervision={"student": replace(SUPERVISION, gain_note=text)},
         verdict=Verdict("fail", gates, 1, text, text),
+        strongest={"student": Strongest(text, 0.93, 0.9, 0.95, 0.95, 2.2, (text, "loss"))},
     )
 
 

@@ -6,13 +6,13 @@ import math
 from dataclasses import replace
 
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.frontier import Finding, Placed, Point
+from kdaudit.metrics.excess import SupervisionEffect
+from kdaudit.metrics.frontier import ALL, BEYOND, Beside, Finding, Placed, PlainPoint, Point
 from kdaudit.results import AttackResult, Cell, Comparison, GateResult, Validity
 from kdaudit.results.mitigation import Arm, Leak, Mitigation, Student
 
-TOO_FEW = "needs 299 non-members in the calibration part, there are 150"
-OUTSIDE = "its held-out loss is above that of every epoch of the plain run"
-ABSENT = Placed(None, None, Difference(None, reason=TOO_FEW), "no evidence", TOO_FEW)
+TOO_FEW = "needs 99 held-out records, there are 50"
+ABSENT = Placed(None, {}, "no evidence", TOO_FEW)
 
 
 def audit(auc: float) -> AttackResult:
@@ -27,7 +27,10 @@ def audit(auc: float) -> AttackResult:
 def cell(auc: float) -> Cell:
     beyond_blind = Difference(auc - 0.51, auc - 0.53, auc - 0.49, n=500, m=500, se=0.01)
     figure = Estimate(auc, auc - 0.02, auc + 0.02, 500, 500, logit_value=math.log(auc / (1 - auc)), logit_se=0.05)
-    return Cell("ok", auc=figure, vs_blind=beyond_blind)
+    return Cell("ok", auc=figure, nulls={"blind": {"auc": beyond_blind}})
+
+
+GAPS = (0.02, -0.02)
 
 
 def student(
@@ -44,14 +47,24 @@ def student(
     )
 
 
+def beside(n: int, leak: float, stair: float) -> Beside:
+    gap = leak - stair
+    next_stair = stair + 0.1
+    return Beside(
+        n, leak, stair, Difference(gap, gap - 0.03, gap + 0.03, 0.004), next_stair,
+        Difference(leak - next_stair, leak - next_stair - 0.03, leak - next_stair + 0.03, 0.004),
+    )  # fmt: skip
+
+
 def arm(
-    name: str, nll: float, auc: float, frontier: float | None, finding: Finding, *, reason: str = "", p: float = 0.004
+    name: str, nll: float, auc: float, stair: float | None, finding: Finding, *, reason: str = "", p: float = 0.004
 ) -> Arm:
-    gap = None if frontier is None else auc - frontier
-    distance = Difference(
-        gap, None if gap is None else gap - 0.03, None if gap is None else gap + 0.03, p, p, reason=reason
+    names = ("kept", "dropped") if name.startswith("non-vulnerable") else ("given away", "the others")
+    groups = {} if stair is None else {ALL: beside(500, auc, stair)}
+    groups |= (
+        {} if stair is None else {group: beside(250, auc + gap, stair) for group, gap in zip(names, GAPS, strict=True)}
     )
-    placed = Placed(Point(nll, auc), frontier, distance, finding, reason)
+    placed = Placed(Point(nll, auc), groups, finding, reason, None if stair is None else p)
     students = tuple(student(seed, f"{name}/seed-{seed}", nll, auc, auc - 0.85) for seed in (0, 1))
     gates = (
         GateResult(
@@ -91,32 +104,53 @@ TABLE = Mitigation(
     "loss",
     "auc",
     PLAIN,
-    {"loss": {"auc": (Point(3.6, 0.6), Point(3.3, 0.75), Point(3.2, 0.85)), "tpr@0.01": ()}},
     {
-        "plain": replace(arm("plain", 3.2, 0.85, 0.85, "no evidence"), students=(PLAIN[2], PLAIN[5])),
+        "loss": {
+            "auc": (
+                PlainPoint(3.9, 0.5, 0, 0.0, is_stair=True),
+                PlainPoint(3.6, 0.6, 3, 1.0, is_stair=True),
+                PlainPoint(3.4, 0.7, 3, 1.5, is_stair=False),
+                PlainPoint(3.3, 0.75, 3, 2.0, is_stair=True),
+                PlainPoint(3.2, 0.85, 3, 3.0, is_stair=True),
+                PlainPoint(3.42, 0.66, 2, 2.0, is_stair=True),
+            ),
+            "tpr@0.01": (),
+        }
+    },
+    {
+        "plain": replace(arm("plain", 3.2, 0.85, None, "no evidence"), students=(PLAIN[2], PLAIN[5]), is_plain=True),
+        "plain-2": replace(arm("plain-2", 3.42, 0.66, None, "no evidence"), is_plain=True),
         "non-vulnerable": replace(
             CHOSEN,
             placed={
                 "loss": {
                     "auc": replace(CHOSEN.placed["loss"]["auc"], vs_control=APART),
-                    "tpr@0.01": replace(ABSENT, finding="undertrained"),
+                    "tpr@0.01": ABSENT,
                 }
             },
             subsets=KEPT,
             kept_change={"loss": Difference(0.15, 0.12, 0.18, 0.001)},
         ),
         "non-vulnerable-control": replace(
-            arm("non-vulnerable-control", 3.45, 0.69, 0.675, "undertrained"),
+            arm("non-vulnerable-control", 3.45, 0.62, 0.6, "moves the risk", reason="less for dropped, more for kept"),
             control_of="non-vulnerable",
             summary="leaves out as many members at random",
             subsets=KEPT,
             kept_change={"loss": Difference(0.15, 0.12, 0.18, 0.001)},
         ),
-        "bottleneck": arm("bottleneck", 3.9, 0.55, None, "no evidence", reason=OUTSIDE),
-        "early-stop-1": replace(arm("early-stop-1", 3.6, 0.6, 0.6, "no evidence"), students=(PLAIN[0], PLAIN[3])),
+        "bottleneck": arm("bottleneck", 3.55, 0.55, 0.54, "undertrained", p=0.7),
+        "no-norm": arm("no-norm", 3.1, 0.93, 0.85, "no evidence", reason=BEYOND, p=1.0),
+        "early-stop-1": replace(
+            arm("early-stop-1", 3.6, 0.6, None, "no evidence"), students=(PLAIN[0], PLAIN[3]), is_plain=True
+        ),
     },
-    config={"epochs": 3},
+    config={"epochs": 3, "plain_epochs": [2]},
     recommended="non-vulnerable",
     validity=Validity("ok", Estimate(0.51, 0.47, 0.55), "tfidf", {}, {}, {}, ()),
     warnings=("be careful",),
+    mixed_supervision=SupervisionEffect(
+        Difference(0.293, 0.27, 0.32, n=500, m=500),
+        Difference(0.255, 0.23, 0.28, n=500, m=500),
+        Difference(0.038, 0.026, 0.051, n=500, m=500),
+    ),
 )

@@ -38,7 +38,7 @@ def test_scores_beside_both_results_are_paired(
     for name in without:
         (tmp_path / name / "scores.parquet").unlink()
     now = run / "results.json"
-    found = rises_above(read_baseline(earlier / "results.json", None), load(now), now, seed=0)
+    found = rises_above(read_baseline(earlier / "results.json", None), load(now), now)
     methods = {cell.figure.method for _, cells in found for cell in cells if cell.figure}
     assert methods == ({"same weights"} if without else {"equal rankings"})
 

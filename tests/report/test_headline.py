@@ -4,24 +4,28 @@ from dataclasses import replace
 
 import pytest
 
-from kdaudit.metrics.estimate import Difference
-from kdaudit.report.headline import headline, strongest
+from kdaudit.metrics.estimate import Difference, lower_bound, upper_bound
+from kdaudit.metrics.strongest import Strongest
+from kdaudit.report.headline import auc_of_chosen, headline, strongest
 from kdaudit.results import AuditResult, Cell, Comparison
 from tests.report.reports import LEAKY, around, attack
+
+NAMES = ("loss", "reference")
 
 
 def audit(student: float, difference: Difference | None = None) -> AuditResult:
     one = attack(0.88, student)
     if difference is not None:
         one = replace(one, comparison={"student": replace(one.comparison["student"], auc=difference)})
-    return replace(LEAKY, attacks={"loss": attack(0.6, 0.55), "reference": one})
+    strongest = {"student": Strongest("reference", student, student - 0.025, student + 0.022, 0.95, 2.2, NAMES)}
+    return replace(LEAKY, attacks={"loss": attack(0.6, 0.55), "reference": one}, strongest=strongest)
 
 
 def test_it_names_the_strongest_attack_its_strength_and_the_teachers_with_intervals() -> None:
     strength, against, low_rate = headline(audit(0.93))
     assert strength == (
         "The strongest of 2 attacks on student is reference: given one member and one non-member, it tells which is "
-        "which in 93.0 % of cases (95 % interval 91.0 to 95.0), by guessing in 50 %."
+        "which in 93.0 % of cases (simultaneous 95 % interval 90.5 to 95.2), by guessing in 50 %."
     )
     assert against == (
         "Student leaks more than its teacher: under the same attack the teacher reaches 88.0 % (95 % interval 86.0 to "
@@ -57,7 +61,7 @@ def test_an_interval_that_reaches_guessing_is_said_to() -> None:
 
 def test_where_no_check_is_passed_it_says_so_first() -> None:
     first, *rest = headline(replace(LEAKY, validity=replace(LEAKY.validity, status="failed")))
-    assert "can be told apart without any model" in first
+    assert "can be told apart by what no model remembers" in first
     assert rest == list(headline(LEAKY))
 
 
@@ -73,7 +77,9 @@ def test_what_was_not_measured_is_not_made_up() -> None:
 def test_where_the_strongest_attack_ran_on_the_student_alone_the_next_one_compares_them() -> None:
     alone = replace(attack(0.8, 0.95), cells={**attack(0.8, 0.95).cells, "teacher": Cell("not_applicable", "none")})
     alone = replace(alone, comparison={"student": Comparison("not_applicable", "no reference")})
-    found = replace(LEAKY, attacks={"zlib": attack(0.6, 0.7), "loss": attack(0.8, 0.85), "reference": alone})
+    found = replace(
+        LEAKY, strongest={}, attacks={"zlib": attack(0.6, 0.7), "loss": attack(0.8, 0.85), "reference": alone}
+    )
     strength, against, _ = headline(found)
     assert "is reference" in strength
     assert against.startswith(
@@ -87,3 +93,18 @@ def test_the_strongest_attack_is_the_one_of_the_largest_auc_on_that_model() -> N
     result = replace(LEAKY, attacks=attacks)
     assert (strongest(result, "teacher"), strongest(result, "student")) == ("loss", "zlib")
     assert strongest(replace(LEAKY, attacks={}), "student") is None
+
+
+def test_an_attack_that_was_chosen_has_an_interval_that_allows_for_the_choice() -> None:
+    first, second = attack(0.6, 0.81), attack(0.88, 0.93)
+    found = Strongest("reference", 0.93, 0.9, 0.96, 0.95, 2.5758, ("loss", "reference"))
+    result = replace(LEAKY, attacks={"loss": first, "reference": second}, strongest={"student": found})
+    chosen, other = (auc_of_chosen(result, name, "student") for name in ("reference", "loss"))
+    assert chosen is not None
+    assert (chosen.value, chosen.low, chosen.high) == (0.93, 0.9, 0.96)
+    own = first.cells["student"].auc
+    assert other is not None
+    assert own is not None
+    assert (other.low, other.high) == pytest.approx((lower_bound(own, 0.995), upper_bound(own, 0.995)), abs=1e-5)
+    assert auc_of_chosen(replace(result, strongest={}), "reference", "student") == second.cells["student"].auc
+    assert auc_of_chosen(result, "reference", "teacher") == second.cells["teacher"].auc

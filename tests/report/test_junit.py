@@ -17,7 +17,11 @@ from tests.verdict.audits import CONSTANT, INVALID, NO_REFERENCE, VALID, attack,
 
 
 def suites(shown: Report) -> dict[str, list[TestCase]]:
-    return {suite.name: list(suite) for suite in JUnitXml.fromstring(render_junit(shown).encode())}
+    return {suite.name.removeprefix("run: "): list(suite) for suite in read(shown)}
+
+
+def read(shown: Report) -> JUnitXml:
+    return JUnitXml.fromstring(render_junit(shown).encode())
 
 
 def outcomes(shown: Report) -> dict[tuple[str, str], tuple[Any, ...]]:
@@ -63,7 +67,20 @@ def test_the_counts_are_those_of_the_cases() -> None:
 
 def test_several_runs_have_suites_of_their_own() -> None:
     failed = audit(["student.auc[loss] <= 0.6"])
-    assert list(suites(report(failed, failed))) == ["run: loss", "run-2: loss"]
+    assert [suite.name for suite in read(report(failed, failed))] == ["run: loss", "run-2: loss"]
+
+
+@pytest.mark.parametrize("name", ["run", "x" * 300])
+def test_no_two_cases_have_the_same_name_and_runs_show_in_it(name: str) -> None:
+    def cases(shown: Report) -> set[tuple[str, str]]:
+        found = [(case.classname, case.name) for suite in read(shown) for case in suite]
+        assert len({*found}) == len(found)
+        assert len({suite.name for suite in read(shown)}) == len(list(read(shown)))
+        return {*found}
+
+    failed = audit(GATES)
+    cases(report(failed, failed, failed, name=name))
+    assert not cases(report(failed, name="june")) & cases(report(failed, name="july"))
 
 
 def test_a_run_without_gates_is_one_skipped_case() -> None:

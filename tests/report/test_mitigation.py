@@ -17,7 +17,7 @@ from kdaudit.verdict import parse_gate
 from kdaudit.verdict.arms import judge_arms
 from tests.commands import check_refused, kdaudit
 from tests.conftest import Golden
-from tests.report.tables import TABLE
+from tests.report.tables import TABLE, TOO_FEW
 from tests.report.test_html import FETCHING, Page
 
 HOSTILE = "<script>alert(1)</script>|`x`](http://example.org)"
@@ -41,11 +41,12 @@ def test_the_findings_are_told_in_sentences_and_the_arm_to_take_is_linked() -> N
         "Recommended: non-vulnerable, of the arms that pass every gate the most useful (non-vulnerable/seed-0).",
         "Its gates are on all members, also those left out of its training; over the members that stayed its AUC is "
         "0.950 [0.930, 0.970].",
-        "non-vulnerable: below the frontier: a smaller leak than the plain run's where that was as useful (helps).",
-        "non-vulnerable-control: on or above the frontier: no smaller leak than the plain run's where that was "
-        "as useful (undertrained).",
-        "bottleneck: no evidence, its held-out loss is above that of every epoch of the plain run.",
-        "non-vulnerable: below the frontier by AUC of loss, but on or above it by TPR at 1 % FPR of loss.",
+        "non-vulnerable: a smaller leak than that of a plain checkpoint that is no more useful, for every group of "
+        "members (helps).",
+        "bottleneck: no smaller leak than that of a plain checkpoint that is no more useful (undertrained).",
+        "non-vulnerable-control moves the risk: less for dropped, more for kept.",
+        "no-norm: no evidence, its held-out loss is below that of every plain checkpoint.",
+        "A longer plain run would tell: the same command with --plain-epochs 2,6.",
         "non-vulnerable is not told apart from non-vulnerable-control, which leaves out as many members at random: "
         "+0.015 [-0.006, +0.033] at equal held-out loss.",
         *(
@@ -53,6 +54,9 @@ def test_the_findings_are_told_in_sentences_and_the_arm_to_take_is_linked() -> N
             "0.800 [0.780, 0.820] (first seed). They are exposed more: +0.150 [+0.120, +0.180]."
             for name in ("non-vulnerable", "non-vulnerable-control")
         ),
+        "Mixed supervision: the members that the teacher gives away exceed the other members, at equal difficulty, by "
+        "+0.293 [+0.270, +0.320] nats per token in the plain run and by +0.255 [+0.230, +0.280] in hard-only. The "
+        "difference is +0.038 [+0.026, +0.051]: the teacher's word exposes them more than the ground truth alone.",
     ]
     assert next(sentences(replace(TABLE, recommended=None))) == "No arm passes every gate."
 
@@ -88,7 +92,8 @@ def test_a_failed_validity_check_stands_before_everything() -> None:
 def test_rows_are_means_over_seeds_and_a_seed_without_a_value_leaves_a_dash() -> None:
     rows = {row[0]: row for row in arms_table(TABLE).rows}
     assert [*rows] == [
-        "early-stop-1", "plain, epoch 2", "plain", "non-vulnerable", "non-vulnerable-control", "bottleneck",
+        "plain-2", "early-stop-1", "plain, epoch 2", "plain", "non-vulnerable", "non-vulnerable-control", "bottleneck",
+        "no-norm",
     ]  # fmt: skip
     assert rows["plain, epoch 2"][1:6] == ("on the frontier", "3.300", "1.100", "0.750", "-0.100")
     assert rows["plain"][5] == "–"
@@ -99,8 +104,10 @@ def test_rows_are_means_over_seeds_and_a_seed_without_a_value_leaves_a_dash() ->
         "0.600",
         "-0.250",
         "-0.100 [-0.130, -0.070]",
+        "kept -0.080 [-0.110, -0.050]",
         "0.004",
     )
+    assert rows["plain-2"][1:5] == ("on the frontier", "3.420", "1.140", "0.660")
     one, other = TABLE.arms["bottleneck"].students
     lacking = replace(other, nll=replace(other.nll, value=None))
     arms = {**TABLE.arms, "bottleneck": replace(TABLE.arms["bottleneck"], students=(one, lacking))}
@@ -116,18 +123,20 @@ def test_an_epoch_of_the_plain_run_may_be_the_arm_to_take(taken: str) -> None:
 def test_the_picture_has_a_line_of_epochs_and_a_marker_an_arm_that_is_not_on_it() -> None:
     chart = draw_frontier(TABLE, "loss", "auc")
     assert chart is not None
-    for label in ("plain, after each epoch", "non-vulnerable", "non-vulnerable-control", "bottleneck"):
+    for label in ("plain run", "plain runs of 2 epochs", "non-vulnerable", "non-vulnerable-control", "bottleneck"):
         assert f">{label}<" in chart.svg
     assert "early-stop-1" not in chart.svg
     assert draw_frontier(TABLE, "loss", "tpr@0.01") is None
-    assert [row[-1] for row in frontier_table(TABLE, "loss", "tpr@0.01").rows][1:] == ["no evidence"] * 2
+    assert {row[6] for row in frontier_table(TABLE, "loss", "tpr@0.01").rows} == {TOO_FEW}
+    rows = frontier_table(TABLE, "loss", "auc").rows
+    assert [row[2] for row in rows if row[0] == "non-vulnerable"] == ["all", "kept", "dropped"]
 
 
 def test_gates_and_notes_are_shown_where_there_are_any() -> None:
     shown = gates_table(TABLE)
     assert shown is not None
-    assert shown.rows[1] == ("non-vulnerable", "student.auc[loss]<=0.8", "pass", "1 of 1", "upper 0.620", "")
-    assert "99 %" in shown.note
+    assert shown.rows[2] == ("non-vulnerable", "student.auc[loss]<=0.8", "pass", "1 of 1", "upper 0.620", "")
+    assert "99.29 %" in shown.note
     assert notes(TABLE)[0] == "be careful"
     assert gates_table(replace(TABLE, arms={n: replace(a, gates=()) for n, a in TABLE.arms.items()})) is None
 
@@ -257,13 +266,15 @@ def test_an_arm_without_the_cell_of_a_seed_is_a_broken_file(folder: Path, lost: 
 
 def test_the_wide_interval_of_two_seeds_is_no_broken_file(folder: Path) -> None:
     arm = TABLE.arms["bottleneck"]
-    wide = replace(arm.placed["loss"]["auc"], distance=Difference(-0.1, -1.4, 1.2), vs_control=Difference(0, -2.5, 2.5))
+    groups = arm.placed["loss"]["auc"].groups
+    far = replace(groups["all"], distance=Difference(-0.1, -1.4, 1.2))
+    wide = replace(arm.placed["loss"]["auc"], groups={**groups, "all": far}, vs_control=Difference(0, -2.5, 2.5))
     placed = {"loss": {**arm.placed["loss"], "auc": wide}}
     save(replace(TABLE, arms={**TABLE.arms, "bottleneck": replace(arm, placed=placed)}), folder / "mitigation.json")
     done = kdaudit("report", folder)
     assert done.code == 0, done.err
     layout = json.loads((folder / "mitigation.json").read_text())
-    layout["arms"]["bottleneck"]["placed"]["loss"]["auc"]["distance"]["value"] = -1.4
+    layout["arms"]["bottleneck"]["placed"]["loss"]["auc"]["groups"]["all"]["distance"]["value"] = -1.4
     (folder / "mitigation.json").write_text(json.dumps(layout))
     check_refused(kdaudit("report", folder), "distance.value is -1.4, outside -1 to 1")
 

@@ -49,7 +49,9 @@ def rewritten(card: bytes, section: str = "new\nlines\n") -> bytes:
     return rewrite_section(card, section, name="README.md")
 
 
-chunks = st.binary(max_size=30).filter(lambda raw: b"kdaudit:" not in raw and not raw.endswith(b"\r"))
+chunks = st.binary(max_size=30).filter(
+    lambda raw: b"kdaudit:" not in raw and not raw.endswith(b"\r") and raw[:2] not in (b"\xff\xfe", b"\xfe\xff")
+)
 
 
 @given(chunks, chunks, chunks, st.sampled_from([b"\n", b"\r\n"]), st.booleans())
@@ -89,6 +91,14 @@ def test_the_section_gets_the_line_ends_of_the_card() -> None:
 def test_markers_that_do_not_pair_up_are_refused_by_their_lines(card: str, words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)):
         rewritten(card.encode())
+
+
+def test_a_byte_order_mark_before_the_first_marker_hides_no_section() -> None:
+    card = f"\ufeff{BEGIN}\nold\n{END}\n".encode()
+    assert rewritten(card) == f"\ufeff{BEGIN}\nnew\nlines\n{END}\n".encode()
+    for encoding in ("utf-16", "utf-32", "utf-16-be"):
+        with pytest.raises(ConfigError, match=r"README\.md is UTF-16 or UTF-32"):
+            rewritten("\ufeff# Title".encode(encoding) if encoding.endswith("be") else "# Title".encode(encoding))
 
 
 def test_a_marker_within_a_line_is_text() -> None:
@@ -141,8 +151,14 @@ def test_only_the_model_index_of_the_metadata_changes(result: AuditResult) -> No
 @pytest.mark.parametrize(
     "card", [b"", b"# Title", b"---\n---\n", b"---\r\ntags: [a]\r\n---\r\nbody\r\n", b"---\na: 1\n---"]
 )
-def test_a_card_without_an_index_gets_one_and_keeps_its_text(card: bytes, result: AuditResult) -> None:
-    changed = rewrite_index(card, result, name="README.md")
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_card_without_an_index_gets_one_and_keeps_its_text(mark: bytes, card: bytes, result: AuditResult) -> None:
+    changed = rewrite_index(mark + card, result, name="README.md")
+    assert changed.startswith(mark + b"---")
+    assert changed.count(b"\xef\xbb\xbf") == len(mark) // 3
+    assert len(re.findall(rb"^(?:\xef\xbb\xbf)?---\r?$", changed, re.MULTILINE)) == 2, "one block of metadata"
+    assert rewrite_index(changed, result, name="README.md") == changed
+    changed = changed.removeprefix(mark)
     assert ModelCard(changed.decode()).data.get("eval_results")
     body = card.rpartition(b"---")[2].lstrip()
     assert changed.endswith(body)

@@ -97,7 +97,7 @@ def test_a_gate_that_a_run_cannot_be_judged_by_names_that_run(finished: Path) ->
         ("models", {"teacher": {"n_parameters": "many"}}, "models.teacher.name is missing"),
         ("data", {"members": 1}, "data.nonmembers is missing"),
         ("power", {}, "power.smallest_detectable_auc is missing"),
-        ("mixed_supervision", {"student": {"gain_over": "start"}}, "mixed_supervision.student.members is missing"),
+        ("mixed_supervision", {"student": {"gain_over": "start"}}, "mixed_supervision.student.gain_note is missing"),
     ],
 )
 def test_a_loose_part_that_is_broken_is_named(

@@ -17,7 +17,7 @@ from kdaudit.report.render import MAX_MARKDOWN, markdown_text, render_markdown, 
 from kdaudit.report.text import plain
 from kdaudit.results import AuditResult, GateResult, Verdict, load
 from tests.conftest import Golden
-from tests.report.reports import hostile, read, write_run
+from tests.report.reports import SUPERVISION, hostile, read, write_run
 from tests.report.test_wording import AUDIT
 
 MODEL = {
@@ -27,19 +27,11 @@ MODEL = {
     "n_parameters": 1725696,
     "reference": None,
 }
-PAIR = {
-    "gain_over": "start",
-    "members": {
-        "spearman": {"value": 0.211, "low": 0.168, "high": 0.252, "reason": ""},
-        "spearman_given_start_loss": {"value": 0.414, "low": 0.378, "high": 0.452, "reason": ""},
-    },
-    "nonmembers": {"spearman": {"value": None, "low": None, "high": None, "reason": "too few records"}},
-}
 LEAKY = replace(
     AUDIT,
     models=dict.fromkeys(AUDIT.models, MODEL),
     data={"members": 2000, "nonmembers": 1988, "seed": 0},
-    mixed_supervision={"student": PAIR},
+    mixed_supervision={"student": SUPERVISION},
     verdict=Verdict(
         "fail",
         (
@@ -144,7 +136,7 @@ def test_the_report_renders_as_tables_and_details_in_github_flavoured_markdown(l
     text = re.sub(r"<[^>]+>", " ", rendered)
     assert "|" not in text, "a table that did not become one shows its bars"
     assert not re.search(r"(?m)^\s*#+ |\*\*|---", html.unescape(text))
-    assert rendered.count("<table>") == 13
+    assert rendered.count("<table>") == 14
     assert rendered.count("<details>") == rendered.count("</details>") == 2
     assert "<strong>Fail (1 of 3 gates): student.auc is 0.930 under reference" in rendered
     assert "'./my  student'" in html.unescape(rendered), "the command is the one that was run"

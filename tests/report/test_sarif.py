@@ -51,6 +51,10 @@ def test_gates_that_came_out_in_every_way_read_as_agreed(golden: Golden, monkeyp
     golden.check("gated.sarif", text)
 
 
+def test_the_category_of_an_upload_is_left_to_the_upload() -> None:
+    assert "automationDetails" not in rendered(audit(["student.auc <= 0.6"]))
+
+
 def test_a_gate_is_anchored_where_it_is_declared_and_else_at_the_results() -> None:
     run = rendered(audit(["student.auc <= 0.6", "student.auc[loss] <= 0.65"]))
     assert list(places(run)) == [("audit/kdaudit.toml", 3), ("runs/run/results.json", 1)]

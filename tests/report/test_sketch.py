@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from kdaudit.metrics.frontier import Point
+from kdaudit.metrics.frontier import PlainPoint, Point
 from kdaudit.report.mitigation import render_markdown
 from kdaudit.report.sketch import HEIGHT, WIDTH, sketch
 from kdaudit.results.mitigation import Arm, Mitigation
@@ -16,7 +16,11 @@ def at(nll: float, leak: float) -> Arm:
     return replace(ARM, placed=placed)
 
 
-def comparison(arms: dict[str, Arm], *epochs: Point) -> Mitigation:
+def after(epochs: float, nll: float, leak: float, *, run: int = 12) -> PlainPoint:
+    return PlainPoint(nll, leak, run, epochs, is_stair=True)
+
+
+def comparison(arms: dict[str, Arm], *epochs: PlainPoint) -> Mitigation:
     frontier = {"loss": {**TABLE.frontier["loss"], "auc": epochs}} if epochs else TABLE.frontier
     return replace(TABLE, arms=arms, frontier=frontier, recommended=None)
 
@@ -26,7 +30,7 @@ def grid(lines: list[str]) -> list[str]:
 
 
 def test_the_corners_of_the_picture_are_the_ends_of_its_scales() -> None:
-    lines = sketch(comparison({"worst": at(4.0, 1.0), "best": at(3.0, 0.5)}, Point(3.6, 0.6), Point(3.2, 0.85)))
+    lines = sketch(comparison({"worst": at(4.0, 1.0), "best": at(3.0, 0.5)}, after(1, 3.6, 0.6), after(2, 3.2, 0.85)))
     rows = grid(lines)
     assert (rows[0].index("a"), rows[-1].index("b")) == (WIDTH - 1, 0)
     assert lines[1].startswith("1.000 |")
@@ -36,16 +40,19 @@ def test_the_corners_of_the_picture_are_the_ends_of_its_scales() -> None:
 
 
 def test_epochs_are_digits_with_dots_between_them() -> None:
-    rows = grid(sketch(comparison({}, Point(4.0, 0.5), Point(3.5, 0.75), Point(3.0, 1.0))))
-    found = {sign: (i, row.index(sign)) for i, row in enumerate(rows) for sign in "123" if sign in row}
-    assert found == {"1": (HEIGHT - 1, WIDTH - 1), "2": (8, 32), "3": (0, 0)}
+    points = after(0, 4.0, 0.5, run=0), after(1, 3.5, 0.75), after(2, 3.0, 1.0), after(2, 3.25, 0.6, run=2)
+    lines = sketch(comparison({}, *points))
+    rows = grid(lines)
+    found = {sign: (i, row.index(sign)) for i, row in enumerate(rows) for sign in "012+" if sign in row}
+    assert found == {"0": (HEIGHT - 1, WIDTH - 1), "1": (8, 32), "2": (0, 0), "+": (12, 16)}
     drawn = [column for row in rows for column, sign in enumerate(row) if sign != " "]
-    assert sorted(drawn) == [*range(WIDTH)], "one cell in every column"
+    assert {*drawn} == {*range(WIDTH)}, "stairs without a gap"
+    assert lines[-1] == "0 to 2: the plain run after each of its epochs, 0 before it; +: plain runs of 2 epochs"
 
 
 def test_points_in_one_cell_are_marked_as_several() -> None:
     lines = sketch(comparison({"x": at(3.6, 0.6), "y": at(3.6001, 0.6), "z": at(3.3, 0.55)}))
-    assert "*" in grid(lines)[-3]
+    assert any("*" in row for row in grid(lines))
     assert "a" not in "".join(grid(lines))
     assert lines[-2].endswith("; *: several")
     assert lines[-1] == "a x   b y   c z"
@@ -62,7 +69,7 @@ LOST = replace(ARM.placed["loss"]["auc"], point=None)
 
 
 def test_many_epochs_share_a_sign_and_arms_beyond_the_alphabet_too() -> None:
-    epochs = [Point(4 - i / 10, 0.5 + i / 40) for i in range(12)]
+    epochs = [after(i + 1, 4 - i / 10, 0.5 + i / 40) for i in range(12)]
     lines = sketch(comparison({f"arm-{i}": at(3.0 + i / 60, 0.5) for i in range(60)}, *epochs))
     assert "".join(grid(lines)).count("o") == 12
     assert any(line.startswith("o: the plain run") for line in lines)
@@ -70,7 +77,7 @@ def test_many_epochs_share_a_sign_and_arms_beyond_the_alphabet_too() -> None:
 
 
 def test_equal_points_make_no_scale_of_length_zero() -> None:
-    lines = sketch(comparison({}, Point(3.0, 0.5), Point(3.0, 0.5)))
+    lines = sketch(comparison({}, after(1, 3.0, 0.5), after(2, 3.0, 0.5)))
     assert grid(lines)[-1] == "*"
 
 

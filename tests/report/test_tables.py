@@ -16,7 +16,7 @@ def all_tables(report: Report) -> list[Table]:
         tables.gates(run.result, report.declared),
         *tables.figures(run.result),
         *tables.detections(run.result),
-        *tables.supervision(run),
+        *tables.supervision(run.result),
         tables.validity(run),
         *tables.utility(run),
         provenance.models(run),
@@ -73,7 +73,7 @@ def test_runs_are_compared_one_row_a_student_and_another_data_set_is_pointed_out
         ("leaky", "student", "fail", "reference"),
         ("better", "student", "pass", "reference"),
     ]
-    assert table.note == ""
+    assert table.note == "The interval of the strongest attack is simultaneous over all attacks of its run."
     other = write_run(Path("other"), replace(LEAKY, data={**LEAKY.data, "sha256": "ef" * 32}))
     assert "their records" in tables.comparison(read(Path("leaky"), other)).note
 

@@ -10,20 +10,25 @@ import pytest
 
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.frontier import Placed, Point
+from kdaudit.metrics.frontier import ALL, Beside, Placed, PlainPoint, Point
 from kdaudit.results.mitigation import SCHEMA, Arm, Leak, Mitigation, Student, load, save, to_json
 from kdaudit.results.parts import AttackResult, Cell, Comparison, GateResult, Validity
 
 LEAK = Leak(
     Estimate(0.8, 0.78, 0.82, 500, 490, logit_value=1.4, logit_se=0.1),
-    {"0.01": Estimate(None, reason="needs 299 non-members in the calibration part, there are 150")},
+    {"0.01": Estimate(None, reason="needs 99 non-members, there are 50")},
     Difference(-0.05, -0.07, -0.03, 0.001, n=500, m=490, se=0.01),
 )
 STUDENT = Student(
     0, "arms/bottleneck/0", Estimate(3.3, 3.2, 3.4, 490), Estimate(1.1, n=490), {"loss": LEAK}, n_replaced=2
 )
-PLACED = Placed(Point(3.3, 0.8), 0.81, Difference(-0.01, -0.03, 0.01, 0.3, 0.6), "no evidence", "it may lie on it")
-OUTSIDE = Placed(None, None, Difference(None, reason="scores do not vary"), "no evidence", "scores do not vary")
+BESIDE = Beside(500, 0.8, 0.81, Difference(-0.01, -0.03, 0.01, 0.3), 0.9, Difference(-0.1, -0.12, -0.08, 0.01))
+PLACED = Placed(
+    Point(3.3, 0.8), {ALL: BESIDE, "kept": replace(BESIDE, n=200, next_stair=None, excess=None)}, "no evidence", "why",
+    0.6,
+    vs_control=Difference(0.01, -0.01, 0.03),
+)  # fmt: skip
+OUTSIDE = Placed(None, {}, "no evidence", "scores do not vary")
 AUDIT = AttackResult(
     1, False, {"teacher": Cell("not_applicable", "why"), "student": Cell("ok", auc=LEAK.auc, unscored=10)},
     {"student": Comparison("not_applicable", "why")}, {}, {}, {},
@@ -36,7 +41,12 @@ ARM = Arm(
 TABLE = Mitigation(
     "0.1", {"teacher": {"name": "t"}}, {"members": 500}, "loss", "auc",
     (replace(STUDENT, epoch=1, n_replaced=None, checkpoint="plain/0/1"),),
-    {"loss": {"auc": (Point(3.6, 0.6), Point(3.2, 0.85)), "tpr@0.01": ()}},
+    {
+        "loss": {
+            "auc": (PlainPoint(3.6, 0.6, 0, 0.0, is_stair=True), PlainPoint(3.2, 0.85, 5, 1.25, is_stair=False)),
+            "tpr@0.01": (),
+        }
+    },
     {
         "bottleneck": ARM,
         "random": replace(ARM, control_of="bottleneck", subsets={"kept": {"loss": Estimate(0.7)}}),

@@ -12,6 +12,7 @@ from kdaudit.results import AttackResult, Cell, Comparison, Validity, Verdict
 from kdaudit.verdict import judge, parse_gate
 
 BLIND = Estimate(0.5, 0.47, 0.53, 2000, 2000)
+METRICS = ("auc", "tpr@0.001", "tpr@0.01", "tpr@0.1", "balanced_accuracy")
 VALID = Validity("ok", BLIND, "tf-idf", {"tf-idf": BLIND}, {}, {}, ())
 INVALID = replace(VALID, status="failed", blind_auc=replace(BLIND, value=0.71, low=0.68, high=0.74))
 
@@ -35,8 +36,14 @@ CONSTANT = Estimate(None, n=2000, m=2000, reason="scores do not vary")
 NO_REFERENCE = Cell("not_applicable", "no reference was given")
 
 
+def beyond(figure: Difference) -> dict[str, Difference]:
+    """How far a cell lies above a null, the same in every metric."""
+    return dict.fromkeys(METRICS, figure)
+
+
 def cell(auc: Estimate, *, beyond_blind: float = 0.2, unscored: int = 0, **others: object) -> Cell:
-    return Cell("ok", auc=auc, vs_blind=gain(beyond_blind), unscored=unscored, **others)  # type: ignore[arg-type]
+    nulls = {"blind": beyond(gain(beyond_blind))}
+    return Cell("ok", auc=auc, unscored=unscored, **{"nulls": nulls, **others})  # type: ignore[arg-type]
 
 
 def attack(

@@ -26,14 +26,14 @@ def test_every_seed_of_every_arm_is_judged_at_an_upper_bound_for_all_arms() -> N
         assert [gate.gate for gate in arm.gates] == [
             "student.auc[loss]<=0.8", "student-2.auc[loss]<=0.8", "teacher.auc[loss]<=0.8",
         ]  # fmt: skip
-        assert teacher.bound == pytest.approx(expit(logit(0.7) + ndtri(1 - 0.05 / 5) * 0.05))
-        assert (teacher.level, teacher.status) == (1 - 0.05 / 5, "pass")
-        assert first.status == second.status == ("fail" if name == "plain" else "pass")
+        assert teacher.bound == pytest.approx(expit(logit(0.7) + ndtri(1 - 0.05 / 7) * 0.05))
+        assert (teacher.level, teacher.status) == (1 - 0.05 / 7, "pass")
+        assert first.status == second.status == ("fail" if name in {"plain", "no-norm"} else "pass")
 
 
 @pytest.mark.parametrize(
     ("limit", "taken"),
-    [(0.9, "plain"), (0.8, "non-vulnerable"), (0.58, "bottleneck"), (0.5, None)],
+    [(0.9, "plain"), (0.8, "non-vulnerable"), (0.59, "bottleneck"), (0.5, None)],
 )
 def test_the_most_useful_arm_that_passes_is_taken_the_plain_run_where_nothing_need_be_lowered(
     limit: float, taken: str | None
@@ -77,7 +77,7 @@ def test_an_arm_whose_loss_has_no_value_is_taken_last() -> None:
     arm = TABLE.arms["non-vulnerable"]
     lost = replace(arm.students[0], nll=replace(arm.students[0].nll, value=None))
     arms = {**TABLE.arms, "non-vulnerable": replace(arm, students=(lost, arm.students[1]))}
-    assert judged("student.auc[loss] <= 0.8", table=replace(TABLE, arms=arms)).recommended == "early-stop-1"
+    assert judged("student.auc[loss] <= 0.8", table=replace(TABLE, arms=arms)).recommended == "plain-2"
 
 
 def test_gates_that_no_arm_could_be_judged_by_are_named() -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from kdaudit.metrics.estimate import Difference
 from kdaudit.metrics.parts import split_parts
 from kdaudit.metrics.roc import auc_estimate
 from kdaudit.metrics.thresholds import threshold_metrics
 from kdaudit.results import AttackResult, Cell, Validity
 from kdaudit.verdict import judge, parse_gate
+from tests.verdict.audits import beyond, gain
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,7 @@ PER_CLASS = 400
 ATTACKS = ("loss", "zlib", "reference", "min-k", "min-k++", "recall")
 CORRELATION = 0.7
 LARGEST_COUNT = int(binom.ppf(0.99, AUDITS, 0.05))  # 30 of 400: a true rate of 5 % stays below it in 99 of 100
-BEATS_BLIND = Difference(0.1, 0.05, 0.15, p_value=0.0, se=0.02)  # the worst case: that check never saves a gate
+BEATEN = {"blind": beyond(gain(0.1))}  # the worst case: that check never saves a gate
 
 
 def scores(rng: np.random.Generator, n: int, shift: float) -> np.ndarray:
@@ -53,7 +53,7 @@ def test_a_gate_over_six_attacks_whose_true_auc_is_its_limit_fails_in_at_most_5_
     for _ in range(AUDITS):
         members, nonmembers = scores(rng, PER_CLASS, shift), scores(rng, PER_CLASS, 0.0)
         results = {
-            name: attack_result(Cell("ok", auc=auc_estimate(members[k], nonmembers[k]), vs_blind=BEATS_BLIND))
+            name: attack_result(Cell("ok", auc=auc_estimate(members[k], nonmembers[k]), nulls=BEATEN))
             for k, name in enumerate(ATTACKS)
         }
         failed += fails(f"student.auc <= {limit}", results)
@@ -71,7 +71,7 @@ def test_a_gate_on_the_tpr_whose_true_value_is_its_limit_fails_in_at_most_5_perc
         members, nonmembers = rng.normal(shift, 1, n), rng.normal(0, 1, n)
         parts = split_parts(n, n, share=0.3, rng=rng)
         figures = threshold_metrics({"student": (members, nonmembers)}, parts, rng=rng).models["student"]
-        cell = Cell("ok", auc=auc_estimate(members, nonmembers), tpr_at_fpr=figures.tpr_at_fpr, vs_blind=BEATS_BLIND)
+        cell = Cell("ok", auc=auc_estimate(members, nonmembers), tpr_at_fpr=figures.tpr_at_fpr, nulls=BEATEN)
         failed += fails(f"student.tpr@0.1[loss] <= {limit}", {"loss": attack_result(cell)})
     print(f"TPR at 10 %: {failed} of {AUDITS} audits failed")  # noqa: T201 - the figure for the record
     assert failed <= LARGEST_COUNT

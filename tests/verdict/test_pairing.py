@@ -35,7 +35,7 @@ def test_a_student_against_its_teacher_as_the_baseline_is_what_the_audit_compare
     audit: AuditResult, scores: RecordScores
 ) -> None:
     teacher_as_student = {(name, "student"): scores.by_cell[name, "teacher"] for name in audit.attacks}
-    found = pair_rises(scores, replace(scores, by_cell=teacher_as_student), seed=0)
+    found = pair_rises(scores, replace(scores, by_cell=teacher_as_student))
     assert set(found) == set(teacher_as_student)
     for (name, _), rise in found.items():
         compared = audit.attacks[name].comparison["student"].auc
@@ -47,7 +47,7 @@ def test_records_without_a_score_in_either_run_are_left_out_of_both(scores: Reco
     cell = ("loss", "student")
     changed = scores.by_cell[cell].copy()
     changed[[0, -1]] = np.nan
-    rise = pair_rises(scores, replace(scores, by_cell={cell: changed}), seed=0)[cell]
+    rise = pair_rises(scores, replace(scores, by_cell={cell: changed}))[cell]
     assert (rise.n, rise.m) == (scores.is_member.sum() - 1, (~scores.is_member).sum() - 1)
     assert rise.value == 0
 
@@ -56,7 +56,7 @@ def test_scores_of_other_records_give_no_figure(scores: RecordScores) -> None:
     others = replace(scores, ids=(*scores.ids[:-1], "another"))
     flipped = replace(scores, is_member=~scores.is_member)
     for then in (others, flipped):
-        found = pair_rises(scores, then, seed=0)
+        found = pair_rises(scores, then)
         assert {figure.value for figure in found.values()} == {None}
         assert all("other records" in figure.reason for figure in found.values())
 

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kdaudit.attacks import ATTACKS
 from kdaudit.errors import ExitCode
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
-from kdaudit.results import CellFinding, GateResult, Verdict
+from kdaudit.results import AttackResult, CellFinding, GateResult, Verdict
 from kdaudit.verdict import exit_code, wording
 from tests.verdict.audits import (
     CONSTANT,
@@ -15,6 +15,7 @@ from tests.verdict.audits import (
     NO_REFERENCE,
     VALID,
     attack,
+    beyond,
     cell,
     exactly,
     gain,
@@ -121,6 +122,19 @@ def test_one_gate_per_attack_does_not_dodge_the_correction() -> None:
     assert of_aucs(value, *[0.5] * 5, gates=[f"student.auc[{name}] <= 0.6" for name in names]).status == "inconclusive"
 
 
+def test_a_gate_fails_and_passes_among_two_hundred_cells_too() -> None:
+    gates = [f"student.balanced_accuracy <= {0.6 + step / 1000}" for step in range(20)]
+    attacks = {name: attack(cell(shares(0.9), balanced_accuracy=shares(0.52))) for name in ATTACKS}
+    passing = judged(gates, attacks)
+    assert (passing.n_cells, passing.status) == (200, "pass")
+    attacks["loss"] = attack(cell(shares(0.9), balanced_accuracy=shares(0.64)))
+    verdict = judged(gates, attacks)
+    assert verdict.status == verdict.gates[0].status == "fail"
+    assert verdict.gates[0].bound == pytest.approx(0.64 - 3.4808 * 0.01, abs=1e-4)  # z at 1 - 0.05 / 200
+    attacks["loss"] = attack(cell(shares(0.9), balanced_accuracy=shares(0.634)))
+    assert judged(gates, attacks).status == "inconclusive"
+
+
 def test_a_pass_needs_no_correction() -> None:
     value = 0.6 - 2 * 0.01  # below the limit at 95 %, not at 1 - 0.05/6
     assert of_aucs(*[value] * 6).status == "pass"
@@ -131,13 +145,56 @@ def test_cells_without_a_figure_do_not_widen_the_correction() -> None:
     assert judged(["student.auc<=0.6"], attacks).n_cells == 1
 
 
-@pytest.mark.parametrize("vs_blind", [gain(0.01), gain(-0.2), None, Difference(None, reason="no scores")])
-def test_an_attack_that_does_not_beat_the_blind_classifier_fails_no_gate(vs_blind: Difference | None) -> None:
-    leaky = attack(replace(cell(shares(0.9)), vs_blind=vs_blind))
-    verdict = judged(["student.auc<=0.6"], {"loss": leaky, "zlib": leaky})
+BEATEN, EVEN = gain(0.2), gain(0.01)
+METRIC_OF = {"auc": "auc", "balanced_accuracy": "balanced_accuracy", "tpr": "tpr@0.1"}
+
+
+def held_against(**nulls: Mapping[str, Difference] | Difference) -> dict[str, AttackResult]:
+    """An attack far above every limit, held against these nulls; a figure stands for all metrics."""
+    figures = {name: beyond(null) if isinstance(null, Difference) else null for name, null in nulls.items()}
+    rates = {"0.1": shares(0.9)}
+    leaky = attack(cell(shares(0.9), nulls=figures, tpr_at_fpr=rates, balanced_accuracy=shares(0.9)))
+    return {"loss": leaky, "zlib": leaky}
+
+
+@pytest.mark.parametrize("metric", METRIC_OF.values())
+@pytest.mark.parametrize("null", [EVEN, gain(-0.2), Difference(None, reason="no scores")])
+@pytest.mark.parametrize("kind", ["start", "blind"])
+def test_an_attack_that_does_not_beat_what_saw_neither_set_fails_no_gate(
+    metric: str, null: Difference, kind: str
+) -> None:
+    verdict = judged([f"student.{metric}<=0.6"], held_against(**{kind: null}))
     assert verdict.status == "inconclusive"
-    assert "no better than a classifier that never sees a model" in verdict.gates[0].reason
+    assert {"start": "the model's start", "blind": "a classifier that never sees a model"}[kind] in verdict.sentence
+    assert (null.reason or "not surely above") in verdict.gates[0].reason
     assert verdict.gates[0].bound_side == "lower"
+    assert judged([f"student.{metric}<=0.6"], held_against(**{kind: BEATEN})).status == "fail"
+
+
+@pytest.mark.parametrize("metric", ["auc", "balanced_accuracy"])
+def test_an_auc_must_beat_both_the_start_and_the_blind_classifier(metric: str) -> None:
+    gates = [f"student.{metric}<=0.6"]
+    assert judged(gates, held_against(start=BEATEN, blind=BEATEN)).status == "fail"
+    assert judged(gates, held_against(start=EVEN, blind=BEATEN)).status == "inconclusive"
+    assert judged(gates, held_against(start=BEATEN, blind=EVEN)).status == "inconclusive"
+
+
+def test_a_rate_must_beat_the_start_alone_where_there_is_one_and_only_at_its_own_rate() -> None:
+    """Where few members are exposed the AUC is hardly above the blind one."""
+    gates = ["student.tpr@0.1<=0.6"]
+    assert judged(gates, held_against(start=BEATEN, blind=EVEN)).status == "fail"
+    assert judged(gates, held_against(start=EVEN, blind=BEATEN)).status == "inconclusive"
+    only = {**beyond(EVEN), "tpr@0.1": BEATEN}
+    assert judged(gates, held_against(start=only)).status == "fail"
+    assert judged(gates, held_against(start={**beyond(BEATEN), "tpr@0.1": EVEN})).status == "inconclusive"
+
+
+@pytest.mark.parametrize("nulls", [{}, {"start": {}}, {"another": beyond(BEATEN)}])
+def test_a_file_of_an_earlier_version_without_nulls_fails_no_gate(nulls: dict[str, Mapping[str, Difference]]) -> None:
+    verdict = judged(["student.auc<=0.6"], held_against(**nulls))
+    assert verdict.status == "inconclusive"
+    assert "not held against" in verdict.gates[0].reason
+    assert judged(["student.auc<=0.95"], held_against(**nulls)).status == "pass"
 
 
 def test_the_blind_comparison_is_one_sided_at_95_percent() -> None:

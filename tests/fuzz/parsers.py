@@ -1,0 +1,178 @@
+"""Every parser of foreign files, what it reads when all is well, and values that programs stumble over."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kdaudit import manifest, records
+from kdaudit.cli.settings import KEYS
+from kdaudit.config import ReportConfig, find_config_file, read_config_file
+from kdaudit.models.altered import read_alteration
+from kdaudit.models.repeatable import check_template
+from kdaudit.models.weights import count_weights, weight_files
+from kdaudit.report.reading import read_report
+from kdaudit.results import mitigation
+from kdaudit.results.scores import load_scores
+from kdaudit.verdict import parse_gate
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@dataclass(frozen=True)
+class Parser:
+    """What reads a file, how that is called in its folder, and files that it takes."""
+
+    read: Callable[[Path], object]
+    file: str
+    seeds: tuple[bytes, ...]
+
+
+def nasty() -> list[Any]:
+    """Values where others belong; every one was in a file that broke a neighbouring tool."""
+    deep: Any = []
+    for _ in range(200):
+        deep = [deep]
+    return [
+        None, True, -1, 0, 2**32, 2**63, 10**400, 1.5, -0.0, float("inf"), float("nan"), "", " ", "\0", "\ud800", "~",
+        "~nosuchuser/x", "/etc/passwd", "../..", "x" * 10_000, "\x1b[31m", "::error::x", [], {}, [[]], {"": None}, deep,
+        "é\u202e中", "1e999", "NaN", ["a", 1, None], {"a": {"a": {"a": 1}}}, "weights.bin", "2026-13-45", "[red]",
+        "$HOME",
+    ]  # fmt: skip
+
+
+WEIRD_BYTES = (
+    b"\xef\xbb\xbf", b"\xff\xfe", b"\x00", b"\r", b"\r\n", b"\n\n", b"[" * 3000, b'{"a":' * 3000, b"9" * 5000,
+    b"\x1b[2J",
+    b"\xed\xa0\x80", b'"', b"'", b",", b";", b"{", b"}", b"PAR1", b"\xff" * 8, b"1e999", b"NaN", b"-", b"sep=;\n",
+    b"[[",
+    b"null", b"\xe2\x80\xa8", b"=", b"#", b" " * 3000, b"@", b"<=",
+)  # fmt: skip
+"""What is put into a file as it is."""
+
+
+def seeds_of_records() -> list[dict[str, Any]]:
+    chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "there"}]
+    return [{"id": "a", "text": "one"}, {"id": 7, "prompt": "p", "completion": "c"}, {"messages": chat}]
+
+
+def parquet(**columns: object) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns), out)
+    return out.getvalue()
+
+
+def safetensors(header: Mapping[str, Any], n_bytes: int = 16) -> bytes:
+    raw = json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + bytes(n_bytes)
+
+
+def as_bytes(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+WEIGHTS = {"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}
+INDEX = {"metadata": {"total_size": 16}, "weight_map": {"a": "model-00001-of-00001.safetensors"}}
+MANIFEST = {
+    "schema": manifest.SCHEMA, "signature": "00", "student": {"weights_sha256": "0", "files_sha256": "0"},
+    "training": {"chat_date": "2024-01-01", "objective": "jsd", "seed": 0}, "identity": {}, "utility": {},
+    "data": {"train": {"source": "t.jsonl", "sha256": "0", "records": 1}, "nonmembers": None, "rule": "0.2",
+             "teacher_saw": "none", "text_field": "text", "id_field": "id", "members": ["0"], "held_out": ["1"],
+             "key_file": "t.jsonl.kdaudit-key", "left_out": []},
+    "teacher": {"name": "t", "weights_sha256": "0"},
+    "start": {"name": "s", "origin": "layers", "is_reference": True, "revision": None, "weights_sha256": "0"},
+}  # fmt: skip
+TOML = b"""
+teacher = "t"
+gates = ["student.auc <= 0.6", "difference.tpr@0.01[loss] <= 0.02"]
+seed = 3
+calibration-share = 0.5
+exit_zero = true
+[[waivers]]
+gate = "student.auc <= 0.6"
+reason = "known"
+expires = 2030-01-31
+"""
+SCORES = parquet(id=["a", "b"], member=[True, False], model=["t", "t"], attack=["loss"] * 2, score=[0.5, None])
+
+
+def read_records(path: Path) -> object:
+    return records.read(str(path), option="--members")
+
+
+def read_gate(path: Path) -> object:
+    return parse_gate(path.read_bytes().decode("utf-8", "surrogateescape"))
+
+
+def read_config(path: Path) -> object:
+    find_config_file(path.parent)
+    return read_config_file(path, known={key: kind for keys in KEYS.values() for key, kind in keys.items()})
+
+
+def read_manifest(path: Path) -> object:
+    found = manifest.load(path)
+    return found.start, found.may_teacher_know_held_out
+
+
+def read_results(path: Path) -> object:
+    return read_report(ReportConfig(runs=(path,)))
+
+
+def read_weights(path: Path) -> object:
+    (path.parent / "model-00001-of-00001.safetensors").write_bytes(safetensors(WEIGHTS))
+    return count_weights(weight_files(path.parent, "--teacher", allow_pickle=False), "--teacher")
+
+
+def read_altered(path: Path) -> object:
+    return read_alteration(path.parent, "--teacher")
+
+
+def read_template(path: Path) -> object:
+    check_template(path.read_text(encoding="utf-8", errors="replace"))
+    return None
+
+
+def golden_results() -> bytes:
+    """The results inside of an agreed report."""
+    report = json.loads((GOLDEN / "report" / "report.json").read_text(encoding="utf-8"))
+    return as_bytes({name: value for name, value in report["runs"][0].items() if name not in {"name", "path"}})
+
+
+def golden_mitigation() -> bytes:
+    return (GOLDEN / "mitigation" / "report.json").read_bytes()
+
+
+LINES = b"".join(as_bytes(row) + b"\n" for row in seeds_of_records())
+PARSERS: dict[str, Parser] = {
+    "jsonl": Parser(read_records, "r.jsonl", (LINES, b'{"text": "a"}\n{"text": "b", "id": "01"}\n')),
+    "csv": Parser(
+        read_records, "r.csv", (b'id,text\n1,"a, b"\n2,c\n', b"sep=;\nid;text\n1;a\n", b"prompt,completion\na,b\n")
+    ),
+    "tsv": Parser(read_records, "r.tsv", (b"id\ttext\n1\ta\n",)),
+    "txt": Parser(read_records, "r.txt", (b"one\ntwo\n",)),
+    "parquet": Parser(read_records, "r.parquet", (parquet(id=["a", "b"], text=["one", "two"]), parquet(text=["x"]))),
+    "gate": Parser(
+        read_gate, "gate", (b"student.auc <= 0.6", b"difference.tpr@0.01[min-k++]<=-0.1", b"student-2.auc<=1")
+    ),
+    "config": Parser(read_config, "kdaudit.toml", (TOML, b'[tool.kdaudit]\nseed = 1\n')),
+    "pyproject": Parser(read_config, "pyproject.toml", (b'[project]\nname = "x"\n[tool.kdaudit]\nseed = 1\n',)),
+    "manifest": Parser(read_manifest, "kdaudit.json", (as_bytes(MANIFEST),)),
+    "key": Parser(lambda path: manifest.read_key(path), "key", (b"00" * 32 + b"\n",)),
+    "results": Parser(read_results, "results.json", (golden_results(),)),
+    "mitigation": Parser(lambda path: mitigation.load(path), "mitigation.json", (golden_mitigation(),)),
+    "scores": Parser(lambda path: load_scores(path), "scores.parquet", (SCORES,)),
+    "index": Parser(read_weights, "model.safetensors.index.json", (as_bytes(INDEX),)),
+    "safetensors": Parser(read_weights, "model.safetensors", (safetensors(WEIGHTS),)),
+    "alteration": Parser(read_altered, "config.json", (as_bytes({"model_type": "kdaudit", "kdaudit": {"parts": {}}}),)),
+    "template": Parser(
+        read_template, "chat_template.jinja", (b"{% for m in messages %}{{ m.role | trim }}{% endfor %}",)
+    ),
+}  # fmt: skip
