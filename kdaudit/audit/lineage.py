@@ -11,9 +11,8 @@ from kdaudit import manifest as manifests
 from kdaudit.config import LOADS, AuditConfig, student_names
 from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.manifest import Manifest
-from kdaudit.models.checkpoint import Checkpoint, find
+from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.hub import locate
-from kdaudit.models.kinship import relative_distance
 from kdaudit.models.repeatable import CHAT_DATE
 from kdaudit.records import RecordSet
 
@@ -52,6 +51,13 @@ class Lineage:
         """What chat templates were told that today is when the students were distilled."""
         first = next(iter(self.by_student.values()), None)
         return str(first.content["training"].get("chat_date", CHAT_DATE)) if first else CHAT_DATE
+
+    def is_start(self, checkpoint: Checkpoint) -> bool:
+        """Whether a manifest names these weights as what a student started from before it saw the members."""
+        return any(
+            found.start is not None and found.content["start"]["weights_sha256"] == checkpoint.weights_sha256
+            for found in self.by_student.values()
+        )
 
     def describe(self, student: str) -> dict[str, Any]:
         """What a results file says of how a student was distilled; nothing for one without a manifest."""
@@ -133,23 +139,6 @@ def check_lineage(lineage: Lineage, student: str, checkpoint: Checkpoint, refere
         raise CheckpointError(
             f"{found.path}: the start of the student, {reference.name}, has changed since",
             hint="give the checkpoint that it started from: --student-reference",
-        )
-    if reference is not None and not is_own:
-        _check_distances(found, checkpoint, reference)
-
-
-def _check_distances(found: Manifest, student: Checkpoint, reference: Checkpoint) -> None:
-    """Refuse a reference that lies nearer to the student than to the start of both: it went the student's way."""
-    if found.start is None or not Path(found.start).is_dir():
-        return
-    start = find(found.start, option="--student-reference", allow_pickle=reference.allow_pickle)
-    gaps = [relative_distance(student, reference), relative_distance(start, reference)]
-    to_student, to_start = gaps
-    if to_student is not None and to_start is not None and to_student < to_start:
-        raise CheckpointError(
-            f"--student-reference: the weights of {reference.name} are nearer to the student ({to_student:.2%}) than "
-            f"to its start {start.name} ({to_start:.2%}), so it has learnt from the members too",
-            hint="leave --student-reference out: the start that the manifest names is taken",
         )
 
 

@@ -12,7 +12,7 @@ from kdaudit.audit.data import AuditData
 from kdaudit.config import AuditConfig, student_names
 from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.models.checkpoint import Checkpoint, find
-from kdaudit.models.kinship import NEAR, holds_same_tensors, relative_distance
+from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
 from kdaudit.views.build import Passages, build
 from kdaudit.views.passage import TWICE, lead_text, without_lead
@@ -91,7 +91,7 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
         loads: by student, how its manifest says that it computes; what `config` says comes first.
 
     Raises:
-        CheckpointError: one is none, or a reference has the weights of a model that saw the records.
+        CheckpointError: one is none, or two of the models are the same.
     """
     options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
     names = ("teacher", *student_names(len(config.students)))
@@ -106,7 +106,7 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
     ]
     subjects = []
     for name, target in zip(names, targets, strict=True):
-        twin = names[[other.fingerprint for other in targets].index(target.fingerprint)]
+        twin = names[next(k for k, other in enumerate(targets) if _is_same(other, target))]
         if twin != name:
             raise CheckpointError(
                 f"--student: {target.name} ({name}) is the same checkpoint as the {twin.replace('-', ' ')}",
@@ -117,24 +117,26 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
         option += " (or --reference)"
         load = target.load if target.stored is None else None
         reference = find(given_reference, option=option, load=load, **options) if given_reference else None
-        for other, audited in zip(names, targets, strict=True):
-            if reference and reference.weights_sha256 == audited.weights_sha256:
-                raise CheckpointError(
-                    f"{option}: {given_reference} has the same weights as the audited {other.replace('-', ' ')}",
-                    hint="a reference must not have seen the records: give the checkpoint that the model started from",
-                )
-            if reference and holds_same_tensors(reference, audited):
-                raise CheckpointError(
-                    f"{option}: {given_reference} is a copy of the audited {other.replace('-', ' ')}, saved again: "
-                    "it has the same tensors",
-                    hint="a reference must not have seen the records: give the checkpoint that the model started from",
-                )
         subjects.append(Subject(name, target, reference))
     return tuple(subjects)
 
 
-def make_plan(config: AuditConfig, subjects: tuple[Subject, ...], data: AuditData) -> Plan:
+def _is_same(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether two checkpoints compute the same, however they were saved."""
+    is_copy = one.load == other.load and holds_same_tensors(one, other, up_to_cast=False)
+    return one.fingerprint == other.fingerprint or is_copy
+
+
+def make_plan(
+    config: AuditConfig, subjects: tuple[Subject, ...], data: AuditData, *, notes: Sequence[str] = ()
+) -> Plan:
     """Settle tokenizers, cuts, attacks and passes.
+
+    Args:
+        config: says which attacks run.
+        subjects: the models.
+        data: the records.
+        notes: what else is to stand among the warnings.
 
     Raises:
         ConfigError: an attack that was asked for by name can run on no model.
@@ -179,7 +181,7 @@ def make_plan(config: AuditConfig, subjects: tuple[Subject, ...], data: AuditDat
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
         batch_tokens=config.batch_tokens or (CPU_BATCH_TOKENS if device == "cpu" else ACCELERATOR_BATCH_TOKENS),
-        warnings=(*_warnings(config, data, passages), *twice, *_near_copies(subjects)),
+        warnings=(*_warnings(config, data, passages), *twice, *notes),
     )
 
 
@@ -272,22 +274,6 @@ def _passes(
     return tuple(
         sorted(found.values(), key=lambda one: list(dict.fromkeys(p.label for p in found.values())).index(one.label))
     )
-
-
-def _near_copies(subjects: Sequence[Subject]) -> list[str]:
-    """Name references whose weights are hardly other ones than those of an audited model."""
-    found = {}
-    for subject in subjects:
-        for audited in subjects:
-            reference = subject.reference
-            distance = reference and relative_distance(reference, audited.checkpoint)
-            if reference and distance is not None and distance < NEAR:
-                found[reference.name, audited.name] = distance
-    return [
-        f"the weights of the reference {reference} are within {distance:.2%} of those of "
-        f"the {audited.replace('-', ' ')}: if it has learnt from the records too, the reference attacks show nothing"
-        for (reference, audited), distance in found.items()
-    ]
 
 
 def _warnings(config: AuditConfig, data: AuditData, passages: Passages) -> list[str]:

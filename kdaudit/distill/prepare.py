@@ -175,7 +175,7 @@ def _check_known(examples: Examples, held_out: HeldOut, models: Models) -> None:
     Raises:
         CheckpointError: naming the largest token and the model that does not know it.
     """
-    sequences = [one.ids for one in (*examples.items, *held_out.passages)]
+    sequences = [*(one.ids for one in examples.items), *(one.ids for one in held_out.passages)]
     largest = max(int(ids.max(initial=0)) for ids in sequences)
     for option, found in (("--teacher", models.teacher), ("--student", models.start)):
         if found.vocab_size and largest >= found.vocab_size:

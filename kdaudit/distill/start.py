@@ -129,7 +129,7 @@ def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(waiting, folder)
     except (ModelError, CheckpointError) as error:
-        raise ConfigError(f"{what}: {error}", hint=WAY_OUT) from error
+        raise ConfigError(f"{what}: {str(error).replace(str(waiting), 'the start')}", hint=WAY_OUT) from error
     finally:
         shutil.rmtree(waiting, ignore_errors=True)
 

@@ -1,128 +1,255 @@
 """Whether two checkpoints hold the same tensors, however they were saved, and how far apart they are.
 
 A copy that was saved again, split over other files or cast to another precision has other bytes and other hashes.
-A few rows of every tensor tell, so that nothing has to be loaded.
+Names and shapes stand in the headers of the files; of tensors whose shapes agree a few rows are read. Only where these
+are all the same is the rest read too, some megabytes at a time, so that no model is ever in memory.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
+from kdaudit.errors import KdauditError, ModelError
+from kdaudit.foreign import reading
 from kdaudit.models.checkpoint import Checkpoint
-from kdaudit.models.weights import weight_files
+from kdaudit.models.fit import NO_WEIGHTS
+from kdaudit.models.weights import ADAPTER_CONFIG, SAFE, read_json, weight_files
 
 if TYPE_CHECKING:
     import torch
 
 ROWS = 4  # of every tensor
-NUMBERS = 4096  # of every row at most
-SHARED_NAMES = 0.9  # of the tensors of both: less is another architecture
-EQUAL = 0.9999  # of the numbers: a copy that was rounded twice differs in a few
-NEAR = 0.001
-"""Relative distance below which a checkpoint is hardly another one."""
-BODY = re.compile(r"^(?:module\.)?(?:base_model\.model\.)?(?:model|transformer|gpt_neox|backbone|rwkv)\.")
+CHUNK = 2**22  # numbers that are compared at one time
+SHARED_NAMES = 0.8  # of the tensors of both, with equal shapes: less is another architecture or another kind of storage
+BODY = re.compile(r"^(?:(?:module|base_model|model|language_model|transformer|gpt_neox|backbone|rwkv)\.)+")
+LORA = re.compile(r"(.*)\.lora_([AB])\.weight$")
+ADAPTER = "adapter:"
+
+
+Part = tuple[slice, ...]
+"""Which numbers of a tensor, by its leading dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A few rows of a tensor, as stored, and its whole shape."""
+class Tensor:
+    """A tensor on disk."""
 
-    numbers: torch.Tensor
     shape: tuple[int, ...]
+    read: Callable[[Part], torch.Tensor]
+    """The numbers of a part, as stored."""
 
 
-@lru_cache(maxsize=1024)
-def holds_same_tensors(one: Checkpoint, other: Checkpoint) -> bool:
-    """Whether two checkpoints hold the same tensors, up to a cast; adapters by themselves, on bases that do."""
-    if (one.base is None) != (other.base is None):
-        return False
-    if one.base is not None and other.base is not None and not holds_same_tensors(one.base, other.base):
-        return False
-    pairs = _pairs(one, other)
-    if pairs is None:
-        return False
-    import torch
+@lru_cache(maxsize=4096)
+def holds_same_tensors(one: Checkpoint, other: Checkpoint, *, up_to_cast: bool = True) -> bool:
+    """Whether two checkpoints compute with the same tensors; an adapter of LoRA is what its base becomes by it.
 
-    coarsest = (torch.float32, torch.float16, torch.bfloat16)
-    return any(_share_equal(pairs, dtype) >= EQUAL for dtype in coarsest)
+    Args:
+        one: a checkpoint.
+        other: another one.
+        up_to_cast: whether a tensor that was rounded to a coarser kind of number is still the same.
+    """
+    with suppress(KdauditError), reading("", ModelError):  # a file that cannot be read: loading it says why
+        pairs = _pairs(one, other)
+        return pairs is not None and all(
+            _are_same(a, b, up_to_cast=up_to_cast)
+            for parts in (_some, _all)
+            for pair in pairs
+            for a, b in _numbers(pair, parts)
+        )
+    return False
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def relative_distance(one: Checkpoint, other: Checkpoint) -> float | None:
-    """|a - b| / |a| over the weights of both; None where they are not of one architecture, or adapters."""
-    pairs = _pairs(one, other) if one.base is None and other.base is None else None
-    if pairs is None:
+    """|a - b| / |a| over the weights of both, from a few rows of each; None where they cannot be compared."""
+    if one.stored is not None or other.stored is not None:
         return None
-    gap = sum(float((a.double() - b.double()).square().sum()) for a, b in pairs)
-    size = sum(float(a.double().square().sum()) for a, _ in pairs)
-    return float((gap / size) ** 0.5) if size else None
+    with suppress(KdauditError), reading("", ModelError):
+        return _distance(_pairs(one, other) or [])
+    return None
 
 
-def _pairs(one: Checkpoint, other: Checkpoint) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
-    """Rows of the tensors that both have, in the same order; None where their tensors are others."""
-    samples = [_samples(found.folder, found.weights_sha256, found.allow_pickle) for found in (one, other)]
-    first, second = samples
-    shared = sorted(name for name in first if name in second)
+def _distance(pairs: Sequence[tuple[Tensor, Tensor]]) -> float | None:
+    gap = size = 0.0
+    for pair in pairs:
+        parts = [(a.double(), b.double()) for a, b in _numbers(pair, _some) if a.is_floating_point()]
+        weight = math.prod(pair[0].shape) / max(1, sum(a.numel() for a, _ in parts))  # of a number that was read
+        gap += weight * sum(float((a - b).square().sum()) for a, b in parts)
+        size += weight * sum(float(a.square().sum()) for a, _ in parts)
+    return (gap / size) ** 0.5 if size and math.isfinite(gap / size) else None
+
+
+def _pairs(one: Checkpoint, other: Checkpoint) -> list[tuple[Tensor, Tensor]] | None:
+    """The tensors that both have; None where most are others. Nothing but headers is read for that."""
+    if one.n_layers != other.n_layers:
+        return None
+    first, second = _tensors(one), _tensors(other)
+    shared = [name for name in first if name in second and first[name].shape == second[name].shape]
     if not shared or len(shared) < SHARED_NAMES * max(len(first), len(second)):
         return None
-    if any(first[name].shape != second[name].shape for name in shared):
+    if {name for name in {*first, *second} if name.startswith(ADAPTER)} - set(shared):
         return None
-    return [(first[name].numbers, second[name].numbers) for name in shared]
+    return [(first[name], second[name]) for name in sorted(shared)]
 
 
-def _share_equal(pairs: list[tuple[torch.Tensor, torch.Tensor]], dtype: torch.dtype) -> float:
+def _numbers(
+    pair: tuple[Tensor, Tensor], parts: Callable[[tuple[int, ...]], Iterator[Part]]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for part in parts(pair[0].shape):
+        yield pair[0].read(part), pair[1].read(part)
+
+
+def _some(shape: tuple[int, ...]) -> Iterator[Part]:
+    """A few rows, spread over the tensor; of the experts of a mixture one row each."""
+    if len(shape) < 2:
+        yield (slice(None),)
+        return
+    for row in sorted({(shape[0] - 1) * i // (ROWS - 1) for i in range(ROWS)}):
+        yield (slice(row, row + 1), *(slice(row % size, row % size + 1) for size in shape[1:-1]))
+
+
+def _all(shape: tuple[int, ...]) -> Iterator[Part]:
+    """Everything, in parts of some megabytes."""
+    if len(shape) < 2:
+        yield (slice(None),)
+        return
+    n_in_row = math.prod(shape[1:])
+    step = max(1, CHUNK // n_in_row)
+    inner = max(1, CHUNK * shape[1] // n_in_row)
+    for start in range(0, shape[0], step):
+        if n_in_row <= CHUNK or len(shape) == 2:
+            yield (slice(start, start + step),)
+            continue
+        yield from ((slice(start, start + 1), slice(column, column + inner)) for column in range(0, shape[1], inner))
+
+
+def _are_same(a: torch.Tensor, b: torch.Tensor, *, up_to_cast: bool) -> bool:
+    """Whether two parts are equal, or one of them is the other after rounding."""
     import torch
 
-    n_equal = sum(int(torch.eq(a.to(dtype), b.to(dtype)).sum()) for a, b in pairs)
-    return n_equal / sum(a.numel() for a, _ in pairs)
+    if not (a.is_floating_point() and b.is_floating_point()):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    wide = torch.float64 if torch.float64 in {a.dtype, b.dtype} else torch.float32
+    one, other = a.to(wide), b.to(wide)
+    if torch.equal(one, other):
+        return True
+    if not up_to_cast:
+        return False
+    for coarse in dict.fromkeys((a.dtype, b.dtype, torch.bfloat16, torch.float16, torch.float32)):
+        rounded = one.to(coarse).to(wide), other.to(coarse).to(wide)
+        if torch.equal(*rounded) and (torch.equal(rounded[0], one) or torch.equal(rounded[1], other)):
+            return True
+    return False
 
 
-@lru_cache(maxsize=16)
-def _samples(folder: Path, weights_sha256: str, allow_pickle: bool) -> Mapping[str, Sample]:
-    """By a tensor's name without the path of the model's body; a file that cannot be read gives nothing."""
-    found: dict[str, Sample] = {}
-    for path in weight_files(folder, str(folder), allow_pickle=allow_pickle):
-        try:
-            for name, entry, shape in _entries(path):
-                sample = _rows(entry, shape)
-                if sample.is_floating_point():
-                    found[BODY.sub("", name)] = Sample(sample, shape)
-        except (OSError, SafetensorError, RuntimeError, ValueError):  # loading it will say what is wrong
-            return {}
-    if {"lm_head.weight"} < found.keys():  # a head that is tied to the embeddings may be stored once or twice
-        found.pop("lm_head.weight")
+def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """By name without the path of the model's body."""
+    found = _named(_stored((checkpoint.base or checkpoint).folder, checkpoint))
+    return found if checkpoint.base is None else _adapted(found, checkpoint)
+
+
+def _named(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    bare = [BODY.sub("", name) for name in stored]
+    is_clear = len(set(bare)) == len(bare)
+    return {
+        name: tensor
+        for name, tensor in zip(bare if is_clear else stored, stored.values(), strict=True)
+        if not name.endswith(NO_WEIGHTS) and 0 not in tensor.shape and not _is_mask(name, tensor)
+    }
+
+
+def _is_mask(name: str, tensor: Tensor) -> bool:
+    return len(tensor.shape) == 4 and name.endswith(".bias")
+
+
+def _stored(folder: Path, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for path in weight_files(folder, checkpoint.name, allow_pickle=checkpoint.allow_pickle):
+        found |= _in_safetensors(path) if path.suffix == SAFE else _in_pickle(path)
     return found
 
 
-def _entries(path: Path) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - no mapping
-                entry = tensors.get_slice(name)
-                yield name, entry, tuple(entry.get_shape())
-        return
+def _in_safetensors(path: Path) -> dict[str, Tensor]:
+    tensors: Any = safe_open(path, framework="pt")
+    found = {}
+    for name in tensors.keys():  # noqa: SIM118 - no mapping
+        entry = tensors.get_slice(name)
+        shape = tuple(entry.get_shape())
+        found[name] = Tensor(shape, partial(_sliced, entry) if shape else partial(_single, tensors, name))
+    return found
+
+
+def _in_pickle(path: Path) -> dict[str, Tensor]:
+    """As `torch.save` writes them; its format from before 2020 cannot be read in parts and gives an error."""
     import torch
 
     weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    yield from ((name, one, tuple(one.shape)) for name, one in weights.items() if isinstance(one, torch.Tensor))
+    return {
+        name: Tensor(tuple(one.shape), partial(_sliced, one if one.ndim else one.reshape(1)))
+        for name, one in weights.items()
+        if isinstance(one, torch.Tensor)
+    }
 
 
-def _rows(entry: Any, shape: tuple[int, ...]) -> torch.Tensor:
-    import torch
+def _sliced(entry: Any, part: Part) -> torch.Tensor:
+    numbers: torch.Tensor = entry[part]
+    return numbers
 
-    if not shape:
-        numbers: torch.Tensor = torch.as_tensor(entry[...] if not isinstance(entry, torch.Tensor) else entry)
-        return numbers.reshape(-1)
-    if len(shape) == 1:
-        row: torch.Tensor = entry[:NUMBERS]
-        return row
-    chosen = sorted({int(i * (shape[0] - 1) / max(1, ROWS - 1)) for i in range(ROWS)}) if shape[0] else []
-    rows = [entry[i : i + 1].reshape(-1)[:NUMBERS] for i in chosen]
-    return torch.cat(rows) if rows else torch.zeros(0)
+
+def _single(tensors: Any, name: str, part: Part) -> torch.Tensor:
+    number: torch.Tensor = tensors.get_tensor(name).reshape(1)[part]
+    return number
+
+
+def _adapted(base: dict[str, Tensor], checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The tensors of a base with a LoRA adapter in them; those of any other adapter stand beside the base's."""
+    settings = read_json(checkpoint.folder / ADAPTER_CONFIG, checkpoint.name)
+    own = _stored(checkpoint.folder, checkpoint)
+    low_rank: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in own.items():
+        if (named := LORA.match(name)) is not None:
+            low_rank.setdefault(BODY.sub("", named[1]) + ".weight", {})[named[2]] = tensor
+    is_plain = settings.get("peft_type") == "LORA" and 2 * len(low_rank) == len(own)
+    changed = {}
+    if is_plain and not (settings.get("use_dora") or settings.get("alpha_pattern")):
+        for name, parts in low_rank.items():
+            if name in base and (added := _added(base[name].shape, parts, settings)) is not None:
+                changed[name] = Tensor(base[name].shape, partial(_summed, base[name], added))
+    if len(changed) < len(low_rank) or not changed:
+        return base | {f"{ADAPTER}{name}": tensor for name, tensor in own.items()}
+    return base | changed
+
+
+def _added(
+    shape: tuple[int, ...], parts: Mapping[str, Tensor], settings: Mapping[str, Any]
+) -> Callable[[Part], torch.Tensor] | None:
+    """What LoRA adds to a weight, of which only the rows that are asked for are made; None where it does not fit."""
+    down, up = parts["A"], parts["B"]
+    if len(down.shape) != 2 or len(up.shape) != 2 or len(shape) != 2:
+        return None
+    usual, turned = (up.shape[0], down.shape[1]), (down.shape[1], up.shape[0])
+    is_turned = turned == shape and (usual != shape or bool(settings.get("fan_in_fan_out")))
+    if not is_turned and usual != shape:
+        return None
+    rank = down.shape[0]
+    scale = float(settings["lora_alpha"]) / (rank**0.5 if settings.get("use_rslora") else rank)
+
+    def read(part: Part) -> torch.Tensor:
+        a, b = (one.read((slice(None),)).float() for one in (down, up))
+        added: torch.Tensor = (b @ a[:, part[0]]).T if is_turned else b[part[0]] @ a
+        return added * scale
+
+    return read
+
+
+def _summed(base: Tensor, added: Callable[[Part], torch.Tensor], part: Part) -> torch.Tensor:
+    return base.read(part).float() + added(part)

@@ -71,7 +71,7 @@ def test_tokens_beyond_the_embeddings_are_refused_before_training(recipe: Recipe
         tiny.model("gpt2", vocabulary=120, context=128).save_pretrained(folder)
         tiny.tokenizer().save_pretrained(folder)
         models.append(folder)
-    done = Recipe(*models, recipe.train).distill(tmp_path / "student")
+    done = Recipe(models[0], models[1], recipe.train).distill(tmp_path / "student")
     check_refused(done, "the tokenizer gives token", "knows 120 tokens")
     assert not (tmp_path / "student" / "model.safetensors").exists()
 

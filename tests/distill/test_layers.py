@@ -42,7 +42,7 @@ SETTINGS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "deepseek_v3": ("deepseek_v3", {
         "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "moe_intermediate_size": 32,
         "first_k_dense_replace": 2, "kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 8,
-        "qk_nope_head_dim": 8, "v_head_dim": 16}),
+        "qk_nope_head_dim": 8, "v_head_dim": 16, "head_dim": 8}),
     "opt": ("opt", {"ffn_dim": 64, "word_embed_proj_dim": 32}),
     "gpt_neox": ("gpt_neox", {}),
 }  # fmt: skip
@@ -71,7 +71,7 @@ def start_of(teacher: Path, folder: Path, layers: str) -> Path:
 
 
 def stack_of(model: Any) -> Any:
-    body = model.base_model
+    body = getattr(model, "model", model.base_model)
     body = getattr(body, "decoder", body)
     return body.h if hasattr(body, "h") else body.layers
 

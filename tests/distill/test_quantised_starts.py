@@ -63,14 +63,3 @@ def test_a_start_that_is_stored_quantised_is_adapted_but_not_trained_whole(
     done = recipe.attack(student, tmp_path / "run")
     assert done.code == 0, done.err
     assert results(tmp_path / "run")["models"]["student"]["load"] == "4bit"
-
-
-def test_a_reference_nearer_to_the_student_than_to_its_start_is_refused(recipe: Recipe, tmp_path: Path) -> None:
-    student, later = tmp_path / "student", tmp_path / "later"
-    for out, options in ((student, ()), (later, ("--epochs", 2))):
-        done = recipe.distill(out, *options)
-        assert done.code == 0, done.err
-    done = recipe.attack(student, tmp_path / "run", "--student-reference", later)
-    check_refused(done, "nearer to the student", "leave --student-reference out")
-    done = recipe.attack(student, tmp_path / "run", "--student-reference", recipe.start)
-    assert done.code == 0, done.err

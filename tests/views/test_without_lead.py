@@ -67,5 +67,5 @@ def test_scores_are_those_of_the_texts_without_it(
         done = one.attack(tmp_path / name, "--attack", "loss")
         assert done.code == 0, done.err
         runs.append(pq.read_table(tmp_path / name / "scores.parquet")["score"].to_numpy())
-    np.testing.assert_allclose(*runs, atol=1e-6)
+    np.testing.assert_allclose(runs[0], runs[1], atol=1e-6)
     assert any("48 texts begin with <s>" in one for one in results(tmp_path / "doubled")["validity"]["warnings"])
