@@ -6,6 +6,7 @@ teacher's layers give when they are applied one after the other.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ NUMBER_OF_LAYERS = ("decoder_layers", "num_decoder_layers")
 """What it is called beside num_hidden_layers, where that is the encoder's."""
 PLACES = ("_idx", "_id", "_index", "_number")
 """What a layer calls its own place, by which it finds its part of a cache: of no weight for what it computes."""
+HOW_MANY = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
+"""What a layer calls the number of all layers; it may keep it for nothing."""
 PROBE_TOKENS = 24
 AGREEMENT = {torch.float32: 1e-3}
 """How far a token's states may lie apart, as a share of their size; in half precision 0.05."""
@@ -127,6 +130,33 @@ def cut(model: PreTrainedModel, name: str, layers: Sequence[int]) -> None:
         setattr(config, setting, value)
 
 
+def check_described(model: PreTrainedModel, name: str) -> None:
+    """Refuse a cut model whose configuration describes layers of other weights than it has.
+
+    Args:
+        model: as `cut` leaves it.
+        name: path of its layers.
+
+    Raises:
+        ConfigError: naming the first weight that would be another one.
+    """
+    from transformers.initialization import no_init_weights
+
+    what = f"--student-layers: the configuration that these layers of {type(model).__name__} need is none"
+    with reading(what, ConfigError, hint=WAY_OUT), torch.device("meta"), no_init_weights():
+        built = type(model)(copy.deepcopy(model.config))
+    own, described = (
+        {weight: value.shape for weight, value in one.get_submodule(name).named_parameters()} for one in (model, built)
+    )
+    differing = [weight for weight in {**own, **described} if own.get(weight) != described.get(weight)]
+    if differing:
+        raise ConfigError(
+            f"--student-layers: the configuration of {type(model).__name__} says by a layer's number what it is made "
+            f"of, and cannot say it of these layers: in the student {name}.{differing[0]} would be another weight",
+            hint=f"choose other layers, or {WAY_OUT}",
+        )
+
+
 def check_taken(start: PreTrainedModel, expected: Applied) -> None:
     """Refuse a start that makes something else of a text than the teacher's layers do one after the other.
 
@@ -140,18 +170,23 @@ def check_taken(start: PreTrainedModel, expected: Applied) -> None:
     _, stack = find_stack(start, len(expected.settings))
     found = _read_through(start, stack)
     place = f"--student-layers: a layer of {type(start).__name__} depends on its place among all layers"
+    if not _agree(found.states[0], expected.states[0]):
+        raise ConfigError(f"{place}: other states go into the first one than in the teacher", hint=WAY_OUT)
     for number, (own, wanted) in enumerate(zip(found.settings, expected.settings, strict=True)):
+        is_same = _agree(found.states[number + 1], expected.states[number + 1])
+        # also where the probe sees no difference: a window may be longer than the probe
         differing = [name for name, value in wanted.items() if own.get(name) != value]
+        differing = [name for name in differing if not (is_same and name.endswith(HOW_MANY))]
         if differing:
             raise ConfigError(
                 f"{place}: {differing[0]} is {wanted[differing[0]]} in the teacher and would be "
                 f"{own.get(differing[0])} in layer {number} of the student",
                 hint=WAY_OUT,
             )
-    for number, (one, other) in enumerate(zip(found.states, expected.states, strict=True)):
-        if not _agree(one, other):
-            where = f"layer {number - 1} of the student" if number else "what goes into the first layer"
-            raise ConfigError(f"{place}: {where} gives other states than the teacher's", hint=WAY_OUT)
+        if not is_same:
+            raise ConfigError(
+                f"{place}: layer {number} of the student gives other states than the teacher's", hint=WAY_OUT
+            )
     if not _agree(found.logits, expected.logits):
         raise ConfigError(
             f"--student-layers: what {type(start).__name__} does after its last layer depends on the layers that "
@@ -245,6 +280,10 @@ def _changed_settings(config: Any, n_layers: int, layers: Sequence[int]) -> dict
             changed[name] = [value[layer] for layer in layers]
     if "attention_types" in vars(config) and "attention_layers" in changed:  # GPT-Neo makes the one from the other
         changed["attention_types"] = [[[kind], 1] for kind in changed["attention_layers"]]
+    if getattr(config, "moe_layer_interval", None) == 1:  # experts from one layer to another one
+        first, last = config.moe_layer_start_index, config.moe_layer_end_index % n_layers
+        changed["moe_layer_start_index"] = sum(layer < first for layer in layers)
+        changed["moe_layer_end_index"] = sum(layer <= last for layer in layers) - 1
     step = getattr(config, "decoder_sparse_step", None)
     if isinstance(step, int) and step > 0:
         whole = set(getattr(config, "mlp_only_layers", None) or ())

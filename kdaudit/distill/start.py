@@ -103,7 +103,7 @@ def _save_start(model: PreTrainedModel, teacher: Checkpoint, folder: Path) -> No
 
 def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
     """The teacher with some of its layers, embeddings and head kept; the folder is there only where it is exact."""
-    from kdaudit.distill.layers import WAY_OUT, apply_layers, check_taken, cut, find_stack
+    from kdaudit.distill.layers import WAY_OUT, apply_layers, check_described, check_taken, cut, find_stack
 
     if teacher.base is not None or teacher.load is not None:
         raise ConfigError(
@@ -120,6 +120,7 @@ def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
     try:
         with reading(what, ConfigError, hint=WAY_OUT):
             cut(model, name, layers)
+            check_described(model, name)
             _save_start(model, teacher, waiting)
             del model, stack
             gc.collect()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 import transformers
 
+from kdaudit.distill.layers import apply_layers, check_taken, find_stack
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.start import find_start
 from kdaudit.errors import ConfigError
@@ -43,6 +46,9 @@ SETTINGS: Mapping[str, tuple[str, dict[str, Any]]] = {
         "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "moe_intermediate_size": 32,
         "first_k_dense_replace": 2, "kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 8,
         "qk_nope_head_dim": 8, "v_head_dim": 16, "head_dim": 8}),
+    "ernie4_5_moe": ("ernie4_5_moe", {
+        "moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 32, "moe_layer_start_index": 2}),
+    "qwen2": ("qwen2", {"use_sliding_window": True, "max_window_layers": 2, "sliding_window": 30}),
     "opt": ("opt", {"ffn_dim": 64, "word_embed_proj_dim": 32}),
     "gpt_neox": ("gpt_neox", {}),
 }  # fmt: skip
@@ -120,7 +126,7 @@ def test_a_layer_that_counts_the_layers_below_it_is_refused(tmp_path: Path) -> N
     assert start_of(folder, tmp_path / "out", "0,1").is_dir()
 
 
-def test_experts_in_every_second_layer_that_config_cannot_say_are_refused(tmp_path: Path) -> None:
+def test_layers_that_a_configuration_cannot_describe_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "teacher"
     config = transformers.JambaConfig(
         vocab_size=tiny.VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=2,
@@ -130,5 +136,57 @@ def test_experts_in_every_second_layer_that_config_cannot_say_are_refused(tmp_pa
     )  # fmt: skip
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
-    with pytest.raises(ConfigError, match=r"--student-layers: .*Jamba"):
+    with pytest.raises(
+        ConfigError, match=r"cannot say it of these layers: in the student model\.layers\.0\."
+    ) as caught:
         start_of(folder, tmp_path / "out", "1,2")
+    assert caught.value.hint == "choose other layers, or make the start yourself and give it by --student"
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_a_layer_whose_strength_follows_its_depth_is_refused(tmp_path: Path) -> None:
+    config = transformers.DiffLlamaConfig(**SHARED)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "teacher")
+    tiny.tokenizer().save_pretrained(tmp_path / "teacher")
+    with pytest.raises(ConfigError, match=r"self_attn\.lambda_init is 0\.35\d+ in the teacher and would be 0\.2"):
+        start_of(tmp_path / "teacher", tmp_path / "out", "1,2")
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (0, "other states go into the first one than in the teacher"),
+        (1, "layer 0 of the student gives other states than the teacher's"),
+        (2, "layer 1 of the student gives other states than the teacher's"),
+        ("logits", "what GPT2LMHeadModel does after its last layer depends on the layers that would be left out"),
+        ("settings", "num_heads is 7 in the teacher and would be 2 in layer 1 of the student"),
+    ],
+)
+def test_each_difference_from_the_teacher_is_named(part: int | str, message: str) -> None:
+    model = tiny.model("gpt2")
+    _, stack = find_stack(model, 2)
+    expected = apply_layers(model, stack, (0, 1))
+    check_taken(model, expected)
+    if part == "logits":
+        expected = replace(expected, logits=expected.logits * 1.01)
+    elif part == "settings":
+        second = {**expected.settings[1], "attn.num_heads": 7}
+        expected = replace(expected, settings=(expected.settings[0], second))
+    else:
+        changed = (state * (1.01 if number == part else 1) for number, state in enumerate(expected.states))
+        expected = replace(expected, states=tuple(changed))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check_taken(model, expected)
+
+
+def test_a_layer_that_is_applied_twice_cannot_be_taken_by_itself() -> None:
+    model = tiny.model("gpt2")
+    model.transformer.h[1] = model.transformer.h[0]
+    model.config.num_hidden_layers = 2
+    with pytest.raises(ConfigError, match=r"cannot be applied one after the other: layer 0 is applied 2 times"):
+        apply_layers(model, model.transformer.h, (0,))
+
+
+def test_a_model_without_one_list_of_layers_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"0 stacks of 3 layers in GPT2LMHeadModel"):
+        find_stack(tiny.model("gpt2"), 3)
