@@ -10,7 +10,7 @@ from kdaudit.attacks import expand
 from kdaudit.attacks.base import Attack
 from kdaudit.audit.data import AuditData
 from kdaudit.config import AuditConfig, student_names
-from kdaudit.errors import CheckpointError, ConfigError
+from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
@@ -140,6 +140,7 @@ def make_plan(
 
     Raises:
         ConfigError: an attack that was asked for by name can run on no model.
+        RecordsError: texts of both sets are the same without the BOS that they begin with.
     """
     checkpoints = _distinct(subjects)
     tokenizers, tokenizer_of = _tokenizers(checkpoints)
@@ -148,6 +149,14 @@ def make_plan(
     leads = list(dict.fromkeys(lead_text(tokenizer) for tokenizer in tokenizers))
     shown = [without_lead(record.text, record.n_prompt, leads) for record in data.records]
     n_twice = sum(text != record.text for (text, _), record in zip(shown, data.records, strict=True))
+    n_members = len(data.members)
+    n_shared = len({text for text, _ in shown[:n_members]} & {text for text, _ in shown[n_members:]})
+    if n_twice and n_shared:
+        raise RecordsError(
+            f"{n_shared} texts stand in both sets, in one of them behind {' or '.join(filter(None, leads))}, which the "
+            "tokenizer puts before every text anyway",
+            hint="a text is a member or a non-member: take it out of one of the files",
+        )
     passages = build(
         tuple(text for text, _ in shown),
         tokenizers,

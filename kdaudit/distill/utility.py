@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 SHOWN = ("value", "low", "high", "level", "method", "n")
 SHARD_PASSAGES = 256
-START_UNKNOWN = "the start's losses on the held-out records are not finite"
 OVERFLOW = "the perplexity is larger than any number that a computer writes (above 1e308)"
 MOST = math.log(sys.float_info.max)
 
@@ -100,19 +99,18 @@ def measure_utility(
             agreed, divergence = record_agreement(
                 student, teacher, held_out, batch_tokens=batch_tokens, on_tokens=advance
             )
-    losses["start"] = _losses_of_start(models["start"], held_out, device, dtype, batch_tokens, advance)
+    losses["start"], start_unknown = _losses_of_start(models["start"], held_out, device, dtype, batch_tokens, advance)
     damaged = {name: int((~np.isfinite(found.nll)).sum()) for name, found in losses.items() if name != "start"}
     if any(damaged.values()):
         raise ModelError(
             "held-out losses are not finite: "
             + ", ".join(f"{n} records under the {name}" for name, n in damaged.items())
         )
-    is_start_known = bool(np.isfinite(losses["start"].nll).all())
-    known = [name for name in models if name != "start" or is_start_known]
+    known = [name for name in models if name != "start" or not start_unknown]
     nll = {name: figure("nll", losses[name].nll, losses[name].n_tokens) for name in known}
     bits = {name: figure("nll", losses[name].nll / math.log(2), losses[name].n_bytes) for name in known}
-    if not is_start_known:  # what was trained is finished, whatever it came from
-        nothing = replace(nll["student"], value=None, low=None, high=None, quantiles=None, reason=START_UNKNOWN)
+    if start_unknown:  # what was trained is finished, whatever it came from
+        nothing = replace(nll["student"], value=None, low=None, high=None, quantiles=None, reason=start_unknown)
         nll["start"] = bits["start"] = nothing
     n_tokens = losses["student"].n_tokens
     return {
@@ -135,14 +133,16 @@ def _losses_of_start(
     dtype: str,
     batch_tokens: int,
     on_tokens: Callable[[int], None],
-) -> Losses:
-    """As `record_losses`; NaN for every record where a start gives no numbers: the student is none the worse for it."""
+) -> tuple[Losses, str]:
+    """As `record_losses`, and why there are no figures of the start, if so: the student is none the worse for it."""
     nothing = np.full(len(held_out.passages), np.nan)
     with loaded(checkpoint, device=device, dtype=dtype) as start:
         try:
-            return record_losses(start, held_out, batch_tokens=batch_tokens, on_tokens=on_tokens)
-        except ModelError:
-            return Losses(nothing, nothing, nothing)
+            found = record_losses(start, held_out, batch_tokens=batch_tokens, on_tokens=on_tokens)
+        except ModelError as error:
+            return Losses(nothing, nothing, nothing), f"the start gives no figures: {error}"
+    n_damaged = int((~np.isfinite(found.nll)).sum())
+    return found, f"the losses of the start on {n_damaged} held-out records are not finite" if n_damaged else ""
 
 
 def record_losses(

@@ -22,7 +22,7 @@ from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 
-SHARED = {
+SHARED: dict[str, Any] = {
     "vocab_size": tiny.VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 6,
     "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 64,
     "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,

@@ -13,7 +13,7 @@ from kdaudit.distill.examples import make_examples
 from kdaudit.records import Record
 from kdaudit.views.passage import lead_text, without_lead
 from tests import tiny
-from tests.commands import Given, read_texts, results
+from tests.commands import Given, check_refused, read_texts, results
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,14 @@ def test_scores_are_those_of_the_texts_without_it(
         runs.append(pq.read_table(tmp_path / name / "scores.parquet")["score"].to_numpy())
     np.testing.assert_allclose(runs[0], runs[1], atol=1e-6)
     assert any("48 texts begin with <s>" in one for one in results(tmp_path / "doubled")["validity"]["warnings"])
+
+
+def test_a_text_that_is_in_both_sets_but_for_its_bos_is_refused(
+    given: Given, checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    texts = [*read_texts(given.nonmembers).values()]
+    members = [f"<s>{texts[0]}", *read_texts(given.members).values()]
+    models = given.having(teacher=checkpoint(seed=1, bos=True), student=checkpoint(seed=2, bos=True))
+    shared = models.having(members=tiny.write_jsonl(tmp_path / "members.jsonl", members, prefix="m"))
+    done = shared.attack(tmp_path / "run", "--attack", "loss")
+    check_refused(done, "1 texts stand in both sets, in one of them behind <s>")
