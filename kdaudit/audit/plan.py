@@ -123,7 +123,7 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
 
 def _is_same(one: Checkpoint, other: Checkpoint) -> bool:
     """Whether two checkpoints compute the same, however they were saved."""
-    is_copy = one.load == other.load and holds_same_tensors(one, other, up_to_cast=False)
+    is_copy = one.load == other.load and holds_same_tensors(one, other, exactly=True)
     return one.fingerprint == other.fingerprint or is_copy
 
 

@@ -49,18 +49,20 @@ class Tensor:
 
 
 @lru_cache(maxsize=4096)
-def holds_same_tensors(one: Checkpoint, other: Checkpoint, *, up_to_cast: bool = True) -> bool:
+def holds_same_tensors(one: Checkpoint, other: Checkpoint, *, exactly: bool = False) -> bool:
     """Whether two checkpoints compute with the same tensors; an adapter of LoRA is what its base becomes by it.
 
     Args:
         one: a checkpoint.
         other: another one.
-        up_to_cast: whether a tensor that was rounded to a coarser kind of number is still the same.
+        exactly: no tensor may be rounded, and none may be another one: embeddings of another vocabulary, a head.
     """
+    if one.weights_sha256 == other.weights_sha256:
+        return True
     with suppress(KdauditError), reading("", ModelError):  # a file that cannot be read: loading it says why
-        pairs = _pairs(one, other)
+        pairs = _pairs(one, other, of_all=exactly)
         return pairs is not None and all(
-            _are_same(a, b, up_to_cast=up_to_cast)
+            _are_same(a, b, exactly=exactly)
             for parts in (_some, _all)
             for pair in pairs
             for a, b in _numbers(pair, parts)
@@ -88,13 +90,14 @@ def _distance(pairs: Sequence[tuple[Tensor, Tensor]]) -> float | None:
     return (gap / size) ** 0.5 if size and math.isfinite(gap / size) else None
 
 
-def _pairs(one: Checkpoint, other: Checkpoint) -> list[tuple[Tensor, Tensor]] | None:
-    """The tensors that both have; None where most are others. Nothing but headers is read for that."""
+def _pairs(one: Checkpoint, other: Checkpoint, *, of_all: bool = False) -> list[tuple[Tensor, Tensor]] | None:
+    """The tensors that both have; None where most (or any) are others. Nothing but headers is read for that."""
     if one.n_layers != other.n_layers:
         return None
     first, second = _tensors(one), _tensors(other)
     shared = [name for name in first if name in second and first[name].shape == second[name].shape]
-    if not shared or len(shared) < SHARED_NAMES * max(len(first), len(second)):
+    n_most = max(len(first), len(second))
+    if not shared or len(shared) < (n_most if of_all else SHARED_NAMES * n_most):
         return None
     if {name for name in {*first, *second} if name.startswith(ADAPTER)} - set(shared):
         return None
@@ -132,7 +135,7 @@ def _all(shape: tuple[int, ...]) -> Iterator[Part]:
         yield from ((slice(start, start + 1), slice(column, column + inner)) for column in range(0, shape[1], inner))
 
 
-def _are_same(a: torch.Tensor, b: torch.Tensor, *, up_to_cast: bool) -> bool:
+def _are_same(a: torch.Tensor, b: torch.Tensor, *, exactly: bool) -> bool:
     """Whether two parts are equal, or one of them is the other after rounding."""
     import torch
 
@@ -142,7 +145,7 @@ def _are_same(a: torch.Tensor, b: torch.Tensor, *, up_to_cast: bool) -> bool:
     one, other = a.to(wide), b.to(wide)
     if torch.equal(one, other):
         return True
-    if not up_to_cast:
+    if exactly:
         return False
     for coarse in dict.fromkeys((a.dtype, b.dtype, torch.bfloat16, torch.float16, torch.float32)):
         rounded = one.to(coarse).to(wide), other.to(coarse).to(wide)
