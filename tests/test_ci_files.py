@@ -1,4 +1,4 @@
-"""The composite action, the pre-commit hook and the README's workflow: what they run is what the program takes."""
+"""The composite action, the pre-commit hook and the documented workflow: what they run is what the program takes."""
 
 import os
 import re
@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from kdaudit.config import FORMATS
@@ -18,10 +17,8 @@ from tests.commands import kdaudit
 ROOT = Path(__file__).parents[1]
 ACTION = yaml.safe_load((ROOT / ".github/actions/kdaudit/action.yml").read_text(encoding="utf-8"))
 (HOOK,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-(WORKFLOW,) = (
-    yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "jobs:" in block
-)
+PAGE = (ROOT / ".github/docs/report.md").read_text(encoding="utf-8")
+(WORKFLOW,) = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "jobs:" in block)
 
 
 def report_step() -> dict[str, Any]:
@@ -118,10 +115,3 @@ def test_what_the_workflow_uploads_is_what_the_action_writes() -> None:
     ]
     assert f"{out}/report.sarif" in uploads
     assert used["with"]["runs"] not in uploads, "ids and scores together say who was a member"
-
-
-@pytest.mark.parametrize("command", re.findall(r"kdaudit (attack|report) ([^\n`]*)", README))
-def test_every_option_that_the_readme_names_exists(command: tuple[str, str]) -> None:
-    name, arguments = command
-    shown = kdaudit(name, "--help").out
-    assert all(option in shown for option in re.findall(r"--[a-z-]+", arguments)), arguments

@@ -14,6 +14,12 @@ from kdaudit.cli.settings import ConfigFile, gates_from, note_on_gates
 from kdaudit.config import AuditConfig
 from kdaudit.errors import ExitCode
 
+MODELS = "Models"
+DATA = "Records"
+MEASURE = "Attacks and gates"
+COMPUTE = "Computation"
+"""Panels of the help."""
+
 
 def list_attacks(wanted: bool) -> None:
     """Print the table of attacks and exit."""
@@ -28,99 +34,195 @@ def attack(
     context: typer.Context,
     teacher: Annotated[
         str,
-        typer.Option(help="Teacher: a checkpoint folder or Hub id, or either of an adapter; @revision pins a commit."),
+        typer.Option(
+            help="The teacher: a checkpoint folder or a Hub id, or an adapter in either form. @revision pins a commit.",
+            rich_help_panel=MODELS,
+        ),
     ],
     students: Annotated[
-        list[str], typer.Option("--student", help="Student distilled from it; repeatable: student, student-2, …")
+        list[str],
+        typer.Option(
+            "--student",
+            help="A student that was distilled from the teacher. Repeat it for several: they are called student, "
+            "student-2, …",
+            rich_help_panel=MODELS,
+        ),
     ],
     members: Annotated[
         str | None,
         typer.Option(
-            help="Texts that were in the training data: .jsonl, .csv, .txt, .parquet or hub:NAME[:CONFIG]:SPLIT. "
-            "Default: what the manifest of a distilled student says."
+            help="Texts that were in the training data, as .jsonl, .csv, .txt, .parquet or "
+            "hub:NAME[:CONFIG]:SPLIT. Default: the records that the manifest of a distilled student names.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     nonmembers: Annotated[
-        str | None, typer.Option(help="Texts like them that were not, in any of the same forms.")
+        str | None,
+        typer.Option(
+            help="Texts of the same kind that were not in the training data, in any of the same forms.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     train: Annotated[
         str | None,
-        typer.Option(help="Training file of a distilled student, where it is no longer where its manifest says."),
+        typer.Option(
+            help="The training file of a distilled student. Needed where the file has moved since the manifest "
+            "was written.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="Manifest of the student, where it is not kdaudit.json in its folder.")
+        Path | None,
+        typer.Option(help="The manifest of the student. Default: kdaudit.json in its folder.", rich_help_panel=DATA),
     ] = None,
     key_file: Annotated[
-        Path | None, typer.Option(help="Key of the manifest's record ids, where it is not beside the training file.")
+        Path | None,
+        typer.Option(
+            help="The key of the manifest's record ids. Default: the key beside the training file.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
-    text_field: Annotated[str, typer.Option(help="Field or column of the text.")] = "text",
+    text_field: Annotated[
+        str, typer.Option(help="The field or column that holds the text.", rich_help_panel=DATA)
+    ] = "text",
     id_field: Annotated[
-        str, typer.Option(help="Field or column of the id; without it a keyed hash of the text.")
+        str,
+        typer.Option(
+            help="The field or column that holds the id. Where there is none, the id is a keyed hash of the text.",
+            rich_help_panel=DATA,
+        ),
     ] = "id",
     shots: Annotated[
-        str | None, typer.Option(help="Non-member texts for prefix attacks; else drawn from --nonmembers and left out.")
+        str | None,
+        typer.Option(
+            help="Non-member texts that prefix attacks put before a text. Default: some of --nonmembers, which "
+            "are then left out of the audit.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
-    n_shots: Annotated[int, typer.Option(help="Shots that prefix attacks put before a text.")] = 12,
+    n_shots: Annotated[
+        int, typer.Option(help="How many shots prefix attacks put before a text.", rich_help_panel=MEASURE)
+    ] = 12,
     reference: Annotated[
-        str | None, typer.Option(help="Reference of teacher and students alike, where none of its own is given.")
+        str | None,
+        typer.Option(
+            help="A reference model for the teacher and for every student that has no reference of its own.",
+            rich_help_panel=MODELS,
+        ),
     ] = None,
     teacher_reference: Annotated[
-        str | None, typer.Option(help="What the teacher started from, before it saw the members.")
+        str | None,
+        typer.Option(
+            help="The checkpoint that the teacher started from, before it saw the members.", rich_help_panel=MODELS
+        ),
     ] = None,
     student_references: Annotated[
         list[str] | None,
-        typer.Option("--student-reference", help="What the student started from; one for all, or one per --student."),
+        typer.Option(
+            "--student-reference",
+            help="The checkpoint that the student started from. Give one for all students, or one for each --student.",
+            rich_help_panel=MODELS,
+        ),
     ] = None,
     attacks: Annotated[
         list[str] | None,
-        typer.Option("--attack", help="Attack or group (paper, all); repeatable. Default: paper."),
+        typer.Option(
+            "--attack",
+            help="An attack, or a group of attacks (paper, all). Repeatable. Default: paper.",
+            rich_help_panel=MEASURE,
+        ),
     ] = None,
     gates: Annotated[
         list[str] | None,
-        typer.Option("--gate", help="Limit such as 'student.auc <= 0.60', 'difference.auc <= 0.02'; repeatable."),
+        typer.Option(
+            "--gate",
+            help="A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable.",
+            rich_help_panel=MEASURE,
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Run folder; the same command continues what is in it.")] = Path(
-        "kdaudit-run"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="The run folder. The same command continues an unfinished run in it.")
+    ] = Path("kdaudit-run"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run in the folder.")] = False,
-    seed: Annotated[int, typer.Option(help="Seeds every random draw.")] = 0,
-    limit: Annotated[int | None, typer.Option(help="At most so many records per class, drawn by the seed.")] = None,
+    seed: Annotated[int, typer.Option(help="The seed of every random draw.")] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="The largest number of records of each class. The seed draws them.", rich_help_panel=DATA),
+    ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(help="Cut every text after so many tokens. Default: the smallest context.")
+        int | None,
+        typer.Option(
+            help="The number of tokens after which a text is cut. Default: the smallest context of the models.",
+            rich_help_panel=COMPUTE,
+        ),
     ] = None,
     calibration_share: Annotated[
-        float, typer.Option(help="Share of each class that fits thresholds and is not judged by them.")
+        float,
+        typer.Option(
+            help="The share of each class that fits thresholds. These records do not measure the thresholds.",
+            rich_help_panel=MEASURE,
+        ),
     ] = 0.3,
     batch_tokens: Annotated[
-        int | None, typer.Option(help="Tokens of one forward pass. Default: 4096 on a CPU, 16384 elsewhere.")
+        int | None,
+        typer.Option(
+            help="The number of tokens in one forward pass. Default: 4096 on a CPU, 16384 elsewhere.",
+            rich_help_panel=COMPUTE,
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoints'.")
+    device: Annotated[
+        str, typer.Option(help="The device: auto, cuda, cuda:N, mps or cpu.", rich_help_panel=COMPUTE)
     ] = "auto",
-    teacher_load: Annotated[str | None, typer.Option(help="4bit or 8bit: quantise the teacher (bitsandbytes).")] = None,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="The precision: auto, float32, bfloat16 or float16. auto is float32 on a CPU, and the "
+            "checkpoint's own elsewhere.",
+            rich_help_panel=COMPUTE,
+        ),
+    ] = "auto",
+    teacher_load: Annotated[
+        str | None, typer.Option(help="Quantise the teacher with bitsandbytes: 4bit or 8bit.", rich_help_panel=MODELS)
+    ] = None,
     student_load: Annotated[
-        str | None, typer.Option(help="4bit or 8bit: quantise the students (bitsandbytes).")
+        str | None, typer.Option(help="Quantise the students with bitsandbytes: 4bit or 8bit.", rich_help_panel=MODELS)
     ] = None,
     allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read pickled weights, which can run code; else safetensors only.")
+        bool,
+        typer.Option(
+            "--allow-pickle",
+            help="Read pickled weights, which can run code. Default: read safetensors only.",
+            rich_help_panel=MODELS,
+        ),
     ] = False,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run modelling code that a checkpoint brings.")
+        bool,
+        typer.Option(
+            "--trust-remote-code", help="Run the modelling code that a checkpoint brings.", rich_help_panel=MODELS
+        ),
     ] = False,
     paper_compat: Annotated[
-        bool, typer.Option("--paper-compat", help="Add the paper's in-sample figures to results.json; never gated.")
+        bool,
+        typer.Option(
+            "--paper-compat",
+            help="Add the paper's in-sample figures to results.json. No gate reads them.",
+            rich_help_panel=MEASURE,
+        ),
     ] = False,
-    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 instead of 1 and 3.")] = False,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit with 0 where the code would be 1 or 3.", rich_help_panel=MEASURE)
+    ] = False,
     json_output: Annotated[
         bool, typer.Option("--json", envvar="KDAUDIT_JSON", help="Print results.json to stdout.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no progress, only the result.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print the result alone, without plan and progress.")
+    ] = False,
     config_file: ConfigFile = None,
     list_all: Annotated[
         bool,
         typer.Option(
-            "--list-attacks", help="Print every attack with its needs and exit.", is_eager=True, callback=list_attacks
+            "--list-attacks", help="Print every attack with its needs, and exit.", is_eager=True, callback=list_attacks
         ),
     ] = False,
 ) -> None:

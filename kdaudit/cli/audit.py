@@ -15,6 +15,7 @@ from kdaudit.cli import output
 from kdaudit.cli.progress import StageBars
 from kdaudit.config import AuditConfig
 from kdaudit.report.render import render_summary
+from kdaudit.report.text import visible
 from kdaudit.results import AuditResult
 
 
@@ -55,3 +56,16 @@ def hush_libraries() -> None:
     datasets.disable_progress_bars()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="bitsandbytes|peft|transformers")
+    logging.captureWarnings(capture=True)
+    of_libraries = [handler for name in logging.root.manager.loggerDict for handler in logging.getLogger(name).handlers]
+    if logging.lastResort is not None:  # on stderr; of a warning's logger it takes the place of a handler for nothing
+        logging.getLogger("py.warnings").addHandler(logging.lastResort)
+        of_libraries.append(logging.lastResort)
+    for handler in of_libraries:
+        handler.addFilter(_in_sight)
+
+
+def _in_sight(record: logging.LogRecord) -> bool:
+    """A library logs what stands in foreign files: no control character in it reaches the terminal."""
+    record.msg, record.args = "\n".join(map(visible, record.getMessage().split("\n"))), ()
+    return True

@@ -13,11 +13,11 @@ from kdaudit.cli import output
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Gets the notes, the checkpoints and both run folders.")] = Path(
+    out: Annotated[Path, typer.Option(help="The folder for the notes, the checkpoints and both run folders.")] = Path(
         "kdaudit-demo"
     ),
-    seed: Annotated[int, typer.Option(help="Of the notes, the training and the audits.", min=0)] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
+    seed: Annotated[int, typer.Option(help="The seed of the notes, the training and the audits.", min=0)] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone, without progress.")] = False,
 ) -> None:
     """Train a small teacher and student on fictitious clinical notes and audit them: two to four minutes, no network.
 

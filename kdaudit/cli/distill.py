@@ -20,87 +20,114 @@ MODELS = "Models"
 
 
 def distill(
-    teacher: Annotated[str, typer.Option(help="Teacher: a checkpoint folder or Hub id; @revision pins a commit.")],
+    teacher: Annotated[
+        str, typer.Option(help="The teacher: a checkpoint folder or a Hub id. @revision pins a commit.")
+    ],
     train: Annotated[
         str,
         typer.Option(
-            help="Texts to train on: .jsonl, .csv, .txt, .parquet or hub:NAME[:CONFIG]:SPLIT; instead of the text also "
-            "prompt and completion, or chat messages."
+            help="The records to train on, as .jsonl, .csv, .txt, .parquet or hub:NAME[:CONFIG]:SPLIT. A record "
+            "is a text, a prompt with a completion, or chat messages."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Gets the student; the same command continues an unfinished run in it.")],
+    out: Annotated[
+        Path, typer.Option(help="The folder for the student. The same command continues an unfinished run in it.")
+    ],
     student: Annotated[str | None, typer.Option(help="Start from this checkpoint.", rich_help_panel=MODELS)] = None,
     student_layers: Annotated[
         str | None,
-        typer.Option(help="Start from these layers of the teacher, from 0: 0,2,4.", rich_help_panel=MODELS),
+        typer.Option(
+            help="Start from these layers of the teacher, such as 0,2,4. The first layer is 0.", rich_help_panel=MODELS
+        ),
     ] = None,
     student_config: Annotated[
-        Path | None, typer.Option(help="Start from random weights of this config.json.", rich_help_panel=MODELS)
+        Path | None,
+        typer.Option(help="Start from random weights of the architecture in this config.json.", rich_help_panel=MODELS),
     ] = None,
     nonmembers: Annotated[
         str | None,
-        typer.Option(help="Records that neither teacher nor student ever sees.", rich_help_panel=DATA),
+        typer.Option(help="Records that neither the teacher nor the student ever sees.", rich_help_panel=DATA),
     ] = None,
     holdout: Annotated[
         str | None,
         typer.Option(
-            help=f"Hold a share (0.2) or a count (500) of --train out. Default: {HOLDOUT}.", rich_help_panel=DATA
+            help=f"Hold out this share (0.2) or this number (500) of the records of --train. Default: {HOLDOUT}.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     coins: Annotated[
         bool,
-        typer.Option("--coins", help="Toss a fair coin for every record: member or held out.", rich_help_panel=DATA),
+        typer.Option(
+            "--coins",
+            help="Toss a fair coin for every record: heads trains on it, tails holds it out.",
+            rich_help_panel=DATA,
+        ),
     ] = False,
     teacher_saw: Annotated[
         str | None,
         typer.Option(
-            help="train, none or unknown: which of --train the teacher was trained on. Needed unless --nonmembers.",
+            help="Which records of --train the teacher was trained on: train, none or unknown. Needed without "
+            "--nonmembers.",
             rich_help_panel=DATA,
         ),
     ] = None,
-    text_field: Annotated[str, typer.Option(help="Field or column of the text.", rich_help_panel=DATA)] = "text",
-    id_field: Annotated[str, typer.Option(help="Field or column of the id.", rich_help_panel=DATA)] = "id",
+    text_field: Annotated[
+        str, typer.Option(help="The field or column that holds the text.", rich_help_panel=DATA)
+    ] = "text",
+    id_field: Annotated[str, typer.Option(help="The field or column that holds the id.", rich_help_panel=DATA)] = "id",
     limit: Annotated[
-        int | None, typer.Option(help="At most so many records of each file, drawn by the seed.", rich_help_panel=DATA)
+        int | None,
+        typer.Option(help="The largest number of records of each file. The seed draws them.", rich_help_panel=DATA),
     ] = None,
     key_file: Annotated[
         Path | None,
         typer.Option(
-            help="Secret key of the record ids. Default: beside --train, FILE.kdaudit-key.", rich_help_panel=DATA
+            help="The secret key of the record ids. Default: FILE.kdaudit-key beside --train.", rich_help_panel=DATA
         ),
     ] = None,
     manifest_out: Annotated[
         Path | None,
-        typer.Option(help="Write the manifest here instead of OUT/kdaudit.json.", rich_help_panel=DATA),
+        typer.Option(help="The file for the manifest. Default: OUT/kdaudit.json.", rich_help_panel=DATA),
     ] = None,
     objective: Annotated[
         str,
-        typer.Option(help="forward-kl, reverse-kl, jsd, skew-kl, or hard: ground truth alone.", rich_help_panel=LOSS),
+        typer.Option(
+            help="The divergence: forward-kl, reverse-kl, jsd or skew-kl. hard means the ground truth alone.",
+            rich_help_panel=LOSS,
+        ),
     ] = "forward-kl",
     beta: Annotated[
         float | None,
-        typer.Option(help="Of jsd (default 0.5; 0 is forward KL) and skew-kl (default 0.1).", rich_help_panel=LOSS),
+        typer.Option(
+            help="The weight inside jsd (default 0.5; 0 is forward KL) or skew-kl (default 0.1).", rich_help_panel=LOSS
+        ),
     ] = None,
     hard_weight: Annotated[
         float | None,
         typer.Option(
-            help=f"w in w * cross-entropy + (1 - w) * T^2 * divergence. Default: {HARD_WEIGHT}; 0: the teacher alone.",
+            help="w in the loss w * cross-entropy + (1 - w) * T^2 * divergence. "
+            f"Default: {HARD_WEIGHT}. 0 means the teacher alone.",
             rich_help_panel=LOSS,
         ),
     ] = None,
-    temperature: Annotated[float, typer.Option(help="T of both models in the divergence.", rich_help_panel=LOSS)] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(help="T, the temperature of both models in the divergence.", rich_help_panel=LOSS)
+    ] = 1.0,
     label_smoothing: Annotated[
-        float, typer.Option(help="Share of the ground truth spread over all words.", rich_help_panel=LOSS)
+        float, typer.Option(help="The share of the ground truth that is spread over all words.", rich_help_panel=LOSS)
     ] = 0.0,
     goldfish: Annotated[
         int | None,
-        typer.Option(help="One token in so many is no target, by a hash of those before it.", rich_help_panel=LOSS),
+        typer.Option(
+            help="Leave one token in this many out of the targets. A hash of the tokens before it chooses it.",
+            rich_help_panel=LOSS,
+        ),
     ] = None,
     on_policy: Annotated[
         float,
         typer.Option(
-            help="Share of steps on sequences that the student writes itself after each record's prompt (or first "
-            "quarter); they have no ground truth.",
+            help="The share of steps on sequences that the student writes itself. It continues each record's "
+            "prompt, or the first quarter of its text. These sequences have no ground truth.",
             rich_help_panel=LOSS,
         ),
     ] = 0.0,
@@ -112,90 +139,113 @@ def distill(
     ] = False,
     hidden_weight: Annotated[
         float,
-        typer.Option(help="Weight of matching hidden states through a learned projection.", rich_help_panel=LOSS),
+        typer.Option(
+            help="The weight of the loss that matches hidden states through a learned projection.", rich_help_panel=LOSS
+        ),
     ] = 0.0,
-    epochs: Annotated[int, typer.Option(help="Passes over the members.", rich_help_panel=TRAINING)] = 3,
+    epochs: Annotated[int, typer.Option(help="The number of passes over the members.", rich_help_panel=TRAINING)] = 3,
     lr: Annotated[
         float | None,
         typer.Option(
-            help=f"Peak learning rate of AdamW. Default: {LEARNING_RATES['full']:g}; "
-            f"{LEARNING_RATES['lora']:g} with --lora. Gradients are clipped at 1.",
+            help=f"The peak learning rate of AdamW. Default: {LEARNING_RATES['full']:g}, "
+            f"and {LEARNING_RATES['lora']:g} with --lora. Gradients are clipped at 1.",
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    schedule: Annotated[str, typer.Option(help="one-cycle or linear.", rich_help_panel=TRAINING)] = "one-cycle",
+    schedule: Annotated[
+        str, typer.Option(help="The schedule of the learning rate: one-cycle or linear.", rich_help_panel=TRAINING)
+    ] = "one-cycle",
     warmup: Annotated[
-        float, typer.Option(help="Share of the steps in which the rate rises.", rich_help_panel=TRAINING)
+        float, typer.Option(help="The share of the steps in which the learning rate rises.", rich_help_panel=TRAINING)
     ] = 0.1,
-    weight_decay: Annotated[float, typer.Option(help="Of AdamW.", rich_help_panel=TRAINING)] = 0.01,
+    weight_decay: Annotated[float, typer.Option(help="The weight decay of AdamW.", rich_help_panel=TRAINING)] = 0.01,
     batch_tokens: Annotated[
         int,
         typer.Option(
-            help="Tokens of one optimiser step over all processes, padding not counted.", rich_help_panel=TRAINING
+            help="The number of tokens in one optimiser step over all processes. Padding does not count.",
+            rich_help_panel=TRAINING,
         ),
     ] = BATCH_TOKENS,
     gradient_accumulation: Annotated[
         int,
         typer.Option(
-            help="Split every step into so many batches; changes memory, not results.", rich_help_panel=TRAINING
+            help="Split every step into this many batches. It changes memory, not results.", rich_help_panel=TRAINING
         ),
     ] = 1,
     max_tokens: Annotated[
         int | None,
-        typer.Option(help="Cut every text after so many. Default: the smaller context.", rich_help_panel=TRAINING),
+        typer.Option(
+            help="The number of tokens after which a text is cut. Default: the smaller context of the two models.",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     keep_epochs: Annotated[
-        bool, typer.Option("--keep-epochs", help="Keep the student after every epoch.", rich_help_panel=TRAINING)
+        bool,
+        typer.Option("--keep-epochs", help="Keep a copy of the student after every epoch.", rich_help_panel=TRAINING),
     ] = False,
     lora: Annotated[
         int | None, typer.Option(help="Train a LoRA adapter of this rank on all linear layers.", rich_help_panel=MODELS)
     ] = None,
     teacher_load: Annotated[
-        str | None, typer.Option(help="4bit or 8bit: quantise the teacher (bitsandbytes).", rich_help_panel=MODELS)
+        str | None, typer.Option(help="Quantise the teacher with bitsandbytes: 4bit or 8bit.", rich_help_panel=MODELS)
     ] = None,
     student_load: Annotated[
         str | None,
-        typer.Option(help="4bit or 8bit: quantise what --lora adapts (QLoRA).", rich_help_panel=MODELS),
+        typer.Option(
+            help="Quantise the weights that --lora adapts with bitsandbytes (QLoRA): 4bit or 8bit.",
+            rich_help_panel=MODELS,
+        ),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="auto or cpu; several devices by accelerate launch.", rich_help_panel=TRAINING)
+        str,
+        typer.Option(
+            help="The device: auto or cpu. For several devices, start kdaudit by accelerate launch.",
+            rich_help_panel=TRAINING,
+        ),
     ] = "auto",
     dtype: Annotated[
         str,
         typer.Option(
-            help="auto, float32, bfloat16 or float16, of all that is computed; trained weights stay float32. auto is "
-            "float32 on a CPU, else bfloat16.",
+            help="The precision of the computation: auto, float32, bfloat16 or float16. Trained weights stay in "
+            "float32. auto is float32 on a CPU and bfloat16 elsewhere.",
             rich_help_panel=TRAINING,
         ),
     ] = "auto",
     gradient_checkpointing: Annotated[
         bool,
-        typer.Option("--gradient-checkpointing", help="Less memory, a third more time.", rich_help_panel=TRAINING),
+        typer.Option(
+            "--gradient-checkpointing", help="Use less memory and about a third more time.", rich_help_panel=TRAINING
+        ),
     ] = False,
     teacher_cache: Annotated[
         Path | None,
         typer.Option(
-            help="Write the teacher's likeliest words here once, then train without it in memory.",
+            help="Write the teacher's likeliest words to this folder once, then train without the teacher in memory.",
             rich_help_panel=MODELS,
         ),
     ] = None,
     teacher_top_k: Annotated[
         int,
-        typer.Option(help="Words per token in the cache; all others count as one.", rich_help_panel=MODELS),
+        typer.Option(
+            help="The number of words that the cache holds for each token. All other words count as one.",
+            rich_help_panel=MODELS,
+        ),
     ] = TOP_K,
-    seed: Annotated[int, typer.Option(help="Seeds every random draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of every random draw.")] = 0,
     split_seed: Annotated[
         int | None,
-        typer.Option(help="Draws who is held out, and --limit. Default: --seed.", rich_help_panel=DATA),
+        typer.Option(
+            help="The seed that draws the held-out records and --limit. Default: --seed.", rich_help_panel=DATA
+        ),
     ] = None,
     report_to: Annotated[
-        str, typer.Option(help="none, or loggers: tensorboard, wandb, mlflow, …", rich_help_panel=TRAINING)
+        str, typer.Option(help="none, or the loggers: tensorboard, wandb, mlflow, …", rich_help_panel=TRAINING)
     ] = "none",
     resume: Annotated[
         bool | None,
         typer.Option(
             "--resume/--no-resume",
-            help="Continue or discard an unfinished run in OUT. Default: continue.",
+            help="Continue the unfinished run in OUT, or discard it. Default: continue.",
             show_default=False,
         ),
     ] = None,
@@ -205,9 +255,13 @@ def distill(
     ] = False,
     trust_remote_code: Annotated[
         bool,
-        typer.Option("--trust-remote-code", help="Run code that a checkpoint brings.", rich_help_panel=MODELS),
+        typer.Option(
+            "--trust-remote-code", help="Run the modelling code that a checkpoint brings.", rich_help_panel=MODELS
+        ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no progress, only the result.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print the result alone, without plan and progress.")
+    ] = False,
 ) -> None:
     """Distil a student from a teacher, with a manifest that lets `kdaudit attack` audit it by itself.
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import kdaudit
-from kdaudit.cli import attack, demo, distill, mitigate, output, report
+from kdaudit.cli import attack, demo, distill, docs, mitigate, output, report
 from kdaudit.cli.paths import with_paths
 from kdaudit.errors import ExitCode, KdauditError
 
@@ -26,11 +26,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(name="attack", context_settings={"auto_envvar_prefix": "KDAUDIT"})(with_paths(attack.attack))
-app.command(name="distill", context_settings={"auto_envvar_prefix": "KDAUDIT_DISTILL"})(with_paths(distill.distill))
-app.command(name="mitigate", context_settings={"auto_envvar_prefix": "KDAUDIT_MITIGATE"})(with_paths(mitigate.mitigate))
-app.command(name="report", context_settings={"auto_envvar_prefix": "KDAUDIT_REPORT"})(with_paths(report.report))
-app.command(name="demo", context_settings={"auto_envvar_prefix": "KDAUDIT_DEMO"})(with_paths(demo.demo))
+EXAMPLES = {
+    "attack": "kdaudit attack --teacher TEACHER --student STUDENT --members saw.jsonl --nonmembers unseen.jsonl",
+    "distill": "kdaudit distill --teacher TEACHER --student START --train texts.jsonl --teacher-saw train --out OUT",
+    "mitigate": "kdaudit mitigate --from STUDENT --method all --seeds 3 --out OUT",
+    "report": "kdaudit report kdaudit-run --format html --gate 'student.auc <= 0.60'",
+    "demo": "kdaudit demo --out demo",
+    "docs": "kdaudit docs tutorial",
+}
+"""By command, shown at the end of its help."""
+for name, command, prefix in (
+    ("attack", attack.attack, "KDAUDIT"),
+    ("distill", distill.distill, "KDAUDIT_DISTILL"),
+    ("mitigate", mitigate.mitigate, "KDAUDIT_MITIGATE"),
+    ("report", report.report, "KDAUDIT_REPORT"),
+    ("demo", demo.demo, "KDAUDIT_DEMO"),
+    ("docs", docs.docs, "KDAUDIT_DOCS"),
+):
+    app.command(name=name, epilog=f"Example: {EXAMPLES[name]}", context_settings={"auto_envvar_prefix": prefix})(
+        with_paths(command)
+    )
 
 
 def print_version(wanted: bool) -> None:

@@ -38,31 +38,46 @@ def mitigate(
     methods: Annotated[
         list[str],
         typer.Option(
-            "--method", help="A way to distil, repeatable or joined by commas; all for every one (--list-methods)."
+            "--method",
+            help="A way to distil. Repeatable, or joined by commas. all means every one that --list-methods prints.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Gets every student and the table; the same command continues in it.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The folder for every student and the table. The same command continues an unfinished comparison "
+            "in it."
+        ),
+    ],
     repeated: Annotated[
         str | None,
-        typer.Option("--from", help="A student that `kdaudit distill` made: everything not given is as it was for it."),
+        typer.Option(
+            "--from",
+            help="A student that `kdaudit distill` made. Every option that you do not give is taken from its manifest.",
+        ),
     ] = None,
     gates: Annotated[
         list[str] | None,
         typer.Option(
             "--gate",
             envvar="KDAUDIT_GATES",
-            help="Limit such as 'student.auc <= 0.60' on every arm; the most useful arm to pass is recommended.",
+            help="A limit such as 'student.auc <= 0.60' for every arm. The most useful arm that passes is recommended.",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings of every arm; with one, nothing can be found to help.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(help="How often every arm is trained. With one training, no arm can be found to help.")
+    ] = 3,
     frontier_points: Annotated[
-        int, typer.Option(help="Copies of the plain student in every epoch that arms are held against; at least 4.")
+        int,
+        typer.Option(
+            help="The copies of the plain student that are kept in every epoch, at least 4. Arms are held against them."
+        ),
     ] = 4,
     plain_epochs: Annotated[
         str | None,
         typer.Option(
-            help="Epochs of further plain runs that arms are held against, joined by commas, such as 1,2,8. "
-            "Default: about a quarter, half and three quarters of --epochs."
+            help="The epochs of further, shorter plain runs, joined by commas, such as 1,2,8. Arms are held "
+            "against them too. Default: about a quarter, half and three quarters of --epochs."
         ),
     ] = None,
     vulnerability_attack: Annotated[
@@ -72,34 +87,45 @@ def mitigate(
     teacher_reference: Annotated[
         str | None,
         typer.Option(
-            help="What the teacher started from. Default: the student's start, where it never saw the members.",
+            help="The checkpoint that the teacher started from. Default: the student's start, where it never saw "
+            "the members.",
             rich_help_panel=METHODS,
         ),
     ] = None,
     bottleneck: Annotated[
         float,
-        typer.Option(help="Width of the bottleneck; below 1 a share of the hidden size.", rich_help_panel=METHODS),
+        typer.Option(
+            help="The width of the bottleneck. A number below 1 is a share of the hidden size.", rich_help_panel=METHODS
+        ),
     ] = 0.25,
     method_goldfish: Annotated[
-        int, typer.Option(help="Of the method goldfish: one token in so many.", rich_help_panel=METHODS)
+        int,
+        typer.Option(
+            help="For the method goldfish: leave one token in this many out of the targets.", rich_help_panel=METHODS
+        ),
     ] = 4,
     method_lora: Annotated[
-        int, typer.Option(help="Of the method lora: the adapter's rank.", rich_help_panel=METHODS)
+        int, typer.Option(help="For the method lora: the rank of the adapter.", rich_help_panel=METHODS)
     ] = 8,
     method_label_smoothing: Annotated[
-        float, typer.Option(help="Of the method label-smoothing: the share.", rich_help_panel=METHODS)
+        float,
+        typer.Option(
+            help="For the method label-smoothing: the share that is spread over all words.", rich_help_panel=METHODS
+        ),
     ] = 0.1,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start over: remove what an earlier comparison left in OUT.")
+        bool, typer.Option("--overwrite", help="Remove what an earlier comparison left in OUT, and start over.")
     ] = False,
     exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", envvar="KDAUDIT_EXIT_ZERO", help="Exit 0 instead of 1.")
+        bool, typer.Option("--exit-zero", envvar="KDAUDIT_EXIT_ZERO", help="Exit with 0 where the code would be 1.")
     ] = False,
     config_file: ConfigFile = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No plan, no progress, only the result.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print the result alone, without plan and progress.")
+    ] = False,
     list_all: Annotated[
         bool,
-        typer.Option("--list-methods", help="Print every method and exit.", is_eager=True, callback=list_methods),
+        typer.Option("--list-methods", help="Print every method, and exit.", is_eager=True, callback=list_methods),
     ] = False,
     **distillation: Any,
 ) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from kdaudit.report.text import visible
 
@@ -79,6 +80,19 @@ def print_attacks(attacks: Mapping[str, Attack], groups: Mapping[str, Sequence[s
         table.add_row(name, member_of, ", ".join(needs), cost, attack.summary, attack.source)
     _print(table)
     _print("\nOne forward pass feeds every attack that lives on it: passes are shared, not added up.")
+
+
+def print_topics(titles: Mapping[str, str]) -> None:
+    """The pages of `kdaudit docs`."""
+    _print_table("Pages", ["topic", "what it is about"], [[name, title] for name, title in titles.items()])
+    _print("\nkdaudit docs TOPIC prints one of them.")
+
+
+def print_page(text: str) -> None:
+    """One page: laid out on a terminal, else as the Markdown that it is."""
+    from rich.markdown import Markdown  # only here, and slow
+
+    _print(Markdown(text) if sys.stdout.isatty() else Text(text.rstrip("\n")))
 
 
 def print_plan(plan: Plan, data: AuditData) -> None:

@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from kdaudit.report.text import visible
+
 
 class RateColumn(ProgressColumn):
     """Units per second; rich has this column for bytes only."""
@@ -33,10 +35,10 @@ class StageBars:
     def __init__(self, *, is_shown: bool) -> None:
         console = Console(stderr=True)
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             RateColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
@@ -57,5 +59,7 @@ class StageBars:
     def update(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Say that `done` of `total` units of a stage are finished, and a word on how it goes."""
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total, completed=done, note=note)
-        self._progress.update(self._tasks[stage], completed=done, total=total, note=note)
+            self._tasks[stage] = self._progress.add_task(
+                visible(stage), total=total, completed=done, note=visible(note)
+            )
+        self._progress.update(self._tasks[stage], completed=done, total=total, note=visible(note))

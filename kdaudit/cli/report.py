@@ -26,29 +26,39 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RUN…",
-            help="Run folders of `kdaudit attack`, or their results.json; several are compared. Or one of `mitigate`.",
+            help="Run folders of `kdaudit attack`, or their results.json. Several runs are compared. Or one "
+            "folder of `kdaudit mitigate`.",
         ),
     ],
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", help="html, md, json, sarif, junit; repeatable, or joined by commas. Default: html,md."
+            "--format",
+            help="A format: html, md, json, sarif or junit. Repeatable, or joined by commas. Default: html,md.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the reports. Default: that of the first run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder for the reports. Default: the folder of the first run.")
+    ] = None,
     gates: Annotated[
         list[str] | None,
         typer.Option(
             "--gate",
             envvar="KDAUDIT_GATES",
-            help="Limit to judge by, such as 'student.auc <= 0.60'; repeatable. Default: those of each run.",
+            help="A limit to judge by, such as 'student.auc <= 0.60'. Repeatable. Default: the gates of each run.",
         ),
     ] = None,
     template: Annotated[
-        Path | None, typer.Option(help="A jinja2 template of your own, rendered in a sandbox; see README.")
+        Path | None,
+        typer.Option(
+            help="A jinja2 template of your own, rendered in a sandbox. `kdaudit docs report` says what it is given."
+        ),
     ] = None,
     baseline: Annotated[
-        Path | None, typer.Option(help="An earlier run: fail where an AUC rose above its by more than the tolerance.")
+        Path | None,
+        typer.Option(
+            help="An earlier run. The report fails where an AUC rose above the earlier one by more than the tolerance."
+        ),
     ] = None,
     tolerance: Annotated[
         float | None, typer.Option(help=f"How far an AUC may rise above the baseline's. Default: {TOLERANCE}.")
@@ -56,21 +66,22 @@ def report(
     today: Annotated[
         datetime | None,
         typer.Option(
-            formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Date by which waivers expire. Default: today in UTC."
+            formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="The date by which waivers expire. Default: today in UTC."
         ),
     ] = None,
     model_card: Annotated[
         Path | None,
-        typer.Option(help="An existing README.md: rewrite its section between kdaudit:begin and kdaudit:end."),
+        typer.Option(help="An existing README.md. The section between kdaudit:begin and kdaudit:end is written anew."),
     ] = None,
     model_index: Annotated[
-        bool, typer.Option("--model-index", help="With --model-card: the AUCs in its metadata too.")
+        bool, typer.Option("--model-index", help="Write the AUCs into the metadata of --model-card too.")
     ] = False,
     each: Annotated[
-        bool, typer.Option("--each", help="Report on every run by itself, beside its own results; nothing is compared.")
+        bool, typer.Option("--each", help="Report on every run by itself, beside its own results. Nothing is compared.")
     ] = False,
     exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", envvar="KDAUDIT_EXIT_ZERO", help="Exit 0 instead of 1 and 3.")
+        bool,
+        typer.Option("--exit-zero", envvar="KDAUDIT_EXIT_ZERO", help="Exit with 0 where the code would be 1 or 3."),
     ] = False,
     config_file: ConfigFile = None,
 ) -> None:

@@ -52,7 +52,7 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="kdaudit.toml, or pyproject.toml with a table tool.kdaudit. Default: the one in this folder.",
+        help="A kdaudit.toml, or a pyproject.toml with a table tool.kdaudit. Default: the one in this folder.",
         envvar="KDAUDIT_CONFIG",
         is_eager=True,
         callback=load_config_file,

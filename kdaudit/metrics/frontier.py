@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.metrics.bootstrap import RESAMPLES, Spread, to_difference
+from kdaudit.metrics.bootstrap import RESAMPLES, Spread, quantiles, to_difference
 from kdaudit.metrics.calibration import conformal_rank
 from kdaudit.metrics.estimate import Difference
 from kdaudit.metrics.proportions import holm
@@ -245,56 +245,76 @@ def leak_at(nll: Floats, path_nll: Floats, path_leak: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
+class _Gap:
+    """An arm's leak minus that of a stair, in every replicate."""
+
+    anew: Floats
+    """(R + 1,), held against the stair that each replicate finds."""
+    fixed: Floats
+    """(R + 1,), held against the stair that the data find."""
+
+    def spread(self) -> Spread:
+        """The wider end of both.
+
+        Where seeds differ much, replicates find ever lower stairs: held against these alone an arm would look too bad.
+        """
+        return Spread(float(self.anew[0]), self.anew[1:], self.fixed[1:], self.fixed[1:])
+
+    @property
+    def upper(self) -> float:
+        """The one-sided 95 % bound."""
+        return float(quantiles(self.spread(), np.array([1 - ALPHA]))[0])
+
+    @property
+    def lower(self) -> float:
+        return float(quantiles(self.spread(), np.array([ALPHA]))[0])
+
+
+@dataclass(frozen=True, slots=True)
 class _Gaps:
-    """One group's leak beside the stairs, in every replicate."""
+    """One group's leak beside the stairs."""
 
     n: int
-    leak: Floats
-    stair: Floats
-    """(R + 1,)."""
-    next_stair: Floats | None
+    leak: float
+    stair: float
+    distance: _Gap
+    next_stair: float | None
+    excess: _Gap | None
+    """The leak minus that of the next stair."""
     shape: tuple[int, int, float]
     """Members and non-members in all, level."""
 
     @property
-    def distance(self) -> Floats:
-        return self.leak - self.stair
-
-    @property
-    def excess(self) -> Floats | None:
-        return None if self.next_stair is None else self.leak - self.next_stair
-
-    @property
     def p_value(self) -> float:
         """One-sided: that the leak is not below the stair."""
-        draws = self.distance[1:]
-        return float((np.count_nonzero(draws >= 0) + 1) / (draws.size + 1))
+        return max(
+            float((np.count_nonzero(draws[1:] >= 0) + 1) / draws.size)
+            for draws in (self.distance.anew, self.distance.fixed)
+        )
 
     @property
     def is_better(self) -> bool:
         """Whether the 95 % upper bound of the distance lies below 0."""
-        return bool(np.quantile(self.distance[1:], 1 - ALPHA) < 0 and self.distance[0] < 0)
+        return bool(self.distance.upper < 0 and self.distance.anew[0] < 0)
 
     @property
     def is_worse(self) -> bool:
         """Whether the 95 % lower bound of the excess lies above 0."""
-        excess = self.excess
-        return bool(excess is not None and np.quantile(excess[1:], ALPHA) > 0 and excess[0] > 0)
+        return bool(self.excess is not None and self.excess.lower > 0 and self.excess.anew[0] > 0)
 
     def describe(self, note: str) -> Beside:
         n_all, m, level = self.shape
 
-        def difference(gaps: Floats) -> Difference:
-            found = to_difference(Spread(float(gaps[0]), *([gaps[1:]] * 3)), n_all, m, level, METHOD)
-            return replace(found, quantiles=None, reason=note)
+        def difference(gap: _Gap) -> Difference:
+            return replace(to_difference(gap.spread(), n_all, m, level, METHOD), quantiles=None, reason=note)
 
         excess = self.excess
         return Beside(
             self.n,
-            float(self.leak[0]),
-            float(self.stair[0]),
+            self.leak,
+            self.stair,
             difference(self.distance),
-            None if self.next_stair is None else float(self.next_stair[0]),
+            self.next_stair,
             None if excess is None else difference(excess),
         )
 
@@ -354,12 +374,18 @@ def _beside(
     lower = np.where(above.any(axis=0), np.where(above, plain.nll, np.inf).argmin(axis=0), last)
     upper = np.where(below.any(axis=0), np.where(below, plain.nll, -np.inf).argmax(axis=0), first)
     columns, has_next = np.arange(nll.size), bool(below[:, 0].any())
+
+    def gap(leak: Floats, row: int, stair: NDArray[np.intp]) -> _Gap:
+        return _Gap(leak - plain.leaks[stair, row, columns], leak - plain.leaks[stair[0], row])
+
     return {
         name: _Gaps(
             int(members_of[row].sum()),
-            arm.leaks[0, row],
-            plain.leaks[lower, row, columns],
-            plain.leaks[upper, row, columns] if has_next else None,
+            float(arm.leaks[0, row, 0]),
+            float(plain.leaks[lower[0], row, 0]),
+            gap(arm.leaks[0, row], row, lower),
+            float(plain.leaks[upper[0], row, 0]) if has_next else None,
+            gap(arm.leaks[0, row], row, upper) if has_next else None,
             shape,
         )
         for name, row in rows.items()
@@ -405,7 +431,7 @@ def _finding(
     worse = {metric: [group for group in groups if found[group].is_worse] for metric, found in beside.items()}
     if n_seeds > 1 and better and any(worse.values()):
         return "moves the risk", _moved(better, worse)
-    if auc[ALL].distance[0] >= 0:
+    if auc[ALL].distance.anew[0] >= 0:
         return ("no evidence", BEYOND) if is_beyond else ("undertrained", "")
     if n_seeds == 1:
         return "no evidence", ONE_SEED

@@ -13,6 +13,8 @@ from kdaudit.results import AttackResult, AuditResult
 
 SIGNIFICANT = 0.05
 """Of the Holm-adjusted p-value: below it a difference is called one."""
+FALSE_ALARMS = 10
+"""Non-members beyond the threshold that a rate in a sentence needs: with one or two the figure is mostly luck."""
 
 
 def strongest(result: AuditResult, model: str) -> str | None:
@@ -117,12 +119,15 @@ def _direction(found: Difference, student: str) -> str:
 
 
 def _at_low_rate(attack: AttackResult, model: str) -> Iterator[str]:
-    """At the lowest false positive rate that the sizes allow."""
-    for rate, words in ALL_RATES.items():
-        found = attack.cells[model].tpr_at_fpr.get(rate)
-        if found is not None and found.value is not None:
-            yield f"With false alarms on about {words} of the non-members, it finds {_share(found)} of the members."
-            return
+    """At the lowest false positive rate that enough false alarms settle, else at the highest that was measured."""
+    measured = [
+        (words, found, float(rate) * found.m >= FALSE_ALARMS)
+        for rate, words in ALL_RATES.items()
+        if (found := attack.cells[model].tpr_at_fpr.get(rate)) is not None and found.value is not None
+    ]
+    if measured:
+        words, found, _ = next((one for one in measured if one[2]), measured[-1])
+        yield f"With false alarms on about {words} of the non-members, it finds {_share(found)} of the members."
 
 
 def _share(found: Estimate | None, *, of: str = "", kind: str = "") -> str:

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 import kdaudit as package
 from kdaudit.attacks import ATTACKS, GROUPS
-from kdaudit.cli.main import main
+from kdaudit.cli.main import EXAMPLES, main
 from kdaudit.cli.progress import StageBars
 from kdaudit.errors import ExitCode
 from tests.commands import FINISHED, Given, check_refused, fewer_resamples, kdaudit
@@ -24,26 +23,18 @@ HEAVY = {
     *("torch", "transformers", "peft", "datasets", "bitsandbytes", "sklearn", "numpy", "scipy", "pyarrow"),
     *("matplotlib", "pandas", "jinja2"),
 }
-SECONDS_FOR_HELP = 1.5
 
 
 @pytest.mark.parametrize("command", [[], ["attack"], ["demo"], ["report"], ["mitigate"]])
-def test_help_is_quick_and_loads_no_heavy_library(command: list[str]) -> None:
+def test_help_loads_no_heavy_library(command: list[str]) -> None:
     code = (
         "import sys\nfrom kdaudit.cli.main import main\n"
         f"try: main({[*command, '--help']!r})\n"
         f"except SystemExit as end: print(end.code, sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
     )
-    seconds = []
-    for _ in range(3):  # a busy machine is no slow help
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
-        assert done.stderr.strip() == "0 []"
-        assert "Usage: kdaudit" in done.stdout
-        if min(seconds) < SECONDS_FOR_HELP:
-            break
-    assert min(seconds) < SECONDS_FOR_HELP
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "0 []"
+    assert "Usage: kdaudit" in done.stdout
 
 
 def test_help_names_every_exit_code_and_every_option() -> None:
@@ -52,6 +43,15 @@ def test_help_names_every_exit_code_and_every_option() -> None:
         assert f"{code} " in shown
     for option in ("--teacher", "--student", "--gate", "--reference", "--out", "--json", "--config", "--overwrite"):
         assert option in shown
+
+
+@pytest.mark.parametrize("command", ["attack", "distill", "mitigate", "report", "demo"])
+def test_the_example_of_a_help_page_names_options_that_the_command_has(command: str) -> None:
+    shown = kdaudit(command, "--help").out
+    example = EXAMPLES[command]
+    assert example in " ".join(shown.split())
+    for option in re.findall(r"--[a-z-]+", example):
+        assert re.search(rf"{option}\b", shown.split("Example:")[0])
 
 
 def test_version_is_the_packages() -> None:
@@ -203,3 +203,43 @@ def test_a_stream_that_knows_few_letters_shows_the_rest_as_question_marks(
         main(["attack", *given.arguments(), "--out", str(finished), *FINISHED, "--reference", str(given.start)])
     assert end.value.code == 0
     assert b"student ? teacher" in written.getvalue()
+
+
+ESCAPE = "a\x1b[2J\x1b]0;title\x07\u202eb"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("attack", "--teacher", ESCAPE, "--student", ESCAPE, "--members", "m.jsonl", "--nonmembers", "n.jsonl"),
+        ("attack", "--config", ESCAPE),
+        ("attack", "--gate", f"student.auc[{ESCAPE}] <= 0.5"),
+        ("attack", f"--{ESCAPE}"),
+        ("attack", "--attacks", ESCAPE),
+        ("mitigate", "--methods", ESCAPE),
+        ("report", ESCAPE),
+        ("report", ".", "--format", ESCAPE),
+        (ESCAPE,),
+    ],
+)
+def test_no_control_character_of_a_name_reaches_the_terminal(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = kdaudit(*arguments)
+    assert done.code == 2
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.out + done.err)
+
+
+def test_what_libraries_log_and_warn_of_reaches_the_terminal_without_control_characters() -> None:
+    code = (
+        "import logging, sys, warnings\n"
+        "from kdaudit.cli.audit import hush_libraries\n"
+        "hush_libraries()\n"
+        "names = ('transformers', 'datasets', 'huggingface_hub', 'any')\n"
+        "for name in names: logging.getLogger(name).error('%s', sys.argv[1])\n"
+        "warnings.warn(sys.argv[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, ESCAPE], capture_output=True, text=True, check=True)
+    assert done.stderr.count("⟨U+001B⟩]0;title") == 5
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.stderr)

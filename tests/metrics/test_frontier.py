@@ -484,7 +484,6 @@ def test_intervals_of_the_distance_to_a_stair_cover(noise: float, n_seeds: int) 
         assert distance.high is not None
         is_covered.append(distance.low <= gap <= distance.high)
     print(f"noise {noise}, {n_seeds} seeds: covered {np.mean(is_covered):.3f}")  # noqa: T201 - the figure for the record
-    # Noise of single records counts twice, within seeds and between them: intervals are wide, never narrow.
     assert np.mean(is_covered) >= 0.95 - 2 * math.sqrt(0.05 * 0.95 / 200)
 
 

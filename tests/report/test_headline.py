@@ -108,3 +108,14 @@ def test_an_attack_that_was_chosen_has_an_interval_that_allows_for_the_choice() 
     assert (other.low, other.high) == pytest.approx((lower_bound(own, 0.995), upper_bound(own, 0.995)), abs=1e-5)
     assert auc_of_chosen(replace(result, strongest={}), "reference", "student") == second.cells["student"].auc
     assert auc_of_chosen(result, "reference", "teacher") == second.cells["teacher"].auc
+
+
+@pytest.mark.parametrize(
+    ("m", "words"), [(10_000, "about 0.1 %"), (9999, "about 1 %"), (1000, "about 1 %"), (50, "about 10 %")]
+)
+def test_the_low_rate_is_one_that_ten_false_alarms_settle(m: int, words: str) -> None:
+    one = attack(0.88, 0.93)
+    rates = {key: replace(around(0.3), m=m) for key in ("0.001", "0.01", "0.1")}
+    cells = {**one.cells, "student": replace(one.cells["student"], tpr_at_fpr=rates)}
+    *_, last = headline(replace(LEAKY, attacks={"loss": replace(one, cells=cells)}))
+    assert words in last

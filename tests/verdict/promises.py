@@ -20,7 +20,9 @@ from kdaudit.metrics.exact_tpr import conformal_threshold, tpr_estimate
 from kdaudit.metrics.parts import Parts, split_parts
 from kdaudit.metrics.roc import auc_difference, auc_estimate
 from kdaudit.metrics.scores import Floats
+from kdaudit.metrics.strongest import strongest_attack
 from kdaudit.metrics.thresholds import threshold_metrics
+from tests.metrics.coverage import HEAVY, SPREADS, draw, shift_of
 
 CELLS = (1, 6, 60, 200)
 RHO = 0.7
@@ -44,6 +46,8 @@ class Setting:
     """Share of the members that score FAR higher; the student's include the teacher's."""
     df: float = math.inf
     """Degrees of freedom of Student's t; infinite: normal."""
+    spread: float = 1.0
+    """Standard deviation of the members' scores over that of the non-members'."""
 
     def draw(self, seed: int) -> tuple[Pair, Pair]:
         """One audit."""
@@ -54,6 +58,7 @@ class Setting:
         if math.isfinite(self.df):
             scores /= np.sqrt(rng.chisquare(self.df, size) / self.df)
         luck = rng.random(self.n)
+        scores[:, : self.n] *= self.spread
         for each, shift, share in zip(scores, self.shifts, self.exposed, strict=True):
             each[: self.n] += shift + FAR * (luck < share)
         teacher, student = ((each[: self.n], each[self.n :]) for each in scores)
@@ -69,7 +74,8 @@ class Setting:
         shift, share = self.shifts[model], self.exposed[model]
 
         def detected(threshold: Floats | float) -> Floats:
-            return np.asarray((1 - share) * law.sf(threshold - shift) + share * law.sf(threshold - shift - FAR))
+            above = (np.asarray(threshold) - shift) / self.spread, (np.asarray(threshold) - shift - FAR) / self.spread
+            return np.asarray((1 - share) * law.sf(above[0]) + share * law.sf(above[1]))
 
         grid = law.isf((np.arange(200_000) + 0.5) / 200_000)
         if metric == "auc":
@@ -93,7 +99,8 @@ class Row:
     note: str = ""
     n_intervals: int = 0
     n_covered: int = 0
-    n_passed: int = 0
+    n_passed: int | None = 0
+    """None where no gate passes on its upper bound."""
     n_tried: dict[int, int] = field(default_factory=dict)
     """By K: bounds at 1 - 0.05 / K that were looked at."""
     n_failed: dict[int, int] = field(default_factory=dict)
@@ -113,7 +120,7 @@ class Row:
             assert figure.high is not None
             self.n_intervals += 1
             self.n_covered += figure.low <= truth <= figure.high
-            self.n_passed += upper < truth
+            self.n_passed = (self.n_passed or 0) + (upper < truth)
 
     def far_out(self, k: int, n_tried: int, n_failed: int) -> None:
         """Counts of bounds at 1 - 0.05 / k, most of which need no bootstrap to be settled."""
@@ -125,7 +132,7 @@ class Row:
         found = []
         if self.n_covered < binom.ppf(0.01, self.n_intervals, 0.95):
             found.append(f"covers in {self.n_covered} of {self.n_intervals}")
-        if self.n_passed > binom.ppf(0.99, self.n_intervals, 0.05):
+        if self.n_passed is not None and self.n_passed > binom.ppf(0.99, self.n_intervals, 0.05):
             found.append(f"passes falsely in {self.n_passed} of {self.n_intervals}")
         return found + [
             f"fails falsely in {self.n_failed[k]} of {n} single cells at K = {k}"
@@ -141,10 +148,10 @@ class Row:
             for k in CELLS
         ]
         note = self.note or ("over-covers" if coverage > 0.97 else "")
-        n_far = max(self.n_tried.values())
+        n_far = f"{max(self.n_tried.values())}" if self.n_tried else "-"
+        passes = "-" if self.n_passed is None else f"{100 * self.n_passed / self.n_intervals:.1f}"
         return [
-            self.metric, self.setting, f"{self.n_intervals}", f"{n_far}", f"{100 * coverage:.1f}", *fails,
-            f"{100 * self.n_passed / self.n_intervals:.1f}", note,
+            self.metric, self.setting, f"{self.n_intervals}", n_far, f"{100 * coverage:.1f}", *fails, passes, note,
         ]  # fmt: skip
 
 
@@ -156,6 +163,13 @@ def table(rows: Sequence[Row]) -> str:
     lines = [HEAD, *(row.columns() for row in rows)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(HEAD))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def near_one(student: float, teacher: float, kind: str = "normal", n: int = 1000, m: int = 1000) -> Setting:
+    """A setting of these AUCs; the kinds are those of `shift_of`."""
+    df, spread = (2.0, 1.0) if kind == HEAVY else (math.inf, SPREADS[kind])
+    name = f"AUC {student} and {teacher}, {kind}, {n} : {m}"
+    return Setting(name, n, m, (shift_of(kind, teacher), shift_of(kind, student)), df=df, spread=spread)
 
 
 def exact_rate(setting: Setting, key: str, *, audits: int) -> Row:
@@ -177,6 +191,19 @@ def area(setting: Setting, *, audits: int, note: str = "") -> list[Row]:
         for row, figure, truth in zip(rows, figures, truths, strict=True):
             row.see(figure, truth, CELLS)
     return rows
+
+
+def largest(setting: str, area: float, correlation: float, n: int, *, audits: int) -> Row:
+    """The simultaneous interval of the largest of ten equally strong attacks, n records of each class."""
+    row, rng = Row("largest of ten AUCs", setting, n_passed=None), np.random.default_rng(3)
+    for _ in range(audits):
+        members, nonmembers = draw("normal", [area] * 10, correlation, n, n, rng)
+        scores = {f"attack {k}": (members[k], nonmembers[k]) for k in range(10)}
+        found = strongest_attack({name: auc_estimate(*pair) for name, pair in scores.items()}, scores, rng=rng)
+        assert found is not None
+        row.n_intervals += 1
+        row.n_covered += found.low <= area <= found.high
+    return row
 
 
 @dataclass(frozen=True)

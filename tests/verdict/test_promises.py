@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from tests.metrics.coverage import KINDS
 from tests.verdict.promises import (
     ACCURACY,
     ACCURACY_GAP,
@@ -15,6 +16,8 @@ from tests.verdict.promises import (
     area,
     bootstrapped,
     exact_rate,
+    largest,
+    near_one,
     rate_metric,
 )
 
@@ -26,6 +29,19 @@ EXPOSED = Setting("4 % exposed", shifts=(0.0, 0.0), exposed=(0.02, 0.04))
 UNBALANCED = Setting("2000 : 300", n=2000, m=300)
 LARGE = Setting("normal, 6000", n=1000, m=6000)
 SETTINGS = (NORMAL, HEAVY, EXPOSED, UNBALANCED)
+NEAR_ONE = [
+    near_one(student, teacher, kind, n, m)
+    for kind in KINDS
+    for student, teacher, n, m in (
+        (0.95, 0.9, 1000, 1000), (0.99, 0.93, 1000, 1000), (0.995, 0.985, 1000, 1000), (0.99, 0.93, 2000, 200)
+    )
+]  # fmt: skip
+LARGEST = {
+    "AUC 0.5, correlation 0.5, 400 : 400": (0.5, 0.5, 400),
+    "AUC 0.6, correlation 0.9, 400 : 400": (0.6, 0.9, 400),
+    "AUC 0.8, correlation 0.5, 1000 : 1000": (0.8, 0.5, 1000),
+    "AUC 0.99, correlation 0.7, 400 : 400": (0.99, 0.7, 400),
+}
 RATES = [rate_metric("0.01"), rate_metric("0.1")]
 
 CASES: dict[str, Callable[[], Sequence[Row]]] = {
@@ -39,6 +55,14 @@ CASES: dict[str, Callable[[], Sequence[Row]]] = {
         for setting in settings
     },
     **{f"auc {setting.name}": lambda setting=setting: area(setting, audits=4000) for setting in SETTINGS},  # type: ignore[misc]
+    **{
+        f"near one {setting.name}": lambda setting=setting: area(setting, audits=4000)  # type: ignore[misc]
+        for setting in NEAR_ONE
+    },
+    **{
+        f"largest {setting}": lambda setting=setting, given=given: [largest(setting, *given, audits=2000)]  # type: ignore[misc]
+        for setting, given in LARGEST.items()
+    },
     "bootstrap normal": lambda: bootstrapped(
         NORMAL, [ACCURACY, ACCURACY_GAP, *RATES], audits=1000, resamples=500, far_audits=4000
     ),
