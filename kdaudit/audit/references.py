@@ -6,11 +6,12 @@ Identity is that of tensors: a copy that was saved again, split or cast has othe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from kdaudit.audit.lineage import Lineage
 from kdaudit.audit.plan import Subject
-from kdaudit.errors import CheckpointError
+from kdaudit.errors import CheckpointError, KdauditError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.kinship import holds_same_tensors, relative_distance
 
@@ -65,11 +66,12 @@ def _starts(subjects: Sequence[Subject], lineage: Lineage) -> dict[str, list[Che
         reference = subject.reference
         if start is None or reference is None or lineage.is_start(reference) or not Path(start).is_dir():
             continue
-        there = find(
-            start, option=f"the start of {subject.name}",
-            allow_pickle=reference.allow_pickle, trust_remote_code=reference.trust_remote_code,
-        )  # fmt: skip
-        found.setdefault(subject.name, []).append(there)
+        with suppress(KdauditError):  # what is no checkpoint any more says nothing, and nobody asked for it
+            there = find(
+                start, option=f"the start of {subject.name}",
+                allow_pickle=reference.allow_pickle, trust_remote_code=reference.trust_remote_code,
+            )  # fmt: skip
+            found.setdefault(subject.name, []).append(there)
     return found
 
 

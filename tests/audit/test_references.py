@@ -185,6 +185,17 @@ def test_a_student_of_a_teacher_that_saw_nothing_may_start_from_the_teacher(reci
     check_refused(done, "is a copy of the audited teacher, saved again", "must not have seen the records")
 
 
+def test_a_reference_that_is_kin_to_the_teacher_is_named(recipe: Recipe, tmp_path: Path) -> None:
+    """It may be what the teacher started from, which is a reference: nobody can tell."""
+    student = tmp_path / "student"
+    assert recipe.distill(student, "--teacher-saw", "train").code == 0
+    kin = rewritten(recipe.teacher, tmp_path / "kin", lambda own: {name: 1.01 * weight for name, weight in own.items()})
+    done = recipe.attack(student, tmp_path / "run", "--student-reference", kin)
+    assert done.code == 0, done.err
+    (warning,) = [one for one in results(tmp_path / "run")["validity"]["warnings"] if "lies nearer" in one]
+    assert "kin lies nearer to the teacher (0.99% of its weights) than to what the student started from" in warning
+
+
 def test_one_model_saved_twice_is_not_compared_with_itself(given: Given, tmp_path: Path) -> None:
     again = rewritten(given.teacher, tmp_path / "again", lambda weights: weights, note="saved twice")
     check_refused(given.having(student=again).attack(tmp_path / "run"), "the same checkpoint as the teacher")
