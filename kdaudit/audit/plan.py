@@ -122,9 +122,10 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
 
 
 def _is_same(one: Checkpoint, other: Checkpoint) -> bool:
-    """Whether two checkpoints compute the same, however they were saved."""
-    is_copy = one.load == other.load and holds_same_tensors(one, other, exactly=True)
-    return one.fingerprint == other.fingerprint or is_copy
+    """Whether two checkpoints compute the same, however they were saved; equal files may be configured otherwise."""
+    if one.weights_sha256 == other.weights_sha256 or one.load != other.load:
+        return one.fingerprint == other.fingerprint
+    return holds_same_tensors(one, other, exactly=True)
 
 
 def make_plan(
