@@ -19,7 +19,7 @@ from kdaudit.signals.batch import Front
 from kdaudit.signals.engine import measure
 from kdaudit.views.passage import Passage
 from tests import tiny
-from tests.commands import check_refused
+from tests.commands import check_refused, kdaudit
 from tests.distill.students import Recipe, manifest_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
@@ -63,6 +63,8 @@ def test_a_start_without_a_perplexity_does_not_end_a_finished_training(
     assert found["perplexity"]["student"]["value"] > 1
     assert reason in (tmp_path / "student" / "README.md").read_text()
     assert recipe.attack(tmp_path / "student", tmp_path / "run").code == 0
+    done = kdaudit("report", tmp_path / "run", "--format", "html,md,json")
+    assert done.code == 0, done.err
 
 
 def test_tokens_beyond_the_embeddings_are_refused_before_training(recipe: Recipe, tmp_path: Path) -> None:
