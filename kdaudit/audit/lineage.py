@@ -52,6 +52,13 @@ class Lineage:
         first = next(iter(self.by_student.values()), None)
         return str(first.content["training"].get("chat_date", CHAT_DATE)) if first else CHAT_DATE
 
+    def is_start(self, checkpoint: Checkpoint) -> bool:
+        """Whether a manifest names these weights as what a student started from before it saw the members."""
+        return any(
+            found.start is not None and found.content["start"]["weights_sha256"] == checkpoint.weights_sha256
+            for found in self.by_student.values()
+        )
+
     def describe(self, student: str) -> dict[str, Any]:
         """What a results file says of how a student was distilled; nothing for one without a manifest."""
         if student not in self.by_student:

@@ -10,10 +10,12 @@ from kdaudit.attacks import expand
 from kdaudit.attacks.base import Attack
 from kdaudit.audit.data import AuditData
 from kdaudit.config import AuditConfig, student_names
-from kdaudit.errors import CheckpointError, ConfigError
+from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
+from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
 from kdaudit.views.build import Passages, build
+from kdaudit.views.passage import TWICE, lead_text, without_lead
 from kdaudit.views.view import View
 
 DEFAULT_WINDOW = 2048  # tokens, where no model of the audit states a context
@@ -89,7 +91,7 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
         loads: by student, how its manifest says that it computes; what `config` says comes first.
 
     Raises:
-        CheckpointError: one is none, or a reference has the weights of a model that saw the records.
+        CheckpointError: one is none, or two of the models are the same.
     """
     options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
     names = ("teacher", *student_names(len(config.students)))
@@ -104,7 +106,7 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
     ]
     subjects = []
     for name, target in zip(names, targets, strict=True):
-        twin = names[[other.fingerprint for other in targets].index(target.fingerprint)]
+        twin = names[next(k for k, other in enumerate(targets) if _is_same(other, target))]
         if twin != name:
             raise CheckpointError(
                 f"--student: {target.name} ({name}) is the same checkpoint as the {twin.replace('-', ' ')}",
@@ -115,34 +117,56 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
         option += " (or --reference)"
         load = target.load if target.stored is None else None
         reference = find(given_reference, option=option, load=load, **options) if given_reference else None
-        for other, audited in zip(names, targets, strict=True):
-            if reference and reference.weights_sha256 == audited.weights_sha256:
-                raise CheckpointError(
-                    f"{option}: {given_reference} has the same weights as the audited {other.replace('-', ' ')}",
-                    hint="a reference must not have seen the records: give the checkpoint that the model started from",
-                )
         subjects.append(Subject(name, target, reference))
     return tuple(subjects)
 
 
-def make_plan(config: AuditConfig, subjects: tuple[Subject, ...], data: AuditData) -> Plan:
+def _is_same(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether two checkpoints compute the same, however they were saved; equal files may be configured otherwise."""
+    if one.weights_sha256 == other.weights_sha256 or one.load != other.load:
+        return one.fingerprint == other.fingerprint
+    return holds_same_tensors(one, other, exactly=True)
+
+
+def make_plan(
+    config: AuditConfig, subjects: tuple[Subject, ...], data: AuditData, *, notes: Sequence[str] = ()
+) -> Plan:
     """Settle tokenizers, cuts, attacks and passes.
+
+    Args:
+        config: says which attacks run.
+        subjects: the models.
+        data: the records.
+        notes: what else is to stand among the warnings.
 
     Raises:
         ConfigError: an attack that was asked for by name can run on no model.
+        RecordsError: texts of both sets are the same without the BOS that they begin with.
     """
     checkpoints = _distinct(subjects)
     tokenizers, tokenizer_of = _tokenizers(checkpoints)
     chosen = expand(config.attacks)
     views = sorted({view for attack, _ in chosen for view in attack.views}, key=list(View).index)
+    leads = list(dict.fromkeys(lead_text(tokenizer) for tokenizer in tokenizers))
+    shown = [without_lead(record.text, record.n_prompt, leads) for record in data.records]
+    n_twice = sum(text != record.text for (text, _), record in zip(shown, data.records, strict=True))
+    n_members = len(data.members)
+    n_shared = len({text for text, _ in shown[:n_members]} & {text for text, _ in shown[n_members:]})
+    if n_twice and n_shared:
+        raise RecordsError(
+            f"{n_shared} texts stand in both sets, in one of them behind {' or '.join(filter(None, leads))}, which the "
+            "tokenizer puts before every text anyway",
+            hint="a text is a member or a non-member: take it out of one of the files",
+        )
     passages = build(
-        tuple(record.text for record in data.records),
+        tuple(text for text, _ in shown),
         tokenizers,
         views=views,
-        shots=data.shots,
+        shots=[without_lead(shot, 0, leads)[0] for shot in data.shots],
         window=_window(config, checkpoints),
-        prompts=[record.n_prompt for record in data.records],
+        prompts=[n_prompt for _, n_prompt in shown],
     )
+    twice = [TWICE.format(n=n_twice, lead=" or ".join(filter(None, leads)))] if n_twice else []
     attacks = tuple(
         AttackPlan(
             attack,
@@ -167,7 +191,7 @@ def make_plan(config: AuditConfig, subjects: tuple[Subject, ...], data: AuditDat
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
         batch_tokens=config.batch_tokens or (CPU_BATCH_TOKENS if device == "cpu" else ACCELERATOR_BATCH_TOKENS),
-        warnings=tuple(_warnings(config, data, passages)),
+        warnings=(*_warnings(config, data, passages), *twice, *notes),
     )
 
 

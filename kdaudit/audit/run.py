@@ -23,6 +23,7 @@ from kdaudit.audit.folder import (
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
 from kdaudit.audit.measure import Progress, measure_passes
 from kdaudit.audit.plan import Plan, Subject, find_subjects, make_plan
+from kdaudit.audit.references import check_references
 from kdaudit.audit.scoring import score_records
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
@@ -68,7 +69,7 @@ def run_audit(
     subjects = find_subjects(config, lineage.loads)
     for subject in subjects:
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
-    plan = make_plan(config, subjects, data)
+    plan = make_plan(config, subjects, data, notes=check_references(subjects, lineage))
     with locked(config.out):
         result = _measure(config, plan, data, lineage, gates, command, on_plan, on_progress)
         on_result(result)

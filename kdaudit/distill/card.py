@@ -23,6 +23,12 @@ def model_card(content: Mapping[str, Any]) -> str:
         f"| {_interval(utility['perplexity'][name])} |"
         for name in ("teacher", "start", "student")
     )
+    missing = "".join(
+        f"\nNo {words} of the {name}: {utility[part][name]['reason']}.\n"
+        for part, words in (("nll", "loss"), ("perplexity", "perplexity"))
+        for name in ("teacher", "start", "student")
+        if utility[part][name].get("reason") and (part == "nll" or not utility["nll"][name].get("reason"))
+    )
     n_trained = len(data["members"]) - len(data.get("left_out", ()))
     top1, divergence = (_interval(utility["agreement"][name]) for name in ("top1", "forward_kl"))
     return f"""---
@@ -42,7 +48,7 @@ On the held-out records, with 95 % intervals over records:
 | model | nats per token | bits per byte | perplexity |
 |---|---|---|---|
 {rows}
-
+{missing}
 The student's top token is its teacher's for {top1} of the tokens; KL(teacher ‖ student) is {divergence} nats per token.
 
 ## Privacy

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kdaudit.errors import RecordsError
 from kdaudit.records import Record
-from kdaudit.views.passage import encode, lead_ids
+from kdaudit.views.passage import encode, lead_ids, lead_text, without_lead
 
 CHUNK = 512  # texts that are tokenised at one time
 
@@ -58,7 +58,8 @@ def make_examples(records: Sequence[Record], tokenizer: Any, *, window: int) -> 
     n_cut = 0
     for start in range(0, len(records), CHUNK):
         chunk = records[start : start + CHUNK]
-        texts, prompts = [record.text for record in chunk], [record.n_prompt for record in chunk]
+        shown = [without_lead(record.text, record.n_prompt, [lead_text(tokenizer)]) for record in chunk]
+        texts, prompts = [text for text, _ in shown], [n_prompt for _, n_prompt in shown]
         for passage in encode(tokenizer, texts, prompts):
             ids = passage.ids.tolist()
             is_closed = bool(end) and end[0] in ids[-2:]  # a chat template closes its answers itself

@@ -31,11 +31,12 @@ def continue_all(
     n_lead: int,
     end: int | None,
     seed: int,
+    vocabulary: int | None = None,
 ) -> list[Example]:
     """New examples: the prompt of each, and what the model writes after it, at most as long as the record was.
 
-    Sampled at temperature 1 from the whole vocabulary. The same seed gives the same words, whatever was drawn
-    before; the global random state is left alone.
+    Sampled at temperature 1 from all words that teacher and student know. The same seed gives the same words, whatever
+    was drawn before; the global random state is left alone.
 
     Args:
         model: a causal LM.
@@ -43,6 +44,7 @@ def continue_all(
         n_lead: tokens that the tokenizer puts before every text.
         end: the end-of-text token, kept as the last one; None where there is none.
         seed: of the draws.
+        vocabulary: words that both models know, where they know different numbers: the other one could not read more.
     """
     prompts = [prompt_of(example, n_lead) for example in examples]
     room = [int(example.ids.size) - prompt.size for example, prompt in zip(examples, prompts, strict=True)]
@@ -52,7 +54,8 @@ def continue_all(
     for row, prompt in enumerate(prompts):
         ids[row, width - prompt.size :] = torch.from_numpy(prompt.astype(np.int64))
         mask[row, width - prompt.size :] = 1
-    written = _sample(model, ids, mask, n_new=max(1, *room), end=end, seed=seed)[:, width:].cpu().numpy()
+    n_new = max(1, *room)
+    written = _sample(model, ids, mask, n_new=n_new, end=end, seed=seed, vocabulary=vocabulary)[:, width:].cpu().numpy()
     return [
         Example(np.concatenate([prompt, _until_end(new[:most], end)]).astype(np.int32), int(prompt.size))
         for prompt, new, most in zip(prompts, written, room, strict=True)
@@ -67,6 +70,7 @@ def write_all(
     end: int | None,
     seed: int,
     batch_tokens: int,
+    vocabulary: int | None = None,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> list[Example]:
     """`continue_all` for any number of examples, in batches of like length, in their order.
@@ -78,6 +82,7 @@ def write_all(
         end: the end-of-text token.
         seed: of the draws; each batch has its own.
         batch_tokens: tokens of a batch at most.
+        vocabulary: words that both models know, where they know different numbers.
         on_done: told how many examples are finished.
     """
     order = sorted(range(len(examples)), key=lambda i: (-int(examples[i].ids.size), i))
@@ -86,20 +91,30 @@ def write_all(
         start = len(found)
         size = max(1, batch_tokens // int(examples[order[start]].ids.size))
         chosen = order[start : start + size]
-        written = continue_all(model, [examples[i] for i in chosen], n_lead=n_lead, end=end, seed=seed + start)
+        written = continue_all(
+            model, [examples[i] for i in chosen], n_lead=n_lead, end=end, seed=seed + start, vocabulary=vocabulary
+        )
         found.update(zip(chosen, written, strict=True))
         on_done(len(found))
     return [found[i] for i in range(len(examples))]
 
 
 def _sample(
-    model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, *, n_new: int, end: int | None, seed: int
+    model: PreTrainedModel,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    n_new: int,
+    end: int | None,
+    seed: int,
+    vocabulary: int | None,
 ) -> torch.Tensor:
     from transformers import GenerationConfig
 
     settings = GenerationConfig(
         do_sample=True, temperature=1.0, top_k=0, top_p=1.0, repetition_penalty=1.0, max_new_tokens=n_new,
         eos_token_id=end, pad_token_id=end if end is not None else 0, use_cache=True,
+        suppress_tokens=_beyond(model, vocabulary) or None,
     )  # fmt: skip
     was_training = model.training
     model.eval()
@@ -114,6 +129,10 @@ def _sample(
     generator.generation_config = own
     model.train(was_training)
     return written
+
+
+def _beyond(model: PreTrainedModel, vocabulary: int | None) -> list[int]:
+    return [] if vocabulary is None else list(range(vocabulary, int(model.config.get_text_config().vocab_size)))
 
 
 def _until_end(

@@ -128,7 +128,7 @@ def _teacher(prepared: Prepared, told: Told, stack: ExitStack) -> tuple[Sequence
             examples = teacher_sequences(
                 teacher, examples, prepared.folder.work / "sequences.safetensors",
                 n_lead=len(prepared.held_out.front.lead), end=models.tokenizer.eos_token_id,
-                seed=_stream(config.seed, "sequences"), batch_tokens=batch_tokens,
+                seed=_stream(config.seed, "sequences"), batch_tokens=batch_tokens, vocabulary=models.vocabulary,
                 on_done=lambda done: told.on_progress("the teacher writes", done, len(examples), ""),
             )  # fmt: skip
     if not config.needs_teacher:
@@ -194,7 +194,7 @@ def _on_policy(
         return None
     return continue_all(
         model, examples, n_lead=len(prepared.held_out.front.lead), end=prepared.models.tokenizer.eos_token_id,
-        seed=_stream(config.seed, f"on-policy {step} {part}"),
+        seed=_stream(config.seed, f"on-policy {step} {part}"), vocabulary=prepared.models.vocabulary,
     )  # fmt: skip
 
 

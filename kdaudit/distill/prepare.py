@@ -19,12 +19,12 @@ from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.trainer import Plan, check_loggers
 from kdaudit.distill.utility import HeldOut
 from kdaudit.draws import generator
-from kdaudit.errors import RecordsError
+from kdaudit.errors import CheckpointError, RecordsError
 from kdaudit.models.chat import chat_renderer
 from kdaudit.models.checkpoint import find
 from kdaudit.models.loading import load_tokenizer
 from kdaudit.signals.batch import Front
-from kdaudit.views.passage import encode, lead_ids
+from kdaudit.views.passage import TWICE, encode, lead_ids, lead_text, without_lead
 
 if TYPE_CHECKING:
     from kdaudit.records import RecordSet
@@ -132,6 +132,7 @@ def settle(
         n_parts=config.gradient_accumulation * compute.n_processes, rng=generator(config.seed, "order"),
     )  # fmt: skip
     held_out, n_unscored = _held_out(assignment, models)
+    _check_known(examples, held_out, models)
     notes = [*models.notes]
     if examples.n_cut:
         notes.append(
@@ -141,6 +142,10 @@ def settle(
         notes.append(f"{examples.n_left_out} members leave no token to learn and teach nothing")
     if n_unscored:
         notes.append(f"{n_unscored} held-out records have no token to score and are left out of the utility")
+    lead = lead_text(models.tokenizer)
+    n_twice = sum(bool(lead) and one.text.startswith(lead) for one in (*assignment.trained, *assignment.held_out))
+    if n_twice:
+        notes.append(TWICE.format(n=n_twice, lead=lead))
     plan = Plan(tuple(epochs), sizes)
     return Prepared(
         config, train_set, nonmembers, assignment, models, compute, folder, key, examples, plan, held_out,
@@ -165,10 +170,27 @@ def _continuing(config: DistillConfig, folder: StudentFolder) -> list[str]:
     return notes
 
 
+def _check_known(examples: Examples, held_out: HeldOut, models: Models) -> None:
+    """Refuse tokens that a model has no embedding for, before anything is trained.
+
+    Raises:
+        CheckpointError: naming the largest token and the model that does not know it.
+    """
+    sequences = [*(one.ids for one in examples.items), *(one.ids for one in held_out.passages)]
+    largest = max(int(ids.max(initial=0)) for ids in sequences)
+    for option, found in (("--teacher", models.teacher), ("--student", models.start)):
+        if found.vocab_size and largest >= found.vocab_size:
+            raise CheckpointError(
+                f"{option}: the tokenizer gives token {largest}, but {found.name} knows {found.vocab_size} tokens",
+                hint="the tokenizer in the checkpoint's folder is not the one that the model was trained with",
+            )
+
+
 def _held_out(assignment: Assignment, models: Models) -> tuple[HeldOut, int]:
     front = Front(lead_ids(models.tokenizer))
     held = assignment.held_out
-    passages = encode(models.tokenizer, [record.text for record in held], [record.n_prompt for record in held])
+    shown = [without_lead(record.text, record.n_prompt, [lead_text(models.tokenizer)]) for record in held]
+    passages = encode(models.tokenizer, [text for text, _ in shown], [n_prompt for _, n_prompt in shown])
     room = models.window - len(front.lead)
     cut = [one if one.ids.size <= room else one.head(int(one.char_end[room - 1])) for one in passages]
     scored = tuple(one for one in cut if one.ids.size > front.n_unscored(one))

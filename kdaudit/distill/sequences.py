@@ -31,6 +31,7 @@ def teacher_sequences(
     end: int | None,
     seed: int,
     batch_tokens: int,
+    vocabulary: int | None = None,
     on_done: Callable[[int], None],
 ) -> tuple[Example, ...]:
     """One sequence of the teacher's for every example; kept in `path`, so that a continued run learns from the same.
@@ -43,13 +44,15 @@ def teacher_sequences(
         end: the end-of-text token.
         seed: of the draws.
         batch_tokens: tokens of a batch at most.
+        vocabulary: words that both models know, where they know different numbers.
         on_done: told how many sequences are finished.
     """
     found = _read(path, len(examples))
     if found is None:
         found = write_all(
-            teacher, examples, n_lead=n_lead, end=end, seed=seed, batch_tokens=batch_tokens, on_done=on_done
-        )
+            teacher, examples, n_lead=n_lead, end=end, seed=seed, batch_tokens=batch_tokens, vocabulary=vocabulary,
+            on_done=on_done,
+        )  # fmt: skip
         with replacing(path) as waiting:
             save_file(
                 {

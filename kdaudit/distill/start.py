@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdaudit.artefacts import remove_leftovers, waiting_name, writing
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
 from kdaudit.foreign import is_file, read_json, reading, reason
@@ -84,12 +85,10 @@ def find_start(config: DistillConfig, teacher: Checkpoint, folder: Path) -> Chec
         with suppress(CheckpointError, ModelError):
             return find(str(folder), **again)
         shutil.rmtree(folder)  # damaged, by whatever ended the run: it is made again
-    make: Callable[[], PreTrainedModel] = (
-        (lambda: _layers_of(teacher, config.student_layers or ""))
-        if config.student_layers is not None
-        else (lambda: _random(config, teacher))
-    )
-    _save_start(make(), teacher, folder)
+    if config.student_layers is not None:
+        _save_layers(teacher, config.student_layers, folder)
+    else:
+        _save_start(_random(config, teacher), teacher, folder)
     return find(str(folder), **again)
 
 
@@ -102,9 +101,9 @@ def _save_start(model: PreTrainedModel, teacher: Checkpoint, folder: Path) -> No
     gc.collect()
 
 
-def _layers_of(teacher: Checkpoint, wanted: str) -> PreTrainedModel:
-    """The teacher with some of its layers, embeddings and head kept. Source: Sanh et al. 2019, arXiv:1910.01108."""
-    import torch
+def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
+    """The teacher with some of its layers, embeddings and head kept; the folder is there only where it is exact."""
+    from kdaudit.distill.layers import WAY_OUT, apply_layers, check_described, check_taken, cut, find_stack
 
     if teacher.base is not None or teacher.load is not None:
         raise ConfigError(
@@ -113,26 +112,27 @@ def _layers_of(teacher: Checkpoint, wanted: str) -> PreTrainedModel:
         )
     layers = parse_layers(wanted, teacher.n_layers)
     model = load(teacher, device="cpu", dtype=teacher.dtype)
-    text_config: Any = model.config.get_text_config()
-    stacks = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.ModuleList) and len(module) == teacher.n_layers
-    ]
-    if len(stacks) != 1:
-        raise ConfigError(
-            f"--student-layers: {len(stacks)} stacks of {teacher.n_layers} layers in {teacher.architecture}",
-            hint="make the start yourself and give it by --student",
-        )
-    name, stack = stacks[0]
-    parent, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(parent), attribute, torch.nn.ModuleList(stack[layer] for layer in layers))
-    text_config.num_hidden_layers = len(layers)
-    for part in ("layer_types", "mlp_layer_types"):
-        kinds = getattr(text_config, part, None)
-        if isinstance(kinds, list) and len(kinds) == teacher.n_layers:
-            setattr(text_config, part, [kinds[layer] for layer in layers])
-    return model
+    name, stack = find_stack(model, teacher.n_layers)
+    expected = apply_layers(model, stack, layers)
+    waiting = waiting_name(folder)
+    remove_leftovers(folder)
+    what = f"--student-layers: the layers of {teacher.architecture} do not make a model by themselves"
+    try:
+        with reading(what, ConfigError, hint=WAY_OUT):
+            cut(model, name, layers)
+            check_described(model, name)
+            _save_start(model, teacher, waiting)
+            del model, stack
+            gc.collect()
+            made = find(str(waiting), option="--student-layers", trust_remote_code=teacher.trust_remote_code)
+            check_taken(load(made, device="cpu", dtype=teacher.dtype), expected)
+        with writing(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(waiting, folder)
+    except (ModelError, CheckpointError) as error:
+        raise ConfigError(f"{what}: {str(error).replace(str(waiting), 'the start')}", hint=WAY_OUT) from error
+    finally:
+        shutil.rmtree(waiting, ignore_errors=True)
 
 
 def _random(config: DistillConfig, teacher: Checkpoint) -> PreTrainedModel:
@@ -150,6 +150,11 @@ def _random(config: DistillConfig, teacher: Checkpoint) -> PreTrainedModel:
             raise ConfigError(f"--student-config: {path} is not a JSON object")
         check_settings(content, f"--student-config: {path}")
         settings: Any = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        if getattr(settings, "quantization_config", None) is not None:
+            raise ConfigError(
+                f"--student-config: {path} names a quantisation, and random weights are not quantised",
+                hint="take the entry quantization_config out",
+            )
         with torch.device("meta"):
             check_fits(AutoModelForCausalLM.from_config(settings), f"--student-config: {path}")
         try:

@@ -164,6 +164,13 @@ def train(
 def _saying_what_memory_needs() -> Iterator[None]:
     try:
         yield
+    except IndexError as error:
+        if "out of range in self" not in str(error):  # what torch says of an embedding
+            raise
+        raise ModelError(
+            f"a model cannot read a text of this length, or a token in it: {error}",
+            hint="it reads fewer tokens at once than its config.json says: lower --max-tokens",
+        ) from error
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

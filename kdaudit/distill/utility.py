@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 SHOWN = ("value", "low", "high", "level", "method", "n")
 SHARD_PASSAGES = 256
+OVERFLOW = "the perplexity is larger than any number that a computer writes (above 1e308)"
+MOST = math.log(sys.float_info.max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,28 +99,50 @@ def measure_utility(
             agreed, divergence = record_agreement(
                 student, teacher, held_out, batch_tokens=batch_tokens, on_tokens=advance
             )
-    with loaded(models["start"], device=device, dtype=dtype) as start:
-        losses["start"] = record_losses(start, held_out, batch_tokens=batch_tokens, on_tokens=advance)
-    damaged = {name: int((~np.isfinite(found.nll)).sum()) for name, found in losses.items()}
+    losses["start"], start_unknown = _losses_of_start(models["start"], held_out, device, dtype, batch_tokens, advance)
+    damaged = {name: int((~np.isfinite(found.nll)).sum()) for name, found in losses.items() if name != "start"}
     if any(damaged.values()):
         raise ModelError(
             "held-out losses are not finite: "
             + ", ".join(f"{n} records under the {name}" for name, n in damaged.items())
         )
-    nll = {name: figure("nll", losses[name].nll, losses[name].n_tokens) for name in models}
-    bits = {name: figure("nll", losses[name].nll / math.log(2), losses[name].n_bytes) for name in models}
+    known = [name for name in models if name != "start" or not start_unknown]
+    nll = {name: figure("nll", losses[name].nll, losses[name].n_tokens) for name in known}
+    bits = {name: figure("nll", losses[name].nll / math.log(2), losses[name].n_bytes) for name in known}
+    if start_unknown:  # what was trained is finished, whatever it came from
+        nothing = replace(nll["student"], value=None, low=None, high=None, quantiles=None, reason=start_unknown)
+        nll["start"] = bits["start"] = nothing
     n_tokens = losses["student"].n_tokens
     return {
         "n_records": len(held_out.passages),
         "n_tokens": int(n_tokens.sum()),
         "nll": {name: _described(found) for name, found in nll.items()},
         "bits_per_byte": {name: _described(found) for name, found in bits.items()},
-        "perplexity": {name: _described(_exponential(found)) for name, found in nll.items()},
+        "perplexity": {name: _described(perplexity(found)) for name, found in nll.items()},
         "agreement": {
             "top1": _described(figure("top1", agreed, n_tokens)),
             "forward_kl": _described(figure("forward kl", divergence, n_tokens)),
         },
     }
+
+
+def _losses_of_start(
+    checkpoint: Checkpoint,
+    held_out: HeldOut,
+    device: str,
+    dtype: str,
+    batch_tokens: int,
+    on_tokens: Callable[[int], None],
+) -> tuple[Losses, str]:
+    """As `record_losses`, and why there are no figures of the start, if so: the student is none the worse for it."""
+    nothing = np.full(len(held_out.passages), np.nan)
+    with loaded(checkpoint, device=device, dtype=dtype) as start:
+        try:
+            found = record_losses(start, held_out, batch_tokens=batch_tokens, on_tokens=on_tokens)
+        except ModelError as error:
+            return Losses(nothing, nothing, nothing), f"the start gives no figures: {error}"
+    n_damaged = int((~np.isfinite(found.nll)).sum())
+    return found, f"the losses of the start on {n_damaged} held-out records are not finite" if n_damaged else ""
 
 
 def record_losses(
@@ -205,8 +230,13 @@ def _batches(held_out: HeldOut, batch_tokens: int, rules: Sequence[LengthRules])
     return batches
 
 
-def _exponential(found: Estimate) -> Estimate:
-    value, low, high = (None if part is None else math.exp(part) for part in (found.value, found.low, found.high))
+def perplexity(found: Estimate) -> Estimate:
+    """E to the power of an estimate; None where that is no number any more."""
+    parts = (found.value, found.low, found.high)
+    value, low, high = (None if part is None or part > MOST else math.exp(part) for part in parts)
+    if value is None or high is None:
+        reason = found.reason or OVERFLOW
+        return replace(found, value=value, low=None, high=None, quantiles=None, reason=reason)
     return replace(found, value=value, low=low, high=high)
 
 

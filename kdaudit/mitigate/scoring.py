@@ -13,6 +13,7 @@ from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.lineage import check_lineage, trace
 from kdaudit.audit.measure import Progress, measure_passes
 from kdaudit.audit.plan import Plan, Subject, find_subjects, make_plan
+from kdaudit.audit.references import check_references
 from kdaudit.audit.scoring import Facts, Scores, score_records
 from kdaudit.config import AuditConfig, student_names
 from kdaudit.distill.prepare import Prepared
@@ -80,7 +81,7 @@ def score_students(
     subjects = find_subjects(traced)
     for subject in subjects:
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
-    plan = make_plan(traced, subjects, data)
+    plan = make_plan(traced, subjects, data, notes=check_references(subjects, lineage))
     scores = _score(plan, config.out / SIGNALS, on_progress)
     rng = generator(traced.seed, "parts")
     parts = split_parts(len(data.members), len(data.nonmembers), share=traced.calibration_share, rng=rng)

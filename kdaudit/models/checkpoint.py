@@ -23,6 +23,10 @@ from kdaudit.models.weights import (
 )
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+COUNTED_AFTER_PADDING = {
+    *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "xmod", "data2vec-text"),
+    *("ibert", "longformer", "esm"),
+}
 LOAD_BYTES = {"4bit": 0.6, "8bit": 1.1}  # per weight, with scales and what stays unquantised
 
 
@@ -152,7 +156,7 @@ def find(
             n_bytes=n_bytes,
             dtype=dtype,
             architecture=(getattr(config, "architectures", None) or [config.model_type])[0],
-            context=_context(text_config),
+            context=_context(text_config, getattr(config, "model_type", "")),
             hidden_size=int(getattr(text_config, "hidden_size", 0) or 0),
             n_layers=int(getattr(text_config, "num_hidden_layers", 0) or 0),
             vocab_size=int(getattr(text_config, "vocab_size", 0) or 0),
@@ -250,11 +254,14 @@ def _read_config(folder: Path, option: str, *, trust_remote_code: bool) -> Any:
             ) from error
 
 
-def _context(config: Any) -> int | None:
+def _context(config: Any, model_type: str) -> int | None:
+    """Tokens that a model reads at once; RoBERTa and its kin count positions from the one after the padding token."""
+    padding = getattr(config, "pad_token_id", None)
+    n_before = padding + 1 if model_type in COUNTED_AFTER_PADDING and isinstance(padding, int) and padding >= 0 else 0
     for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length"):
         value = getattr(config, name, None)
         if isinstance(value, int) and value > 0:
-            return value
+            return max(1, value - n_before)
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -126,7 +126,12 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
             model.to(device)
         else:
             _without_packing(model)
-    lacking = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    for key, stored, described in sorted(info["mismatched_keys"])[:1]:
+        raise ModelError(
+            f"{checkpoint.name}: {key} is {_size(stored)} in the files, and config.json describes {_size(described)}",
+            hint="the configuration is not that of these weights: download or save the checkpoint again",
+        )
+    lacking = sorted(info["missing_keys"])
     if lacking:
         raise ModelError(
             f"{checkpoint.name} lacks {len(lacking)} weights that would be random: {', '.join(lacking[:3])}",
@@ -139,6 +144,10 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
     model.requires_grad_(False)
     check_repeats(model, checkpoint.name)
     return model  # type: ignore[no-any-return]
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 @contextmanager

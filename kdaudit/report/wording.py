@@ -320,6 +320,16 @@ def agreement_notes(utility: Mapping[str, Any]) -> Iterator[str]:
     agreement = utility["agreement"]
     yield f"the student's top token is its teacher's: {_unsigned(agreement['top1'])} of the tokens"
     yield f"KL(teacher || student): {_unsigned(agreement['forward_kl'])} nats per token"
+    yield from missing_figures(utility)
+
+
+def missing_figures(utility: Mapping[str, Any]) -> Iterator[str]:
+    """Why a model has no held-out loss or no perplexity."""
+    for figure, words in (("nll", "held-out loss"), ("perplexity", "perplexity")):
+        for name, found in utility[figure].items():
+            reason = found.get("reason") or ""
+            if reason and reason != (utility["nll"][name].get("reason") if figure == "perplexity" else None):
+                yield f"no {words} of the {name}: {reason}"
 
 
 def _unsigned(figure: Mapping[str, Any]) -> str:

@@ -113,6 +113,13 @@ def _unless_memory_ends(device: torch.device, compute: Callable[P, T], *args: P.
     try:
         with torch.inference_mode():
             return compute(*args, **kwargs)
+    except IndexError as error:
+        if "out of range in self" not in str(error):  # what torch says of an embedding
+            raise
+        raise ModelError(
+            f"the model cannot read a text of this length, or a token in it: {error}",
+            hint="it reads fewer tokens at once than its config.json says: lower --max-tokens",
+        ) from error
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

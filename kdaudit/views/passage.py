@@ -82,6 +82,34 @@ def lead_ids(tokenizer: Any) -> tuple[int, ...]:
     return ()
 
 
+def lead_text(tokenizer: Any) -> str:
+    """The special tokens that a tokenizer puts in front of a text, as they are written; "" for none."""
+    return "".join(map(str, tokenizer.convert_ids_to_tokens(list(lead_ids(tokenizer)))))
+
+
+def without_lead(text: str, n_prompt: int, leads: Sequence[str]) -> tuple[str, int]:
+    """A text that begins with what a tokenizer puts before every text anyway, without that: else it stands there twice.
+
+    Args:
+        text: of a record.
+        n_prompt: leading characters of it that are its prompt.
+        leads: of every tokenizer that reads the text, as `lead_text` gives them.
+
+    Returns:
+        The text that is left, and the characters of it that are prompt.
+    """
+    while found := next((lead for lead in leads if lead and text.startswith(lead)), ""):
+        text, n_prompt = text[len(found) :], max(0, n_prompt - len(found))
+    return text, n_prompt
+
+
+TWICE = (
+    "{n} texts begin with {lead}, which the tokenizer puts before every text anyway: it was taken off, so that it "
+    "stands there once"
+)
+"""What is said where texts lost their lead."""
+
+
 def common_cut(passages: Sequence[Passage], rooms: Sequence[int], *, n_chars: int) -> int:
     """Characters of a text that every model can read: where the model that stops first has to stop.
 

@@ -3,11 +3,19 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from kdaudit.models.checkpoint import find
+from kdaudit.models.kinship import holds_same_tensors, relative_distance
+from tests import tiny
 from tests.commands import Given, check_refused, results
+from tests.distill.students import Recipe
+from tests.models.copies import Weights, cast, rewritten
 
 Checkpoints = Callable[..., Path]
 
@@ -127,3 +135,106 @@ def test_one_checkpoint_in_two_roles_is_refused(given: Given, tmp_path: Path) ->
     copied = shutil.copytree(given.teacher, tmp_path / "copy")
     check_refused(given.attack(tmp_path / "a", "--student", copied), "the same checkpoint as the teacher")
     check_refused(given.attack(tmp_path / "b", "--student", given.student), "the same checkpoint as the student")
+
+
+def test_a_reference_nearer_to_the_student_than_to_its_start_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    student, later = tmp_path / "student", tmp_path / "later"
+    for out, options in ((student, ()), (later, ("--epochs", 2))):
+        done = recipe.distill(out, *options)
+        assert done.code == 0, done.err
+    done = recipe.attack(student, tmp_path / "run", "--student-reference", later)
+    check_refused(done, "lies nearer to the student (", "so it has learnt from the records too", f"give {recipe.start}")
+
+    resaved = rewritten(recipe.start, tmp_path / "resaved", cast(torch.bfloat16))
+    for name, reference in (("itself", recipe.start), ("cast", resaved)):
+        done = recipe.attack(student, tmp_path / name, "--student-reference", reference)
+        assert done.code == 0, done.err
+        assert "learnt from the records too" not in done.err + done.out
+
+    half_way = rewritten(student, tmp_path / "half", between(recipe.start, 0.515))
+    done = recipe.attack(student, tmp_path / "half run", "--student-reference", half_way)
+    assert done.code == 0, done.err
+    (warning,) = [one for one in results(tmp_path / "half run")["validity"]["warnings"] if "lies nearer" in one]
+    assert warning.startswith("the reference ")
+    assert "the reference attacks show nothing" in warning
+
+
+def test_the_start_of_a_student_that_hardly_learnt_is_its_reference(recipe: Recipe, tmp_path: Path) -> None:
+    start = rewritten(recipe.start, tmp_path / "start", cast(torch.bfloat16))
+    student = tmp_path / "student"
+    done = Recipe(recipe.teacher, start, recipe.train).distill(student, "--lr", 1e-9)
+    assert done.code == 0, done.err
+    assert holds_same_tensors(find(str(student), option="--s"), find(str(start), option="--s")), "a case worth trying"
+    for name, options in (("own", ()), ("given", ("--student-reference", start))):
+        done = recipe.attack(student, tmp_path / name, "--attack", "reference", *options)
+        assert done.code == 0, done.err
+        assert not [one for one in results(tmp_path / name)["validity"]["warnings"] if "learnt from" in one]
+
+
+def test_a_student_of_a_teacher_that_saw_nothing_may_start_from_the_teacher(recipe: Recipe, tmp_path: Path) -> None:
+    own = Recipe(recipe.teacher, recipe.teacher, recipe.train)
+    assert own.distill(tmp_path / "same").code == 0
+    done = own.attack(tmp_path / "same", tmp_path / "same run", "--attack", "reference")
+    assert done.code == 0, done.err
+    rounded = rewritten(recipe.teacher, tmp_path / "rounded", cast(torch.bfloat16))
+    for saw, code in (("none", 0), ("train", 2)):
+        own = Recipe(recipe.teacher, rounded, recipe.train)
+        assert own.distill(tmp_path / saw, "--teacher-saw", saw).code == 0
+        done = own.attack(tmp_path / saw, tmp_path / f"{saw} run")
+        assert done.code == code, done.err
+    check_refused(done, "is a copy of the audited teacher, saved again", "must not have seen the records")
+
+
+def test_a_reference_that_is_kin_to_the_teacher_is_named(recipe: Recipe, tmp_path: Path) -> None:
+    """It may be what the teacher started from, which is a reference: nobody can tell."""
+    student = tmp_path / "student"
+    assert recipe.distill(student, "--teacher-saw", "train").code == 0
+    kin = rewritten(recipe.teacher, tmp_path / "kin", lambda own: {name: 1.01 * weight for name, weight in own.items()})
+    done = recipe.attack(student, tmp_path / "run", "--student-reference", kin)
+    assert done.code == 0, done.err
+    (warning,) = [one for one in results(tmp_path / "run")["validity"]["warnings"] if "lies nearer" in one]
+    assert "kin lies nearer to the teacher (0.99% of its weights) than to what the student started from" in warning
+
+
+def test_one_model_saved_twice_is_not_compared_with_itself(given: Given, tmp_path: Path) -> None:
+    again = rewritten(given.teacher, tmp_path / "again", lambda weights: weights, note="saved twice")
+    check_refused(given.having(student=again).attack(tmp_path / "run"), "the same checkpoint as the teacher")
+    rounded = rewritten(given.teacher, tmp_path / "rounded", cast(torch.bfloat16))
+    assert given.having(student=rounded).attack(tmp_path / "run", "--attack", "loss").code == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_merged_copy_of_an_adapter_is_refused_as_a_reference(
+    given: Given, checkpoint: Checkpoints, tmp_path: Path
+) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    for architecture in ("gpt2", "llama"):
+        base = checkpoint(architecture, seed=3)
+        adapted: Any = get_peft_model(
+            AutoModelForCausalLM.from_pretrained(base),
+            LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False),
+        )
+        adapter, merged = tmp_path / architecture, tmp_path / f"{architecture} merged"
+        adapted.save_pretrained(adapter)
+        adapted.merge_and_unload().save_pretrained(merged)
+        tiny.tokenizer().save_pretrained(merged)
+        pair = [find(str(one), option="--x") for one in (adapter, merged)]
+        assert relative_distance(pair[0], pair[1]) == pytest.approx(0, abs=1e-6)
+        options = ("--attack", "loss", "--student-reference")
+        one = given.having(student=adapter)
+        done = one.attack(tmp_path / "run", *options, merged)
+        check_refused(done, "is a copy of the audited student")
+        further = rewritten(merged, tmp_path / f"{architecture} further", between(base, 1.5))
+        done = one.attack(tmp_path / "run", *options, further)
+        check_refused(done, "so it has learnt from the records too", f"give {base}")
+        done = given.having(student=merged).attack(tmp_path / "run", *options, adapter)
+        check_refused(done, "is a copy of the audited student")
+        assert one.attack(tmp_path / f"{architecture} run", *options, base).code == 0
+
+
+def between(other: Path, share: float) -> Callable[[Weights], Weights]:
+    """`share` of the way from the weights of `other` to those that are given."""
+    start = load_file(other / "model.safetensors")
+    return lambda own: {name: share * weight + (1 - share) * start[name] for name, weight in own.items()}
