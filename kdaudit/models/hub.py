@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,9 @@ from kdaudit.errors import CheckpointError, ModelError
 from kdaudit.foreign import reason
 from kdaudit.models.weights import PICKLE_PATTERNS
 
+REVISION = re.compile(r"\w[\w.+/-]*")
+"""The library reads the file of that name in its cache, and of one that begins with / any file, /dev/zero for one."""
+SHOWN = 100  # characters
 METADATA_PATTERNS = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja")
 
 
@@ -31,6 +35,11 @@ def locate(name: str, option: str, *, allow_pickle: bool, trust_remote_code: boo
     repository, _, revision = name.partition("@")
     if name.startswith((".", "/", "~")) or repository.count("/") > 1 or "\\" in name or not repository:
         raise CheckpointError(f"{option}: there is no folder {name}", hint="give a checkpoint folder or a Hub id")
+    if revision and (REVISION.fullmatch(revision) is None or ".." in revision):
+        raise CheckpointError(
+            f"{option}: {revision[:SHOWN]!r} is no revision of {repository}",
+            hint="a revision is a commit, a branch or a tag of the Hub repository",
+        )
     return _download(repository, revision or None, option, allow_pickle=allow_pickle, code=trust_remote_code)
 
 
