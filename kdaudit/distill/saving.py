@@ -32,6 +32,9 @@ def save_student(model: PreTrainedModel | Any, tokenizer: PreTrainedTokenizerBas
             remove_leftovers(folder)
             shutil.rmtree(waiting, ignore_errors=True)
             waiting.mkdir(parents=True)
+            for settings in getattr(model, "peft_config", {}).values():
+                if isinstance(settings.target_modules, set):  # whose order is another one in every process
+                    settings.target_modules = sorted(settings.target_modules)
             save(model, waiting)
             tokenizer.save_pretrained(waiting)
             (waiting / "README.md").unlink(missing_ok=True)  # peft's empty model card: kdaudit writes its own

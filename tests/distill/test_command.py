@@ -64,6 +64,8 @@ def test_an_adapter_is_saved_alone_and_audited_on_its_start(
     assert done.code == 0, done.err
     assert (out / "adapter_model.safetensors").is_file()
     assert not (out / "model.safetensors").exists()
+    changed = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))["target_modules"]
+    assert changed == sorted(changed), "else the order is another one in every process"
     adapter = load_file(out / "adapter_model.safetensors")
     assert any(float(weight.abs().max()) > 0 for name, weight in adapter.items() if "lora_B" in name)
     load = ("--student-load", "4bit") if "--student-load" in options else ()
