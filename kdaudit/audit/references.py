@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from kdaudit import manifest as manifests
 from kdaudit.audit.lineage import Lineage
 from kdaudit.audit.plan import Subject
 from kdaudit.errors import CheckpointError, KdauditError
+from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.kinship import holds_same_tensors, relative_distance
 
@@ -46,6 +48,8 @@ def check_references(subjects: Sequence[Subject], lineage: Lineage) -> tuple[str
     starts = _starts(subjects, lineage)
     for subject in subjects:
         reference = subject.reference
+        if reference is not None:
+            _check_saw_no_member(subject, reference, lineage)
         for audited in subjects if reference is not None else ():
             if reference is None or (audited.name == "teacher" and _is_teacher_innocent(subject, lineage)):
                 continue
@@ -78,7 +82,37 @@ def _starts(subjects: Sequence[Subject], lineage: Lineage) -> dict[str, list[Che
 def _is_teacher_innocent(subject: Subject, lineage: Lineage) -> bool:
     """Whether the manifest of a student says that its teacher never saw the records."""
     manifest = lineage.by_student.get(subject.name)
-    return manifest is not None and lineage.sets is not None and not manifest.may_teacher_know_held_out
+    return manifest is not None and lineage.sets is not None and manifest.data["teacher_saw"] == "none"
+
+
+def _check_saw_no_member(subject: Subject, reference: Checkpoint, lineage: Lineage) -> None:
+    """Refuse what manifests say of a reference: that it is made of a teacher that may know members, or saw some."""
+    for student, manifest in lineage.by_student.items():
+        start = manifest.content["start"]
+        if not start["is_reference"] and start["weights_sha256"] == reference.weights_sha256:
+            raise CheckpointError(
+                f"{_option(subject)}: {reference.name} is made of layers of the teacher of {student}, which may have "
+                "seen the members",
+                hint=UNSEEN,
+            )
+        own = _own_manifest(reference)
+        shared = set(own.data["members"]) & set(manifest.data["members"]) if own is not None else set()
+        if shared:
+            raise CheckpointError(
+                f"{_option(subject)}: {reference.name} was trained on {len(shared)} of the members of {student}, as "
+                "its manifest says",
+                hint=UNSEEN,
+            )
+
+
+def _own_manifest(checkpoint: Checkpoint) -> Manifest | None:
+    """What `kdaudit distill` says of a checkpoint that it made; None where it says nothing of these weights."""
+    path = checkpoint.folder / manifests.FILE_NAME
+    found = None
+    with suppress(KdauditError):
+        found = manifests.load(path) if path.is_file() else None
+    is_its_own = found is not None and found.content["student"]["weights_sha256"] == checkpoint.weights_sha256
+    return found if is_its_own else None
 
 
 def _check_is_none_of(subject: Subject, reference: Checkpoint, audited: Subject, lineage: Lineage) -> None:

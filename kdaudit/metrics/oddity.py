@@ -102,7 +102,8 @@ def _with_one_letter_less(word: str) -> set[str]:
 def _shapes(split: Sequence[Sequence[str]]) -> list[Ids]:
     """Frequent words and marks as they are; of the others whether they start with a capital, and how they end."""
     n_texts = Counter(word for words in split for word in set(words))
-    own = {word for word, _ in n_texts.most_common(N_OWN_NAME)}
+    # of words in equally many texts the first in the alphabet: a set gives them in another order in every process
+    own = set(sorted(n_texts, key=lambda word: (-n_texts[word], word))[:N_OWN_NAME])
     ids: dict[str, int] = {}
 
     def shape(word: str) -> str:

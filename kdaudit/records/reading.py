@@ -23,6 +23,8 @@ Render = Callable[[Sequence[Mapping[str, object]]], tuple[str, str]]
 
 A ValueError says what the template does with these messages instead: refuses or fails."""
 
+TEMPLATE_HINT = "look at the roles and their order, or apply a template that you know and give prompt and completion"
+
 
 def read(
     source: str,
@@ -170,7 +172,7 @@ def _answer(row: Row, render: Render | None) -> tuple[str, int] | Problem:
     try:
         prompt, whole = render(messages)
     except ValueError as error:
-        return Problem(row.line, f"the chat template {error}", "look at the roles and their order")
+        return Problem(row.line, f"the chat template {error}", TEMPLATE_HINT)
     if not whole.startswith(prompt) or len(whole) == len(prompt):
         what = "the chat template does not put the answer after the other messages"
         return Problem(row.line, what, "apply the template yourself and give prompt and completion")

@@ -84,6 +84,10 @@ def judge(
         pass_level: of the upper bounds; higher where one of several runs is chosen because it passes.
     """
     covered = [*((gate, _measurements(gate, attacks)) for gate in gates), *rises]
+    if not covered and validity.status == "failed":
+        return Verdict(
+            "not_gated", sentence=wording.not_gated_nor_comparable(validity), next_step=wording.comparable(validity)
+        )
     if not covered:
         return Verdict("not_gated", sentence=wording.NOT_GATED, next_step=wording.SET_A_GATE)
     n_cells = sum(cell.is_scored for _, cells in covered for cell in cells)

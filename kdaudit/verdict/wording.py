@@ -99,6 +99,11 @@ def not_comparable(validity: Validity) -> str:
     return f"members and non-members differ without any model ({validity.blind_name}{figure})"
 
 
+def not_gated_nor_comparable(validity: Validity) -> str:
+    """The verdict without gates on a run whose figures say nothing."""
+    return f"{NOT_GATED} No figure says anything about membership: {not_comparable(validity)}."
+
+
 def comparable(validity: Validity) -> str:
     """What to do where a validity check failed: first what is known to set the sets apart."""
     mends = "".join(f"{words[:1].upper()}{words[1:]}. " for words in validity.formats)

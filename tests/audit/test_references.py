@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from kdaudit.models.checkpoint import find
 from kdaudit.models.kinship import holds_same_tensors, relative_distance
 from tests import tiny
-from tests.commands import Given, check_refused, results
+from tests.commands import Given, check_refused, results, texts
 from tests.distill.students import Recipe
 from tests.models.copies import Weights, cast, rewritten
 
@@ -142,6 +142,7 @@ def test_a_reference_nearer_to_the_student_than_to_its_start_is_refused(recipe: 
     for out, options in ((student, ()), (later, ("--epochs", 2))):
         done = recipe.distill(out, *options)
         assert done.code == 0, done.err
+    (later / "kdaudit.json").unlink()  # else it says itself what it saw
     done = recipe.attack(student, tmp_path / "run", "--student-reference", later)
     check_refused(done, "lies nearer to the student (", "so it has learnt from the records too", f"give {recipe.start}")
 
@@ -238,3 +239,24 @@ def between(other: Path, share: float) -> Callable[[Weights], Weights]:
     """`share` of the way from the weights of `other` to those that are given."""
     start = load_file(other / "model.safetensors")
     return lambda own: {name: share * weight + (1 - share) * start[name] for name, weight in own.items()}
+
+
+def test_a_teacher_that_may_have_seen_the_members_is_no_reference_of_its_layers(recipe: Recipe, tmp_path: Path) -> None:
+    others = tiny.write_jsonl(tmp_path / "others.jsonl", texts(60, seed=3), prefix="o")
+    student = tmp_path / "student"
+    done = recipe.distill(student, "--nonmembers", others, start=("--student-layers", "0"))
+    assert done.code == 0, done.err
+    for reference, why in ((recipe.teacher, "has the same weights as the audited teacher"),
+                           (student / "start", "made of layers of the teacher of student")):  # fmt: skip
+        refused = recipe.attack(student, tmp_path / "run", "--student-reference", reference)
+        check_refused(refused, "--student-reference", why, "must not have seen the records")
+
+
+def test_a_reference_that_was_trained_on_the_members_is_refused_by_its_own_manifest(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    student, other = tmp_path / "student", tmp_path / "other"
+    for out, seed in ((student, 0), (other, 1)):
+        assert recipe.distill(out, "--seed", seed, "--split-seed", 0).code == 0
+    refused = recipe.attack(student, tmp_path / "run", "--student-reference", other)
+    check_refused(refused, "--student-reference", "was trained on 48 of the members of student")

@@ -1,5 +1,9 @@
 """What is rare, misspelt or out of order in a text, by the counts of all texts together."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,3 +97,21 @@ def test_runs_of_characters_keep_white_space_and_ends_apart() -> None:
     rows = character_counts(texts).toarray()
     assert len({tuple(row) for row in rows}) == len(texts)
     assert rows.sum(axis=1).tolist() == [sum(len(text) + 2 - n + 1 for n in (1, 2, 3)) for text in texts]
+
+
+def test_it_is_the_same_in_every_process() -> None:
+    code = (
+        "import numpy as np\n"
+        "from kdaudit.metrics.oddity import oddity\n"
+        "rng = np.random.default_rng(0)\n"
+        "words = [''.join(rng.choice(list('abcdefgh'), 5)) for _ in range(3000)]\n"
+        "texts = [' '.join(rng.choice(words, 80)) for _ in range(40)]\n"
+        "print(oddity(texts).tobytes().hex())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
