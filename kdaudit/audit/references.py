@@ -87,6 +87,7 @@ def _is_teacher_innocent(subject: Subject, lineage: Lineage) -> bool:
 
 def _check_saw_no_member(subject: Subject, reference: Checkpoint, lineage: Lineage) -> None:
     """Refuse what manifests say of a reference: that it is made of a teacher that may know members, or saw some."""
+    own = _own_manifest(reference)
     for student, manifest in lineage.by_student.items():
         start = manifest.content["start"]
         if not start["is_reference"] and start["weights_sha256"] == reference.weights_sha256:
@@ -95,7 +96,6 @@ def _check_saw_no_member(subject: Subject, reference: Checkpoint, lineage: Linea
                 "seen the members",
                 hint=UNSEEN,
             )
-        own = _own_manifest(reference)
         shared = set(own.data["members"]) & set(manifest.data["members"]) if own is not None else set()
         if shared:
             raise CheckpointError(

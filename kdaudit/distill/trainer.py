@@ -34,7 +34,7 @@ from kdaudit.errors import ConfigError, ModelError
 from kdaudit.foreign import reading
 from kdaudit.models.environment import restored_environment
 from kdaudit.models.surgery import NoNorm
-from kdaudit.signals.route import is_out_of_memory
+from kdaudit.signals.route import explaining_unread_tokens, is_out_of_memory
 
 WEIGHTS = "model.safetensors"  # the name that the trainer looks for when it continues
 SAVES = 10  # checkpoints of a run
@@ -163,14 +163,8 @@ def train(
 @contextmanager
 def _saying_what_memory_needs() -> Iterator[None]:
     try:
-        yield
-    except IndexError as error:
-        if "out of range in self" not in str(error):  # what torch says of an embedding
-            raise
-        raise ModelError(
-            f"a model cannot read a text of this length, or a token in it: {error}",
-            hint="it reads fewer tokens at once than its config.json says: lower --max-tokens",
-        ) from error
+        with explaining_unread_tokens("a model"):
+            yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

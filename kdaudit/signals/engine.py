@@ -10,7 +10,7 @@ import torch
 
 from kdaudit.errors import ModelError
 from kdaudit.signals.batch import Front, Route, run_batch
-from kdaudit.signals.route import is_out_of_memory, settle
+from kdaudit.signals.route import explaining_unread_tokens, is_out_of_memory, settle
 from kdaudit.signals.tokens import TokenSignals
 from kdaudit.views.passage import Passage
 
@@ -111,15 +111,8 @@ def _check_vocabulary(model: PreTrainedModel, shard: Sequence[Passage], front: F
 def _unless_memory_ends(device: torch.device, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
     """What `compute` gives, or None where memory ran out."""
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), explaining_unread_tokens("the model"):
             return compute(*args, **kwargs)
-    except IndexError as error:
-        if "out of range in self" not in str(error):  # what torch says of an embedding
-            raise
-        raise ModelError(
-            f"the model cannot read a text of this length, or a token in it: {error}",
-            hint="it reads fewer tokens at once than its config.json says: lower --max-tokens",
-        ) from error
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

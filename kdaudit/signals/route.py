@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,27 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error of torch or of Python says that memory ran out."""
     is_said = "allocate memory" in str(error) or "out of memory" in str(error)
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and is_said)
+
+
+@contextmanager
+def explaining_unread_tokens(who: str) -> Iterator[None]:
+    """An embedding that has no row for a token or a position says so in words of torch; this says what to do.
+
+    Args:
+        who: begins the message: the model.
+
+    Raises:
+        ModelError: there is no such row.
+    """
+    try:
+        yield
+    except IndexError as error:
+        if "out of range in self" not in str(error):  # what torch says of an embedding
+            raise
+        raise ModelError(
+            f"{who} cannot read a text of this length, or a token in it: {error}",
+            hint="it reads fewer tokens at once than its config.json says: lower --max-tokens",
+        ) from error
 
 
 def _first_tokens(passage: Passage) -> Passage:

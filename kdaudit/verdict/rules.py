@@ -84,12 +84,12 @@ def judge(
         pass_level: of the upper bounds; higher where one of several runs is chosen because it passes.
     """
     covered = [*((gate, _measurements(gate, attacks)) for gate in gates), *rises]
-    if not covered and validity.status == "failed":
-        return Verdict(
-            "not_gated", sentence=wording.not_gated_nor_comparable(validity), next_step=wording.comparable(validity)
-        )
     if not covered:
-        return Verdict("not_gated", sentence=wording.NOT_GATED, next_step=wording.SET_A_GATE)
+        if validity.status == "failed":
+            words, next_step = wording.not_gated_nor_comparable(validity), wording.comparable(validity)
+        else:
+            words, next_step = wording.NOT_GATED, wording.SET_A_GATE
+        return Verdict("not_gated", sentence=words, next_step=next_step)
     n_cells = sum(cell.is_scored for _, cells in covered for cell in cells)
     judged = [_judge_gate(gate, cells, 1 - ALPHA / max(n_cells, 1), pass_level) for gate, cells in covered]
     if validity.status == "failed":
