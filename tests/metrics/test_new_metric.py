@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -56,11 +55,10 @@ FAMILY = Family(
 
 
 @pytest.fixture
-def with_epsilon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def with_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one line in the table."""
     monkeypatch.setattr(metrics, "FAMILIES", (*metrics.FAMILIES, FAMILY))
-    monkeypatch.setitem(metrics.METRICS, "epsilon", FAMILY.metrics[0])  # type: ignore[arg-type]
-    return
+    monkeypatch.setitem(metrics.METRICS, "epsilon", FAMILY.metrics[0])
 
 
 @pytest.mark.usefixtures("with_epsilon")
