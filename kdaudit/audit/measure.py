@@ -13,9 +13,10 @@ from kdaudit.audit.plan import Pass, Plan
 from kdaudit.errors import ModelError
 from kdaudit.models.loading import loaded
 from kdaudit.signals import store
-from kdaudit.signals.batch import Front
 from kdaudit.signals.engine import ENGINE_VERSION, PROBE_PASSAGES, device_name, measure
-from kdaudit.views.passage import Passage
+from kdaudit.targets.causal import CAUSAL
+from kdaudit.targets.passage import Passage
+from kdaudit.targets.plan import Frame
 from kdaudit.views.view import View
 
 Progress = Callable[[str, int, int], None]
@@ -56,7 +57,7 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
                     measured = measure(
                         model,
                         waiting,
-                        _front(plan, one),
+                        _frame(plan, one),
                         batch_tokens=plan.batch_tokens,
                         probe=plan.passages.read(shards[0][:PROBE_PASSAGES], one.view, one.tokenizer),
                         on_tokens=advance,
@@ -85,22 +86,22 @@ def _paths(plan: Plan, one: Pass, shards: list[list[int]], folder: Path) -> tupl
     libraries = ["torch", "transformers"]
     libraries += ["bitsandbytes"] if one.checkpoint.load else []
     libraries += ["peft"] if one.checkpoint.base else []
-    front = _front(plan, one)
+    frame = _frame(plan, one)
     key = store.PassKey(
         engine_version=ENGINE_VERSION,
         model=one.checkpoint.fingerprint,
         dtype=plan.dtype,
         device=device_name(plan.device),
         versions=tuple(f"{name} {version(name)}" for name in libraries),
-        front=hashlib.sha256(repr((front.lead, front.prefix)).encode()).hexdigest(),
+        frame=hashlib.sha256(repr((frame.kind.name, frame.lead, frame.prefix)).encode()).hexdigest(),
         batch_tokens=plan.batch_tokens,
     )
-    return tuple(store.shard_path(folder, key, shard) for shard in _shards(plan, one, shards))
+    return tuple(store.shard_path(folder, key, list(map(frame.plan, shard))) for shard in _shards(plan, one, shards))
 
 
-def _front(plan: Plan, one: Pass) -> Front:
+def _frame(plan: Plan, one: Pass) -> Frame:
     prefix = plan.passages.prefixes[one.tokenizer] if one.view is View.PREFIXED else ()
-    return Front(plan.passages.leads[one.tokenizer], prefix)
+    return Frame(CAUSAL, plan.passages.leads[one.tokenizer], prefix)
 
 
 def _counter(

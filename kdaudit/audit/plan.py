@@ -14,8 +14,8 @@ from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
+from kdaudit.targets.passage import TWICE, lead_text, without_lead
 from kdaudit.views.build import Passages, build
-from kdaudit.views.passage import TWICE, lead_text, without_lead
 from kdaudit.views.view import View
 
 DEFAULT_WINDOW = 2048  # tokens, where no model of the audit states a context

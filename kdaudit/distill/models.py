@@ -14,6 +14,8 @@ from kdaudit.errors import ConfigError, ModelError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.environment import check_precision, check_training_environment
 from kdaudit.models.loading import load, load_tokenizer
+from kdaudit.targets.causal import causal_frame
+from kdaudit.targets.plan import Frame
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,6 +40,8 @@ class Models:
     start: Checkpoint
     tokenizer: Any
     """Of teacher and student."""
+    frame: Frame
+    """How the texts are shown to both."""
     window: int
     """Tokens of a training sequence at most."""
     vocabulary: int | None
@@ -110,8 +114,10 @@ def find_models(config: DistillConfig, start_folder: Path) -> Models:
     n_known = max(tokenizer.get_vocab().values()) + 1
     size, note = shared_vocabulary(start.vocab_size, teacher.vocab_size, n_known)
     is_cut = start.vocab_size != teacher.vocab_size
-    window = _window(config, [teacher, start])
-    return Models(teacher, start, tokenizer, window, size if is_cut else None, (note,) if note else ())
+    return Models(
+        teacher, start, tokenizer, causal_frame(tokenizer), window=_window(config, [teacher, start]),
+        vocabulary=size if is_cut else None, notes=(note,) if note else (),
+    )  # fmt: skip
 
 
 def learner(config: DistillConfig, models: Models, compute: Compute) -> tuple[Any, PreTrainedModel]:

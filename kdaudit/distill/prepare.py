@@ -23,8 +23,7 @@ from kdaudit.errors import CheckpointError, RecordsError
 from kdaudit.models.chat import chat_renderer
 from kdaudit.models.checkpoint import find
 from kdaudit.models.loading import load_tokenizer
-from kdaudit.signals.batch import Front
-from kdaudit.views.passage import TWICE, encode, lead_ids, lead_text, without_lead
+from kdaudit.targets.passage import TWICE, encode, lead_text, without_lead
 
 if TYPE_CHECKING:
     from kdaudit.records import RecordSet
@@ -125,7 +124,7 @@ def settle(
     check_loggers(config.report_to)
     key = manifest.make_key(manifest.key_path(config.train, config.key_file))
     assignment = leave_out(assign(config, train_set, nonmembers), left_out, key)
-    examples = make_examples(assignment.trained, models.tokenizer, window=models.window)
+    examples = make_examples(assignment.trained, models.tokenizer, models.frame, window=models.window)
     sizes = tuple(int(example.ids.size) for example in examples.items)
     epochs = plan_steps(
         sizes, epochs=config.epochs, step_tokens=config.batch_tokens,
@@ -187,15 +186,14 @@ def _check_known(examples: Examples, held_out: HeldOut, models: Models) -> None:
 
 
 def _held_out(assignment: Assignment, models: Models) -> tuple[HeldOut, int]:
-    front = Front(lead_ids(models.tokenizer))
-    held = assignment.held_out
+    frame, held = models.frame, assignment.held_out
     shown = [without_lead(record.text, record.n_prompt, [lead_text(models.tokenizer)]) for record in held]
     passages = encode(models.tokenizer, [text for text, _ in shown], [n_prompt for _, n_prompt in shown])
-    room = models.window - len(front.lead)
+    room = frame.room(models.window)
     cut = [one if one.ids.size <= room else one.head(int(one.char_end[room - 1])) for one in passages]
-    scored = tuple(one for one in cut if one.ids.size > front.n_unscored(one))
+    scored = tuple(one for one in cut if frame.plan(one).showings)
     if not scored:
         raise RecordsError(
             f"none of the {len(held)} held-out records has a token to score", hint="hold out more, or longer, records"
         )
-    return HeldOut(scored, front, models.vocabulary), len(held) - len(scored)
+    return HeldOut(scored, frame, models.vocabulary), len(held) - len(scored)

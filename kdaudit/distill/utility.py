@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kdaudit.distill.batches import Inputs
 from kdaudit.distill.losses import CHUNK_ELEMENTS, kl
 from kdaudit.distill.outputs import Spoken, speaker
 from kdaudit.draws import generator
@@ -21,9 +22,11 @@ from kdaudit.metrics.ratios import ratio_estimate
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.lengths import LengthRules, length_rules
 from kdaudit.models.loading import loaded
-from kdaudit.signals.batch import Front, pad, target_index
+from kdaudit.signals.batch import Batch, make_batch
 from kdaudit.signals.engine import measure
-from kdaudit.views.passage import Passage
+from kdaudit.signals.running import first_tokens
+from kdaudit.targets.passage import Passage
+from kdaudit.targets.plan import Frame, Showing, TargetPlan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,9 +43,13 @@ class HeldOut:
     """Held-out records as teacher, start and student read them."""
 
     passages: tuple[Passage, ...]
-    front: Front
+    frame: Frame
     vocabulary: int | None
     """Words that teacher and student both score; None for all."""
+
+    def plans(self) -> list[TargetPlan]:
+        """How each record is shown."""
+        return [self.frame.plan(passage) for passage in self.passages]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ def measure_utility(
     Raises:
         ModelError: a model cannot be loaded, or says NaN.
     """
-    total = sum(int(passage.ids.size) for passage in held_out.passages) * (len(models) + 1)
+    total = sum(one.passage.ids.size * one.n_passes for one in held_out.plans()) * (len(models) + 1)
     done = 0
 
     def advance(n_tokens: int) -> None:
@@ -157,7 +164,7 @@ def record_losses(
     shards = [passages[start : start + SHARD_PASSAGES] for start in range(0, len(passages), SHARD_PASSAGES)]
     signals = [
         found
-        for shard in measure(model, shards, held_out.front, batch_tokens=batch_tokens, on_tokens=on_tokens)
+        for shard in measure(model, shards, held_out.frame, batch_tokens=batch_tokens, on_tokens=on_tokens)
         for found in shard
     ]
     return Losses(
@@ -176,22 +183,28 @@ def record_agreement(
     on_tokens: Callable[[int], None] = lambda _: None,
 ) -> tuple[Floats, Floats]:
     """Per record: tokens whose top word is the teacher's too, and the sum of KL(teacher || student) in nats."""
-    agreed, divergence = np.zeros(len(held_out.passages)), np.zeros(len(held_out.passages))
-    device = student.device
+    n, frame, device = len(held_out.passages), held_out.frame, student.device
+    agreed, divergence = np.zeros(n), np.zeros(n)
+    shown = [(record, one) for record, plan in enumerate(held_out.plans()) for one in plan.showings]
     with torch.inference_mode():
-        probe = pad(held_out.passages[:1], held_out.front.lead, device)[:, :64]
-        ask = [speaker(teacher, probe), speaker(student, probe)]
+        probe = frame.plan(first_tokens(held_out.passages[0])).showings[:1]
+        asked = _inputs(make_batch(probe, frame.kind, device), probe)
+        ask = [speaker(teacher, asked), speaker(student, asked)]
         rules = [length_rules(teacher), length_rules(student)]
-        for rows in _batches(held_out, batch_tokens, rules):
-            passages = [held_out.passages[row] for row in rows]
-            ids = pad(passages, held_out.front.lead, device)
-            owner, column = target_index(passages, held_out.front, n_before=len(held_out.front.lead))
-            where = torch.from_numpy(owner).to(device), torch.from_numpy(column).to(device)
-            columns = _compare(ask[0](ids), ask[1](ids), where, held_out.vocabulary)
+        for chosen in _batches([one.size for _, one in shown], batch_tokens, rules):
+            records, showings = zip(*(shown[i] for i in chosen), strict=True)
+            batch = make_batch(showings, frame.kind, device)
+            inputs = _inputs(batch, showings)
+            columns = _compare(ask[0](inputs), ask[1](inputs), (batch.rows, batch.columns), held_out.vocabulary)
+            owner = np.array(records)[batch.rows.cpu().numpy()]
             for values, into in zip(columns, (agreed, divergence), strict=True):
-                into[rows] = np.bincount(owner, weights=values, minlength=len(rows))
-            on_tokens(sum(int(passage.ids.size) for passage in passages))
+                into += np.bincount(owner, weights=values, minlength=n)
+            on_tokens(sum(int(held_out.passages[record].ids.size) for record in records))
     return agreed, divergence
+
+
+def _inputs(batch: Batch, showings: Sequence[Showing]) -> Inputs:
+    return Inputs(batch.inputs, torch.tensor([one.size for one in showings]))
 
 
 def _compare(
@@ -217,9 +230,8 @@ def _logits(said: Spoken, states: torch.Tensor) -> torch.Tensor:
     return logits.float()
 
 
-def _batches(held_out: HeldOut, batch_tokens: int, rules: Sequence[LengthRules]) -> list[list[int]]:
-    """Records that fit together, longest first, and that both models read by the same rules."""
-    sizes = [len(held_out.front.lead) + int(passage.ids.size) for passage in held_out.passages]
+def _batches(sizes: Sequence[int], batch_tokens: int, rules: Sequence[LengthRules]) -> list[list[int]]:
+    """Sequences that fit together, longest first, and that both models read by the same rules."""
     order = sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))
     batches: list[list[int]] = []
     while order:

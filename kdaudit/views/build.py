@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.views.passage import Passage, common_cut, encode, lead_ids
+from kdaudit.targets.passage import Passage, encode, lead_ids
+from kdaudit.views.cut import common_cut
 from kdaudit.views.view import View
 
 CHUNK = 512  # texts that are tokenised at one time

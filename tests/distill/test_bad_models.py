@@ -15,9 +15,10 @@ from kdaudit.distill.utility import OVERFLOW, perplexity
 from kdaudit.errors import ModelError
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.models.checkpoint import find
-from kdaudit.signals.batch import Front
 from kdaudit.signals.engine import measure
-from kdaudit.views.passage import Passage
+from kdaudit.targets.causal import CAUSAL
+from kdaudit.targets.passage import Passage
+from kdaudit.targets.plan import Frame
 from tests import tiny
 from tests.commands import check_refused, kdaudit
 from tests.distill.students import Recipe, manifest_of
@@ -98,7 +99,7 @@ def test_a_model_that_reads_less_than_it_says_ends_with_a_message() -> None:
     ends = np.arange(1, 41, dtype=np.int32)
     shard = [Passage(np.full(40, 5, np.int32), ends, ends)]
     with pytest.raises(ModelError) as caught:
-        list(measure(tiny.model("gpt2", context=16), [shard], Front((0,)), batch_tokens=100))
+        list(measure(tiny.model("gpt2", context=16), [shard], Frame(CAUSAL, (0,)), batch_tokens=100))
     assert "--max-tokens" in caught.value.hint
 
 

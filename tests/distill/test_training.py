@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from kdaudit.distill.checkpoints import newest_checkpoint
-from kdaudit.distill.examples import Example
 from kdaudit.distill.student import LossTerms, matched_layers
 from kdaudit.distill.trainer import Plan, Watch
 from kdaudit.errors import ModelError
+from kdaudit.targets.plan import Example
 from tests import tiny
 from tests.distill.training import SETTINGS, TERMS, largest_gap, plan_of, run, some_examples
 

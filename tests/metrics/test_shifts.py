@@ -46,8 +46,9 @@ class Bench:
 
     def scores(self, texts: list[str]) -> dict[str, np.ndarray]:
         """What each attack of the null finds in the start, by text."""
-        from kdaudit.signals.batch import Front
         from kdaudit.signals.engine import measure
+        from kdaudit.targets.causal import CAUSAL
+        from kdaudit.targets.plan import Frame
         from kdaudit.views.build import build
 
         passages = build(texts, [self.tokenizer], views=[View.PLAIN], shots=(), window=WINDOW)
@@ -55,7 +56,7 @@ class Bench:
         found = {name: np.full(len(texts), np.nan) for name in NULL_ATTACKS}
         read = (passages.read(shard, View.PLAIN, 0) for shard in shards)
         for shard, signals in zip(
-            shards, measure(self.model, read, Front(passages.leads[0]), batch_tokens=4096), strict=True
+            shards, measure(self.model, read, Frame(CAUSAL, passages.leads[0]), batch_tokens=4096), strict=True
         ):
             for index, one in zip(shard, signals, strict=True):
                 sample = Sample(passages.scored_text(index), {View.PLAIN: one})

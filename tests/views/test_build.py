@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdaudit.targets.passage import encode
 from kdaudit.views import build as building
 from kdaudit.views.build import SHOT_SEPARATOR, Passages, build
-from kdaudit.views.passage import encode
 from kdaudit.views.view import View
 from tests import tiny
 
