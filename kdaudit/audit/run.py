@@ -36,7 +36,6 @@ from kdaudit.metrics.validity import blind_baseline, overlap
 from kdaudit.models.environment import check_environment, recorded_environment
 from kdaudit.results import AuditResult
 from kdaudit.verdict import Gate, check_gates, judge, parse_gate
-from kdaudit.views.view import View
 
 
 def run_audit(
@@ -65,7 +64,7 @@ def run_audit(
     check_environment()
     check_gates(gates, models=names, attacks=[attack.name for attack, _ in chosen])
     config, lineage = trace(config)
-    data = read_data(config, lineage, needs_shots=any(View.PREFIXED in attack.views for attack, _ in chosen))
+    data = read_data(config, lineage, needs_shots=any(attack.needs_shots for attack, _ in chosen))
     subjects = find_subjects(config, lineage.loads)
     for subject in subjects:
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)

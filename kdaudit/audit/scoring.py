@@ -13,15 +13,14 @@ from kdaudit.attacks.base import Attack, Sample
 from kdaudit.audit.measure import SignalFiles
 from kdaudit.audit.plan import Plan, Subject
 from kdaudit.errors import ModelError
-from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.signals import store
 from kdaudit.signals.tokens import TokenSignals
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN, View
 
 Floats = NDArray[np.float64]
 
 ALONE: Mapping[str, Attack] = {
-    name: attack for name, attack in ATTACKS.items() if attack.views == (View.PLAIN,) and not attack.needs_reference
+    name: attack for name, attack in ATTACKS.items() if attack.views == (PLAIN,) and not attack.needs_reference
 }
 """The attacks that need no more of a model than its plain pass: those that a start (a reference) is attacked by too."""
 
@@ -72,21 +71,21 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
         for name, models in by_attack.items()
         if with_paper and name in PAPER_FRACTIONS
     }
-    plain = [fingerprint for fingerprint, view in files if view is View.PLAIN]
+    plain = [fingerprint for fingerprint, view in files if view is PLAIN]
     facts = {fingerprint: no_facts(n) for fingerprint in plain}
     starts = dict.fromkeys(subject.reference.fingerprint for subject in plan.subjects if subject.reference)
     of_starts = {start: {name: np.full(n, np.nan) for name in ALONE} for start in starts}
     for k, shard in enumerate(shards):
         signals = {key: _read(files, key, k) for key in files}
         for fingerprint in plain:
-            _fill_facts(facts[fingerprint], shard, signals[fingerprint, View.PLAIN])
+            _fill_facts(facts[fingerprint], shard, signals[fingerprint, PLAIN])
         for start, found in of_starts.items():
             for position, index in enumerate(shard):
-                alone = Sample(plan.passages.scored_text(index), {View.PLAIN: signals[start, View.PLAIN][position]})
+                alone = Sample(plan.passages.scored_text(index), {PLAIN: signals[start, PLAIN][position]})
                 for name, attack in ALONE.items():
                     found[name][index] = attack.score(alone)
         for subject in plan.subjects:
-            same = _is_same_tokenizer(plan, subject)
+            same = plan.is_same_tokenizer(subject)
             running = [one for one in plan.attacks if not one.obstacles[subject.name]]
             for position, index in enumerate(shard):
                 sample = _sample(plan, subject, signals, position, index, is_same_tokenizer=same)
@@ -125,20 +124,18 @@ def _sample(
 ) -> Sample:
     own = subject.checkpoint.fingerprint
     reference = subject.reference
+    shown = {
+        view: tuple(found[position * view.n_variants : (position + 1) * view.n_variants])
+        for (model, view), found in signals.items()
+        if model == own
+    }
     return Sample(
         text=plan.passages.scored_text(index),
-        target={view: signals[own, view][position] for view in View if (own, view) in signals},
-        reference=signals[reference.fingerprint, View.PLAIN][position] if reference else None,
+        target={view: found[0] for view, found in shown.items() if view.n_variants == 1},
+        reference=signals[reference.fingerprint, PLAIN][position] if reference else None,
+        variants={view: found for view, found in shown.items() if view.n_variants > 1},
         is_same_tokenizer=is_same_tokenizer,
     )
-
-
-def _is_same_tokenizer(plan: Plan, subject: Subject) -> bool:
-    return subject.reference is None or _split(plan, subject.checkpoint) == _split(plan, subject.reference)
-
-
-def _split(plan: Plan, checkpoint: Checkpoint) -> str:
-    return plan.passages.splits[plan.tokenizer_of[checkpoint.fingerprint]]
 
 
 def _fill_facts(facts: Facts, shard: Sequence[int], signals: Sequence[TokenSignals]) -> None:

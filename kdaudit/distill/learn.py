@@ -25,13 +25,14 @@ from kdaudit.distill.goldfish import is_dropped
 from kdaudit.distill.losses import CachedOutputs
 from kdaudit.distill.models import Models, learner
 from kdaudit.distill.outputs import Speaker, speaker
-from kdaudit.distill.prepare import SCORING_BATCH_TOKENS, Prepared, main_first
+from kdaudit.distill.prepare import Prepared, main_first
 from kdaudit.distill.saving import save_student
 from kdaudit.distill.sequences import teacher_sequences
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.student import Distiller, LossTerms
 from kdaudit.distill.trainer import Ask, Plan, Settings, Watch, train
 from kdaudit.draws import generator
+from kdaudit.models.context import scoring_batch_tokens
 from kdaudit.models.loading import loaded
 from kdaudit.targets.plan import Example
 
@@ -169,7 +170,7 @@ def _cached(prepared: Prepared, examples: Sequence[Example], told: Told) -> Ask:
 
         cache = open_cache(
             config.teacher_cache, key, examples, speak, kind=models.frame.kind, device=torch.device(compute.device),
-            batch_tokens=SCORING_BATCH_TOKENS[compute.use_cpu],
+            batch_tokens=scoring_batch_tokens(compute.device),
             on_tokens=lambda done, total: told.on_progress("writing down the teacher", done, total, ""),
         )  # fmt: skip
 

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from kdaudit.records import RecordSet
 
 
-SCORING_BATCH_TOKENS = {True: 4096, False: 16384}  # on a CPU, elsewhere
-
-
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Everything that is settled before the first step."""

@@ -109,10 +109,12 @@ def _rules(model: PreTrainedModel, runner: Runner, probe: Passage, frame: Frame)
     Then the model changes with the length in a way that nothing says, and no text is padded.
     """
     known = length_rules(model)
+    if not frame.kind.is_causal:
+        return known  # a part of a text scores otherwise alone, whatever the rules are
     n_first = probe.ids.size // 4
     first = Passage(probe.ids[:n_first], probe.char_end[:n_first], probe.byte_end[:n_first], probe.n_given)
     pair = [plan.showings[0] for plan in map(frame.plan, (first, probe)) if plan.showings]
-    if not frame.kind.is_causal or len(pair) < 2 or known.rule(pair[0].size) != known.rule(pair[1].size):
+    if len(pair) < 2 or known.rule(pair[0].size) != known.rule(pair[1].size):
         return known
     alone, within = (runner.run([one], frame.kind, model.device)[0][0] for one in pair)
     gap = np.abs(alone - within[: alone.size])

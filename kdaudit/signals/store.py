@@ -32,6 +32,8 @@ class PassKey:
     """Kind and name of the device: rounding differs between them."""
     versions: tuple[str, ...]
     """Of the libraries that compute."""
+    view: str
+    """Name and version of what is shown of each record."""
     frame: str
     """The kind of model with a hash of the lead and prefix tokens."""
     batch_tokens: int

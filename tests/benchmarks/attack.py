@@ -186,12 +186,10 @@ def _plan(checkpoint: Path, texts: list[str], folder: Path, device: str) -> Any:
 def _measure_shards(plan: Any, one: Any, shards: list[list[int]], model: Any, folder: Path) -> tuple[Path, ...]:
     from kdaudit.signals import store
     from kdaudit.signals.engine import measure
-    from kdaudit.targets.causal import CAUSAL
-    from kdaudit.targets.plan import Frame
 
     paths = tuple(folder / f"{i}.safetensors" for i in range(len(shards)))
     passages = (plan.passages.read(shard, one.view, one.tokenizer) for shard in shards)
-    frame = Frame(CAUSAL, plan.passages.leads[one.tokenizer])
+    frame = plan.passages.frame(one.view, one.tokenizer)
     measured = measure(model, passages, frame, batch_tokens=plan.batch_tokens)
     for path, signals in zip(paths, measured, strict=True):
         store.write(path, signals)

@@ -23,13 +23,13 @@ from kdaudit.targets.causal import CAUSAL
 from kdaudit.targets.passage import Passage
 from kdaudit.targets.plan import Frame, Showing
 from kdaudit.views.build import build
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN
 from tests import tiny
 
-KEY = PassKey(1, "abc", "float32", "cpu", ("torch 2.6", "transformers 5.0"), "frame", 4096)
+KEY = PassKey(1, "abc", "float32", "cpu", ("torch 2.6", "transformers 5.0"), "plain 1", "frame", 4096)
 CHANGES: dict[str, Any] = {
     "engine_version": 2, "model": "abd", "dtype": "bfloat16", "device": "cuda H100",
-    "versions": ("torch 2.7", "transformers 5.0"), "frame": "other", "batch_tokens": 4095,
+    "versions": ("torch 2.7", "transformers 5.0"), "view": "plain 2", "frame": "other", "batch_tokens": 4095,
 }  # fmt: skip
 
 
@@ -212,9 +212,9 @@ def test_a_write_that_fails_leaves_nothing_behind(
 
 def plan_of(folder: Path, *, load: str | None = None) -> Plan:
     checkpoint = find(str(folder), option="--teacher", load=load)
-    passages = build(tiny.texts(6, seed=1), [tiny.tokenizer()], views=[View.PLAIN], shots=[], window=tiny.CONTEXT)
+    passages = build(tiny.texts(6, seed=1), [tiny.tokenizer()], [FRAME], views=[PLAIN], shots=[], window=tiny.CONTEXT)
     return Plan(
-        subjects=(), attacks=(), passes=(Pass("teacher", checkpoint, View.PLAIN, 0, 1),), passages=passages,
+        subjects=(), attacks=(), passes=(Pass("teacher", checkpoint, PLAIN, 0, 1),), passages=passages,
         tokenizer_of={checkpoint.fingerprint: 0}, device="cpu", dtype="float32", batch_tokens=512, warnings=(),
     )  # fmt: skip
 
