@@ -102,7 +102,7 @@ def _learn(
     from kdaudit.distill.outputs import speaker
     from kdaudit.distill.saving import save_student
     from kdaudit.distill.student import Distiller, LossTerms
-    from kdaudit.distill.trainer import Plan, Settings, Watch
+    from kdaudit.distill.trainer import Curriculum, Settings, Watch
     from kdaudit.distill.trainer import train as run_loop
     from kdaudit.records import Record
     from kdaudit.targets.causal import causal_frame
@@ -112,7 +112,7 @@ def _learn(
     examples = make_examples(records, tokenizer, frame, window=CONTEXT).items
     sizes = tuple(int(example.ids.size) for example in examples)
     rng = generator(seed, path.name)
-    plan = Plan(tuple(plan_steps(sizes, epochs=epochs, step_tokens=BATCH_TOKENS, n_parts=1, rng=rng)), sizes)
+    plan = Curriculum(tuple(plan_steps(sizes, epochs=epochs, step_tokens=BATCH_TOKENS, n_parts=1, rng=rng)), sizes)
     terms = LossTerms(objective="hard", beta=None, hard_weight=1.0, temperature=1.0)
     tried = probe(examples[0], frame.kind, torch.device("cpu"), n_tokens=CONTEXT)
     settings = Settings(

@@ -30,7 +30,7 @@ from kdaudit.distill.saving import save_student
 from kdaudit.distill.sequences import teacher_sequences
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Ask, Plan, Settings, Watch, train
+from kdaudit.distill.trainer import Ask, Curriculum, Settings, Watch, train
 from kdaudit.draws import generator
 from kdaudit.models.context import scoring_batch_tokens
 from kdaudit.models.loading import loaded
@@ -101,7 +101,7 @@ def rehearse(prepared: Prepared, folder: Path) -> float:
     items = tuple(prepared.examples.items[index] for index in chosen)
     place = {index: position for position, index in enumerate(chosen)}
     renumbered = [[[place[index] for index in part] for part in step] for step in steps]
-    plan = Plan((renumbered,), tuple(int(one.ids.size) for one in items))
+    plan = Curriculum((renumbered,), tuple(int(one.ids.size) for one in items))
     config = replace(prepared.config, out=folder, copies_per_epoch=0, teacher_cache=None, resume=None, report_to="none")
     short = replace(
         prepared, config=config, folder=StudentFolder(folder, folder / manifest.FILE_NAME), plan=plan,

@@ -16,7 +16,7 @@ from kdaudit.distill.folder import StudentFolder, claim
 from kdaudit.distill.losses import settle_beta
 from kdaudit.distill.models import Compute, Models, choose_compute, find_models
 from kdaudit.distill.settings import DistillConfig
-from kdaudit.distill.trainer import Plan, check_loggers
+from kdaudit.distill.trainer import Curriculum, check_loggers
 from kdaudit.distill.utility import HeldOut
 from kdaudit.draws import generator
 from kdaudit.errors import CheckpointError, RecordsError
@@ -42,7 +42,7 @@ class Prepared:
     folder: StudentFolder
     key: bytes
     examples: Examples
-    plan: Plan
+    plan: Curriculum
     held_out: HeldOut
     notes: tuple[str, ...]
     progress: tuple[str, ...] = ()
@@ -142,7 +142,7 @@ def settle(
     n_twice = sum(bool(lead) and one.text.startswith(lead) for one in (*assignment.trained, *assignment.held_out))
     if n_twice:
         notes.append(TWICE.format(n=n_twice, lead=lead))
-    plan = Plan(tuple(epochs), sizes)
+    plan = Curriculum(tuple(epochs), sizes)
     return Prepared(
         config, train_set, nonmembers, assignment, models, compute, folder, key, examples, plan, held_out,
         tuple(notes), tuple(_continuing(config, folder)),

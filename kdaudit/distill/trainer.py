@@ -46,7 +46,7 @@ Ask = Callable[[Inputs, list[int]], Taught]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Curriculum:
     """The optimiser steps of a training run."""
 
     epochs: tuple[list[list[list[int]]], ...]
@@ -121,7 +121,7 @@ def train(
     distiller: Distiller,
     examples: Sequence[Example],
     kind: Kind,
-    plan: Plan,
+    plan: Curriculum,
     ask: Ask,
     settings: Settings,
     work: Path,
@@ -185,7 +185,7 @@ class _DistillTrainer(Trainer):
         distiller: Distiller,
         examples: Sequence[Example],
         kind: Kind,
-        plan: Plan,
+        plan: Curriculum,
         ask: Ask,
         settings: Settings,
         work: Path,
@@ -311,7 +311,7 @@ def _reading(checkpoint: str | None) -> AbstractContextManager[None]:
 class _Teller(TrainerCallback):
     """Says how far the loop is, when to write a checkpoint, and that a gradient is no number."""
 
-    def __init__(self, plan: Plan, watch: Watch, settings: Settings) -> None:
+    def __init__(self, plan: Curriculum, watch: Watch, settings: Settings) -> None:
         self._watch, self._checks_gradients = watch, settings.mixed_precision != "fp16"
         sizes = plan.sizes
         per_step = [sum(sizes[i] for part in step for i in part) for step in plan.steps]

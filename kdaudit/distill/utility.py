@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from kdaudit.distill.batches import Inputs
 from kdaudit.distill.losses import CHUNK_ELEMENTS, kl
@@ -24,6 +23,7 @@ from kdaudit.models.lengths import LengthRules, length_rules
 from kdaudit.models.loading import loaded
 from kdaudit.signals.batch import Batch, make_batch
 from kdaudit.signals.engine import measure
+from kdaudit.signals.likelihoods import Floats, Likelihoods, fill, nothing_scored
 from kdaudit.signals.running import first_tokens
 from kdaudit.targets.passage import Passage
 from kdaudit.targets.plan import Frame, Showing, TargetPlan
@@ -31,7 +31,6 @@ from kdaudit.targets.plan import Frame, Showing, TargetPlan
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Floats = NDArray[np.float64]
 SHOWN = ("value", "low", "high", "level", "method", "n")
 SHARD_PASSAGES = 256
 OVERFLOW = "the perplexity is larger than any number that a computer writes (above 1e308)"
@@ -50,17 +49,6 @@ class HeldOut:
     def plans(self) -> list[TargetPlan]:
         """How each record is shown."""
         return [self.frame.plan(passage) for passage in self.passages]
-
-
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """What one model makes of each held-out record; arrays (n,)."""
-
-    nll: Floats
-    """Nats over the scored tokens."""
-    n_tokens: Floats
-    n_bytes: Floats
-    """UTF-8 bytes that the scored tokens spell."""
 
 
 def measure_utility(
@@ -98,7 +86,7 @@ def measure_utility(
     def figure(name: str, above: Floats, below: Floats) -> Estimate:
         return ratio_estimate(above, below, rng=generator(seed, f"utility {name}"))
 
-    losses: dict[str, Losses] = {}
+    losses: dict[str, Likelihoods] = {}
     with loaded(models["teacher"], device=device, dtype=dtype) as teacher:
         losses["teacher"] = record_losses(teacher, held_out, batch_tokens=batch_tokens, on_tokens=advance)
         with loaded(models["student"], device=device, dtype=dtype) as student:
@@ -140,14 +128,13 @@ def _losses_of_start(
     dtype: str,
     batch_tokens: int,
     on_tokens: Callable[[int], None],
-) -> tuple[Losses, str]:
+) -> tuple[Likelihoods, str]:
     """As `record_losses`, and why there are no figures of the start, if so: the student is none the worse for it."""
-    nothing = np.full(len(held_out.passages), np.nan)
     with loaded(checkpoint, device=device, dtype=dtype) as start:
         try:
             found = record_losses(start, held_out, batch_tokens=batch_tokens, on_tokens=on_tokens)
         except ModelError as error:
-            return Losses(nothing, nothing, nothing), f"the start gives no figures: {error}"
+            return nothing_scored(len(held_out.passages)), f"the start gives no figures: {error}"
     n_damaged = int((~np.isfinite(found.nll)).sum())
     return found, f"the losses of the start on {n_damaged} held-out records are not finite" if n_damaged else ""
 
@@ -158,20 +145,15 @@ def record_losses(
     *,
     batch_tokens: int,
     on_tokens: Callable[[int], None] = lambda _: None,
-) -> Losses:
+) -> Likelihoods:
     """What the audit's own engine gives for each record, summed over its scored tokens."""
     passages = held_out.passages
     shards = [passages[start : start + SHARD_PASSAGES] for start in range(0, len(passages), SHARD_PASSAGES)]
-    signals = [
-        found
-        for shard in measure(model, shards, held_out.frame, batch_tokens=batch_tokens, on_tokens=on_tokens)
-        for found in shard
-    ]
-    return Losses(
-        nll=np.array([-found.logprob.sum(dtype=np.float64) for found in signals]),
-        n_tokens=np.array([found.logprob.size for found in signals], dtype=np.float64),
-        n_bytes=np.array([found.n_bytes for found in signals], dtype=np.float64),
-    )
+    found, n_done = nothing_scored(len(passages)), 0
+    for signals in measure(model, shards, held_out.frame, batch_tokens=batch_tokens, on_tokens=on_tokens):
+        fill(found, range(n_done, n_done + len(signals)), signals)
+        n_done += len(signals)
+    return found
 
 
 def record_agreement(

@@ -14,7 +14,7 @@ from kdaudit.audit.lineage import check_lineage, trace
 from kdaudit.audit.measure import Progress, measure_passes
 from kdaudit.audit.plan import Plan, Subject, find_subjects, make_plan
 from kdaudit.audit.references import check_references
-from kdaudit.audit.scoring import Facts, Scores, score_records
+from kdaudit.audit.scoring import Scores, score_records
 from kdaudit.config import AuditConfig, student_names
 from kdaudit.distill.prepare import Prepared
 from kdaudit.distill.start import is_reference
@@ -27,6 +27,7 @@ from kdaudit.mitigate import non_vulnerable
 from kdaudit.mitigate.base import Method, Selection
 from kdaudit.mitigate.settings import ATTACKED_BY, MitigateConfig
 from kdaudit.models.checkpoint import find
+from kdaudit.signals.likelihoods import Likelihoods
 
 SIGNALS = "signals"
 
@@ -46,9 +47,9 @@ class Scored:
         """A student as the plan knows it."""
         return next(one for one in self.plan.subjects if one.name == self.subject_of[folder])
 
-    def facts(self, folder: Path) -> Facts:
+    def likelihoods(self, folder: Path) -> Likelihoods:
         """What a student makes of each record."""
-        return self.scores.facts[self.subject(folder).checkpoint.fingerprint]
+        return self.scores.likelihoods[self.subject(folder).checkpoint.fingerprint]
 
     @property
     def attacks(self) -> tuple[str, ...]:

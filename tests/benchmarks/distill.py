@@ -30,7 +30,7 @@ from kdaudit.distill.examples import make_examples, plan_steps
 from kdaudit.distill.losses import IGNORED, distillation_loss
 from kdaudit.distill.outputs import speaker
 from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Plan, Settings, Watch, train
+from kdaudit.distill.trainer import Curriculum, Settings, Watch, train
 from kdaudit.targets.causal import CAUSAL, causal_frame
 from kdaudit.targets.plan import Example
 
@@ -80,7 +80,7 @@ def time_loops(options: argparse.Namespace) -> None:
     )
 
 
-def _time_ours(teacher: Any, student: Any, examples: tuple[Example, ...], plan: Plan) -> float:
+def _time_ours(teacher: Any, student: Any, examples: tuple[Example, ...], plan: Curriculum) -> float:
     tried = probe(examples[0], CAUSAL, teacher.device, n_tokens=64)
     ask_teacher = speaker(teacher, tried)
 
@@ -109,7 +109,7 @@ def _time_ours(teacher: Any, student: Any, examples: tuple[Example, ...], plan: 
     return plan.n_tokens / (times[-1] - times[0])
 
 
-def _time_bare(teacher: Any, student: Any, examples: tuple[Example, ...], plan: Plan) -> float:
+def _time_bare(teacher: Any, student: Any, examples: tuple[Example, ...], plan: Curriculum) -> float:
     student.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(student.parameters(), lr=LR, weight_decay=0.01, fused=True)
     batches = [collate([(i, 0, examples[i]) for part in step for i in part], CAUSAL) for step in plan.steps]
@@ -232,13 +232,13 @@ def _gpt2(n_layers: int, words: int, seed: int) -> Any:
     )  # fmt: skip
 
 
-def _plan(examples: tuple[Example, ...]) -> Plan:
+def _plan(examples: tuple[Example, ...]) -> Curriculum:
     sizes = [int(example.ids.size) for example in examples]
     rng = np.random.default_rng(0)
     (epoch,) = plan_steps(sizes, epochs=1, step_tokens=STEP_TOKENS, n_parts=1, rng=rng)
     steps = epoch[:STEPS]
     kept = {index for step in steps for part in step for index in part}
-    return Plan((steps,), tuple(size if index in kept else 0 for index, size in enumerate(sizes)))
+    return Curriculum((steps,), tuple(size if index in kept else 0 for index, size in enumerate(sizes)))
 
 
 if __name__ == "__main__":

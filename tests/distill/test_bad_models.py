@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from kdaudit.errors import ModelError
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.models.checkpoint import find
 from kdaudit.signals.engine import measure
+from kdaudit.signals.likelihoods import Likelihoods
 from kdaudit.targets.causal import CAUSAL
 from kdaudit.targets.passage import Passage
 from kdaudit.targets.plan import Frame
@@ -48,10 +50,10 @@ def test_a_start_without_a_perplexity_does_not_end_a_finished_training(
 
     original = utility.record_losses
 
-    def worsened(model: torch.nn.Module, *args: object, **options: object) -> utility.Losses:
+    def worsened(model: torch.nn.Module, *args: object, **options: object) -> Likelihoods:
         found = original(model, *args, **options)  # type: ignore[arg-type]
         calls.append(1)
-        return found if len(calls) != 3 else utility.Losses(found.nll * factor, found.n_tokens, found.n_bytes)
+        return found if len(calls) != 3 else replace(found, nll=found.nll * factor)
 
     calls: list[int] = []
     monkeypatch.setattr(utility, "record_losses", worsened)
@@ -119,7 +121,7 @@ def test_a_start_that_gives_no_numbers_does_not_end_a_finished_training(
 ) -> None:
     from kdaudit.distill import utility
 
-    def refusing(*args: object, **options: object) -> utility.Losses:
+    def refusing(*args: object, **options: object) -> Likelihoods:
         calls.append(1)
         if len(calls) == 3:
             raise ModelError("the logits hold NaN")

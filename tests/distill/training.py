@@ -13,7 +13,7 @@ from kdaudit.distill.batches import Inputs
 from kdaudit.distill.examples import make_examples, plan_steps
 from kdaudit.distill.outputs import speaker
 from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Plan, Settings, Watch, train
+from kdaudit.distill.trainer import Curriculum, Settings, Watch, train
 from kdaudit.records import Record
 from kdaudit.targets.causal import CAUSAL, causal_frame
 from kdaudit.targets.plan import Example
@@ -40,10 +40,10 @@ def some_examples(n: int = 24, *, seed: int = 0) -> tuple[Example, ...]:
     return make_examples(records, tiny.tokenizer(), causal_frame(tiny.tokenizer()), window=tiny.CONTEXT).items
 
 
-def plan_of(examples: Sequence[Example], *, epochs: int = 2, step_tokens: int = 128, n_parts: int = 1) -> Plan:
+def plan_of(examples: Sequence[Example], *, epochs: int = 2, step_tokens: int = 128, n_parts: int = 1) -> Curriculum:
     sizes = tuple(int(example.ids.size) for example in examples)
     rng = np.random.default_rng(0)
-    return Plan(
+    return Curriculum(
         tuple(plan_steps(sizes, epochs=epochs, step_tokens=step_tokens, n_parts=n_parts, rng=rng)), sizes
     )  # fmt: skip
 
@@ -56,7 +56,7 @@ def run(
     terms: LossTerms = TERMS,
     settings: Settings = SETTINGS,
     examples: Sequence[Example] | None = None,
-    plan: Plan | None = None,
+    plan: Curriculum | None = None,
     watch: Watch = QUIET,
     projection: torch.nn.Linear | None = None,
     **options: Any,

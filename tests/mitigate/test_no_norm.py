@@ -11,7 +11,7 @@ import transformers
 
 from kdaudit.distill.outputs import speaker
 from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Plan, Settings, Watch, _DistillTrainer
+from kdaudit.distill.trainer import Curriculum, Settings, Watch, _DistillTrainer
 from kdaudit.errors import ConfigError, ExitCode, ModelError
 from kdaudit.mitigate.no_norm import no_norm
 from kdaudit.models.surgery import NoNorm
@@ -150,6 +150,6 @@ def decayed(model: Any, work: Path) -> set[str]:
     terms = LossTerms("forward-kl", None, 0.5, 1.0)
     distiller = Distiller(model, speaker(model, read(IDS[:1])), terms, None)
     trainer = _DistillTrainer(
-        distiller, [], CAUSAL, Plan(([[[0]]],), (1,)), lambda *_: None, settings, work, lambda *_: None, Watch()
+        distiller, [], CAUSAL, Curriculum(([[[0]]],), (1,)), lambda *_: None, settings, work, lambda *_: None, Watch()
     )
     return set(trainer.get_decay_parameter_names(distiller))
