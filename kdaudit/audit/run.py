@@ -33,7 +33,6 @@ from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.environment import check_environment, recorded_environment
 from kdaudit.results import AuditedModel, AuditedRecords, AuditResult, Source
 from kdaudit.verdict import Gate, check_gates, judge, parse_gate
-from kdaudit.views.view import View
 
 
 def run_audit(
@@ -61,7 +60,7 @@ def run_audit(
     names = ("teacher", *student_names(len(config.students)))
     check_environment()
     check_gates(gates, models=names, attacks=[attack.name for attack, _ in chosen])
-    planned = plan_audit(config, needs_shots=any(View.PREFIXED in attack.views for attack, _ in chosen))
+    planned = plan_audit(config, needs_shots=any(attack.needs_shots for attack, _ in chosen))
     with locked(config.out):
         result = _measure(planned, gates, command, on_plan, on_progress)
         on_result(result)

@@ -70,7 +70,7 @@ def print_attacks(attacks: Mapping[str, Attack], groups: Mapping[str, Sequence[s
     for heading in ("attack", "groups", "needs", "cost", "score (larger: more likely a member)", "source"):
         table.add_column(heading, overflow="fold")
     for name, attack in attacks.items():
-        passes = len(attack.views)
+        passes = attack.n_passes
         needs = ["target"] + (["reference"] if attack.needs_reference else [])
         needs += ["same tokenizer"] if attack.needs_same_tokenizer else []
         cost = f"{passes} pass{'es' if passes > 1 else ''}" + (
@@ -110,7 +110,7 @@ def print_plan(plan: Plan, data: AuditData) -> None:
         name = escape(checkpoint.name) + (f" @ {checkpoint.revision[:12]}" if checkpoint.revision else "")
         name += f" ({checkpoint.load})" if checkpoint.load else ""
         table.add_row(
-            f"  {one.label}", name, f"{checkpoint.n_parameters:,}", one.view.value, f"{one.n_tokens:,}",
+            f"  {one.label}", name, f"{checkpoint.n_parameters:,}", one.view.name, f"{one.n_tokens:,}",
             f"about {_megabytes(plan.memory_bytes(one))}",
         )  # fmt: skip
     _print(table, is_result=False)

@@ -6,7 +6,7 @@ import gc
 import shutil
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kdaudit import manifest
 from kdaudit.artefacts import write_text
@@ -15,15 +15,12 @@ from kdaudit.distill.describe import describe
 from kdaudit.distill.folder import begin, claim, earlier_student
 from kdaudit.distill.learn import Told, learn
 from kdaudit.distill.models import Compute, choose_compute, find_models
-from kdaudit.distill.prepare import SCORING_BATCH_TOKENS, Prepared, identify, main_first, read_sets, settle
+from kdaudit.distill.prepare import Prepared, identify, main_first, read_sets, settle
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.utility import measure_utility
 from kdaudit.lock import locked
 from kdaudit.models.checkpoint import Checkpoint, find
-
-if TYPE_CHECKING:
-    pass
-
+from kdaudit.models.context import scoring_batch_tokens
 
 QUIET = Told()
 
@@ -91,7 +88,7 @@ def _utility(prepared: Prepared, student: Checkpoint, told: Told) -> dict[str, A
         prepared.held_out,
         device=compute.device,
         dtype=compute.dtype,
-        batch_tokens=SCORING_BATCH_TOKENS[compute.use_cpu],
+        batch_tokens=scoring_batch_tokens(compute.device),
         seed=config.seed,
         on_progress=lambda done, total: told.on_progress("utility", done, total, ""),
     )

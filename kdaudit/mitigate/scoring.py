@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kdaudit.audit.data import AuditData
 from kdaudit.audit.measure import Progress
 from kdaudit.audit.plan import Plan, Subject, make_plan
-from kdaudit.audit.scoring import Facts, Scores
+from kdaudit.audit.scoring import Scores
 from kdaudit.audit.stages import plan_audit, score_plan, split_records
 from kdaudit.config import AuditConfig, student_names
 from kdaudit.distill.prepare import Prepared
@@ -25,6 +25,7 @@ from kdaudit.mitigate import non_vulnerable
 from kdaudit.mitigate.base import Method, Selection
 from kdaudit.mitigate.settings import ATTACKED_BY, MitigateConfig
 from kdaudit.models.checkpoint import find
+from kdaudit.signals.likelihoods import Likelihoods
 
 SIGNALS = "signals"
 
@@ -44,9 +45,9 @@ class Scored:
         """A student as the plan knows it."""
         return next(one for one in self.plan.subjects if one.name == self.subject_of[folder])
 
-    def facts(self, folder: Path) -> Facts:
+    def likelihoods(self, folder: Path) -> Likelihoods:
         """What a student makes of each record."""
-        return self.scores.facts[self.subject(folder).checkpoint.fingerprint]
+        return self.scores.likelihoods[self.subject(folder).checkpoint.fingerprint]
 
     @property
     def attacks(self) -> tuple[str, ...]:
