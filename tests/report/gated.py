@@ -7,8 +7,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from kdaudit.report.content import Declaration, Report, Run
-from kdaudit.report.facts import Data, Facts, Overlap, Power
+from kdaudit.report.runs import Declaration, Report, Run
 from kdaudit.results import AttackResult, AuditResult, Comparison, Validity, Verdict
 from kdaudit.verdict import judge, parse_gate
 from kdaudit.verdict.baseline import rises
@@ -19,7 +18,6 @@ from tests.verdict.test_baseline import CONFIG, DATA, scored
 
 ROOT = Path("/repository")
 FILE = ROOT / "audit" / "kdaudit.toml"
-FACTS = Facts({}, Data(2000, 2000, 0, "ab" * 32, 0), Power(0.527), Overlap(13))
 HOSTILE = (
     "<script>alert(1)</script>", "a|b", "%0A::error::forged", "]]>", "\u202egnp.exe", "x" * 10_000,
     "a\r\nb\x00\x1b[31m", "[click](https://example.org)", "&lt;", "\udcff", "-->", '" onload="x',
@@ -43,9 +41,19 @@ def audit(
     gates: Sequence[str], *, attacks: Mapping[str, AttackResult] | None = None, validity: Validity = VALID
 ) -> AuditResult:
     found = leaky() if attacks is None else attacks
-    models = {name: {"fingerprint": None, "reference": None} for name in ("teacher", "student")}
+    models = {name: {"name": name, "n_parameters": 1} for name in ("teacher", "student")}
     verdict = judge(found, validity, [parse_gate(gate) for gate in gates])
-    return AuditResult("0.1.0", models, DATA, found, validity, {}, {}, verdict, CONFIG)
+    return AuditResult(
+        "0.1.0",
+        models,
+        {**DATA, "shots": 0, "seed": 0},
+        found,
+        validity,
+        {"smallest_detectable_auc": 0.527},
+        {},
+        verdict,
+        CONFIG,
+    )
 
 
 def report(*results: AuditResult, waived: str = "", reason: str = "accepted by the board", name: str = "run") -> Report:
@@ -59,7 +67,6 @@ def report(*results: AuditResult, waived: str = "", reason: str = "accepted by t
             name if position == 0 else f"{name}-{position + 1}",
             ROOT / "runs" / (name if len(name) < 200 else "long") / "results.json",
             replace(result, verdict=waive(result.verdict, waivers)),
-            FACTS,
         )
         for position, result in enumerate(results)
     ]
