@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from kdaudit.config import name_models
 from kdaudit.metrics.association import Quarter
 from kdaudit.report.blocks import Table
-from kdaudit.report.measured import Overlap, Power, typed
 from kdaudit.report.text import ABSENT, difference, interval, signed
-from kdaudit.results import AuditResult, Supervision, Validity
+from kdaudit.results import AuditResult, Power, Supervision, Validity
 
 SUPERVISION = (
     "Mixed supervision: where the teacher already agrees with the text, its soft labels and the hard label tell the "
@@ -45,22 +44,15 @@ def trust(validity: Validity) -> str:
 
 def checks(result: AuditResult) -> Table:
     """The checks of the sets themselves, and how each is to be read."""
-    loose = typed(result)
-    rows = [
-        *sets_rows(result.validity, loose.overlap),
-        _power_row(loose.power),
-    ]
+    rows = [*sets_rows(result.validity), _power_row(result.power)]
     return Table("Checks", ("check", "found", "how to read it"), rows)
 
 
-def sets_rows(
-    validity: Validity, shared: Overlap, *, words: dict[str, str] | None = None
-) -> Iterator[tuple[str, str, str]]:
+def sets_rows(validity: Validity, *, words: Mapping[str, str] | None = None) -> Iterator[tuple[str, str, str]]:
     """Rows of a table of checks: blind classifiers, references by themselves, duplicates, shared text.
 
     Args:
         validity: the checks.
-        shared: text that both sets hold.
         words: what to call the models of a reference that several share, by the first of them.
     """
     yield (
@@ -80,6 +72,7 @@ def sets_rows(
         )
     for name, count in validity.duplicates.items():
         yield f"duplicates in --{name}", str(count), "kept once"
+    shared = validity.overlap
     if shared.max_share is not None:
         yield (
             f"non-members that share more than 20 % of their {shared.n}-grams with members",

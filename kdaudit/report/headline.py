@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from scipy.special import ndtr
 
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
-from kdaudit.report.measured import METRICS, levels
 from kdaudit.report.text import ABSENT, capital, p_value
 from kdaudit.results import AttackResult, AuditResult
 
@@ -130,7 +130,7 @@ def _direction(found: Difference, student: str) -> str:
 
 def _at_low_rate(attack: AttackResult, model: str) -> Iterator[str]:
     """At the lowest false positive rate that enough false alarms settle, else at the highest that was measured."""
-    figures = levels(attack.cells[model])
+    figures = attack.cells[model].figures
     rates = {metric.chance or 0.0: figures.get(metric.name) for metric in METRICS.values() if metric.group == RATES}
     measured = [(rate, found) for rate, found in rates.items() if found is not None and found.value is not None]
     if measured:

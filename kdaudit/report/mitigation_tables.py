@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from statistics import fmean
 
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.frontier import ALL, Placed
 from kdaudit.report.blocks import Detail, Table
 from kdaudit.report.checks import sets_rows
-from kdaudit.report.measured import METRICS, changes, levels, overlap
 from kdaudit.report.text import ABSENT, counted, difference, interval, number, p_value
 from kdaudit.results import GateResult
 from kdaudit.results.mitigation import Arm, Mitigation, Student
@@ -39,7 +39,7 @@ FRONTIER_NOTE = (
 
 def arms_table(table: Mitigation) -> Table:
     """The plain run's epochs and every other arm, means over seeds: utility, leak, distance, finding."""
-    metric = short(table.metric)
+    metric = METRICS[table.metric].short
     head = (
         "arm", "finding", "nats per token", "bits per byte", f"{metric} ({table.attack})", "change from plain",
         "distance", "group worst off", "p (Holm)",
@@ -53,7 +53,7 @@ def arms_table(table: Mitigation) -> Table:
 def students_table(table: Mitigation, attack: str) -> Table:
     """Every student in a row of its own: utility and the leak under one attack, with intervals."""
     metrics = [*table.frontier[attack]]
-    shown = [heading for metric in metrics for heading in (short(metric), "change")]
+    shown = [heading for metric in metrics for heading in (METRICS[metric].short, "change")]
     rows = [_student_row(f"plain, epoch {student.epoch}", student, attack, metrics) for student in table.plain]
     for name, arm in table.arms.items():
         rows += [_student_row(name, student, attack, metrics) for student in arm.students if student.epoch is None]
@@ -86,7 +86,7 @@ def frontier_table(table: Mitigation, attack: str, metric: str) -> Table:
         "Stair: leak of the same members under the last plain checkpoint that is no more useful than the arm. Next "
         "stair: under the next one, which is more useful."
     )
-    return Table(f"Frontier by {short(metric)} of {attack}", head, rows, note, detail=Detail.WHOLE)
+    return Table(f"Frontier by {METRICS[metric].short} of {attack}", head, rows, note, detail=Detail.WHOLE)
 
 
 def subsets_table(table: Mitigation) -> Table | None:
@@ -165,11 +165,11 @@ def _found(name: str, finding: str, table: Mitigation) -> str:
 
 def _means(students: Sequence[Student], table: Mitigation) -> tuple[str, str, str, str]:
     def leak(student: Student) -> float | None:
-        found = levels(student.leaks[table.attack]).get(table.metric)
+        found = student.leaks[table.attack].figures.get(table.metric)
         return found.value if found is not None else None
 
     def change(student: Student) -> float | None:
-        found = changes(student.leaks[table.attack]).get(table.metric)
+        found = student.leaks[table.attack].changes.get(table.metric)
         return found.value if found is not None else None
 
     return (
@@ -192,7 +192,7 @@ def _student_row(name: str, student: Student, attack: str, metrics: Sequence[str
     figures = [
         shown
         for metric in metrics
-        for shown in (interval(levels(leak).get(metric)), difference(changes(leak).get(metric)))
+        for shown in (interval(leak.figures.get(metric)), difference(leak.changes.get(metric)))
     ]
     return (name, str(student.seed), interval(student.nll), interval(student.bits_per_byte), *figures)
 
@@ -204,10 +204,5 @@ def off_frontier(table: Mitigation) -> dict[str, Arm]:
 
 def checks_table(table: Mitigation) -> Table:
     """The checks of the sets themselves; all students of a comparison have one start."""
-    rows = [*sets_rows(table.validity, overlap(table.validity), words={"student": "the students' start"})]
+    rows = [*sets_rows(table.validity, words={"student": "the students' start"})]
     return Table("Checks", ("check", "found", "how to read it"), rows)
-
-
-def short(metric: str) -> str:
-    """What a metric is called in a narrow place; a file of a later version may hold one that is not known here."""
-    return METRICS[metric].short if metric in METRICS else metric

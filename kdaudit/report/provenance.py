@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from kdaudit.report.blocks import Detail, Table
-from kdaudit.report.measured import Checkpoint, Distillation, Utility, typed
 from kdaudit.report.text import ABSENT, counted, interval
-from kdaudit.results import AuditResult
+from kdaudit.results import AuditedModel, AuditResult, Distillation, Utility
 from kdaudit.results.file import decode
 
 
@@ -26,13 +25,13 @@ def models(result: AuditResult) -> Table:
             one.fingerprint or ABSENT,
             one.weights_sha256 or ABSENT,
         )
-        for name, model in typed(result).models.items()
+        for name, model in result.models.items()
         for label, one in _with_kin(name, model)
     ]
     return Table("Models", head, rows, right=[2], hashes=[5, 6], extra=[4, 5, 6], detail=Detail.DOCUMENT)
 
 
-def _with_kin(name: str, model: Checkpoint) -> Iterator[tuple[str, Checkpoint]]:
+def _with_kin(name: str, model: AuditedModel) -> Iterator[tuple[str, AuditedModel]]:
     yield name, model
     if model.base is not None:
         yield f"{name}: base", model.base
@@ -40,18 +39,18 @@ def _with_kin(name: str, model: Checkpoint) -> Iterator[tuple[str, Checkpoint]]:
         yield from _with_kin(f"{name}: reference", model.reference)
 
 
-def _called(model: Checkpoint) -> str:
+def _called(model: AuditedModel) -> str:
     return f"{model.name} @ {model.revision[:12]}" if model.revision else model.name
 
 
-def _precision(model: Checkpoint) -> str:
+def _precision(model: AuditedModel) -> str:
     parts = (model.load, model.dtype or model.stored_dtype, f"on {model.device}" if model.device else None)
     return " ".join(part for part in parts if part) or ABSENT
 
 
 def data(result: AuditResult) -> Table:
     """Where the records came from."""
-    found = typed(result).data
+    found = result.data
     rows = [
         (source.option, source.source, str(source.records), str(source.duplicates), source.sha256)
         for source in found.sources
@@ -72,7 +71,7 @@ def versions(result: AuditResult, libraries: Mapping[str, str]) -> Table:
 
 def utility(result: AuditResult) -> Iterator[Table]:
     """Per student whose folder says how it was made: what it is worth on held-out records."""
-    for name, model in typed(result).models.items():
+    for name, model in result.models.items():
         made = model.distillation
         if made is not None and made.utility is not None:
             yield utility_table(name, made.utility, _how(made))

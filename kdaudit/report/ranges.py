@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.frontier import PlainPoint, Point
-from kdaudit.report.measured import METRICS, changes, levels
-from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity
+from kdaudit.results import AttackResult, AuditResult, Cell, Validity
 from kdaudit.results.mitigation import Arm, Leak, Mitigation, Student
 
 ROUNDING = 1e-9
@@ -47,7 +47,7 @@ def check_comparison(table: Mitigation) -> None:
     for where, student in _students(table):
         for attack, leak in student.leaks.items():
             _check(_levels(leak, f"{where}.{attack}"))
-            _check(_changes(leak, f"{where}.{attack}.change"))
+            _check(_changes(leak.changes, f"{where}.{attack}.change"))
         _check_loss(student.nll.value, f"{where}.nll")
     for name, arm in table.arms.items():
         _check(_of_attacks(arm.attacks, f"arms.{name}.attacks"))
@@ -120,16 +120,16 @@ def _of_attacks(attacks: Mapping[str, AttackResult], where: str) -> Figures:
         for model, cell in attack.cells.items():
             yield from _levels(cell, f"{where}.{name}.{model}")
         for student, comparison in attack.comparison.items():
-            yield from _changes(comparison, f"{where}.{name}.comparison.{student}")
+            yield from _changes(comparison.figures, f"{where}.{name}.comparison.{student}")
 
 
 def _levels(part: Cell | Leak, where: str) -> Figures:
-    for metric, found in levels(part).items():
+    for metric, found in part.figures.items():
         yield f"{where}.{metric}", found, METRICS[metric].range
 
 
-def _changes(part: Comparison | Leak, where: str) -> Figures:
-    for metric, found in changes(part).items():
+def _changes(figures: Mapping[str, Difference], where: str) -> Figures:
+    for metric, found in figures.items():
         yield f"{where}.{metric}", found, METRICS[metric].difference_range
 
 

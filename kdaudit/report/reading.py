@@ -13,7 +13,6 @@ from kdaudit.config import TOLERANCE, ReportConfig
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import read_json
 from kdaudit.report.formats import check_formats
-from kdaudit.report.measured import typed
 from kdaudit.report.ranges import check_ranges
 from kdaudit.report.runs import Declaration, Report, Run
 from kdaudit.results import AuditResult, load
@@ -108,7 +107,6 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _read_run(name: str, path: Path, gates: Sequence[Gate], baseline: Baseline | None) -> Run:
     result = load(path)
     try:
-        typed(result)
         check_ranges(result)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}", hint=HINT) from error
@@ -134,7 +132,7 @@ def _read_manifest(path: Path, result: AuditResult) -> tuple[str, Mapping[str, s
     try:
         found: Any = read_json(path, at_most=MAX_BYTES)
         command, versions, data = found["command"], found["versions"], found["data"]
-        if data["sha256"] != result.data["sha256"]:
+        if data["sha256"] != result.data.sha256:
             return "", {}
         return _text(command), {_text(name): _text(version) for name, version in versions.items()}
     except OSError as error:
@@ -172,10 +170,6 @@ def read_baseline(path: Path, tolerance: float | None) -> Baseline:
         ConfigError: one of the files cannot be read, or they are not of one run.
     """
     result = load(path)
-    try:
-        typed(result)
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}", hint=HINT) from error
     return Baseline(path, result, TOLERANCE if tolerance is None else tolerance, _read_scores(path, result))
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from kdaudit.attacks import ATTACKS
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Estimate
+from kdaudit.metrics.metric import Metric
 from kdaudit.report.blocks import Detail, Table
 from kdaudit.report.headline import auc_of_chosen, is_simultaneous, strongest
-from kdaudit.report.measured import METRICS, Metric, changes, levels, typed
 from kdaudit.report.runs import Declaration, Report
 from kdaudit.report.text import ABSENT, capital, change, counted, difference, interval, level, number, p_value
 from kdaudit.results import AuditResult, Cell, Comparison, GateResult, TwoByTwo
@@ -33,7 +34,7 @@ def comparison(report: Report) -> Table:
     head = ("run", "model", "verdict", "strongest attack", "AUC", "teacher", "student − teacher", "blind", "records")
     rows = []
     for run in report.runs:
-        result, data = run.result, typed(run.result).data
+        result, data = run.result, run.result.data
         for student in students(result) or list(result.models):
             name = strongest(result, student)
             attack = result.attacks[name] if name else None
@@ -53,7 +54,7 @@ def comparison(report: Report) -> Table:
     notes = []
     if any(is_simultaneous(run.result, model) for run in report.runs for model in run.result.models):
         notes.append("The interval of the strongest attack is simultaneous over all attacks of its run.")
-    if len({typed(run.result).data.sha256 for run in report.runs}) > 1:
+    if len({run.result.data.sha256 for run in report.runs}) > 1:
         notes.append("Runs on other records differ by their records too: the data's hashes stand under each run.")
     return Table("Runs side by side", head, rows, " ".join(notes))
 
@@ -114,7 +115,7 @@ def figures(result: AuditResult) -> Iterator[Table]:
 def _of_metric(result: AuditResult, metric: str) -> Iterator[Estimate]:
     for attack in result.attacks.values():
         for cell in attack.cells.values():
-            if (found := levels(cell).get(metric)) is not None:
+            if (found := cell.figures.get(metric)) is not None:
                 yield found
 
 
@@ -143,13 +144,13 @@ def metric_table(result: AuditResult, metric: Metric) -> Table:
 
 
 def _levels(cell: Cell, metric: str, *, has_threshold: bool) -> list[str]:
-    found = levels(cell).get(metric)
+    found = cell.figures.get(metric)
     shown = level(found) if cell.status == "ok" else NOT_APPLICABLE
     return [shown, _realised(found)] if has_threshold else [shown]
 
 
 def _changes(comparison: Comparison | None, metric: str) -> tuple[str, str]:
-    found = changes(comparison).get(metric) if comparison else None
+    found = comparison.figures.get(metric) if comparison else None
     return change(found), p_value(found.p_value_holm if found else None)
 
 
@@ -200,8 +201,8 @@ def _both(found: Cell | Comparison | None, pair: Sequence[Metric]) -> str:
     if found is None or found.status != "ok":
         return NOT_APPLICABLE
     if isinstance(found, Cell):
-        return " / ".join(level(levels(found).get(metric.name)) for metric in pair)
-    return " / ".join(change(changes(found).get(metric.name)) for metric in pair)
+        return " / ".join(level(found.figures.get(metric.name)) for metric in pair)
+    return " / ".join(change(found.figures.get(metric.name)) for metric in pair)
 
 
 def missing(result: AuditResult) -> Iterator[str]:
@@ -213,7 +214,7 @@ def missing(result: AuditResult) -> Iterator[str]:
                 cells.setdefault(cell.reason, []).append(f"{name} on {model}")
                 continue
             for metric in _reported(METRICS.values()):
-                found = levels(cell).get(metric.name)
+                found = cell.figures.get(metric.name)
                 if found is not None and found.value is None:
                     cells.setdefault(f"no {metric.title}: {found.reason}", []).append(f"{name} on {model}")
     n_cells = len(result.attacks) * len(result.models)

@@ -3,7 +3,18 @@
 from dataclasses import replace
 
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity, Verdict
+from kdaudit.results import (
+    AttackResult,
+    AuditedModel,
+    AuditedRecords,
+    AuditResult,
+    Cell,
+    Comparison,
+    Overlap,
+    Power,
+    Validity,
+    Verdict,
+)
 
 AUC = Estimate(0.8125, 0.7994, 0.8261, 2000, 1988)
 TOO_FEW = Estimate(None, n=40, m=40, reason="needs 299 non-members")
@@ -13,11 +24,11 @@ NOT_RUN = Cell("not_applicable", "no reference model was given")
 
 def result(**attacks: AttackResult) -> AuditResult:
     blind = Estimate(0.5, 0.47, 0.53)
-    validity = Validity("ok", blind, "tfidf", {"tfidf": blind}, {}, {"n": 13}, ("a warning", "another"))
-    models = {name: {"name": name, "n_parameters": 1} for name in ("teacher", "student", "student-2")}
+    blind = Estimate(0.5, 0.47, 0.53)
+    validity = Validity("ok", blind, "tfidf", {"tfidf": blind}, {}, Overlap(13), ("a warning", "another"))
     return AuditResult(
-        "0.1", models, {"members": 2000, "nonmembers": 1988, "shots": 0, "sha256": "ab" * 32, "seed": 0}, attacks,
-        validity, {"smallest_detectable_auc": 0.527}, {}, Verdict("not_gated"), {},
+        "0.1", {name: AuditedModel(name, 9) for name in ("teacher", "student", "student-2")},
+        AuditedRecords(2000, 1988, 0, "ab" * 32, seed=0), attacks, validity, Power(0.527), {}, Verdict("not_gated"), {},
     )  # fmt: skip
 
 
@@ -26,8 +37,10 @@ def attack(teacher: Cell, student: Cell, comparison: Comparison) -> AttackResult
     return AttackResult(1, False, cells, {"student": comparison, "student-2": comparison}, {}, {}, {})
 
 
-MEASURED = Cell("ok", auc=AUC, tpr_at_fpr={"0.01": TOO_FEW}, balanced_accuracy=replace(AUC, value=0.7), unscored=2)
-COMPARED = Comparison("ok", auc=GAIN, tpr_at_fpr={"0.01": Difference(None, reason="needs 299 non-members")})
+MEASURED = Cell(
+    "ok", figures={"auc": AUC, "tpr@0.01": TOO_FEW, "balanced_accuracy": replace(AUC, value=0.7)}, unscored=2
+)
+COMPARED = Comparison("ok", figures={"auc": GAIN, "tpr@0.01": Difference(None, reason="needs 299 non-members")})
 AUDIT = result(
     loss=attack(MEASURED, MEASURED, COMPARED),
     zlib=attack(MEASURED, MEASURED, COMPARED),

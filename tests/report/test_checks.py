@@ -7,7 +7,7 @@ import pytest
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.excess import Slopes
 from kdaudit.report import checks, mitigation_tables
-from kdaudit.results import AuditResult
+from kdaudit.results import AuditResult, Power
 from tests.report.reports import SIDE, SUPERVISION
 from tests.report.small import AUDIT, WITH_ALONE
 from tests.report.tables import TABLE
@@ -52,13 +52,13 @@ def test_the_students_of_a_comparison_share_a_start_and_are_not_counted_up() -> 
     ],
 )
 def test_power_says_how_many_cells_share_its_level(cells: int | None, words: str) -> None:
-    audit = replace(AUDIT, power={"smallest_detectable_auc": 0.527, "cells": cells})
+    audit = replace(AUDIT, power=Power(0.527, cells=cells))
     figure, reading = found(audit)["power: smallest AUC that this run could have told from 0.5"]
     assert (figure, reading) == ("0.527", f"{words}: a weaker leak may go unseen")
 
 
 def test_a_run_that_is_too_small_for_power_says_no_number() -> None:
-    *_, row = checks.checks(replace(AUDIT, power={"smallest_detectable_auc": None})).rows
+    *_, row = checks.checks(replace(AUDIT, power=Power(None))).rows
     assert row[1:] == ("–", "this run is too small to tell any")
 
 

@@ -15,18 +15,12 @@ from kdaudit.report import render
 from kdaudit.report.render import MAX_MARKDOWN, markdown_text, render_markdown, render_summary
 from kdaudit.report.runs import Report
 from kdaudit.report.text import plain
-from kdaudit.results import AuditResult, GateResult, Verdict, load
+from kdaudit.results import AuditedModel, AuditResult, GateResult, Verdict, load
 from tests.conftest import Golden
 from tests.report.reports import SUPERVISION, hostile, read, write_run
 from tests.report.small import AUDIT
 
-MODEL = {
-    "name": "student|v1",
-    "revision": "0123456789abcdef",
-    "load": "4bit",
-    "n_parameters": 1725696,
-    "reference": None,
-}
+MODEL = AuditedModel("student|v1", 1725696, revision="0123456789abcdef", load="4bit")
 LEAKY = replace(
     AUDIT,
     models=dict.fromkeys(AUDIT.models, MODEL),
@@ -81,7 +75,7 @@ def test_any_text_becomes_one_line_that_reads_back(text: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_name_breaks_no_table_of_the_summary(text: str, audit: AuditResult) -> None:
     models = {
-        name: {**model, "name": text, "reference": {"name": text, "n_parameters": 1}} if name == "student" else model
+        name: replace(model, name=text, reference=AuditedModel(text, 9)) if name == "student" else model
         for name, model in audit.models.items()
     }
     gate = GateResult("student.auc<=0.6", "inconclusive", text, "student", "auc", 0.6)

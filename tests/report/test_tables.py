@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.strongest import Strongest
 from kdaudit.report import checks, provenance, tables
 from kdaudit.report.blocks import Detail, Table
 from kdaudit.report.headline import strongest_notes
-from kdaudit.report.measured import METRICS
 from kdaudit.report.runs import Declaration, Report
 from kdaudit.verdict import judge, parse_gate
 from tests.report.reports import GATES, LEAKY, TOO_FEW, read, write_run
@@ -81,7 +81,7 @@ def test_runs_are_compared_one_row_a_student_and_another_data_set_is_pointed_out
         ("better", "student", "pass", "reference"),
     ]
     assert table.note == "The interval of the strongest attack is simultaneous over all attacks of its run."
-    other = write_run(Path("other"), replace(LEAKY, data={**LEAKY.data, "sha256": "ef" * 32}))
+    other = write_run(Path("other"), replace(LEAKY, data=replace(LEAKY.data, sha256="ef" * 32)))
     assert "their records" in tables.comparison(read(Path("leaky"), other)).note
 
 
@@ -90,7 +90,7 @@ def test_utility_stands_where_the_students_folder_told_it_and_nowhere_else(leaky
     assert table.head == ("figure", "teacher", "start", "student")
     assert table.rows[1] == ("bits per byte", "1.100 [1.050, 1.150]", "1.400 [1.350, 1.450]", "1.200 [1.150, 1.250]")
     assert "0.610 [0.560, 0.660]" in table.note
-    models = {"teacher": LEAKY.models["teacher"], "student": {**LEAKY.models["student"], "distillation": None}}
+    models = {"teacher": LEAKY.models["teacher"], "student": replace(LEAKY.models["student"], distillation=None)}
     plain = read(write_run(Path("plain"), replace(LEAKY, models=models)))
     assert list(provenance.utility(plain.runs[0].result)) == []
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.frontier import ALL, Placed, PlainPoint
 from kdaudit.report.blocks import Picture
 from kdaudit.report.charts.canvas import INK, MODELS, panel, to_svg
 from kdaudit.report.charts.plots import MAX_LABEL
 from kdaudit.report.charts.sketch import runs_of
-from kdaudit.report.measured import METRICS
-from kdaudit.report.mitigation_tables import off_frontier, short
+from kdaudit.report.mitigation_tables import off_frontier
 from kdaudit.report.text import plain
 from kdaudit.results.mitigation import Mitigation
 
@@ -32,7 +31,7 @@ def draw_frontier(table: Mitigation, attack: str, metric: str) -> Picture | None
     shown = {name: found for name, found in placed.items() if found.point is not None}
     if not points:
         return None
-    words, legend = short(metric), 0.17 * ((len(shown) + 2) // 2)
+    words, legend = METRICS[metric].short, 0.17 * ((len(shown) + 2) // 2)
     with panel(3.2 + legend, left=0.15, below=0.75 + legend) as (figure, axes):
         _draw_stairs(axes, points, leftmost=min(found.point.nll for found in shown.values() if found.point is not None)
                      if shown else None)  # fmt: skip
@@ -83,7 +82,7 @@ def _draw_arm(axes: Axes, found: Placed, index: int, name: str, metric: str) -> 
         return
     colour, whole = MODELS[index % len(MODELS)], found.groups.get(ALL)
     if whole is not None and whole.distance.low is not None and whole.distance.high is not None:
-        lowest, highest = METRICS[metric].range if metric in METRICS else (-inf, inf)
+        lowest, highest = METRICS[metric].range
         ends = [max(whole.stair + whole.distance.low, lowest), min(whole.stair + whole.distance.high, highest)]
         axes.plot([found.point.nll] * 2, ends, color=colour, linewidth=1.2, solid_capstyle="butt")
     axes.plot(

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from kdaudit.metrics import METRICS
+from kdaudit.metrics.metric import Metric
 from kdaudit.report.blocks import Picture
 from kdaudit.report.charts import plots
 from kdaudit.report.charts.canvas import PREFIX
 from kdaudit.report.charts.plots import Row
 from kdaudit.report.headline import auc_of_chosen, strongest
-from kdaudit.report.measured import METRICS, Metric, changes, levels
 from kdaudit.report.page import RunPictures
 from kdaudit.report.runs import Report, Run
 from kdaudit.results import AuditResult
 from kdaudit.verdict.gates import DIFFERENCE
 
-PLOTTED = tuple(metric for metric in METRICS.values() if metric.is_headline and not metric.group and not metric.beside)
-"""Each has a picture of its own; those at a false positive rate are in the curves."""
 GAP_CAPTION = (
     "{} of the student minus that of the teacher with its 95 % interval. Right of the dashed line it leaks more."
 )
@@ -42,7 +41,7 @@ def _of_run(report: Report, run: Run, number: int, *, is_whole: bool) -> RunPict
     drawn = RunPictures(
         levels=_present(
             picture
-            for metric in PLOTTED
+            for metric in _plotted()
             for picture in (_levels(report, result, metric), _differences(report, result, metric))
         ),
         curves=_present(plots.roc(name, result.attacks[name], models) for name in order),
@@ -76,15 +75,20 @@ def _numbered(pictures: Iterable[Picture], number: int) -> list[Picture]:
     return [replace(one, svg=one.svg.replace(PREFIX, f"{PREFIX}{number}-")) for one in pictures]
 
 
+def _plotted() -> list[Metric]:
+    """The metrics with a picture of their own; those at a false positive rate are in the curves."""
+    return [metric for metric in METRICS.values() if metric.is_headline and not metric.group and not metric.beside]
+
+
 def _levels(report: Report, result: AuditResult, metric: Metric) -> Picture | None:
     shared = [
-        levels(cell).get(metric.name)
+        cell.figures.get(metric.name)
         for run in report.runs
         for attack in run.result.attacks.values()
         for cell in attack.cells.values()
     ]
     rows = [
-        Row(name, {model: levels(cell).get(metric.name) for model, cell in attack.cells.items()})
+        Row(name, {model: cell.figures.get(metric.name) for model, cell in attack.cells.items()})
         for name, attack in result.attacks.items()
     ]
     return plots.forest(
@@ -102,13 +106,13 @@ def _levels(report: Report, result: AuditResult, metric: Metric) -> Picture | No
 
 def _differences(report: Report, result: AuditResult, metric: Metric) -> Picture | None:
     shared = [
-        changes(found).get(metric.name)
+        found.figures.get(metric.name)
         for run in report.runs
         for attack in run.result.attacks.values()
         for found in attack.comparison.values()
     ]
     rows = [
-        Row(name, {student: changes(found).get(metric.name) for student, found in attack.comparison.items()})
+        Row(name, {student: found.figures.get(metric.name) for student, found in attack.comparison.items()})
         for name, attack in result.attacks.items()
     ]
     return plots.forest(

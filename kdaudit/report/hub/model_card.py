@@ -10,10 +10,10 @@ from pathlib import Path
 from kdaudit.artefacts import replacing
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import read_bytes
+from kdaudit.metrics import METRICS
 from kdaudit.report import checks, tables
 from kdaudit.report.blocks import Block, Detail, Notes, Paragraph, Section, shown
 from kdaudit.report.headline import strongest_notes
-from kdaudit.report.measured import METRICS, typed
 from kdaudit.report.render import section_to_markdown
 from kdaudit.report.runs import Report
 
@@ -62,7 +62,7 @@ def render_section(report: Report) -> str:
     """The section in Markdown, without its markers."""
     (run,) = report.runs
     result = run.result
-    data, validity = typed(result).data, checks.checks(result)
+    data, validity = result.data, checks.checks(result)
     waived = [f"{gate.gate}: {gate.reason}" for gate in result.verdict.gates if gate.status == "waived"]
     notes = [*checks.unscored_notes(result), *result.validity.warnings]
     blocks: list[Block] = [
