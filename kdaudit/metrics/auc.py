@@ -256,4 +256,16 @@ def auc_wins(members: Floats, nonmembers: Ladder, drawn: Floats) -> Floats:
     return np.asarray(won / (2 * nonmembers.ranked.size), dtype=np.float64)
 
 
-FAMILY = Family((Metric("auc", "AUC", "AUC", chance=0.5, per_member=auc_wins),), measure)
+FAMILY = Family(
+    (
+        Metric(
+            "auc",
+            "AUC",
+            "AUC",
+            chance=0.5,
+            note="The chance that a random member is scored above a random non-member.",
+            per_member=auc_wins,
+        ),
+    ),
+    measure,
+)

@@ -362,6 +362,12 @@ def found_at_one_percent(members: Floats, nonmembers: Ladder, drawn: Floats) -> 
     return np.asarray(members[:, None] > nonmembers.ranked[::-1][place], dtype=np.float64)
 
 
+REALISED = (
+    "Of all records, with exact bounds. The threshold is the highest score that leaves no more than this share of "
+    "non-members above it; the realised rate is the share that it does leave."
+)
+
+
 def _tpr(key: str, words: str) -> Metric:
     return Metric(
         f"tpr@{key}",
@@ -372,22 +378,32 @@ def _tpr(key: str, words: str) -> Metric:
         beats_start_alone=True,
         least_nonmembers=FALSE_POSITIVE_RATES[key] - 1,
         group="tpr",
+        note=REALISED,
         is_headline=key != "0.001",  # few audits have the records for it
         per_member=found_at_one_percent if key == "0.01" else None,
     )
 
 
+SHIFTED = "At the same threshold. A rise of one with an equal fall of the other is a shifted threshold, not a leak."
 BY_ITSELF = "gate balanced_accuracy: one success alone rises with a mere shift of the threshold"
 
 FAMILY = Family(
     (
         *(_tpr(key, f"{100 / per_one:g} %") for key, per_one in FALSE_POSITIVE_RATES.items()),
-        Metric(BALANCED, "balanced accuracy", "balanced accuracy", chance=0.5, is_headline=False),
+        Metric(
+            BALANCED,
+            "balanced accuracy",
+            "balanced accuracy",
+            chance=0.5,
+            is_headline=False,
+            note="Half of member and non-member success at the threshold of the calibration part; 0.5 is guessing.",
+        ),
         Metric(
             MEMBERS,
             "member success at the calibrated threshold",
             "member success",
             not_gated=BY_ITSELF,
+            note=SHIFTED,
             beside=NONMEMBERS,
         ),
         Metric(
@@ -395,6 +411,7 @@ FAMILY = Family(
             "non-member success at the calibrated threshold",
             "non-member success",
             not_gated=BY_ITSELF,
+            note=SHIFTED,
             beside=MEMBERS,
         ),
     ),

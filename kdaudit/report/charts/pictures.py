@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 
-from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.report import charts
-from kdaudit.report.canvas import PREFIX
-from kdaudit.report.charts import Chart, Row
-from kdaudit.report.content import Report, Run
+from kdaudit.metrics import METRICS
+from kdaudit.metrics.metric import Metric
+from kdaudit.report.blocks import Picture
+from kdaudit.report.charts import plots
+from kdaudit.report.charts.canvas import PREFIX
+from kdaudit.report.charts.plots import Row
 from kdaudit.report.headline import auc_of_chosen, strongest
+from kdaudit.report.page import RunPictures
+from kdaudit.report.runs import Report, Run
 from kdaudit.results import AuditResult
+from kdaudit.verdict.gates import DIFFERENCE
 
-AUC_CAPTION = "AUC of every attack with its 95 % interval. Dashed: guessing."
 GAP_CAPTION = (
-    "AUC of the student minus that of the teacher with its 95 % interval. Right of the dashed line it leaks more."
+    "{} of the student minus that of the teacher with its 95 % interval. Right of the dashed line it leaks more."
 )
 QUARTERS = ("lowest", "second", "third", "highest")
 QUARTERS_CAPTION = (
@@ -24,42 +27,31 @@ QUARTERS_CAPTION = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """Of one run."""
-
-    levels: Sequence[Chart]
-    """Forest plots."""
-    curves: Sequence[Chart]
-    """ROC curves, the strongest attack first."""
-    scores: Sequence[Chart]
-    """Histograms, in the same order."""
-    supervision: Sequence[Chart]
-
-
-def pictures_of(report: Report) -> tuple[list[Chart], list[Pictures]]:
+def pictures_of(report: Report) -> tuple[list[Picture], list[RunPictures]]:
     """The pictures that compare the runs, none where there is one, and those of each run on scales that all share."""
-    aucs = charts.ends(auc for run in report.runs for auc in _aucs(run.result))
-    gaps = charts.ends(gap for run in report.runs for gap in _gaps(run.result))
     is_single = len(report.runs) == 1
-    each = [_of_run(run, number, aucs, gaps, is_whole=is_single) for number, run in enumerate(report.runs, start=1)]
+    each = [_of_run(report, run, number, is_whole=is_single) for number, run in enumerate(report.runs, start=1)]
     return [] if is_single else _side_by_side(report), each
 
 
-def _of_run(run: Run, number: int, aucs: Sequence[float], gaps: Sequence[float], *, is_whole: bool) -> Pictures:
+def _of_run(report: Report, run: Run, number: int, *, is_whole: bool) -> RunPictures:
     """All pictures of a run, or those of its strongest attack alone, where it is one of several."""
     result, models = run.result, list(run.result.models)
     order = _by_strength(result) if is_whole else _by_strength(result)[:1]
-    drawn = Pictures(
-        levels=_present([_levels(result, aucs), _differences(result, gaps)]),
-        curves=_present(charts.roc(name, result.attacks[name], models) for name in order),
-        scores=_present(charts.histograms(name, result.attacks[name], models) for name in order),
+    drawn = RunPictures(
+        levels=_present(
+            picture
+            for metric in _plotted()
+            for picture in (_levels(report, result, metric), _differences(report, result, metric))
+        ),
+        curves=_present(plots.roc(name, result.attacks[name], models) for name in order),
+        scores=_present(plots.histograms(name, result.attacks[name], models) for name in order),
         supervision=_present(
             picture
             for student, pair in result.mixed_supervision.items()
             for picture in (
-                charts.alignment(student, pair),
-                charts.forest(
+                plots.alignment(student, pair),
+                plots.forest(
                     f"Mixed supervision of {student}",
                     [
                         Row(f"{words} quarter", {"members": quarter.gap})
@@ -73,54 +65,77 @@ def _of_run(run: Run, number: int, aucs: Sequence[float], gaps: Sequence[float],
             )
         ),
     )
-    return Pictures(
+    return RunPictures(
         *(_numbered(each, number) for each in (drawn.levels, drawn.curves, drawn.scores, drawn.supervision))
     )
 
 
-def _numbered(pictures: Iterable[Chart], number: int) -> list[Chart]:
+def _numbered(pictures: Iterable[Picture], number: int) -> list[Picture]:
     """The same with ids that no other run's pictures have: equal pictures have equal ids."""
-    return [replace(chart, svg=chart.svg.replace(PREFIX, f"{PREFIX}{number}-")) for chart in pictures]
+    return [replace(one, svg=one.svg.replace(PREFIX, f"{PREFIX}{number}-")) for one in pictures]
 
 
-def _levels(result: AuditResult, shared: Sequence[float]) -> Chart | None:
-    rows = [
-        Row(name, {model: cell.auc for model, cell in attack.cells.items()}) for name, attack in result.attacks.items()
+def _plotted() -> list[Metric]:
+    """The metrics with a picture of their own; those at a false positive rate are in the curves."""
+    return [metric for metric in METRICS.values() if metric.is_headline and not metric.group and not metric.beside]
+
+
+def _levels(report: Report, result: AuditResult, metric: Metric) -> Picture | None:
+    shared = [
+        cell.figures.get(metric.name)
+        for run in report.runs
+        for attack in run.result.attacks.values()
+        for cell in attack.cells.values()
     ]
-    gates = [gate for gate in result.verdict.gates if gate.metric == "auc" and gate.subject != "difference"]
-    limits = [(gate.subject, gate.limit) for gate in gates]
-    return charts.forest(
-        "AUC of every attack",
+    rows = [
+        Row(name, {model: cell.figures.get(metric.name) for model, cell in attack.cells.items()})
+        for name, attack in result.attacks.items()
+    ]
+    return plots.forest(
+        f"{metric.short} of every attack",
         rows,
         list(result.models),
-        centre=0.5,
-        label="AUC",
-        caption=AUC_CAPTION,
-        limits=limits,
-        shared=shared,
+        centre=metric.chance,
+        label=metric.short,
+        caption=f"{metric.short} of every attack with its 95 % interval."
+        + ("" if metric.chance is None else " Dashed: guessing."),
+        limits=_limits(result, metric, is_difference=False),
+        shared=plots.ends(shared),
     )
 
 
-def _differences(result: AuditResult, shared: Sequence[float]) -> Chart | None:
+def _differences(report: Report, result: AuditResult, metric: Metric) -> Picture | None:
+    shared = [
+        found.figures.get(metric.name)
+        for run in report.runs
+        for attack in run.result.attacks.values()
+        for found in attack.comparison.values()
+    ]
     rows = [
-        Row(name, {student: found.auc for student, found in attack.comparison.items()})
+        Row(name, {student: found.figures.get(metric.name) for student, found in attack.comparison.items()})
         for name, attack in result.attacks.items()
     ]
-    gates = [gate for gate in result.verdict.gates if gate.metric == "auc" and gate.subject == "difference"]
-    limits = [(gate.subject, gate.limit) for gate in gates]
-    return charts.forest(
-        "Student minus teacher",
+    return plots.forest(
+        "Student minus teacher" if metric.name == "auc" else f"Student minus teacher, {metric.short}",
         rows,
         list(result.models),
         centre=0,
-        label="difference of AUC",
-        caption=GAP_CAPTION,
-        limits=limits,
-        shared=shared,
+        label=f"difference of {metric.short}",
+        caption=GAP_CAPTION.format(metric.short),
+        limits=_limits(result, metric, is_difference=True),
+        shared=plots.ends(shared),
     )
 
 
-def _side_by_side(report: Report) -> list[Chart]:
+def _limits(result: AuditResult, metric: Metric, *, is_difference: bool) -> list[tuple[str, float]]:
+    return [
+        (gate.subject, gate.limit)
+        for gate in result.verdict.gates
+        if gate.metric == metric.name and (gate.subject == DIFFERENCE) == is_difference
+    ]
+
+
+def _side_by_side(report: Report) -> list[Picture]:
     """Per run and student, the strongest attack on the student."""
     rows, gaps = [], []
     for run in report.runs:
@@ -139,7 +154,7 @@ def _side_by_side(report: Report) -> list[Chart]:
             gaps.append(Row(label, {"student": compared.auc if compared else None}))
     return _present(
         [
-            charts.forest(
+            plots.forest(
                 "The strongest attack of every run",
                 rows,
                 ["teacher", "student"],
@@ -150,13 +165,13 @@ def _side_by_side(report: Report) -> list[Chart]:
                     "and the same attack on its teacher."
                 ),
             ),
-            charts.forest(
+            plots.forest(
                 "Student minus teacher in every run",
                 gaps,
                 ["teacher", "student"],
                 centre=0,
                 label="difference of AUC",
-                caption=GAP_CAPTION,
+                caption=GAP_CAPTION.format("AUC"),
             ),
         ]
     )
@@ -173,13 +188,5 @@ def _by_strength(result: AuditResult) -> list[str]:
     return sorted(result.attacks, key=largest, reverse=True)
 
 
-def _aucs(result: AuditResult) -> list[Estimate | None]:
-    return [cell.auc for attack in result.attacks.values() for cell in attack.cells.values()]
-
-
-def _gaps(result: AuditResult) -> list[Difference | None]:
-    return [found.auc for attack in result.attacks.values() for found in attack.comparison.values()]
-
-
-def _present(found: Iterable[Chart | None]) -> list[Chart]:
-    return [chart for chart in found if chart is not None]
+def _present(found: Iterable[Picture | None]) -> list[Picture]:
+    return [picture for picture in found if picture is not None]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from kdaudit.report.content import Declaration, Report, Run
+from kdaudit.report.runs import Declaration, Report, Run
 from kdaudit.report.text import MAX_NAME, plain
 from kdaudit.results import GateResult
 from kdaudit.verdict.gates import DIFFERENCE
@@ -20,7 +20,7 @@ Level = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Notice:
     """One thing that a reader must know, and where to look."""
 
     rule: Rule
@@ -37,12 +37,10 @@ class Finding:
     """Accepted by it."""
 
 
-def findings(report: Report) -> list[Finding]:
+def notices(report: Report) -> list[Notice]:
     """Everything that did not pass: failures, then what is inconclusive, then what is waived."""
-    found = [finding for position, run in enumerate(report.runs) for finding in _of_run(report, run, position)]
-    return sorted(
-        found, key=lambda finding: (("error", "warning", "note").index(finding.level), finding.rule == "KDA004")
-    )
+    found = [notice for position, run in enumerate(report.runs) for notice in _of_run(report, run, position)]
+    return sorted(found, key=lambda notice: (("error", "warning", "note").index(notice.level), notice.rule == "KDA004"))
 
 
 def location(report: Report, path: str | os.PathLike[str]) -> str:
@@ -53,21 +51,19 @@ def location(report: Report, path: str | os.PathLike[str]) -> str:
     return os.path.basename(absolute) if outside else inside.replace(os.sep, "/")
 
 
-def _of_run(report: Report, run: Run, position: int) -> Iterator[Finding]:
+def _of_run(report: Report, run: Run, position: int) -> Iterator[Notice]:
     several = len(report.runs) > 1
     who = f"{plain(run.name, limit=MAX_NAME)}: " if several else ""
     identity = f"{position}:" if several else ""
     if run.result.validity.status == "failed":
         words = f"{who}{not_comparable(run.result.validity)}: no attack's figure says anything about membership."
-        yield Finding(
-            "KDA005", "warning", "kdaudit: sets differ", plain(words), location(report, run.path), 1, identity
-        )
+        yield Notice("KDA005", "warning", "kdaudit: sets differ", plain(words), location(report, run.path), 1, identity)
     for gate in run.result.verdict.gates:
         if gate.status == "pass":
             continue
         waiver = report.waivers[gate.gate] if gate.status == "waived" else None
         where = report.declared.get(gate.gate) or Declaration(run.path, 1)
-        yield Finding(
+        yield Notice(
             _rule(gate),
             {"fail": "error", "inconclusive": "warning", "waived": "note"}[gate.status],  # type: ignore[arg-type]
             f"kdaudit: {gate.gate} {gate.status}",

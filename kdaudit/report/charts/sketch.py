@@ -9,8 +9,8 @@ from string import ascii_lowercase, ascii_uppercase
 
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.frontier import PlainPoint, Point
-from kdaudit.report.arms import off_frontier
-from kdaudit.report.text import plain
+from kdaudit.report.mitigation_tables import off_frontier
+from kdaudit.report.text import counted, plain
 from kdaudit.results.mitigation import Mitigation
 
 WIDTH, HEIGHT = 64, 16
@@ -86,6 +86,13 @@ def _with_scale(rows: Sequence[str], labels: Mapping[int, str]) -> Iterator[str]
         yield f"{labels.get(number, ''):>5} |{row}"
 
 
+def runs_of(further: Sequence[PlainPoint]) -> str:
+    """The further plain runs by their lengths."""
+    if len(further) == 1:
+        return f"a plain run of {counted(further[0].run, 'epoch')}"
+    return f"plain runs of {', '.join(str(point.run) for point in further)} epochs"
+
+
 def _legend(
     epochs: Sequence[PlainPoint], further: Sequence[PlainPoint], arms: Sequence[str], *, has_several: bool
 ) -> Iterator[str]:
@@ -93,7 +100,7 @@ def _legend(
     told = f"{signs[0]} to {signs[-1]}" if len({*signs}) > 1 else signs[:1]
     yield (
         f"{told}: the plain run after each of its epochs, 0 before it"
-        + (f"; {FURTHER}: plain runs of {', '.join(str(point.run) for point in further)} epochs" if further else "")
+        + (f"; {FURTHER}: {runs_of(further)}" if further else "")
         + (f"; {SEVERAL}: several" if has_several else "")
     )
     names = (plain(name, limit=MAX_NAME).translate(HARMLESS) for name in arms)

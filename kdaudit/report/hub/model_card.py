@@ -10,13 +10,17 @@ from pathlib import Path
 from kdaudit.artefacts import replacing
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import read_bytes
-from kdaudit.report import wording
-from kdaudit.report.content import Report
-from kdaudit.report.render import as_markdown, make_environment
+from kdaudit.metrics import METRICS
+from kdaudit.report import checks, tables
+from kdaudit.report.blocks import Block, Detail, Notes, Paragraph, Section, shown
+from kdaudit.report.headline import strongest_notes
+from kdaudit.report.render import section_to_markdown
+from kdaudit.report.runs import Report
 
 BEGIN, END = "<!-- kdaudit:begin -->", "<!-- kdaudit:end -->"
 """Each on a line of its own; what stands between is rewritten."""
 
+QUESTION = "How well can an attacker tell which records this model was trained on? 0.5 is guessing, 1 is certainty."
 MAX_CARD = 2**24  # bytes
 
 _MARKER = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*<!-- kdaudit:(begin|end) -->[ \t]*(?=\r?$)", re.MULTILINE)
@@ -44,7 +48,7 @@ def update_model_card(path: Path, report: Report, *, with_index: bool) -> None:
         raise ConfigError(f"--model-card: {path} cannot be read: {error.strerror}", hint=hint) from error
     changed = rewrite_section(card, render_section(report), name=str(path))
     if with_index:
-        from kdaudit.report.model_index import rewrite_index  # loads huggingface_hub
+        from kdaudit.report.hub.model_index import rewrite_index  # loads huggingface_hub
 
         changed = rewrite_index(changed, report.runs[0].result, name=str(path))
     if changed != card:
@@ -57,14 +61,24 @@ def update_model_card(path: Path, report: Report, *, with_index: bool) -> None:
 def render_section(report: Report) -> str:
     """The section in Markdown, without its markers."""
     (run,) = report.runs
-    template = make_environment(as_markdown).get_template("model-card.md.j2")
-    return template.render(
-        audit=run.result,
-        table=wording.table(run.result, "auc"),
-        strongest=list(wording.strongest_notes(run.result)),
-        notes=list(wording.validity_notes(run.result)),
-        waived=[gate for gate in run.result.verdict.gates if gate.status == "waived"],
-    )
+    result = run.result
+    data, validity = result.data, checks.checks(result)
+    waived = [f"{gate.gate}: {gate.reason}" for gate in result.verdict.gates if gate.status == "waived"]
+    notes = [*checks.unscored_notes(result), *result.validity.warnings]
+    blocks: list[Block] = [
+        Paragraph(QUESTION),
+        Paragraph(result.verdict.sentence, "strong"),
+        Notes(waived),
+        tables.metric_table(result, METRICS["auc"]),
+        Notes(list(strongest_notes(result))),
+        validity,
+        Notes(notes),
+        Paragraph(
+            f"{data.members} members, {data.nonmembers} non-members, kdaudit {result.kdaudit_version}. These attacks "
+            "on these records: it does not prove that nothing else leaks."
+        ),
+    ]
+    return section_to_markdown(Section("Membership-inference audit", "", shown(blocks, Detail.TERMINAL)))
 
 
 def rewrite_section(card: bytes, section: str, *, name: str) -> bytes:

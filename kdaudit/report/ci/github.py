@@ -5,8 +5,8 @@ Source: GitHub's documentation, workflow commands for GitHub Actions: at most 1 
 
 from __future__ import annotations
 
-from kdaudit.report.content import Report
-from kdaudit.report.findings import Finding, findings
+from kdaudit.report.ci.notices import Notice, notices
+from kdaudit.report.runs import Report
 from kdaudit.report.text import plain
 
 MAX_SUMMARY = 1024 * 1024
@@ -19,8 +19,8 @@ _PROPERTY_ESCAPES = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A", ":": "%
 
 
 def annotate(report: Report) -> list[str]:
-    """At most MAX_ANNOTATIONS workflow commands, the weightiest findings first."""
-    return [_command(finding) for finding in findings(report)[:MAX_ANNOTATIONS]]
+    """At most MAX_ANNOTATIONS workflow commands, the weightiest notices first."""
+    return [_command(notice) for notice in notices(report)[:MAX_ANNOTATIONS]]
 
 
 def step_summary(markdown: str, n_bytes: int) -> str:
@@ -35,7 +35,7 @@ def step_summary(markdown: str, n_bytes: int) -> str:
     return next(fitting, "")
 
 
-def _command(finding: Finding) -> str:
-    properties = {"file": plain(finding.uri), "line": finding.line, "title": finding.title}
+def _command(notice: Notice) -> str:
+    properties = {"file": plain(notice.uri), "line": notice.line, "title": notice.title}
     written = ",".join(f"{key}={str(value).translate(_PROPERTY_ESCAPES)}" for key, value in properties.items())
-    return f"::{_COMMANDS[finding.level]} {written}::{finding.message.translate(_ESCAPES)}"
+    return f"::{_COMMANDS[notice.level]} {written}::{notice.message.translate(_ESCAPES)}"

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import quote
 
 import kdaudit
-from kdaudit.report.content import Report
-from kdaudit.report.findings import Finding, Level, Rule, findings, location
+from kdaudit.report.ci.notices import Level, Notice, Rule, location, notices
+from kdaudit.report.runs import Report
 from kdaudit.report.text import plain
 
 MAX_RESULTS = 30
@@ -72,12 +72,12 @@ RULES: Mapping[Rule, Description] = {
 
 
 def render_sarif(report: Report) -> str:
-    """The findings of a report as a SARIF log; at most MAX_RESULTS, the weightiest.
+    """What did not pass, as a SARIF log; at most MAX_RESULTS, the weightiest.
 
     It names no automationDetails.id: that would override the category of the upload, by which code scanning keeps
     the alerts of two audits apart.
     """
-    found = findings(report)
+    found = notices(report)
     run: dict[str, Any] = {
         "tool": {
             "driver": {
@@ -87,7 +87,7 @@ def render_sarif(report: Report) -> str:
             }
         },
         "columnKind": "unicodeCodePoints",
-        "results": [_result(report, finding) for finding in found[:MAX_RESULTS]],
+        "results": [_result(report, notice) for notice in found[:MAX_RESULTS]],
     }
     if len(found) > MAX_RESULTS:
         words = f"{len(found) - MAX_RESULTS} further results are left out; the other formats of the report list all."
@@ -112,22 +112,22 @@ def _rule(rule: Rule, description: Description) -> dict[str, Any]:
     }
 
 
-def _result(report: Report, finding: Finding) -> dict[str, Any]:
+def _result(report: Report, notice: Notice) -> dict[str, Any]:
     result: dict[str, Any] = {
-        "ruleId": finding.rule,
-        "ruleIndex": list(RULES).index(finding.rule),
-        "level": finding.level,
-        "message": {"text": _message(finding.message)},
-        "locations": [_place(finding.uri, finding.line)],
-        "partialFingerprints": {"kdauditGate/v1": _digest(f"{finding.rule}\n{finding.identity}")},
+        "ruleId": notice.rule,
+        "ruleIndex": list(RULES).index(notice.rule),
+        "level": notice.level,
+        "message": {"text": _message(notice.message)},
+        "locations": [_place(notice.uri, notice.line)],
+        "partialFingerprints": {"kdauditGate/v1": _digest(f"{notice.rule}\n{notice.identity}")},
     }
-    if finding.waiver:
+    if notice.waiver:
         result["suppressions"] = [
             {
                 "kind": "external",
                 "status": "accepted",
-                "justification": plain(f"until {finding.waiver.expires}: {finding.waiver.reason}"),
-                "location": _place(location(report, finding.waiver.path), finding.waiver.line),
+                "justification": plain(f"until {notice.waiver.expires}: {notice.waiver.reason}"),
+                "location": _place(location(report, notice.waiver.path), notice.waiver.line),
             }
         ]
     return result

@@ -9,9 +9,11 @@ from matplotlib.ticker import MaxNLocator
 
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.frontier import ALL, Placed, PlainPoint
-from kdaudit.report.arms import off_frontier
-from kdaudit.report.canvas import INK, MODELS, panel, to_svg
-from kdaudit.report.charts import MAX_LABEL, Chart
+from kdaudit.report.blocks import Picture
+from kdaudit.report.charts.canvas import INK, MODELS, panel, to_svg
+from kdaudit.report.charts.plots import MAX_LABEL
+from kdaudit.report.charts.sketch import runs_of
+from kdaudit.report.mitigation_tables import off_frontier
 from kdaudit.report.text import plain
 from kdaudit.results.mitigation import Mitigation
 
@@ -19,7 +21,7 @@ SHAPES = ("s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
 """Of arms by position: none needs a colour to be told from the others."""
 
 
-def draw_frontier(table: Mitigation, attack: str, metric: str) -> Chart | None:
+def draw_frontier(table: Mitigation, attack: str, metric: str) -> Picture | None:
     """Held-out loss across, leak upwards: the stairs of the plain checkpoints, a marker for each arm.
 
     None where nothing could be measured. The bar of an arm spans its distance's interval, from the stair at its loss.
@@ -34,7 +36,7 @@ def draw_frontier(table: Mitigation, attack: str, metric: str) -> Chart | None:
         _draw_stairs(axes, points, leftmost=min(found.point.nll for found in shown.values() if found.point is not None)
                      if shown else None)  # fmt: skip
         for index, (name, found) in enumerate(shown.items()):
-            _draw_arm(axes, found, index, plain(name, limit=MAX_LABEL))
+            _draw_arm(axes, found, index, plain(name, limit=MAX_LABEL), metric)
         axes.set(xlabel="held-out loss, nats per token (left is more useful)", ylabel=f"{words} of {attack}")
         axes.margins(0.12)
         axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -45,7 +47,7 @@ def draw_frontier(table: Mitigation, attack: str, metric: str) -> Chart | None:
             f"Utility against leak under {attack}, means over seeds. Numbers: epochs of the plain run, 0 before it. "
             "Below the stairs is better than stopping earlier. Bars: 95 % of the distance, all members."
         )
-        return Chart(to_svg(figure, f"{words} of {attack} against held-out loss"), caption)
+        return Picture(to_svg(figure, f"{words} of {attack} against held-out loss"), caption)
 
 
 def _draw_stairs(axes: Axes, points: Sequence[PlainPoint], *, leftmost: float | None) -> None:
@@ -69,19 +71,19 @@ def _draw_stairs(axes: Axes, points: Sequence[PlainPoint], *, leftmost: float | 
             )
     further = [point for point in points if point.run not in (0, longest)]
     if further:
-        lengths = ", ".join(str(point.run) for point in further)
         axes.plot(
             [point.nll for point in further], [point.leak for point in further], color=INK, marker="o", markersize=5,
-            markerfacecolor="none", linestyle="", label=f"plain runs of {lengths} epochs",
+            markerfacecolor="none", linestyle="", label=runs_of(further),
         )  # fmt: skip
 
 
-def _draw_arm(axes: Axes, found: Placed, index: int, name: str) -> None:
+def _draw_arm(axes: Axes, found: Placed, index: int, name: str, metric: str) -> None:
     if found.point is None:
         return
     colour, whole = MODELS[index % len(MODELS)], found.groups.get(ALL)
     if whole is not None and whole.distance.low is not None and whole.distance.high is not None:
-        ends = [max(whole.stair + whole.distance.low, 0), min(whole.stair + whole.distance.high, 1)]
+        lowest, highest = METRICS[metric].range
+        ends = [max(whole.stair + whole.distance.low, lowest), min(whole.stair + whole.distance.high, highest)]
         axes.plot([found.point.nll] * 2, ends, color=colour, linewidth=1.2, solid_capstyle="butt")
     axes.plot(
         [found.point.nll], [found.point.leak], color=colour, marker=SHAPES[index % len(SHAPES)], markersize=6,

@@ -1,16 +1,14 @@
-"""What every renderer takes: runs whose gates have been judged, and where those gates were declared."""
+"""What a report is about: runs whose gates have been judged, and where those gates were declared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
 
+from kdaudit.report.blocks import Status
 from kdaudit.results import AuditResult
 from kdaudit.waivers import Waiver
-
-Status = Literal["pass", "fail", "inconclusive", "not_gated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,3 @@ class Report:
         order: tuple[Status, ...] = ("fail", "inconclusive", "pass")
         found = {run.result.verdict.status for run in self.runs}
         return next((status for status in order if status in found), "not_gated")
-
-
-Renderer: TypeAlias = Callable[[Report], str]
-"""Pure: no clock, no file but the template, the same report gives the same text."""

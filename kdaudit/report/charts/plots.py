@@ -1,4 +1,4 @@
-"""The pictures of a report.
+"""The kinds of pictures in a report.
 
 Nothing here is told apart by colour alone: models differ in marker and dash too, members are filled and non-members
 drawn as a line.
@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.report.canvas import DASHES, FAINT, INK, MARKERS, MODELS, WIDTH, panel, styled, to_svg
+from kdaudit.report.blocks import Picture
+from kdaudit.report.charts.canvas import DASHES, FAINT, INK, MARKERS, MODELS, WIDTH, panel, styled, to_svg
 from kdaudit.report.text import plain
 from kdaudit.results import Alignment, AttackResult, Curve, Histogram, Supervision
 
@@ -26,15 +27,6 @@ MAX_NUMBER = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
-    """A picture, and what it shows for those who do not see it."""
-
-    svg: str
-    """An `<svg>` element, safe to stand in HTML as it is."""
-    caption: str
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
     """One line of a forest plot: a label, and a figure per series."""
 
@@ -42,7 +34,7 @@ class Row:
     figures: Mapping[str, Estimate | Difference | None]
 
 
-def roc(name: str, attack: AttackResult, models: Sequence[str]) -> Chart | None:
+def roc(name: str, attack: AttackResult, models: Sequence[str]) -> Picture | None:
     """ROC curves of one attack on every model, both axes logarithmic, with their pointwise bands."""
     curves = {model: curve for model in models if (curve := attack.curves.get(model)) is not None}
     if not curves:
@@ -66,7 +58,7 @@ def roc(name: str, attack: AttackResult, models: Sequence[str]) -> Chart | None:
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
         axes.grid(visible=True)
         axes.legend(loc="lower right")
-        return Chart(to_svg(figure, f"ROC curves of {name} on {', '.join(curves)}"), name)
+        return Picture(to_svg(figure, f"ROC curves of {name} on {', '.join(curves)}"), name)
 
 
 def forest(
@@ -74,19 +66,19 @@ def forest(
     rows: Sequence[Row],
     models: Sequence[str],
     *,
-    centre: float,
+    centre: float | None,
     label: str,
     caption: str,
     limits: Sequence[tuple[str, float]] = (),
     shared: Sequence[float] = (),
-) -> Chart | None:
-    """Figures with their intervals, a line a row, a marker a series.
+) -> Picture | None:
+    """Figures with their intervals, one line per row and one marker per series.
 
     Args:
         title: names the picture.
         rows: from top to bottom.
         models: all that a row may name; the place of one decides its colour and marker.
-        centre: where there is no leak; a dashed line.
+        centre: where there is no leak, where that is one value; a dashed line.
         label: of the axis.
         caption: what the picture shows.
         limits: of gates, each with what it limits; lines, a model's in its colour and dash.
@@ -103,13 +95,14 @@ def forest(
     above = 0.3 + 0.2 * ((n_named - 1) // columns)
     step = max(0.36, 0.12 * (len(series) + 1))
     with panel(0.6 + above + step * len(rows), left=left, below=0.62, above=above) as (figure, axes):
-        axes.axvline(centre, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+        if centre is not None:
+            axes.axvline(centre, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
         for subject, limit in sorted(set(limits)):
             _draw_limit(axes, limit, subject, models)
         for place, name in enumerate(series):
             shift = (place - (len(series) - 1) / 2) * min(0.26, 0.8 / len(series))
             _draw_series(axes, [row.figures.get(name) for row in rows], models.index(name), name, shift)
-        span = [*ends(known), centre, *(limit for _, limit in limits), *shared]
+        span = [*ends(known), *([] if centre is None else [centre]), *(limit for _, limit in limits), *shared]
         margin = 0.05 * ((max(span) - min(span)) or 1)
         axes.set(xlim=(min(span) - margin, max(span) + margin), ylim=(len(rows) - 0.4, -0.6), xlabel=label)
         axes.set_yticks(range(len(rows)), labels)
@@ -118,7 +111,7 @@ def forest(
         axes.grid(visible=True, axis="x")
         if len(series) > 1 or limits:
             figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=columns)
-        return Chart(to_svg(figure, title), caption)
+        return Picture(to_svg(figure, title), caption)
 
 
 def _is_known(found: Estimate | Difference | None) -> bool:
@@ -132,8 +125,8 @@ def ends(figures: Iterable[Estimate | Difference | None]) -> list[float]:
     ]
 
 
-def histograms(name: str, attack: AttackResult, models: Sequence[str]) -> Chart | None:
-    """Score densities of members and non-members, a panel a model."""
+def histograms(name: str, attack: AttackResult, models: Sequence[str]) -> Picture | None:
+    """Score densities of members and non-members, one panel per model."""
     found = {
         model: shape
         for model in models
@@ -153,11 +146,11 @@ def histograms(name: str, attack: AttackResult, models: Sequence[str]) -> Chart 
             axes.set_title(model, loc="left", fontsize=8.5, pad=3)
         panels[-1].set_xlabel("score; larger means more likely a member")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="upper right", ncols=2)
-        return Chart(to_svg(figure, f"Scores of {name} on {', '.join(found)}"), name)
+        return Picture(to_svg(figure, f"Scores of {name} on {', '.join(found)}"), name)
 
 
-def alignment(student: str, pair: Supervision) -> Chart | None:
-    """Mean alignment of the teacher against mean gain of the student, a point a class, with both intervals."""
+def alignment(student: str, pair: Supervision) -> Picture | None:
+    """Mean alignment of the teacher against mean gain of the student, one point per class, with both intervals."""
     found = {"members": pair.members, "non-members": pair.nonmembers}
     if any(_ends(one.teacher_mean_probability) is None or _ends(one.student_gain) is None for one in found.values()):
         return None
@@ -175,7 +168,7 @@ def alignment(student: str, pair: Supervision) -> Chart | None:
             "Means over members and over non-members: how probable the teacher found the true tokens, and "
             f"{gain} of {student} in nats per token. Bars: 95 %. No single record is shown."
         )
-        return Chart(to_svg(figure, f"Alignment and gain of {student}"), caption)
+        return Picture(to_svg(figure, f"Alignment and gain of {student}"), caption)
 
 
 def _ends(found: Estimate) -> tuple[float, float, float] | None:

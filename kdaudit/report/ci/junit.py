@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
-from kdaudit.report.content import Report, Run
+from kdaudit.report.runs import Report, Run
 from kdaudit.report.text import MAX_NAME, plain
 from kdaudit.results import CellFinding, GateResult
 from kdaudit.verdict.gates import format_limit
