@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import kdaudit
+from kdaudit import records
 from kdaudit import results as results_file
 from kdaudit.attacks import expand
 from kdaudit.audit.assess import Judging, adjust_for_many, assess_attack
@@ -34,6 +35,7 @@ from kdaudit.lock import locked
 from kdaudit.metrics.parts import Parts, split_parts
 from kdaudit.metrics.validity import blind_baseline, overlap
 from kdaudit.models.environment import check_environment, recorded_environment
+from kdaudit.records import Read
 from kdaudit.results import AuditResult
 from kdaudit.verdict import Gate, check_gates, judge, parse_gate
 from kdaudit.views.view import View
@@ -46,6 +48,7 @@ def run_audit(
     on_plan: Callable[[Plan, AuditData], None] = lambda *_: None,
     on_progress: Progress = lambda *_: None,
     on_result: Callable[[AuditResult], None] = lambda _: None,
+    read_source: Read = records.read,
 ) -> AuditResult:
     """Audit a teacher and its students, and leave everything in the run folder.
 
@@ -55,6 +58,7 @@ def run_audit(
         on_plan: told what will run, before any weights are loaded.
         on_progress: told about long work.
         on_result: told what was found, while the run folder is still held against other commands.
+        read_source: gives the records of a source that `config` or a manifest names.
 
     Raises:
         KdauditError: see `kdaudit.errors`; what was measured until then is kept in the run folder.
@@ -65,7 +69,8 @@ def run_audit(
     check_environment()
     check_gates(gates, models=names, attacks=[attack.name for attack, _ in chosen])
     config, lineage = trace(config)
-    data = read_data(config, lineage, needs_shots=any(View.PREFIXED in attack.views for attack, _ in chosen))
+    needs_shots = any(View.PREFIXED in attack.views for attack, _ in chosen)
+    data = read_data(config, lineage, needs_shots=needs_shots, read_source=read_source)
     subjects = find_subjects(config, lineage.loads)
     for subject in subjects:
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
