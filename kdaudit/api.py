@@ -23,7 +23,7 @@ from kdaudit.records import read as read_file
 if TYPE_CHECKING:
     import pandas
 
-    from kdaudit.results import AuditResult, Verdict
+    from kdaudit.results import AuditResult, Utility, Verdict
 
 Texts = Iterable[str | Mapping[str, object]]
 """Records in memory: texts, or mappings with the fields that a file would have; a data frame is one too."""
@@ -48,9 +48,8 @@ class Distilled:
 
     folder: Path
     """Where it lies, with its manifest: give it to `audit` or to transformers."""
-    utility: Mapping[str, Any]
-    """What it is worth on held-out records: `nll`, `bits_per_byte` and `perplexity` by teacher, start and student, and
-    its `agreement` with the teacher; every figure with value, low and high."""
+    utility: Utility
+    """What it is worth on held-out records, beside its teacher and its start."""
 
 
 def audit(
@@ -134,8 +133,10 @@ def distill(
     given: dict[str, Any] = dict(options)
     tell = on_progress or _silent
     with _speaking_python():
+        from kdaudit import results
         from kdaudit.distill.learn import Told  # loads torch
         from kdaudit.distill.run import run_distill
+        from kdaudit.results.file import decode
 
         sources, read = _sources(train=train, nonmembers=nonmembers)
         folder = Path(out).expanduser()
@@ -148,7 +149,8 @@ def distill(
         told = Told(on_progress=lambda stage, done, total, note: tell(stage, done, total))
         with _quiet_libraries():
             content = run_distill(config, command=command, told=told, read_source=read)
-    return Distilled(config.out, content["utility"])
+    utility: Utility = decode(results.Utility, content["utility"], "utility")
+    return Distilled(config.out, utility)
 
 
 def load_results(path: str | Path) -> AuditResult:
@@ -227,20 +229,11 @@ def _rows_of(results: AuditResult) -> Iterator[dict[str, Any]]:
         for minus, parts in ((None, found.cells), ("teacher", found.comparison)):
             for model, part in parts.items():
                 row = {"attack": attack, "model": model, "minus": minus}
-                figures = _figures(part)
-                if not figures:
+                if not part.figures:
                     yield {**row, "reason": part.reason, "n": 0, "m": 0}
-                for metric, figure in figures.items():
+                for metric, figure in part.figures.items():
                     known = {name: getattr(figure, name, None) for name in COLUMNS[4:]}
                     yield {**row, "metric": metric, **known}
-
-
-def _figures(part: Any) -> dict[str, Any]:
-    """The figures of a cell or a comparison by the name of their metric."""
-    rates = {f"tpr@{fpr}": figure for fpr, figure in part.tpr_at_fpr.items()}
-    names = ("balanced_accuracy", "member_success", "nonmember_success")
-    found = {"auc": part.auc, **rates, **{name: getattr(part, name) for name in names}}
-    return {name: figure for name, figure in found.items() if figure is not None}
 
 
 def _in_run(path: str | Path, name: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from kdaudit.config import AuditConfig
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import read_json, reason
 from kdaudit.lock import claim, refuse_other_settings
+from kdaudit.results import AuditedModel, AuditedRecords
+from kdaudit.results.file import encode
 
 if TYPE_CHECKING:
     from kdaudit.audit.data import AuditData
@@ -27,14 +29,14 @@ LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "sciki
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class RunManifest:
     """Everything that is needed to repeat a run, and nothing of any text."""
 
     command: str
     identity: Mapping[str, Any]
     """What a later run must share with this one to continue it."""
-    models: Mapping[str, Any]
-    data: Mapping[str, Any]
+    models: Mapping[str, AuditedModel]
+    data: AuditedRecords
     compute: Mapping[str, Any]
     """Device, dtype, batch size."""
 
@@ -86,13 +88,12 @@ def open_folder(config: AuditConfig) -> RunFolder:
     return folder
 
 
-def identify(config: AuditConfig, data: AuditData, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def identify(config: AuditConfig, data: AuditData, models: Mapping[str, AuditedModel]) -> dict[str, Any]:
     """What a later run must share with this one to continue it: configuration, data and weights."""
     identity = {**config.identity(), "data_sha256": data.sha256}
     for name, model in models.items():
-        reference = model["reference"]
-        identity[f"{name}_fingerprint"] = model["fingerprint"]
-        identity[f"{name}_reference_fingerprint"] = reference["fingerprint"] if reference else None
+        identity[f"{name}_fingerprint"] = model.fingerprint
+        identity[f"{name}_reference_fingerprint"] = model.reference.fingerprint if model.reference else None
     return identity
 
 
@@ -128,10 +129,15 @@ def _read_identity(folder: RunFolder) -> dict[str, Any]:
     return identity
 
 
-def write_manifest(folder: RunFolder, about: Manifest, *, status: str) -> None:
+def write_manifest(folder: RunFolder, about: RunManifest, *, status: str) -> None:
     """Write manifest.json; `status` is running or complete."""
     versions = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
-    content = {"kdaudit_version": kdaudit.__version__, "status": status, **asdict(about), "versions": versions}
+    content = {
+        "kdaudit_version": kdaudit.__version__,
+        "status": status,
+        **encode(about, "manifest"),
+        "versions": versions,
+    }
     write_text(folder.manifest, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 

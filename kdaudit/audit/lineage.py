@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from kdaudit import manifest as manifests
 from kdaudit.config import LOADS, AuditConfig, student_names
@@ -15,9 +14,8 @@ from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.hub import locate
 from kdaudit.models.repeatable import CHAT_DATE
 from kdaudit.records import IN_MEMORY, RecordSet
-
-SUMMARY = ("objective", "hard_weight", "temperature", "epochs", "seed", "steps")
-"""What a results file repeats of a student's training."""
+from kdaudit.results import Distillation
+from kdaudit.results.file import decode
 
 LEFT_OUT = (
     "{name} was trained without {n_left_out} of the {n} members: its figures are over all of them, as its teacher's are"
@@ -59,14 +57,18 @@ class Lineage:
             for found in self.by_student.values()
         )
 
-    def describe(self, student: str) -> dict[str, Any]:
-        """What a results file says of how a student was distilled; nothing for one without a manifest."""
+    def describe(self, student: str) -> Distillation | None:
+        """What a results file says of how a student was distilled; None for one without a manifest."""
         if student not in self.by_student:
-            return {}
+            return None
         found = self.by_student[student]
-        training = {name: found.content["training"].get(name) for name in SUMMARY}
-        teacher_saw, utility = found.data["teacher_saw"], found.content.get("utility")
-        return {"distillation": {**training, "teacher_saw": teacher_saw, "utility": utility}}
+        said = {
+            **found.content["training"],
+            "teacher_saw": found.data["teacher_saw"],
+            "utility": found.content.get("utility"),
+        }
+        made: Distillation = decode(Distillation, said, str(found.path))
+        return made
 
 
 def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:

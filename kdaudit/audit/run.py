@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from kdaudit.attacks import expand
 from kdaudit.audit.assess import Judging, adjust_for_many, assess_attack
 from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.folder import (
-    Manifest,
+    RunManifest,
     identify,
     open_folder,
     refuse_another_run,
@@ -33,10 +33,12 @@ from kdaudit.config import AuditConfig, student_names
 from kdaudit.draws import generator
 from kdaudit.lock import locked
 from kdaudit.metrics.parts import Parts, split_parts
-from kdaudit.metrics.validity import blind_baseline, overlap
+from kdaudit.metrics.passages import overlap
+from kdaudit.metrics.validity import blind_baseline
+from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.environment import check_environment, recorded_environment
 from kdaudit.records import Read
-from kdaudit.results import AuditResult
+from kdaudit.results import AuditedModel, AuditedRecords, AuditResult, Source
 from kdaudit.verdict import Gate, check_gates, judge, parse_gate
 from kdaudit.views.view import View
 
@@ -93,12 +95,12 @@ def _measure(
 ) -> AuditResult:
     """What is planned, measured and judged, and left in the run folder."""
     folder, subjects = open_folder(config), plan.subjects
-    models = {subject.name: _describe_model(subject, plan) | lineage.describe(subject.name) for subject in subjects}
+    models = {subject.name: _describe_model(subject, plan, lineage) for subject in subjects}
     identity = identify(config, data, models)
     refuse_another_run(folder, identity, overwrite=config.overwrite)
     on_plan(plan, data)
 
-    about = Manifest(
+    about = RunManifest(
         command=command,
         identity=identity,
         models=models,
@@ -156,33 +158,48 @@ def starts_of(subjects: Iterable[Subject]) -> dict[str, str]:
     return {subject.name: subject.reference.fingerprint for subject in subjects if subject.reference is not None}
 
 
-def _describe_model(subject: Subject, plan: Plan) -> dict[str, Any]:
-    reference = subject.reference.describe() if subject.reference else None
-    return {**subject.checkpoint.describe(), "dtype": plan.dtype, "device": plan.device, "reference": reference}
+def describe_checkpoint(checkpoint: Checkpoint) -> AuditedModel:
+    """What a results file says of a checkpoint."""
+    return AuditedModel(
+        name=checkpoint.name,
+        n_parameters=checkpoint.n_parameters,
+        revision=checkpoint.revision,
+        fingerprint=checkpoint.fingerprint,
+        weights_sha256=checkpoint.weights_sha256,
+        architecture=checkpoint.architecture,
+        stored_dtype=checkpoint.dtype,
+        context=checkpoint.context,
+        load=checkpoint.load,
+        base=describe_checkpoint(checkpoint.base) if checkpoint.base else None,
+    )
 
 
-def _describe_data(data: AuditData, plan: Plan, config: AuditConfig) -> dict[str, Any]:
-    return {
-        "members": len(data.members),
-        "nonmembers": len(data.nonmembers),
-        "shots": len(data.shots),
-        "sha256": data.sha256,
-        "sources": [
-            {
-                "option": found.option,
-                "source": found.source,
-                "records": len(found.records),
-                "duplicates": found.n_duplicates,
-                "sha256": found.sha256,
-            }
+def _describe_model(subject: Subject, plan: Plan, lineage: Lineage) -> AuditedModel:
+    return replace(
+        describe_checkpoint(subject.checkpoint),
+        dtype=plan.dtype,
+        device=plan.device,
+        reference=describe_checkpoint(subject.reference) if subject.reference else None,
+        distillation=lineage.describe(subject.name),
+    )
+
+
+def _describe_data(data: AuditData, plan: Plan, config: AuditConfig) -> AuditedRecords:
+    return AuditedRecords(
+        members=len(data.members),
+        nonmembers=len(data.nonmembers),
+        shots=len(data.shots),
+        sha256=data.sha256,
+        sources=tuple(
+            Source(found.option, found.source, len(found.records), found.n_duplicates, found.sha256)
             for found in data.sets
-        ],
-        "shots_used": plan.passages.n_shots,
-        "window_tokens": plan.passages.window,
-        "cut": plan.passages.n_cut,
-        "calibration_share": config.calibration_share,
-        "seed": config.seed,
-    }
+        ),
+        shots_used=plan.passages.n_shots,
+        window_tokens=plan.passages.window,
+        cut=plan.passages.n_cut,
+        calibration_share=config.calibration_share,
+        seed=config.seed,
+    )
 
 
 def _calibration_mask(parts: Parts, n_members: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

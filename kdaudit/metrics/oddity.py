@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit.metrics.passages import tokens
 from kdaudit.metrics.scores import Floats
-from kdaudit.metrics.words import tokens
 
 MIN_BITS, MAX_BITS = 18, 22  # of the hash of an n-gram: at most 16 MiB a table
 CHUNK = 2000  # texts that are looked at together: memory does not grow with the set

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import logit, ndtr, ndtri
 
+from kdaudit.metrics.bootstrap import NULL_LEVEL
 from kdaudit.metrics.edges import auc_bound, edge_weight
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
+from kdaudit.metrics.metric import Case, Family, Figures, Ladder, Metric
 from kdaudit.metrics.scores import DO_NOT_VARY, Floats, finite, missing_reason
 
 Z_95 = float(ndtri(0.975))
@@ -220,3 +222,38 @@ def _share_below(scores: Floats, others: Floats) -> Floats:
     below = np.searchsorted(ranked, scores, side="left")
     not_above = np.searchsorted(ranked, scores, side="right")
     return np.asarray((below + not_above) / (2 * others.size), dtype=np.float64)
+
+
+def measure(case: Case) -> Figures:
+    """The AUC of every model, minus the baseline's, and minus that of what saw neither set."""
+    base = None if case.baseline is None else case.scores[case.baseline]
+    return Figures(
+        {name: {"auc": auc_estimate(*pair)} for name, pair in case.scores.items()},
+        {}
+        if base is None
+        else {
+            name: {"auc": auc_difference(*pair, *base)} for name, pair in case.scores.items() if name != case.baseline
+        },
+        {
+            name: {null: {"auc": _beyond(case, name, null)} for null in nulls}
+            for name, nulls in case.held_against.items()
+        },
+    )
+
+
+def _beyond(case: Case, model: str, null: str) -> Difference:
+    variance = case.training_variance.get(null, 0.0)
+    found = auc_difference(*case.scores[model], *case.nulls[null], training_variance_b=variance, level=NULL_LEVEL)
+    return replace(found, quantiles=None)
+
+
+def auc_wins(members: Floats, nonmembers: Ladder, drawn: Floats) -> Floats:
+    """Share of the drawn non-members (m, b) below each member, a tie counting half: (n, b)."""
+    up_to = np.zeros((nonmembers.ranked.size + 1, drawn.shape[1]))
+    np.cumsum(drawn[nonmembers.order], axis=0, out=up_to[1:])
+    won = up_to[nonmembers.ranked.searchsorted(members, "left")]
+    won += up_to[nonmembers.ranked.searchsorted(members, "right")]
+    return np.asarray(won / (2 * nonmembers.ranked.size), dtype=np.float64)
+
+
+FAMILY = Family((Metric("auc", "AUC", "AUC", chance=0.5, per_member=auc_wins),), measure)

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from statistics import fmean
 
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference
 from kdaudit.metrics.frontier import ALL, ALPHA, BEYOND, Placed
+from kdaudit.metrics.replicates import PLACED_BY
 from kdaudit.report import wording
 from kdaudit.report.tables import Table
 from kdaudit.report.wording import ABSENT, difference, interval, p_value
 from kdaudit.results import GateResult
 from kdaudit.results.mitigation import Arm, Mitigation, Student
 
-TPR = "tpr@0.01"
 ON_FRONTIER = "on the frontier"
-METRIC_WORDS = {"auc": "AUC", TPR: "TPR at 1 % FPR"}
 SEED = re.compile(r"^student-[0-9]+\.")
 """Of a gate's subject: student-2 is the second seed's student."""
 WORST_FIRST = ("fail", "inconclusive", "waived", "pass")
@@ -166,7 +166,7 @@ def _recommendation(table: Mitigation) -> Iterator[str]:
 
 def arms_table(table: Mitigation) -> Table:
     """The plain run's epochs and every other arm, means over seeds: utility, leak, distance, finding."""
-    metric = METRIC_WORDS.get(table.metric, table.metric)
+    metric = METRICS[table.metric].short
     head = (
         "arm", "finding", "nats per token", "bits per byte", f"{metric} ({table.attack})", "change from plain",
         "distance", "group worst off", "p (Holm)",
@@ -179,7 +179,8 @@ def arms_table(table: Mitigation) -> Table:
 
 def students_table(table: Mitigation, attack: str) -> Table:
     """Every student in a row of its own: utility and the leak under one attack, with intervals."""
-    head = ("student", "seed", "nats per token", "bits per byte", "AUC", "change", METRIC_WORDS[TPR], "change")
+    by_metric = [words for metric in PLACED_BY for words in (METRICS[metric].short, "change")]
+    head = ("student", "seed", "nats per token", "bits per byte", *by_metric)
     rows = [_student_row(f"plain, epoch {student.epoch}", student, attack) for student in table.plain]
     for name, arm in table.arms.items():
         rows += [_student_row(name, student, attack) for student in arm.students if student.epoch is None]
@@ -211,7 +212,7 @@ def frontier_table(table: Mitigation, attack: str, metric: str) -> Table:
         "Stair: leak of the same members under the last plain checkpoint that is no more useful than the arm. Next "
         "stair: under the next one, which is more useful."
     )
-    return Table(f"Frontier by {METRIC_WORDS.get(metric, metric)} of {attack}", head, rows, note)
+    return Table(f"Frontier by {METRICS[metric].short} of {attack}", head, rows, note)
 
 
 def subsets_table(table: Mitigation) -> Table | None:
@@ -312,16 +313,14 @@ def _found(name: str, finding: str, table: Mitigation) -> str:
 
 
 def _means(students: Sequence[Student], table: Mitigation) -> tuple[str, str, str, str]:
-    attack, is_auc = table.attack, table.metric == "auc"
+    attack, metric = table.attack, table.metric
 
     def leak(student: Student) -> float | None:
-        of = student.leaks[attack]
-        figure = of.auc if is_auc else of.tpr_at_fpr.get("0.01")
+        figure = student.leaks[attack].figures.get(metric)
         return None if figure is None else figure.value
 
     def change(student: Student) -> float | None:
-        of = student.leaks[attack]
-        found = of.auc_change if is_auc else of.tpr_change.get("0.01")
+        found = student.leaks[attack].changes.get(metric)
         return found.value if found is not None else None
 
     return (
@@ -341,10 +340,12 @@ def _mean(students: Sequence[Student], read: Callable[[Student], float | None], 
 
 def _student_row(name: str, student: Student, attack: str) -> Sequence[str]:
     leak = student.leaks[attack]
-    return (
-        name, str(student.seed), interval(student.nll), interval(student.bits_per_byte), interval(leak.auc),
-        difference(leak.auc_change), interval(leak.tpr_at_fpr.get("0.01")), difference(leak.tpr_change.get("0.01")),
-    )  # fmt: skip
+    by_metric = [
+        words
+        for metric in PLACED_BY
+        for words in (interval(leak.figures.get(metric)), difference(leak.changes.get(metric)))
+    ]
+    return (name, str(student.seed), interval(student.nll), interval(student.bits_per_byte), *by_metric)
 
 
 def _number(value: float | None) -> str:

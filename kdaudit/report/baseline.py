@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdaudit.config import TOLERANCE
-from kdaudit.errors import ConfigError
-from kdaudit.report.facts import read_facts
 from kdaudit.results import AuditResult, load
-from kdaudit.results.file import HINT
 from kdaudit.results.scores import RecordScores, load_scores
 from kdaudit.verdict import Gate
 from kdaudit.verdict.baseline import rises
@@ -43,10 +40,6 @@ def read_baseline(path: Path, tolerance: float | None) -> Baseline:
         ConfigError: one of the files cannot be read, or they are not of one run.
     """
     result = load(path)
-    try:
-        read_facts(result)
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}", hint=HINT) from error
     return Baseline(path, result, TOLERANCE if tolerance is None else tolerance, _read_scores(path, result))
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from kdaudit.report.facts import Facts
 from kdaudit.results import AuditResult
 from kdaudit.waivers import Waiver
 
@@ -33,8 +32,6 @@ class Run:
     """Of its results.json, as the user gave it."""
     result: AuditResult
     """As measured; its verdict is of the gates of this report."""
-    facts: Facts
-    """The loose parts of the result, checked."""
     command: str = ""
     """That measured it, from the manifest beside the results; empty where there is none."""
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.frontier import ALL, Placed, PlainPoint
-from kdaudit.report.arms import METRIC_WORDS, off_frontier
+from kdaudit.report.arms import off_frontier
 from kdaudit.report.canvas import INK, MODELS, panel, to_svg
 from kdaudit.report.charts import MAX_LABEL, Chart
 from kdaudit.report.text import plain
@@ -28,7 +29,7 @@ def draw_frontier(table: Mitigation, attack: str, metric: str) -> Chart | None:
     shown = {name: found for name, found in placed.items() if found.point is not None}
     if not points:
         return None
-    words, legend = METRIC_WORDS.get(metric, metric), 0.17 * ((len(shown) + 2) // 2)
+    words, legend = METRICS[metric].short, 0.17 * ((len(shown) + 2) // 2)
     with panel(3.2 + legend, left=0.15, below=0.75 + legend) as (figure, axes):
         _draw_stairs(axes, points, leftmost=min(found.point.nll for found in shown.values() if found.point is not None)
                      if shown else None)  # fmt: skip

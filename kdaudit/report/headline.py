@@ -123,7 +123,7 @@ def _at_low_rate(attack: AttackResult, model: str) -> Iterator[str]:
     measured = [
         (words, found, float(rate) * found.m >= FALSE_ALARMS)
         for rate, words in ALL_RATES.items()
-        if (found := attack.cells[model].tpr_at_fpr.get(rate)) is not None and found.value is not None
+        if (found := attack.cells[model].figures.get(f"tpr@{rate}")) is not None and found.value is not None
     ]
     if measured:
         words, found, _ = next((one for one in measured if one[2]), measured[-1])

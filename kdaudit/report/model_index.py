@@ -62,8 +62,8 @@ def eval_results(result: AuditResult) -> list[EvalResult]:
             task_type="text-generation",
             task_name="Membership inference",
             dataset_type=DATASET,
-            dataset_name=f"{result.data['members']} members, {result.data['nonmembers']} non-members",
-            dataset_args={"sha256": result.data["sha256"]},
+            dataset_name=f"{result.data.members} members, {result.data.nonmembers} non-members",
+            dataset_args={"sha256": result.data.sha256},
             metric_type="roc_auc",
             metric_name=f"AUC of the {name} attack",
             metric_value=auc.value,
@@ -80,7 +80,7 @@ def _merged(metadata: Any, result: AuditResult) -> list[dict[str, Any]]:
     if len(index) > 1:
         raise ValueError(f"its {KEY} describes {len(index)} models")
     student = next(name for name in result.models if name != "teacher")
-    was: dict[str, Any] = index[0] if index else {"name": _last_part(str(result.models[student]["name"])) or student}
+    was: dict[str, Any] = index[0] if index else {"name": _last_part(str(result.models[student].name)) or student}
     others = [one for one in was.get("results", []) if one["dataset"]["type"] != DATASET]
     results = eval_results(result)
     if not results:

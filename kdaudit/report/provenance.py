@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kdaudit.report.content import Run
-from kdaudit.report.facts import Checkpoint
 from kdaudit.report.tables import Table
 from kdaudit.report.wording import ABSENT
+from kdaudit.results import AuditedModel
 
 
 def models(run: Run) -> Table:
@@ -23,13 +23,13 @@ def models(run: Run) -> Table:
             one.fingerprint or ABSENT,
             one.weights_sha256 or ABSENT,
         )
-        for name, model in run.facts.models.items()
+        for name, model in run.result.models.items()
         for label, one in _with_kin(name, model)
     ]
     return Table("Models", head, rows)
 
 
-def _with_kin(name: str, model: Checkpoint) -> Iterator[tuple[str, Checkpoint]]:
+def _with_kin(name: str, model: AuditedModel) -> Iterator[tuple[str, AuditedModel]]:
     yield name, model
     if model.base is not None:
         yield f"{name}: base", model.base
@@ -37,18 +37,18 @@ def _with_kin(name: str, model: Checkpoint) -> Iterator[tuple[str, Checkpoint]]:
         yield from _with_kin(f"{name}: reference", model.reference)
 
 
-def _called(model: Checkpoint) -> str:
+def _called(model: AuditedModel) -> str:
     return f"{model.name} @ {model.revision[:12]}" if model.revision else model.name
 
 
-def _precision(model: Checkpoint) -> str:
+def _precision(model: AuditedModel) -> str:
     parts = (model.load, model.dtype or model.stored_dtype, f"on {model.device}" if model.device else None)
     return " ".join(part for part in parts if part) or ABSENT
 
 
 def data(run: Run) -> Table:
     """Where the records came from."""
-    found = run.facts.data
+    found = run.result.data
     rows = [
         (source.option, source.source, str(source.records), str(source.duplicates), source.sha256)
         for source in found.sources

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics import METRICS
+from kdaudit.metrics.estimate import DIFFERENCE_OF_SHARES, SHARE, Difference, Estimate, Range
 from kdaudit.metrics.frontier import PlainPoint, Point
-from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity
+from kdaudit.results import AttackResult, AuditResult, Validity
 from kdaudit.results.mitigation import Arm, Leak, Mitigation, Student
 
 ROUNDING = 1e-9
 MAX_LOSS = 1e6
 """Nats per token; a model of so many words that guesses has 14."""
-Figures: TypeAlias = Iterator[tuple[str, Estimate | Difference | None, int]]
-"""Each with its place and the lowest value that it can take."""
+Figures: TypeAlias = Iterator[tuple[str, Estimate | Difference | None, Range]]
+"""Each with its place and the values that it can take."""
 
 
 def check_ranges(result: AuditResult) -> None:
@@ -51,28 +52,32 @@ def check_comparison(table: Mitigation) -> None:
         for name, gap in (("mixed", found.mixed), ("hard", found.hard), ("effect", found.effect)):
             if gap.value is not None and abs(gap.value) > MAX_LOSS:
                 raise ValueError(f"mixed_supervision.{name}.value is {gap.value:g}: no difference in nats per token")
-    for where, point in _points(table):
-        if not -ROUNDING <= point.leak <= 1 + ROUNDING:
-            raise ValueError(f"{where}.leak is {point.leak:g}, outside 0 to 1")
+    for where, metric, point in _points(table):
+        lowest, highest = METRICS[metric].range
+        if not lowest - ROUNDING <= point.leak <= highest + ROUNDING:
+            raise ValueError(f"{where}.leak is {point.leak:g}, outside {lowest:g} to {highest:g}")
         _check_loss(point.nll, f"{where}.nll")
 
 
 def _of_arm(arm: Arm, where: str) -> Figures:
     for subset, by_attack in arm.subsets.items():
-        yield from ((f"{where}.subsets.{subset}.{attack}", found, 0) for attack, found in by_attack.items())
+        yield from ((f"{where}.subsets.{subset}.{attack}", found, SHARE) for attack, found in by_attack.items())
     for attack, change in arm.kept_change.items():
-        yield f"{where}.kept_change.{attack}", change, -1
+        yield f"{where}.kept_change.{attack}", change, DIFFERENCE_OF_SHARES
     for attack, placed in arm.placed.items():
         for metric, one in placed.items():
+            least, largest = METRICS[metric].difference_range
             for group, beside in one.groups.items():
                 here = f"{where}.placed.{attack}.{metric}.groups.{group}"
                 for name, leak in (("leak", beside.leak), ("stair", beside.stair), ("next_stair", beside.next_stair)):
-                    yield f"{here}.{name}", Estimate(leak), 0
+                    yield f"{here}.{name}", Estimate(leak), METRICS[metric].range
                 # Their intervals may reach further: with two seeds, Student's t stretches them past every real leak.
-                yield f"{here}.distance", Difference(beside.distance.value), -1
-                yield f"{here}.excess", Difference(beside.excess.value if beside.excess else None), -1
+                yield f"{here}.distance", Difference(beside.distance.value), (least, largest)
+                excess = beside.excess.value if beside.excess else None
+                yield f"{here}.excess", Difference(excess), (least, largest)
             if one.vs_control is not None:
-                yield f"{where}.placed.{attack}.{metric}.vs_control", Difference(one.vs_control.value), -2
+                apart = Difference(one.vs_control.value)
+                yield f"{where}.placed.{attack}.{metric}.vs_control", apart, (2 * least, 2 * largest)
 
 
 def _students(table: Mitigation) -> Iterator[tuple[str, Student]]:
@@ -83,15 +88,15 @@ def _students(table: Mitigation) -> Iterator[tuple[str, Student]]:
             yield f"arms.{name}.students[{position}]", student
 
 
-def _points(table: Mitigation) -> Iterator[tuple[str, Point | PlainPoint]]:
+def _points(table: Mitigation) -> Iterator[tuple[str, str, Point | PlainPoint]]:
     for attack, by_metric in table.frontier.items():
         for metric, points in by_metric.items():
-            yield from ((f"frontier.{attack}.{metric}[{i}]", point) for i, point in enumerate(points))
+            yield from ((f"frontier.{attack}.{metric}[{i}]", metric, point) for i, point in enumerate(points))
     for name, arm in table.arms.items():
         for attack, placed in arm.placed.items():
             for metric, found in placed.items():
                 if found.point is not None:
-                    yield f"arms.{name}.placed.{attack}.{metric}.point", found.point
+                    yield f"arms.{name}.placed.{attack}.{metric}.point", metric, found.point
 
 
 def _check_loss(nll: float | None, where: str) -> None:
@@ -100,44 +105,35 @@ def _check_loss(nll: float | None, where: str) -> None:
 
 
 def _check(figures: Figures) -> None:
-    for where, found, lowest in figures:
+    for where, found, (lowest, highest) in figures:
         ends = {} if found is None else {"value": found.value, "low": found.low, "high": found.high}
         for end, number in ends.items():
-            if number is not None and not lowest - ROUNDING <= number <= max(1, -lowest) + ROUNDING:
-                raise ValueError(f"{where}.{end} is {number:g}, outside {lowest} to {max(1, -lowest)}")
+            if number is not None and not lowest - ROUNDING <= number <= highest + ROUNDING:
+                raise ValueError(f"{where}.{end} is {number:g}, outside {lowest:g} to {highest:g}")
 
 
 def _of_attacks(attacks: Mapping[str, AttackResult], where: str) -> Figures:
     for name, attack in attacks.items():
         for model, cell in attack.cells.items():
-            yield from _of_part(cell, f"{where}.{name}.{model}", 0)
+            for metric, found in cell.figures.items():
+                yield f"{where}.{name}.{model}.{metric}", found, METRICS[metric].range
         for student, comparison in attack.comparison.items():
-            yield from _of_part(comparison, f"{where}.{name}.comparison.{student}", -1)
-
-
-def _of_part(part: Cell | Comparison, where: str, lowest: int) -> Figures:
-    yield f"{where}.auc", part.auc, lowest
-    yield f"{where}.balanced_accuracy", part.balanced_accuracy, lowest
-    yield f"{where}.member_success", part.member_success, lowest
-    yield f"{where}.nonmember_success", part.nonmember_success, lowest
-    for rate, found in part.tpr_at_fpr.items():
-        yield f"{where}.tpr_at_fpr.{rate}", found, lowest
+            for metric, apart in comparison.figures.items():
+                yield f"{where}.{name}.comparison.{student}.{metric}", apart, METRICS[metric].difference_range
 
 
 def _of_validity(validity: Validity) -> Figures:
-    yield "validity.blind_auc", validity.blind_auc, 0
+    yield "validity.blind_auc", validity.blind_auc, SHARE
     for name, blind in validity.blind.items():
-        yield f"validity.{name}", blind, 0
+        yield f"validity.{name}", blind, SHARE
     for model, by_attack in validity.reference_alone.items():
         for attack, alone in by_attack.items():
-            yield f"validity.reference_alone.{model}.{attack}", alone, 0
+            yield f"validity.reference_alone.{model}.{attack}", alone, SHARE
 
 
 def _of_leaks(leaks: Mapping[str, Leak], where: str) -> Figures:
     for attack, leak in leaks.items():
-        yield f"{where}.{attack}.auc", leak.auc, 0
-        yield f"{where}.{attack}.auc_change", leak.auc_change, -1
-        for rate, found in leak.tpr_at_fpr.items():
-            yield f"{where}.{attack}.tpr_at_fpr.{rate}", found, 0
-        for rate, change in leak.tpr_change.items():
-            yield f"{where}.{attack}.tpr_change.{rate}", change, -1
+        for metric, found in leak.figures.items():
+            yield f"{where}.{attack}.{metric}", found, METRICS[metric].range
+        for metric, change in leak.changes.items():
+            yield f"{where}.{attack}.change of {metric}", change, METRICS[metric].difference_range

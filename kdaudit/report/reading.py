@@ -14,7 +14,6 @@ from kdaudit.errors import ConfigError
 from kdaudit.foreign import read_json
 from kdaudit.report.baseline import Baseline, read_baseline, rises_above
 from kdaudit.report.content import Declaration, Report, Run
-from kdaudit.report.facts import read_facts
 from kdaudit.report.ranges import check_ranges
 from kdaudit.results import AuditResult, load
 from kdaudit.results.file import HINT, MAX_BYTES
@@ -80,7 +79,6 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _read_run(name: str, path: Path, gates: Sequence[Gate], baseline: Baseline | None) -> Run:
     result = load(path)
     try:
-        facts = read_facts(result)
         check_ranges(result)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}", hint=HINT) from error
@@ -92,7 +90,7 @@ def _read_run(name: str, path: Path, gates: Sequence[Gate], baseline: Baseline |
     rises = rises_above(baseline, result, path) if baseline else []
     judged = replace(result, verdict=judge(result.attacks, result.validity, own, rises=rises))
     command, versions = _read_manifest(path.with_name(MANIFEST), result)
-    return Run(name, path, judged, facts, command, versions)
+    return Run(name, path, judged, command, versions)
 
 
 def _read_manifest(path: Path, result: AuditResult) -> tuple[str, Mapping[str, str]]:
@@ -106,7 +104,7 @@ def _read_manifest(path: Path, result: AuditResult) -> tuple[str, Mapping[str, s
     try:
         found: Any = read_json(path, at_most=MAX_BYTES)
         command, versions, data = found["command"], found["versions"], found["data"]
-        if data["sha256"] != result.data["sha256"]:
+        if data["sha256"] != result.data.sha256:
             return "", {}
         return _text(command), {_text(name): _text(version) for name, version in versions.items()}
     except OSError as error:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from itertools import pairwise
 from string import ascii_lowercase, ascii_uppercase
 
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.frontier import PlainPoint, Point
-from kdaudit.report.arms import METRIC_WORDS, off_frontier
+from kdaudit.report.arms import off_frontier
 from kdaudit.report.text import plain
 from kdaudit.results.mitigation import Mitigation
 
@@ -52,7 +53,7 @@ def sketch(table: Mitigation) -> list[str]:
         taken[cell(point)] = SEVERAL if cell(point) in taken else sign
     cells |= taken
     rows = ["".join(cells.get((row, column), " ") for column in range(WIDTH)).rstrip() for row in range(HEIGHT)]
-    measure = METRIC_WORDS.get(table.metric, table.metric)
+    measure = METRICS[table.metric].short
     return [
         f"{measure} of {table.attack} against held-out loss in nats per token (left is more useful, lower leaks less)",
         *_with_scale(rows, {0: f"{high:.3f}", HEIGHT - 1: f"{low:.3f}"}),

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from kdaudit.report import wording
 from kdaudit.report.content import Declaration, Report, Run
-from kdaudit.report.facts import Distillation, Utility
 from kdaudit.report.headline import auc_of_chosen, is_simultaneous, strongest
 from kdaudit.report.wording import ABSENT, ALL_RATES, difference, interval
-from kdaudit.results import AttackResult, AuditResult, GateResult, TwoByTwo
+from kdaudit.results import AttackResult, AuditResult, Distillation, GateResult, TwoByTwo, Utility
 
 STATUS_WORDS = {
     "fail": "fail",
@@ -52,13 +51,13 @@ def comparison(report: Report) -> Table:
                     interval(attack.cells["teacher"].auc) if attack and "teacher" in attack.cells else ABSENT,
                     difference(attack.comparison[student].auc) if attack and student in attack.comparison else ABSENT,
                     interval(result.validity.blind_auc),
-                    f"{run.facts.data.members} + {run.facts.data.nonmembers}",
+                    f"{run.result.data.members} + {run.result.data.nonmembers}",
                 )
             )
     notes = []
     if any(is_simultaneous(run.result, model) for run in report.runs for model in run.result.models):
         notes.append("The interval of the strongest attack is simultaneous over all attacks of its run.")
-    if len({run.facts.data.sha256 for run in report.runs}) > 1:
+    if len({run.result.data.sha256 for run in report.runs}) > 1:
         notes.append("Runs on other records differ by their records too: the data's hashes stand under each run.")
     return Table("Runs side by side", head, rows, " ".join(notes))
 
@@ -137,7 +136,7 @@ def _rate(result: AuditResult, rate: str, words: str) -> Table:
 
 
 def _realised(attack: AttackResult, model: str, rate: str) -> str:
-    found = attack.cells[model].tpr_at_fpr.get(rate)
+    found = attack.cells[model].figures.get(f"tpr@{rate}")
     if found is None or found.realised_fpr is None:
         return ABSENT
     if found.realised_fpr_low is None or found.realised_fpr_high is None:
@@ -147,7 +146,7 @@ def _realised(attack: AttackResult, model: str, rate: str) -> str:
 
 def _is_measured(result: AuditResult, rate: str) -> bool:
     cells = [cell for attack in result.attacks.values() for cell in attack.cells.values()]
-    return any((found := cell.tpr_at_fpr.get(rate)) is not None and found.value is not None for cell in cells)
+    return any((found := cell.figures.get(f"tpr@{rate}")) is not None and found.value is not None for cell in cells)
 
 
 def detections(result: AuditResult) -> Iterator[Table]:
@@ -181,8 +180,8 @@ def supervision(result: AuditResult) -> Iterator[Table]:
 
 def validity(run: Run) -> Table:
     """The checks of the sets themselves, and how each is to be read."""
-    result, facts = run.result, run.facts
-    smallest, shared = facts.power.smallest_detectable_auc, facts.overlap
+    result = run.result
+    smallest, shared = result.power.smallest_detectable_auc, result.validity.overlap
     rows = [
         (
             f"blind classifier {name}: AUC",
@@ -213,7 +212,7 @@ def validity(run: Run) -> Table:
         (
             "smallest AUC that this run could have told from 0.5",
             ABSENT if smallest is None else f"{smallest:.3f}",
-            f"{wording.power_level(facts.power.level, facts.power.cells)}, {100 * facts.power.power:g} % power: "
+            f"{wording.power_level(result.power.level, result.power.cells)}, {100 * result.power.power:g} % power: "
             "a weaker leak may go unseen",
         )
     )
@@ -226,7 +225,7 @@ def _counted(number: float, noun: str) -> str:
 
 def utility(run: Run) -> Iterator[Table]:
     """Per student whose folder says how it was made: what it is worth on held-out records."""
-    for name, model in run.facts.models.items():
+    for name, model in run.result.models.items():
         made = model.distillation
         if made is not None and made.utility is not None:
             yield _utility(name, made, made.utility)

@@ -58,20 +58,13 @@ def p_value(found: Difference | None) -> str:
 
 def metric_of(result: AttackResult, model: str, metric: str) -> Estimate | None:
     """One figure of one cell; `metric` is auc, balanced_accuracy, or tpr@F."""
-    cell = result.cells[model]
-    if metric.startswith("tpr@"):
-        return cell.tpr_at_fpr.get(metric.removeprefix("tpr@"))
-    return {"auc": cell.auc, "balanced_accuracy": cell.balanced_accuracy}[metric]
+    return result.cells[model].figures.get(metric)
 
 
 def difference_of(result: AttackResult, student: str, metric: str) -> Difference | None:
     """One figure of one comparison; None where the student was not compared."""
     comparison = result.comparison.get(student)
-    if comparison is None:
-        return None
-    if metric.startswith("tpr@"):
-        return comparison.tpr_at_fpr.get(metric.removeprefix("tpr@"))
-    return {"auc": comparison.auc, "balanced_accuracy": comparison.balanced_accuracy}[metric]
+    return None if comparison is None else comparison.figures.get(metric)
 
 
 def tables(result: AuditResult) -> dict[str, tuple[list[str], list[list[str]]]]:
@@ -79,7 +72,7 @@ def tables(result: AuditResult) -> dict[str, tuple[list[str], list[list[str]]]]:
     shown = {"AUC": table(result, "auc")}
     for rate, words in RATES.items():
         cells = [cell for attack in result.attacks.values() for cell in attack.cells.values()]
-        if any((found := cell.tpr_at_fpr.get(rate)) is not None and found.value is not None for cell in cells):
+        if any((found := cell.figures.get(f"tpr@{rate}")) is not None and found.value is not None for cell in cells):
             shown[f"true positive rate at {words} false positive rate"] = table(result, f"tpr@{rate}")
             break
     shown["member / non-member success at the calibrated threshold"] = success_table(result)
@@ -149,7 +142,9 @@ def success_table(result: AuditResult) -> tuple[list[str], list[list[str]]]:
 def _both(form: Callable[[Any], str], found: Cell | Comparison | None) -> str:
     if found is None or found.status != "ok":
         return "not applicable"
-    return " / ".join(form(figure) for figure in (found.member_success, found.nonmember_success))
+    return " / ".join(
+        form(figure) for figure in (found.figures.get(name) for name in ("member_success", "nonmember_success"))
+    )
 
 
 def missing(result: AuditResult) -> Iterator[str]:
@@ -254,11 +249,11 @@ def validity_notes(result: AuditResult) -> Iterator[str]:
     validity = result.validity
     yield blind_note(validity)
     yield from reference_notes(validity)
-    smallest = result.power.get("smallest_detectable_auc")
+    smallest = result.power.smallest_detectable_auc
     if smallest is None:
         yield "power: this run is too small to tell any AUC from 0.5"
     else:
-        shared = power_level(0.95, result.power.get("cells"))
+        shared = power_level(0.95, result.power.cells)
         yield f"power: the smallest AUC that this run could have told from 0.5 is {smallest:.3f} ({shared}, 80 % power)"
     yield from unscored_notes(result)
     yield from validity.warnings

@@ -144,5 +144,5 @@ def test_the_difference_of_two_rates_is_that_of_their_values() -> None:
         {"teacher": teacher, "student": student}, parts, rng=np.random.default_rng(0), baseline="teacher", resamples=50
     )
     for key in ("0.01", "0.1"):
-        gap = found.models["student"].tpr_at_fpr[key].value - found.models["teacher"].tpr_at_fpr[key].value
-        assert found.differences["student"].tpr_at_fpr[key].value == pytest.approx(gap)
+        gap = found.models["student"][f"tpr@{key}"].value - found.models["teacher"][f"tpr@{key}"].value
+        assert found.differences["student"][f"tpr@{key}"].value == pytest.approx(gap)

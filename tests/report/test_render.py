@@ -15,22 +15,16 @@ from kdaudit.report import render
 from kdaudit.report.content import Report
 from kdaudit.report.render import MAX_MARKDOWN, markdown_text, render_markdown, render_summary
 from kdaudit.report.text import plain
-from kdaudit.results import AuditResult, GateResult, Verdict, load
+from kdaudit.results import AuditedModel, AuditedRecords, AuditResult, GateResult, Verdict, load
 from tests.conftest import Golden
 from tests.report.reports import SUPERVISION, hostile, read, write_run
 from tests.report.test_wording import AUDIT
 
-MODEL = {
-    "name": "student|v1",
-    "revision": "0123456789abcdef",
-    "load": "4bit",
-    "n_parameters": 1725696,
-    "reference": None,
-}
+MODEL = AuditedModel("student|v1", 1725696, revision="0123456789abcdef", load="4bit")
 LEAKY = replace(
     AUDIT,
     models=dict.fromkeys(AUDIT.models, MODEL),
-    data={"members": 2000, "nonmembers": 1988, "seed": 0},
+    data=AuditedRecords(2000, 1988, 12, "ab" * 32, seed=0),
     mixed_supervision={"student": SUPERVISION},
     verdict=Verdict(
         "fail",
@@ -82,7 +76,7 @@ def test_any_text_becomes_one_line_that_reads_back(text: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_name_breaks_no_table_of_the_summary(text: str, audit: AuditResult) -> None:
     models = {
-        name: {**model, "name": text, "reference": {"name": text}} if name == "student" else model
+        name: replace(model, name=text, reference=AuditedModel(text, 9)) if name == "student" else model
         for name, model in audit.models.items()
     }
     gate = GateResult("student.auc<=0.6", "inconclusive", text, "student", "auc", 0.6)

@@ -6,6 +6,7 @@ from pathlib import Path
 from kdaudit.report import provenance, tables
 from kdaudit.report.content import Declaration, Report
 from kdaudit.report.tables import Table
+from kdaudit.results import Power
 from tests.report.reports import GATES, LEAKY, TOO_FEW, read, write_run
 
 
@@ -74,13 +75,13 @@ def test_runs_are_compared_one_row_a_student_and_another_data_set_is_pointed_out
         ("better", "student", "pass", "reference"),
     ]
     assert table.note == "The interval of the strongest attack is simultaneous over all attacks of its run."
-    other = write_run(Path("other"), replace(LEAKY, data={**LEAKY.data, "sha256": "ef" * 32}))
+    other = write_run(Path("other"), replace(LEAKY, data=replace(LEAKY.data, sha256="ef" * 32)))
     assert "their records" in tables.comparison(read(Path("leaky"), other)).note
 
 
 def test_a_run_that_is_too_small_for_power_says_no_number(leaky: Report) -> None:
     run = leaky.runs[0]
-    small = replace(run, facts=replace(run.facts, power=replace(run.facts.power, smallest_detectable_auc=None)))
+    small = replace(run, result=replace(run.result, power=Power(None)))
     assert tables.validity(small).rows[-1][1] == "–"
     assert tables.validity(run).rows[-1][1] == "0.523"
 
@@ -90,7 +91,7 @@ def test_utility_stands_where_the_students_folder_told_it_and_nowhere_else(leaky
     assert table.head == ("figure", "teacher", "start", "student")
     assert table.rows[1] == ("bits per byte", "1.100 [1.050, 1.150]", "1.400 [1.350, 1.450]", "1.200 [1.150, 1.250]")
     assert "0.610 [0.560, 0.660]" in table.note
-    models = {"teacher": LEAKY.models["teacher"], "student": {**LEAKY.models["student"], "distillation": None}}
+    models = {"teacher": LEAKY.models["teacher"], "student": replace(LEAKY.models["student"], distillation=None)}
     plain = read(write_run(Path("plain"), replace(LEAKY, models=models)))
     assert list(tables.utility(plain.runs[0])) == []
 

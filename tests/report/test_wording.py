@@ -8,7 +8,18 @@ from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.excess import Slopes
 from kdaudit.metrics.strongest import Strongest
 from kdaudit.report import wording
-from kdaudit.results import AttackResult, AuditResult, Cell, Comparison, Validity, Verdict
+from kdaudit.results import (
+    AttackResult,
+    AuditedModel,
+    AuditedRecords,
+    AuditResult,
+    Cell,
+    Comparison,
+    Overlap,
+    Power,
+    Validity,
+    Verdict,
+)
 from tests.report.reports import SIDE, SUPERVISION
 
 AUC = Estimate(0.8125, 0.7994, 0.8261, 2000, 1988)
@@ -18,10 +29,10 @@ NOT_RUN = Cell("not_applicable", "no reference model was given")
 
 
 def result(**attacks: AttackResult) -> AuditResult:
-    validity = Validity("ok", Estimate(0.5, 0.47, 0.53), "tfidf", {}, {}, {}, ("a warning", "another"))
+    validity = Validity("ok", Estimate(0.5, 0.47, 0.53), "tfidf", {}, {}, Overlap(13), ("a warning", "another"))
     return AuditResult(
-        "0.1", {"teacher": {}, "student": {}, "student-2": {}}, {}, attacks, validity,
-        {"smallest_detectable_auc": 0.527}, {}, Verdict("not_gated"), {},
+        "0.1", {name: AuditedModel(name, 9) for name in ("teacher", "student", "student-2")},
+        AuditedRecords(2000, 2000, 12, "ab"), attacks, validity, Power(0.527), {}, Verdict("not_gated"), {},
     )  # fmt: skip
 
 
@@ -30,8 +41,10 @@ def attack(teacher: Cell, student: Cell, comparison: Comparison) -> AttackResult
     return AttackResult(1, False, cells, {"student": comparison, "student-2": comparison}, {}, {}, {})
 
 
-MEASURED = Cell("ok", auc=AUC, tpr_at_fpr={"0.01": TOO_FEW}, balanced_accuracy=replace(AUC, value=0.7), unscored=2)
-COMPARED = Comparison("ok", auc=GAIN, tpr_at_fpr={"0.01": Difference(None, reason="needs 299 non-members")})
+MEASURED = Cell(
+    "ok", figures={"auc": AUC, "tpr@0.01": TOO_FEW, "balanced_accuracy": replace(AUC, value=0.7)}, unscored=2
+)
+COMPARED = Comparison("ok", figures={"auc": GAIN, "tpr@0.01": Difference(None, reason="needs 299 non-members")})
 AUDIT = result(
     loss=attack(MEASURED, MEASURED, COMPARED),
     zlib=attack(MEASURED, MEASURED, COMPARED),
@@ -130,7 +143,7 @@ def test_mixed_supervision_shows_members_beside_non_members_and_quarters() -> No
 
 
 def test_power_says_how_many_cells_share_its_level() -> None:
-    told = [list(wording.validity_notes(replace(AUDIT, power={**AUDIT.power, "cells": n})))[1] for n in (1, 20)]
+    told = [list(wording.validity_notes(replace(AUDIT, power=replace(AUDIT.power, cells=n))))[1] for n in (1, 20)]
     assert "0.527 (95 % level, above the blind classifier too, 80 % power)" in told[0]
     assert "0.527 (95 % level shared by 20 cells, above the blind classifier too, 80 % power)" in told[1]
 

@@ -284,9 +284,9 @@ def judged(setting: Setting, seed: int, resamples: int, *, is_compared: bool) ->
     differences: dict[str, Difference] = {}
     if is_compared:
         of_student = found.differences["student"]
-        differences = {f"tpr@{key}": each for key, each in of_student.tpr_at_fpr.items()}
-        differences["balanced accuracy"] = of_student.balanced_accuracy
-    return found.models["student"].balanced_accuracy, differences
+        differences = {name: each for name, each in of_student.items() if name.startswith("tpr@")}
+        differences["balanced accuracy"] = of_student["balanced_accuracy"]
+    return found.models["student"]["balanced_accuracy"], differences
 
 
 def bootstrapped(
