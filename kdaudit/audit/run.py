@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 import kdaudit
+from kdaudit import records
 from kdaudit import results as results_file
 from kdaudit.attacks import expand
 from kdaudit.audit.assess import adjust_for_many, assess_attack
@@ -31,6 +32,7 @@ from kdaudit.lock import locked
 from kdaudit.metrics.scores import Parts
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.environment import check_environment, recorded_environment
+from kdaudit.records import Read
 from kdaudit.results import AuditedModel, AuditedRecords, AuditResult, Source
 from kdaudit.verdict import Gate, check_gates, judge, parse_gate
 
@@ -42,6 +44,7 @@ def run_audit(
     on_plan: Callable[[Plan, AuditData], None] = lambda *_: None,
     on_progress: Progress = lambda *_: None,
     on_result: Callable[[AuditResult], None] = lambda _: None,
+    read_source: Read = records.read,
 ) -> AuditResult:
     """Audit a teacher and its students, and leave everything in the run folder.
 
@@ -51,6 +54,7 @@ def run_audit(
         on_plan: told what will run, before any weights are loaded.
         on_progress: told about long work.
         on_result: told what was found, while the run folder is still held against other commands.
+        read_source: gives the records of a source that `config` or a manifest names.
 
     Raises:
         KdauditError: see `kdaudit.errors`; what was measured until then is kept in the run folder.
@@ -60,7 +64,8 @@ def run_audit(
     names = ("teacher", *student_names(len(config.students)))
     check_environment()
     check_gates(gates, models=names, attacks=[attack.name for attack, _ in chosen])
-    planned = plan_audit(config, needs_shots=any(attack.needs_shots for attack, _ in chosen))
+    needs_shots = any(attack.needs_shots for attack, _ in chosen)
+    planned = plan_audit(config, needs_shots=needs_shots, read_source=read_source)
     with locked(config.out):
         result = _measure(planned, gates, command, on_plan, on_progress)
         on_result(result)

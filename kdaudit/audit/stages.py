@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdaudit import records
 from kdaudit.audit.assess import Judging
 from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
@@ -18,6 +19,7 @@ from kdaudit.draws import generator
 from kdaudit.metrics.scores import Parts, split_parts
 from kdaudit.metrics.texts import overlap
 from kdaudit.metrics.validity import blind_baseline
+from kdaudit.records import Read
 from kdaudit.results import Validity
 
 
@@ -32,14 +34,14 @@ class Planned:
     plan: Plan
 
 
-def plan_audit(config: AuditConfig, *, needs_shots: bool) -> Planned:
+def plan_audit(config: AuditConfig, *, needs_shots: bool, read_source: Read = records.read) -> Planned:
     """Read the records, find the checkpoints, and settle what runs on what.
 
     Raises:
         KdauditError: something that was given cannot be used.
     """
     config, lineage = trace(config)
-    data = read_data(config, lineage, needs_shots=needs_shots)
+    data = read_data(config, lineage, needs_shots=needs_shots, read_source=read_source)
     subjects = find_subjects(config, lineage.loads)
     for subject in subjects:
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
