@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kdaudit.audit.plan import Plan
     from kdaudit.distill.prepare import Prepared
     from kdaudit.mitigate.base import Method
-    from kdaudit.mitigate.run import Plan as MitigationPlan
+    from kdaudit.mitigate.run import MitigationPlan
     from kdaudit.report.page import RunPage
     from kdaudit.report.runs import Report
     from kdaudit.results import AuditResult
