@@ -6,11 +6,10 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from kdaudit.errors import ConfigError
+from kdaudit.errors import ConfigError, did_you_mean
 from kdaudit.foreign import is_file, read_text, reason
 from kdaudit.waivers import Waiver, expired, read_waivers
 
@@ -254,8 +253,7 @@ def read_config_file(path: Path, *, known: Mapping[str, type]) -> dict[str, Any]
     for raw_key, value in table.items():
         key = raw_key.replace("-", "_")
         if key not in known:
-            near = get_close_matches(key, known, n=1, cutoff=0.4)
-            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(sorted(known))}"
+            hint = did_you_mean(key, known, otherwise=f"known keys: {', '.join(sorted(known))}")
             raise ConfigError(f"{path}: unknown key '{raw_key}'", hint=hint)
         if known[key] is Waiver:
             settings[key] = read_waivers(value, path)

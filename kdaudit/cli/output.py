@@ -70,7 +70,7 @@ def print_attacks(attacks: Mapping[str, Attack], groups: Mapping[str, Sequence[s
     """The table of `--list-attacks`."""
     rows = []
     for name, attack in attacks.items():
-        passes = len(attack.views)
+        passes = attack.n_passes
         needs = ["target"] + (["reference"] if attack.needs_reference else [])
         needs += ["same tokenizer"] if attack.needs_same_tokenizer else []
         cost = f"{passes} pass{'es' if passes > 1 else ''}"
@@ -108,7 +108,7 @@ def print_plan(plan: Plan, data: AuditData) -> None:
         name = checkpoint.name + (f" @ {checkpoint.revision[:12]}" if checkpoint.revision else "")
         name += f" ({checkpoint.load})" if checkpoint.load else ""
         memory = f"about {_megabytes(plan.memory_bytes(one))}"
-        rows.append((one.label, name, f"{checkpoint.n_parameters:,}", one.view.value, f"{one.n_tokens:,}", memory))
+        rows.append((one.label, name, f"{checkpoint.n_parameters:,}", one.view.name, f"{one.n_tokens:,}", memory))
     attacks = []
     for attack in plan.attacks:
         obstacles = "; ".join(f"{name}: {reason}" for name, reason in attack.obstacles.items() if reason)

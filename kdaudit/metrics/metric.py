@@ -10,8 +10,7 @@ import numpy as np
 
 from kdaudit.draws import generator
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.parts import Parts
-from kdaudit.metrics.scores import Floats
+from kdaudit.metrics.scores import Floats, Parts
 
 Pair: TypeAlias = tuple[Floats, Floats]
 """Scores of members (n,) and of non-members (m,), finite."""

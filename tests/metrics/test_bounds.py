@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 from scipy.stats import chi2, norm
 
-from kdaudit.metrics.edges import auc_bound, edge_weight, newcombe_bound
+from kdaudit.metrics.auc import auc_difference, auc_estimate
+from kdaudit.metrics.bounds import auc_bound, edge_weight, newcombe_bound
 from kdaudit.metrics.estimate import lower_bound, upper_bound
-from kdaudit.metrics.roc import auc_difference, auc_estimate
 from tests.metrics.coverage import KINDS, auc_coverage, difference_coverage
 
 levels = st.floats(0.5005, 0.99999)

@@ -1,4 +1,4 @@
-"""Texts as token sequences: encoding, the cut that all models of an audit share, and the views."""
+"""Texts as token sequences, and the special tokens that a tokenizer puts before them."""
 
 from __future__ import annotations
 
@@ -108,22 +108,3 @@ TWICE = (
     "stands there once"
 )
 """What is said where texts lost their lead."""
-
-
-def common_cut(passages: Sequence[Passage], rooms: Sequence[int], *, n_chars: int) -> int:
-    """Characters of a text that every model can read: where the model that stops first has to stop.
-
-    Args:
-        passages: the whole text, once per tokenizer.
-        rooms: how many of its tokens each tokenizer's model has room for.
-        n_chars: length of the text; the answer where it fits everywhere.
-    """
-    return min([n_chars, *(_end_within(passage.char_end, room) for passage, room in zip(passages, rooms, strict=True))])
-
-
-def _end_within(char_end: NDArray[np.int32], room: int) -> int:
-    if char_end.size <= room:
-        return int(char_end[-1]) if char_end.size else np.iinfo(np.int32).max
-    # a character that is split over the edge does not fit
-    kept = int(np.searchsorted(char_end, char_end[room], side="left")) if char_end[room] == char_end[room - 1] else room
-    return int(char_end[kept - 1]) if kept else 0

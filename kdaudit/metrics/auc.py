@@ -1,7 +1,7 @@
 """AUC with DeLong's interval, and the difference of two paired AUCs.
 
 Source: DeLong et al. 1988, computed from ranks as in Sun and Xu 2014; Hanley and McNeil 1982 where classes are
-separated; `edges` for bounds near 0 and 1.
+separated; `bounds` for those near 0 and 1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import logit, ndtr, ndtri
 
 from kdaudit.metrics.bootstrap import NULL_LEVEL
-from kdaudit.metrics.edges import auc_bound, edge_weight
+from kdaudit.metrics.bounds import auc_bound, edge_weight
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
 from kdaudit.metrics.metric import Case, Family, Figures, Ladder, Metric
 from kdaudit.metrics.scores import DO_NOT_VARY, Floats, finite, missing_reason
@@ -40,7 +40,7 @@ def auc(members: Floats, nonmembers: Floats) -> float:
 def auc_estimate(members: Floats, nonmembers: Floats, *, level: float = 0.95) -> Estimate:
     """AUC with DeLong's interval on the logit scale; `value` is None with a reason where the scores do not vary.
 
-    Above 0.9 (below 0.1) the interval widens to what holds near the edge: see `edges`. At AUC 1 the centre lies at
+    Above 0.9 (below 0.1) the interval widens to what holds near the edge: see `bounds`. At AUC 1 the centre lies at
     1 - 1 / (2 min(n, m)) with Hanley and McNeil's standard error there, and the upper bound is 1; mirrored at AUC 0.
     With a single record in a class, where DeLong's variance is undefined, Hanley and McNeil's is taken.
 

@@ -12,9 +12,9 @@ from scipy.special import expit, logit
 from scipy.stats import gamma, mannwhitneyu
 from sklearn.metrics import roc_auc_score
 
-from kdaudit.metrics.edges import newcombe_bound
+from kdaudit.metrics.auc import auc, auc_difference, auc_estimate, hanley_mcneil_se
+from kdaudit.metrics.bounds import newcombe_bound
 from kdaudit.metrics.estimate import lower_bound, upper_bound
-from kdaudit.metrics.roc import auc, auc_difference, auc_estimate, hanley_mcneil_se
 from kdaudit.metrics.scores import Floats
 
 # Few distinct values, so ties, which break naive AUC code, come up in most examples.

@@ -14,9 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from kdaudit.metrics.bounds import clopper_pearson
 from kdaudit.metrics.calibration import FALSE_POSITIVE_RATES, conformal_rank, too_few
 from kdaudit.metrics.estimate import Estimate, ExactRate, lower_bound, upper_bound
-from kdaudit.metrics.proportions import clopper_pearson
 from kdaudit.metrics.scores import Floats, finite, missing_reason
 
 METHOD = "exact, order statistics of all non-members"

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from kdaudit.views.passage import common_cut, encode, lead_ids
+from kdaudit.targets.passage import encode, lead_ids
+from kdaudit.views.cut import common_cut
 from tests import tiny
 
 ODD_TEXTS = [

@@ -1,9 +1,9 @@
-"""How one model can be run: every shortcut is checked against the model's own logits before it is taken."""
+"""How one model is run: every shortcut is checked against the model's own logits before it is taken."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,77 +12,118 @@ import numpy as np
 import torch
 
 from kdaudit.errors import ModelError
-from kdaudit.models.lengths import EVERY_LENGTH_BY_ITSELF, LengthRules, forgetting, length_rules
-from kdaudit.signals.batch import Front, Route, pad, run_batch
-from kdaudit.views.passage import Passage
+from kdaudit.models.lengths import ALIKE, EVERY_LENGTH_BY_ITSELF, LengthRules, forgetting, length_rules
+from kdaudit.signals.batch import Columns, by_showing, make_batch
+from kdaudit.signals.vocabulary import Head, reduce_vocabulary
+from kdaudit.targets.passage import Passage
+from kdaudit.targets.plan import Frame, Kind, Showing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+Inputs = Mapping[str, torch.Tensor]
+"""What a model is called with: (B, S) by the name of the argument."""
 
 PROBE_TOKENS = 64  # of each text, where a model's own logits are needed: they exist for all tokens at once
 AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}  # nats, largest difference of one token
 HEAD_AGREEMENT = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}  # of the largest logit
 
 
-def settle(model: PreTrainedModel, probe: Sequence[Passage], front: Front) -> Route:
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """How one model's states are computed, settled on its first batch."""
+
+    states: Callable[[Inputs], torch.Tensor]
+    """What the model is called with -> (B, S, H) hidden states, or (B, S, V) logits where `head` is None."""
+    head: Head | None
+    n_cached: int = 0
+    """Tokens that every text begins with and that lie in a cache: they are left out of the batch."""
+    rules: LengthRules = ALIKE
+    """Lengths that go through the model together are read by the same rules."""
+    without_cache: Runner | None = None
+    """Where a prefix is cached: what is taken where a text's length has other rules than the prefix."""
+
+    def at(self, n_tokens: int) -> Runner:
+        """What runs texts that are, with all that stands before them, `n_tokens` long."""
+        is_alike = self.rules.rule(n_tokens) == self.rules.rule(self.n_cached)
+        return self if self.without_cache is None or is_alike else self.without_cache
+
+    def run(self, showings: Sequence[Showing], kind: Kind, device: torch.device) -> list[Columns]:
+        """The signals of some showings, one forward pass for all of them."""
+        shown = [one.after(self.n_cached) for one in showings]
+        batch = make_batch(shown, kind, device)
+        states = self.states(batch.inputs)[batch.rows, batch.columns]
+        return by_showing(reduce_vocabulary(states, batch.targets, self.head), shown)
+
+
+def settle(model: PreTrainedModel, probe: Sequence[Passage], frame: Frame) -> Runner:
     """Decide on a few passages how this model can be run, checking every shortcut against its own logits.
 
     The head is applied in chunks of tokens only where that gives the model's own logits (soft-capped or
     scaled logits do not), and a prefix is computed once only where its cache gives what one full pass gives.
 
+    Args:
+        model: in eval mode.
+        probe: at least one; each has a token to predict.
+        frame: how the texts are shown.
+
     Raises:
-        ModelError: the logits hold NaN, or depend on later tokens.
+        ModelError: the logits hold NaN, or depend on later tokens where the kind of model does not allow that.
     """
+    kind, alone = frame.kind, replace(frame, prefix=())
     with torch.inference_mode():
-        ids = pad([_first_tokens(passage) for passage in probe], front.lead, model.device)
-        own = _first_pass(model, ids)
-        longest = own[0, : len(front.lead) + probe[0].ids.size]
-        if bool(torch.isnan(longest).any()):
+        shown = [alone.plan(first_tokens(passage)).showings[0] for passage in probe]
+        inputs = make_batch(shown, kind, model.device).inputs
+        own = _first_pass(model, inputs)
+        first = own[0, : shown[0].size]
+        if bool(torch.isnan(first).any()):
             raise ModelError(
                 "the model's logits hold NaN", hint="its weights are damaged, or they overflow in this dtype (--dtype)"
             )
-        _check_causal(model, ids, longest)
-        split = split_head(model, ids, own)
-        body, head = (_states_of(model, split.body), split.head) if split is not None else (None, None)
-        whole = front.lead + front.prefix
-        bare = Route(body or _own_logits(model), head if body else None, front.lead, is_prefix_cached=False)
-        plain = replace(bare, front=whole, rules=_rules(model, bare, probe[0], Front(front.lead)))
-        if not front.prefix:
+        if kind.is_causal:
+            _check_causal(model, inputs["input_ids"], first)
+        split = split_head(model, inputs, own)
+        bare = Runner(_own_logits(model), None) if split is None else Runner(_states_of(model, split.body), split.head)
+        plain = replace(bare, rules=_rules(model, bare, probe[0], alone))
+        if not frame.prefix or not kind.is_causal:
             return plain
-        pair = probe if len(probe) > 1 else [_first_tokens(probe[0])] * 2  # a cache may serve one text and no more
+        pair = probe if len(probe) > 1 else [first_tokens(probe[0])] * 2  # a cache may serve one text and no more
+        whole = [frame.plan(passage).showings[0] for passage in pair]
         try:
-            expected = run_batch(plain, pair, front, model.device)
-            cached = _cached_route(model, plain, whole)
+            expected = plain.run(whole, kind, model.device)
+            cached = _cached_runner(model, plain, frame.before)
             if cached is None:
                 return plain
-            found = run_batch(cached, pair, front, model.device)
+            found = cached.run(whole, kind, model.device)
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, MemoryError) as error:
             if is_out_of_memory(error) and pair is probe:
                 raise
             return plain
-    gap = max(float(np.abs(a.logprob - b.logprob).max(initial=0)) for a, b in zip(expected, found, strict=True))
+    gap = max(float(np.abs(a[0] - b[0]).max(initial=0)) for a, b in zip(expected, found, strict=True))
     return cached if gap <= _agreement(model) else plain
 
 
-def _rules(model: PreTrainedModel, route: Route, probe: Passage, front: Front) -> LengthRules:
+def _rules(model: PreTrainedModel, runner: Runner, probe: Passage, frame: Frame) -> LengthRules:
     """Those of the configuration, unless the first tokens of a text score otherwise alone than within the text.
 
     Then the model changes with the length in a way that nothing says, and no text is padded.
     """
     known = length_rules(model)
+    if not frame.kind.is_causal:
+        return known  # a part of a text scores otherwise alone, whatever the rules are
     n_first = probe.ids.size // 4
-    lengths = [len(front.lead) + n for n in (n_first, int(probe.ids.size))]
-    if n_first <= front.n_unscored(probe) or known.rule(lengths[0]) != known.rule(lengths[1]):
-        return known
     first = Passage(probe.ids[:n_first], probe.char_end[:n_first], probe.byte_end[:n_first], probe.n_given)
-    alone, within = (run_batch(route, [one], front, model.device)[0].logprob for one in (first, probe))
+    pair = [plan.showings[0] for plan in map(frame.plan, (first, probe)) if plan.showings]
+    if len(pair) < 2 or known.rule(pair[0].size) != known.rule(pair[1].size):
+        return known
+    alone, within = (runner.run([one], frame.kind, model.device)[0][0] for one in pair)
     gap = np.abs(alone - within[: alone.size])
     return known if float(np.median(gap)) <= _agreement(model) else EVERY_LENGTH_BY_ITSELF
 
 
-def _first_pass(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+def _first_pass(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
     try:
-        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
+        logits: torch.Tensor = model(**inputs, use_cache=False).logits
     except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
         if is_out_of_memory(error):
             raise
@@ -117,68 +158,68 @@ class Split:
     """(n, H) -> (n, V), a function of each row by itself."""
 
 
-def split_head(model: PreTrainedModel, ids: torch.Tensor, own: torch.Tensor) -> Split | None:
+def split_head(model: PreTrainedModel, inputs: Inputs, own: torch.Tensor) -> Split | None:
     """The model's body and head, if applying one after the other gives its own logits; else None.
 
     Args:
-        model: a causal LM, in eval mode.
-        ids: (B, S), token ids to try it on.
+        model: in eval mode.
+        inputs: what to try it on.
         own: (B, S, V), the model's own logits for them.
     """
     body = getattr(model, model.base_model_prefix, None)
     head = model.get_output_embeddings()
     if body is None or body is model or head is None:
         return None
-    logits = head(body(input_ids=ids, use_cache=False).last_hidden_state)
+    logits = head(body(**inputs, use_cache=False).last_hidden_state)
     scale = max(1.0, float(own.abs().max()))
     is_same = logits.shape == own.shape and _gap(logits, own) <= HEAD_AGREEMENT[_dtype(model)] * scale
     return Split(body, head) if is_same else None
 
 
-def _states_of(model: PreTrainedModel, body: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+def _states_of(model: PreTrainedModel, body: torch.nn.Module) -> Callable[[Inputs], torch.Tensor]:
     forget = forgetting(model)
 
-    def states(ids: torch.Tensor) -> torch.Tensor:
+    def states(inputs: Inputs) -> torch.Tensor:
         forget()
-        hidden: torch.Tensor = body(input_ids=ids, use_cache=False).last_hidden_state
+        hidden: torch.Tensor = body(**inputs, use_cache=False).last_hidden_state
         return hidden
 
     return states
 
 
-def _own_logits(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
+def _own_logits(model: PreTrainedModel) -> Callable[[Inputs], torch.Tensor]:
     forget = forgetting(model)
 
-    def states(ids: torch.Tensor) -> torch.Tensor:
+    def states(inputs: Inputs) -> torch.Tensor:
         forget()
-        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
+        logits: torch.Tensor = model(**inputs, use_cache=False).logits
         return logits
 
     return states
 
 
-def _cached_route(model: PreTrainedModel, plain: Route, whole: tuple[int, ...]) -> Route | None:
-    """All of the front but its last token in a key/value cache; None where the model has no such cache."""
-    runner: Any = getattr(model, model.base_model_prefix) if plain.head is not None else model
-    kept = torch.tensor([whole[:-1]], device=model.device)
+def _cached_runner(model: PreTrainedModel, plain: Runner, before: tuple[int, ...]) -> Runner | None:
+    """All tokens before the texts but the last in a key/value cache; None where the model has no such cache."""
+    body: Any = getattr(model, model.base_model_prefix) if plain.head is not None else model
+    kept = torch.tensor([before[:-1]], device=model.device)
     if kept.shape[1] == 0:
         return None
     forget = forgetting(model)
     forget()
-    prefix_cache: Any = getattr(runner(input_ids=kept, use_cache=True), "past_key_values", None)
+    prefix_cache: Any = getattr(body(input_ids=kept, use_cache=True), "past_key_values", None)
     layers = getattr(prefix_cache, "layers", [])
     if not layers or not all(hasattr(layer, "batch_repeat_interleave") for layer in layers):
         return None
 
-    def states(ids: torch.Tensor) -> torch.Tensor:
+    def states(inputs: Inputs) -> torch.Tensor:
         forget()
         cache = copy.deepcopy(prefix_cache)
-        cache.batch_repeat_interleave(ids.shape[0])
-        output = runner(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(next(iter(inputs.values())).shape[0])
+        output = body(**inputs, past_key_values=cache, use_cache=True)
         found: torch.Tensor = output.logits if plain.head is None else output.last_hidden_state
         return found
 
-    return Route(states, plain.head, whole[-1:], is_prefix_cached=True, rules=plain.rules, without_cache=plain)
+    return Runner(states, plain.head, len(before) - 1, rules=plain.rules, without_cache=plain)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -208,8 +249,8 @@ def explaining_unread_tokens(who: str) -> Iterator[None]:
         ) from error
 
 
-def _first_tokens(passage: Passage) -> Passage:
-    # without its prompt: something has to be scored
+def first_tokens(passage: Passage) -> Passage:
+    """The first tokens of a text without its prompt, so that something has to be scored."""
     return Passage(passage.ids[:PROBE_TOKENS], passage.char_end[:PROBE_TOKENS], passage.byte_end[:PROBE_TOKENS])
 
 

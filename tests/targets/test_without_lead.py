@@ -11,7 +11,8 @@ import pytest
 
 from kdaudit.distill.examples import make_examples
 from kdaudit.records import Record
-from kdaudit.views.passage import lead_text, without_lead
+from kdaudit.targets.causal import causal_frame
+from kdaudit.targets.passage import lead_text, without_lead
 from tests import tiny
 from tests.commands import Given, check_refused, read_texts, results
 
@@ -40,7 +41,8 @@ def test_a_tokenizer_that_puts_nothing_before_a_text_takes_nothing_off() -> None
 def test_the_student_learns_a_text_with_one_bos(bos: bool) -> None:
     split = tiny.tokenizer(bos=bos)
     plain, doubled = (
-        make_examples([Record("1", f"{front}The knee", 1, 0)], split, window=64).items[0] for front in ("", "<s>")
+        make_examples([Record("1", f"{front}The knee", 1, 0)], split, causal_frame(split), window=64).items[0]
+        for front in ("", "<s>")
     )
     assert np.array_equal(plain.ids, doubled.ids) == bos
     assert doubled.ids.tolist().count(0) == plain.ids.tolist().count(0) + (0 if bos else 1)

@@ -12,10 +12,9 @@ from scipy.stats import beta, binom
 from sklearn.metrics import roc_curve
 
 from kdaudit.metrics.estimate import lower_bound, upper_bound
-from kdaudit.metrics.exact_tpr import conformal_threshold, tpr_estimate
-from kdaudit.metrics.parts import split_parts
-from kdaudit.metrics.scores import Floats
+from kdaudit.metrics.scores import Floats, split_parts
 from kdaudit.metrics.thresholds import threshold_metrics
+from kdaudit.metrics.tpr import conformal_threshold, tpr_estimate
 
 KEYS = ("0.001", "0.01", "0.1")
 
