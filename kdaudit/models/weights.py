@@ -157,8 +157,8 @@ def _check_content(path: Path, option: str, *, allow_pickle: bool) -> None:
         return
     if is_pickle or path.suffix != SAFE:
         raise CheckpointError(
-            f"{option}: {path} is not a safetensors file but {'a pickle' if is_pickle else 'of another kind'}, which can "
-            "run code when read",
+            f"{option}: {path} is not a safetensors file but {'a pickle' if is_pickle else 'another kind'}, "
+            "which can run code when read",
             hint="convert it to safetensors (model.save_pretrained)",
         )
     length = int.from_bytes(head[:8], "little")
