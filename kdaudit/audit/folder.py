@@ -23,7 +23,7 @@ from kdaudit.results.file import encode
 
 if TYPE_CHECKING:
     from kdaudit.audit.data import AuditData
-    from kdaudit.audit.scoring import Floats
+    from kdaudit.metrics.scores import Floats
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy", "scipy")
 

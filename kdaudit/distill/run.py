@@ -15,11 +15,12 @@ from kdaudit.distill.describe import describe
 from kdaudit.distill.folder import begin, claim, earlier_student
 from kdaudit.distill.learn import Told, learn
 from kdaudit.distill.models import Compute, choose_compute, find_models
-from kdaudit.distill.prepare import SCORING_BATCH_TOKENS, Prepared, identify, main_first, read_sets, settle
+from kdaudit.distill.prepare import Prepared, identify, main_first, read_sets, settle
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.utility import measure_utility
 from kdaudit.lock import locked
 from kdaudit.models.checkpoint import Checkpoint, find
+from kdaudit.models.context import scoring_batch_tokens
 from kdaudit.records import Read
 
 QUIET = Told()
@@ -99,7 +100,7 @@ def _utility(prepared: Prepared, student: Checkpoint, told: Told) -> dict[str, A
         prepared.held_out,
         device=compute.device,
         dtype=compute.dtype,
-        batch_tokens=SCORING_BATCH_TOKENS[compute.use_cpu],
+        batch_tokens=scoring_batch_tokens(compute.device),
         seed=config.seed,
         on_progress=lambda done, total: told.on_progress("utility", done, total, ""),
     )

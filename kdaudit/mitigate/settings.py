@@ -16,7 +16,6 @@ from kdaudit.mitigate import expand
 from kdaudit.mitigate.base import Method, Strength
 from kdaudit.verdict import Gate, parse_gate
 from kdaudit.verdict.arms import problems_of_gates
-from kdaudit.views.view import View
 
 SEEDS = 3
 ATTACKED_BY = ("reference", "loss", "min-k")
@@ -185,6 +184,6 @@ def _problems(config: MitigateConfig) -> Iterator[str]:
 
 def _attack_problems(config: MitigateConfig) -> Iterator[str]:
     chosen = get_attack(config.vulnerability_attack)
-    if View.PREFIXED in chosen.views:
-        known = ", ".join(name for name, attack in ATTACKS.items() if View.PREFIXED not in attack.views)
+    if chosen.needs_shots:
+        known = ", ".join(name for name, attack in ATTACKS.items() if not attack.needs_shots)
         yield f"--vulnerability-attack: {chosen.name} takes non-members out as shots; choose one of {known}"
