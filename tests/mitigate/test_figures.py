@@ -10,7 +10,7 @@ import pytest
 
 from kdaudit.audit.assess import Judging
 from kdaudit.errors import ModelError
-from kdaudit.metrics.parts import split_parts
+from kdaudit.metrics.scores import split_parts
 from kdaudit.mitigate.figures import Roster, leaks, subset_aucs, utility
 
 N = 30  # of either class, one member more that one student cannot be scored on
@@ -24,18 +24,18 @@ def scored(**changes: Any) -> Any:
         "student": np.concatenate([[math.nan], ranks + 5.5, ranks]),
         "student-2": np.concatenate([[99.0], ranks + 10.5, ranks]),
     }
-    facts = {
+    found = {
         PLAIN: SimpleNamespace(
             nll=np.concatenate([np.full(N + 1, 7.0), np.arange(1, N + 1)]),
             n_tokens=np.full(2 * N + 1, 5.0), n_bytes=np.full(2 * N + 1, 20.0),
         )
     }  # fmt: skip
-    found = SimpleNamespace(
+    parts = SimpleNamespace(
         attacks=("loss",), subject_of={PLAIN: "student", ARM: "student-2"},
         scores=SimpleNamespace(by_attack={"loss": by_student}), data=SimpleNamespace(members=range(N + 1)),
-        facts=facts.__getitem__,
+        likelihoods=found.__getitem__,
     )  # fmt: skip
-    return SimpleNamespace(**{**vars(found), **changes})
+    return SimpleNamespace(**{**vars(parts), **changes})
 
 
 def judging() -> Judging:
@@ -80,9 +80,9 @@ def test_utility_is_the_held_out_loss_per_token_and_in_bits_per_byte() -> None:
 
 def test_a_held_out_loss_that_is_not_finite_is_counted_and_refused() -> None:
     broken = scored()
-    facts = broken.facts(PLAIN)
-    facts.nll[-3:] = [math.inf, math.nan, math.nan]
-    facts.n_tokens[-1] = 0  # nothing to score is no damage
+    likelihoods = broken.likelihoods(PLAIN)
+    likelihoods.nll[-3:] = [math.inf, math.nan, math.nan]
+    likelihoods.n_tokens[-1] = 0  # nothing to score is no damage
     with pytest.raises(ModelError, match="the loss of 2 held-out records is not finite"):
         utility(broken, PLAIN, seed=0)
 
