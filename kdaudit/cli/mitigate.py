@@ -207,7 +207,7 @@ def _plain_run(
                 f"--{lacking[0]} is needed, or --from", hint="--from STUDENT takes everything from its manifest"
             )
         return DistillConfig(**options), None
-    from kdaudit.mitigate.repeat import manifest_of, settings_of
+    from kdaudit.mitigate.recipe import manifest_of, settings_of
 
     given = {name: value for name, value in options.items() if source_of(context, name) not in {"DEFAULT", ""}}
     found = manifest_of(repeated)
