@@ -6,11 +6,10 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from kdaudit.errors import ConfigError
+from kdaudit.errors import ConfigError, did_you_mean
 from kdaudit.foreign import is_file, read_text, reason
 from kdaudit.waivers import Waiver, expired, read_waivers
 
@@ -19,7 +18,6 @@ MAX_DOTTED = 5 * 10**7  # squares of the dots in each of its lines: one of 7,000
 LOADS = ("4bit", "8bit")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-FORMATS = ("html", "md", "json", "sarif", "junit")
 """Of a report, in the order in which they are written."""
 TOLERANCE = 0.02
 """How far an AUC may rise above the baseline's."""
@@ -136,9 +134,7 @@ class ReportConfig:
         Raises:
             ConfigError: lists every problem, one a line.
         """
-        problems = [
-            f"--format: '{name}' is none of {', '.join(FORMATS)}" for name in self.formats if name not in FORMATS
-        ]
+        problems = []
         if not self.runs:
             problems.append("RUN: no run is given")
         if not self.formats and self.template is None:
@@ -257,8 +253,7 @@ def read_config_file(path: Path, *, known: Mapping[str, type]) -> dict[str, Any]
     for raw_key, value in table.items():
         key = raw_key.replace("-", "_")
         if key not in known:
-            near = get_close_matches(key, known, n=1, cutoff=0.4)
-            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(sorted(known))}"
+            hint = did_you_mean(key, known, otherwise=f"known keys: {', '.join(sorted(known))}")
             raise ConfigError(f"{path}: unknown key '{raw_key}'", hint=hint)
         if known[key] is Waiver:
             settings[key] = read_waivers(value, path)

@@ -12,13 +12,12 @@ from kdaudit.audit.plan import AttackPlan
 from kdaudit.audit.scoring import ALONE, Scores
 from kdaudit.metrics import METRICS, measure
 from kdaudit.metrics.bootstrap import NULL_LEVEL
+from kdaudit.metrics.bounds import holm
+from kdaudit.metrics.calibration import best_in_sample
 from kdaudit.metrics.distributions import histogram, roc_curve
 from kdaudit.metrics.estimate import Difference
-from kdaudit.metrics.in_sample import best_in_sample
 from kdaudit.metrics.metric import Case
-from kdaudit.metrics.parts import Parts
-from kdaudit.metrics.proportions import holm
-from kdaudit.metrics.scores import Floats
+from kdaudit.metrics.scores import Floats, Parts
 from kdaudit.metrics.thresholds import paired_detections
 from kdaudit.metrics.validity import FOLDS, BlindBaseline, training_variance
 from kdaudit.results import AttackResult, Cell, Comparison, Curve, Histogram, PaperCompat, TwoByTwo

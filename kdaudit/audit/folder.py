@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from kdaudit.artefacts import replacing, write_text, writing
 from kdaudit.config import AuditConfig
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import read_json, reason
+from kdaudit.lock import claim, refuse_other_settings
 from kdaudit.results import AuditedModel, AuditedRecords
 from kdaudit.results.file import encode
 
@@ -81,18 +81,10 @@ def open_folder(config: AuditConfig) -> RunFolder:
         OutputError: it cannot be written.
     """
     folder = RunFolder(config.out)
-    with writing(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
-        probe = config.out / f".{os.getpid()}.tmp"
-        probe.write_bytes(b"")
-        probe.unlink()
-        found = sorted(path.name for path in config.out.iterdir() if path.name != "signals")
-    strangers = [name for name in found if not name.endswith(".tmp")]  # a killed run may leave those
-    if strangers and not folder.manifest.is_file() and not config.overwrite:
-        raise ConfigError(
-            f"--out: {config.out} is not empty and holds no earlier run ({strangers[0]})",
-            hint="choose another folder, or pass --overwrite to write into this one",
-        )
+    claim(
+        config.out, is_ours=folder.manifest.is_file(), holds_no="earlier run", leftovers=("signals",),
+        overwrite=config.overwrite,
+    )  # fmt: skip
     return folder
 
 
@@ -121,16 +113,8 @@ def refuse_another_run(folder: RunFolder, identity: Mapping[str, Any], *, overwr
         return
     if not folder.manifest.is_file():
         return
-    earlier = _read_identity(folder)
-    differing = [name for name in {**identity, **earlier} if earlier.get(name) != identity.get(name)]
-    if differing:
-        more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
-        was, now = (_shortened(found.get(differing[0])) for found in (earlier, identity))
-        raise ConfigError(
-            f"--out: {folder.path} holds a run with other settings: {differing[0].replace('_', ' ')} was {was} "
-            f"and is now {now}{more}",
-            hint="choose another --out, or replace that run with --overwrite",
-        )
+    hint = "choose another --out, or replace that run with --overwrite"
+    refuse_other_settings(folder.path, _read_identity(folder), identity, holds="a run", hint=hint)
 
 
 def _read_identity(folder: RunFolder) -> dict[str, Any]:
@@ -199,12 +183,3 @@ def _repeated(name: str, n: int) -> Any:
     import pyarrow as pa
 
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, dtype=np.int32)), pa.array([name]))
-
-
-def _shortened(value: Any) -> str:
-    if value is None or value == []:
-        return "not given"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 60 else f"{text[:12]}…"

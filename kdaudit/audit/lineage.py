@@ -13,7 +13,7 @@ from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.hub import locate
 from kdaudit.models.repeatable import CHAT_DATE
-from kdaudit.records import RecordSet
+from kdaudit.records import IN_MEMORY, RecordSet
 from kdaudit.results import Distillation
 from kdaudit.results.file import decode
 
@@ -225,6 +225,11 @@ def _sets(config: AuditConfig, found: Manifest, read: Callable[..., RecordSet]) 
 def _still_there(found: Manifest, part: str, way_out: str) -> str:
     """The source that the manifest names, as seen from the current folder."""
     source = str(found.data[part]["source"])
+    if source == IN_MEMORY:
+        raise ConfigError(
+            f"{found.path}: the student was distilled on records in memory, and they are not given",
+            hint=f"give them again: {way_out}",
+        )
     if not source.startswith("hub:") and not Path(source).exists():
         raise ConfigError(
             f"{found.path} names the file {source}, and there is none (seen from the current folder)",

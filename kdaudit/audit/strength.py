@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from kdaudit.audit.assess import Judging
 from kdaudit.audit.scoring import Scores
 from kdaudit.draws import generator
-from kdaudit.metrics.power import smallest_detectable_auc
-from kdaudit.metrics.strongest import Strongest, strongest_attack
+from kdaudit.metrics.strongest import Strongest, smallest_detectable_auc, strongest_attack
 from kdaudit.metrics.validity import FOLDS, training_variance
 from kdaudit.results import AttackResult, Power, Verdict
 

@@ -11,10 +11,9 @@ from kdaudit.audit.data import AuditData
 from kdaudit.audit.plan import Plan
 from kdaudit.audit.scoring import Scores
 from kdaudit.config import name_models
+from kdaudit.metrics.auc import auc_estimate
 from kdaudit.metrics.estimate import Estimate, lower_bound, upper_bound
-from kdaudit.metrics.formats import FormatDifference, format_differences
-from kdaudit.metrics.passages import Overlap
-from kdaudit.metrics.roc import auc_estimate
+from kdaudit.metrics.texts import FormatDifference, Overlap, format_differences
 from kdaudit.metrics.validity import BlindBaseline
 from kdaudit.results import Validity
 

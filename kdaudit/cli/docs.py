@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 import kdaudit
 from kdaudit.cli import output
-from kdaudit.errors import ConfigError
+from kdaudit.errors import ConfigError, did_you_mean
 
 PACKAGE = Path(kdaudit.__file__).parent
 FOLDERS = (PACKAGE / "docs", PACKAGE.parent / ".github" / "docs")
@@ -28,11 +27,7 @@ def docs(
         output.print_topics({name: title_of(text) for name, text in found.items()})
         return
     if topic not in found:
-        nearest = difflib.get_close_matches(topic, found, 1)
-        raise ConfigError(
-            f"there is no page {topic}" + (f"; do you mean {nearest[0]}?" if nearest else ""),
-            hint=f"the pages are {', '.join(found)}",
-        )
+        raise ConfigError(f"there is no page {topic}", hint=did_you_mean(topic, found))
     output.print_page(found[topic])
 
 

@@ -26,7 +26,7 @@ from kdaudit.models.loading import load_tokenizer
 from kdaudit.targets.passage import TWICE, encode, lead_text, without_lead
 
 if TYPE_CHECKING:
-    from kdaudit.records import RecordSet
+    from kdaudit.records import Read, RecordSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ def main_first(compute: Compute) -> Any:
     return PartialState(cpu=compute.use_cpu).main_process_first()
 
 
-def read_sets(config: DistillConfig) -> tuple[RecordSet, RecordSet | None]:
-    """The training file and, if there is one, the file of non-members.
+def read_sets(config: DistillConfig, read_source: Read = records.read) -> tuple[RecordSet, RecordSet | None]:
+    """The training records and, if they are given, those of non-members; `read_source` gives those of a source.
 
     Raises:
         RecordsError: one cannot be read.
@@ -80,7 +80,7 @@ def read_sets(config: DistillConfig) -> tuple[RecordSet, RecordSet | None]:
         return load_tokenizer(find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code))
 
     with chat_renderer(tokenizer, today=config.chat_date) as render:
-        read = partial(records.read, text_field=config.text_field, id_field=config.id_field, render=render)
+        read = partial(read_source, text_field=config.text_field, id_field=config.id_field, render=render)
         nonmembers = read(config.nonmembers, option="--nonmembers") if config.nonmembers is not None else None
         return read(config.train, option="--train"), nonmembers
 

@@ -16,8 +16,8 @@ from kdaudit.distill.losses import CHUNK_ELEMENTS, kl
 from kdaudit.distill.outputs import Spoken, speaker
 from kdaudit.draws import generator
 from kdaudit.errors import ModelError
+from kdaudit.metrics.association import ratio_estimate
 from kdaudit.metrics.estimate import Estimate
-from kdaudit.metrics.ratios import ratio_estimate
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.lengths import LengthRules, length_rules
 from kdaudit.models.loading import loaded

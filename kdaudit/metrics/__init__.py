@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kdaudit.metrics import roc, thresholds
+from kdaudit.metrics import auc, thresholds
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.metric import Case, Family, Figures, Metric
 
 FAMILIES: tuple[Family, ...] = (
-    roc.FAMILY,
+    auc.FAMILY,
     thresholds.FAMILY,
 )
 

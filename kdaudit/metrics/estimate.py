@@ -9,8 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from scipy.special import bdtr, bdtrc, ndtri
 
-from kdaudit.metrics.edges import auc_bound
-from kdaudit.metrics.proportions import clopper_pearson
+from kdaudit.metrics.bounds import auc_bound, clopper_pearson
 from kdaudit.metrics.scores import Integers
 
 QUANTILE_GRID: tuple[float, ...] = (
@@ -28,7 +27,7 @@ _ROUNDING = 1e-9  # 1 - 0.9995 is not exactly 0.0005
 
 @dataclass(frozen=True, slots=True)
 class ExactRate:
-    """What gives the exact bounds of a TPR at a false positive rate at any level: see `metrics.exact_tpr`."""
+    """What gives the exact bounds of a TPR at a false positive rate at any level: see `metrics.tpr`."""
 
     fpr: float
     first: int
@@ -65,7 +64,7 @@ class ExactRate:
 class Estimate:
     """A metric of one attack on one model with a two-sided interval; `value` is None where `reason` says why.
 
-    Either `logit_value` and `logit_se` are set (AUC: `edges.auc_bound` gives every bound from them, the value and the
+    Either `logit_value` and `logit_se` are set (AUC: `bounds.auc_bound` gives every bound from them, the value and the
     sizes), or `exact` holds counts (TPR at a false positive rate), or `quantiles` holds the bootstrap quantiles at
     QUANTILE_GRID.
     """

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.bootstrap import RESAMPLES, Spread, quantiles, to_difference
+from kdaudit.metrics.bounds import holm
 from kdaudit.metrics.estimate import Difference
-from kdaudit.metrics.proportions import holm
-from kdaudit.metrics.replicates import PLACED_BY, Counts, group_leaks, mean_replicates
+from kdaudit.metrics.replicates import PLACED_BY, Counts, group_leaks, mean_replicates, seed_weights
 from kdaudit.metrics.scores import Floats, Integers, finite, missing_reason
-from kdaudit.metrics.seeds import seed_weights
 
 METHOD = "bootstrap over records, Student's t over seeds"
 ALPHA = 0.05

@@ -10,8 +10,7 @@ import numpy as np
 
 from kdaudit.draws import generator
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.parts import Parts
-from kdaudit.metrics.scores import Floats
+from kdaudit.metrics.scores import Floats, Parts
 
 Pair: TypeAlias = tuple[Floats, Floats]
 """Scores of members (n,) and of non-members (m,), finite."""
@@ -48,6 +47,8 @@ class Metric:
     """Where a short text has room for one metric of a group, it shows the first one that was measured."""
     is_headline: bool = True
     """Whether a short text shows it."""
+    note: str = ""
+    """How to read it: a sentence or two below its table."""
     beside: str = ""
     """The metric that it is always printed together with, as one pair."""
     per_member: Callable[[Floats, Ladder, Floats], Floats] | None = None

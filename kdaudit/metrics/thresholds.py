@@ -1,6 +1,6 @@
 """Everything that needs a threshold: TPR at a false positive rate, and success at the best balanced accuracy.
 
-A TPR at a false positive rate comes from all records, with exact bounds (`metrics.exact_tpr`). The balanced threshold
+A TPR at a false positive rate comes from all records, with exact bounds (`metrics.tpr`). The balanced threshold
 is fitted on the calibration part and judged on the evaluation part; the intervals come from a stratified bootstrap over
 both parts in which it is derived again. Differences of either are such bootstraps too, in which all models see the same
 records. At a fixed threshold McNemar calls two equally leaky models different in most runs, and Clopper-Pearson covers
@@ -17,18 +17,25 @@ import numpy as np
 from kdaudit.metrics.bootstrap import (
     NULL_LEVEL,
     RESAMPLES,
+    Detections,
     Gap,
+    Judged,
     Rate,
+    Sight,
     Spread,
+    cross_tabulate,
     gap_spread,
     mean_gap_spread,
     mean_rate_spread,
     rate_spread,
+    resampled_detections,
+    resampled_gaps,
     subtracted_from,
     to_difference,
     to_estimate,
     to_null_difference,
 )
+from kdaudit.metrics.bounds import clopper_pearson, mcnemar
 from kdaudit.metrics.calibration import (
     FALSE_POSITIVE_RATES,
     MIN_RANK,
@@ -38,20 +45,10 @@ from kdaudit.metrics.calibration import (
     replicate_conformal,
     too_few,
 )
-from kdaudit.metrics.detection import (
-    Detections,
-    Judged,
-    Sight,
-    cross_tabulate,
-    resampled_detections,
-    resampled_gaps,
-)
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.exact_tpr import conformal_threshold, tpr_estimate
 from kdaudit.metrics.metric import Case, Family, Figures, Ladder, Metric, Pair
-from kdaudit.metrics.parts import Parts
-from kdaudit.metrics.proportions import clopper_pearson, mcnemar
-from kdaudit.metrics.scores import Floats, finite, missing_reason
+from kdaudit.metrics.scores import Floats, Parts, finite, missing_reason
+from kdaudit.metrics.tpr import conformal_threshold, tpr_estimate
 
 BALANCED, MEMBERS, NONMEMBERS = "balanced_accuracy", "member_success", "nonmember_success"
 METHOD = "paired stratified bootstrap, threshold derived again"
@@ -97,7 +94,7 @@ def threshold_metrics(
     """Judge all models of one attack, jointly.
 
     A record counts as a member where its score is above the threshold. The balanced threshold is the calibration score
-    with the best balanced accuracy, smoothed over a window so that it can be resampled (`metrics.smoothing`); of
+    with the best balanced accuracy, smoothed over a window so that it can be resampled (`metrics.calibration`); of
     several the lowest, and the highest score of all where none beats chance. The conformal one at FPR f is the k-th
     largest of all m non-members, k = floor(f (m + 1)); a TPR needs k >= 1, a difference of two, which resamples the
     threshold, k >= 3. Where fewer than ten records decide, no resampled bound is inside the exact one (`Spread`).
@@ -365,6 +362,12 @@ def found_at_one_percent(members: Floats, nonmembers: Ladder, drawn: Floats) -> 
     return np.asarray(members[:, None] > nonmembers.ranked[::-1][place], dtype=np.float64)
 
 
+REALISED = (
+    "Of all records, with exact bounds. The threshold is the highest score that leaves no more than this share of "
+    "non-members above it; the realised rate is the share that it does leave."
+)
+
+
 def _tpr(key: str, words: str) -> Metric:
     return Metric(
         f"tpr@{key}",
@@ -375,22 +378,32 @@ def _tpr(key: str, words: str) -> Metric:
         beats_start_alone=True,
         least_nonmembers=FALSE_POSITIVE_RATES[key] - 1,
         group="tpr",
+        note=REALISED,
         is_headline=key != "0.001",  # few audits have the records for it
         per_member=found_at_one_percent if key == "0.01" else None,
     )
 
 
+SHIFTED = "At the same threshold. A rise of one with an equal fall of the other is a shifted threshold, not a leak."
 BY_ITSELF = "gate balanced_accuracy: one success alone rises with a mere shift of the threshold"
 
 FAMILY = Family(
     (
         *(_tpr(key, f"{100 / per_one:g} %") for key, per_one in FALSE_POSITIVE_RATES.items()),
-        Metric(BALANCED, "balanced accuracy", "balanced accuracy", chance=0.5, is_headline=False),
+        Metric(
+            BALANCED,
+            "balanced accuracy",
+            "balanced accuracy",
+            chance=0.5,
+            is_headline=False,
+            note="Half of member and non-member success at the threshold of the calibration part; 0.5 is guessing.",
+        ),
         Metric(
             MEMBERS,
             "member success at the calibrated threshold",
             "member success",
             not_gated=BY_ITSELF,
+            note=SHIFTED,
             beside=NONMEMBERS,
         ),
         Metric(
@@ -398,6 +411,7 @@ FAMILY = Family(
             "non-member success at the calibrated threshold",
             "non-member success",
             not_gated=BY_ITSELF,
+            note=SHIFTED,
             beside=MEMBERS,
         ),
     ),

@@ -24,12 +24,11 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kdaudit.metrics.characters import character_counts, character_features
+from kdaudit.metrics.auc import auc_difference, auc_estimate, with_interval
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.oddity import oddity
-from kdaudit.metrics.passages import passages_of, words
-from kdaudit.metrics.roc import auc_difference, auc_estimate, with_interval
 from kdaudit.metrics.scores import Floats, Integers
+from kdaudit.metrics.texts import passages_of, words
+from kdaudit.metrics.traits import character_counts, character_features, oddity
 
 BUCKETS = 2**16  # hashed words and pairs: no vocabulary in memory; 2**18 finds no more and takes three times as long
 FOLDS = 5  # parts of the cross-validation

@@ -14,13 +14,13 @@ from kdaudit.audit.assess import Judging, kept_parts
 from kdaudit.draws import generator
 from kdaudit.errors import ModelError
 from kdaudit.metrics import measure
+from kdaudit.metrics.association import ratio_estimate
+from kdaudit.metrics.auc import auc_difference, auc_estimate
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.excess import SupervisionEffect, supervision_effect
 from kdaudit.metrics.frontier import Candidate, Frontier, PlainCheckpoint, Trained, place
 from kdaudit.metrics.metric import Case
-from kdaudit.metrics.ratios import ratio_estimate
 from kdaudit.metrics.replicates import PLACED_BY
-from kdaudit.metrics.roc import auc_difference, auc_estimate
 from kdaudit.metrics.scores import Floats, Integers
 from kdaudit.mitigate import hard_only
 from kdaudit.mitigate.scoring import Scored, is_scored, split

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from kdaudit.errors import ConfigError, InsufficientDataError
 from kdaudit.metrics.calibration import MIN_RANK, conformal_rank
-from kdaudit.metrics.parts import split_parts
-from kdaudit.metrics.scores import Floats
+from kdaudit.metrics.scores import Floats, split_parts
 from kdaudit.mitigate.base import Method, Selection
 
 FALSE_POSITIVE_RATE = "0.1"

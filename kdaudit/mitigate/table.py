@@ -12,18 +12,15 @@ import numpy as np
 import kdaudit
 from kdaudit.audit.assess import Judging, assess_attack
 from kdaudit.audit.lineage import LOWER_BOUNDS
-from kdaudit.audit.run import describe_checkpoint, starts_of
+from kdaudit.audit.run import describe_checkpoint
 from kdaudit.audit.scoring import Scores
-from kdaudit.audit.validity import describe_validity
+from kdaudit.audit.stages import compare_sets
 from kdaudit.config import student_names
 from kdaudit.distill.prepare import Prepared
-from kdaudit.draws import generator
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.frontier import Frontier, Placed, Point
-from kdaudit.metrics.passages import overlap
 from kdaudit.metrics.replicates import PLACED_BY
 from kdaudit.metrics.scores import Integers
-from kdaudit.metrics.validity import blind_baseline
 from kdaudit.mitigate.base import Operation, Selection
 from kdaudit.mitigate.figures import (
     MIN_GROUP,
@@ -65,16 +62,10 @@ class Made:
 
 def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made: Made) -> Mitigation:
     """Measure every arm, judge its gates, and name the one to take."""
-    texts, n_members, seed = (
-        [r.text for r in scored.data.records],
-        len(scored.data.members),
-        config.distill.records_seed,
-    )
-    blind = blind_baseline(texts[:n_members], texts[n_members:], rng=generator(seed, "blind baseline"))
+    n_members = len(scored.data.members)
     plan = replace(scored.plan, warnings=tuple(w for w in scored.plan.warnings if w not in scored.data.notes))
-    shared = overlap(texts[:n_members], texts[n_members:])
-    validity = describe_validity(blind, shared, scored.data, plan, scored.scores)
-    judging = Judging(n_members, scored.parts, blind, seed, starts=starts_of(scored.plan.subjects))
+    seed = config.distill.records_seed
+    judging, validity = compare_sets(plan, scored.data, scored.scores, scored.parts, seed=seed)
     controls = {arm.name: arm.control_of for arm in config.arms if arm.control_of is not None}
     placed = frontiers(scored, made.roster, judging, _groups(config, made, n_members), controls)
     students = _students(config, scored, made, judging)

@@ -1,4 +1,4 @@
-"""Figures that cannot be: a share above 1 is a broken file, not a finding."""
+"""Figures that cannot be: a share above 1 means a broken file, not a finding."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from kdaudit.metrics import METRICS
-from kdaudit.metrics.estimate import DIFFERENCE_OF_SHARES, SHARE, Difference, Estimate, Range
+from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.frontier import PlainPoint, Point
-from kdaudit.results import AttackResult, AuditResult, Validity
+from kdaudit.results import AttackResult, AuditResult, Cell, Validity
 from kdaudit.results.mitigation import Arm, Leak, Mitigation, Student
 
 ROUNDING = 1e-9
 MAX_LOSS = 1e6
-"""Nats per token; a model of so many words that guesses has 14."""
+"""Nats per token; a model that guesses among a million words has 14."""
+Range: TypeAlias = tuple[float, float]
+SHARE, GAP = METRICS["auc"].range, METRICS["auc"].difference_range
 Figures: TypeAlias = Iterator[tuple[str, Estimate | Difference | None, Range]]
 """Each with its place and the values that it can take."""
 
@@ -28,7 +30,7 @@ def check_ranges(result: AuditResult) -> None:
     _check(_of_validity(result.validity))
     for model, found in result.strongest.items():
         if not -ROUNDING <= found.low <= found.value + ROUNDING <= found.high + 2 * ROUNDING <= 1 + 3 * ROUNDING:
-            raise ValueError(f"strongest.{model} is no interval around its value between 0 and 1")
+            raise ValueError(f"strongest.{model} is not an interval around its value between 0 and 1")
     for name, attack in result.attacks.items():
         for model, curve in attack.curves.items():
             if not all(0 <= x <= 1 for axis in (curve.fpr, curve.tpr, curve.tpr_low, curve.tpr_high) for x in axis):
@@ -43,7 +45,9 @@ def check_comparison(table: Mitigation) -> None:
     """
     _check(_of_validity(table.validity))
     for where, student in _students(table):
-        _check(_of_leaks(student.leaks, where))
+        for attack, leak in student.leaks.items():
+            _check(_levels(leak, f"{where}.{attack}"))
+            _check(_changes(leak.changes, f"{where}.{attack}.change"))
         _check_loss(student.nll.value, f"{where}.nll")
     for name, arm in table.arms.items():
         _check(_of_attacks(arm.attacks, f"arms.{name}.attacks"))
@@ -63,21 +67,20 @@ def _of_arm(arm: Arm, where: str) -> Figures:
     for subset, by_attack in arm.subsets.items():
         yield from ((f"{where}.subsets.{subset}.{attack}", found, SHARE) for attack, found in by_attack.items())
     for attack, change in arm.kept_change.items():
-        yield f"{where}.kept_change.{attack}", change, DIFFERENCE_OF_SHARES
+        yield f"{where}.kept_change.{attack}", change, GAP
     for attack, placed in arm.placed.items():
         for metric, one in placed.items():
-            least, largest = METRICS[metric].difference_range
+            gap = METRICS[metric].difference_range
             for group, beside in one.groups.items():
                 here = f"{where}.placed.{attack}.{metric}.groups.{group}"
                 for name, leak in (("leak", beside.leak), ("stair", beside.stair), ("next_stair", beside.next_stair)):
                     yield f"{here}.{name}", Estimate(leak), METRICS[metric].range
                 # Their intervals may reach further: with two seeds, Student's t stretches them past every real leak.
-                yield f"{here}.distance", Difference(beside.distance.value), (least, largest)
-                excess = beside.excess.value if beside.excess else None
-                yield f"{here}.excess", Difference(excess), (least, largest)
+                yield f"{here}.distance", Difference(beside.distance.value), gap
+                yield f"{here}.excess", Difference(beside.excess.value if beside.excess else None), gap
             if one.vs_control is not None:
-                apart = Difference(one.vs_control.value)
-                yield f"{where}.placed.{attack}.{metric}.vs_control", apart, (2 * least, 2 * largest)
+                twice = (2 * gap[0], 2 * gap[1])
+                yield f"{where}.placed.{attack}.{metric}.vs_control", Difference(one.vs_control.value), twice
 
 
 def _students(table: Mitigation) -> Iterator[tuple[str, Student]]:
@@ -115,11 +118,19 @@ def _check(figures: Figures) -> None:
 def _of_attacks(attacks: Mapping[str, AttackResult], where: str) -> Figures:
     for name, attack in attacks.items():
         for model, cell in attack.cells.items():
-            for metric, found in cell.figures.items():
-                yield f"{where}.{name}.{model}.{metric}", found, METRICS[metric].range
+            yield from _levels(cell, f"{where}.{name}.{model}")
         for student, comparison in attack.comparison.items():
-            for metric, apart in comparison.figures.items():
-                yield f"{where}.{name}.comparison.{student}.{metric}", apart, METRICS[metric].difference_range
+            yield from _changes(comparison.figures, f"{where}.{name}.comparison.{student}")
+
+
+def _levels(part: Cell | Leak, where: str) -> Figures:
+    for metric, found in part.figures.items():
+        yield f"{where}.{metric}", found, METRICS[metric].range
+
+
+def _changes(figures: Mapping[str, Difference], where: str) -> Figures:
+    for metric, found in figures.items():
+        yield f"{where}.{metric}", found, METRICS[metric].difference_range
 
 
 def _of_validity(validity: Validity) -> Figures:
@@ -129,11 +140,3 @@ def _of_validity(validity: Validity) -> Figures:
     for model, by_attack in validity.reference_alone.items():
         for attack, alone in by_attack.items():
             yield f"validity.reference_alone.{model}.{attack}", alone, SHARE
-
-
-def _of_leaks(leaks: Mapping[str, Leak], where: str) -> Figures:
-    for attack, leak in leaks.items():
-        for metric, found in leak.figures.items():
-            yield f"{where}.{attack}.{metric}", found, METRICS[metric].range
-        for metric, change in leak.changes.items():
-            yield f"{where}.{attack}.change of {metric}", change, METRICS[metric].difference_range

@@ -1,6 +1,6 @@
 """What an audit found: the only thing that later stages read, and its file."""
 
-from kdaudit.metrics.passages import Overlap
+from kdaudit.metrics.texts import Overlap
 from kdaudit.results.file import SCHEMA, from_json, load, save, to_json
 from kdaudit.results.parts import (
     MODEL_NAME,

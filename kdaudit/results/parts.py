@@ -10,8 +10,8 @@ from typing import Any, Literal
 from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.excess import Slopes
-from kdaudit.metrics.passages import Overlap
 from kdaudit.metrics.strongest import Strongest
+from kdaudit.metrics.texts import Overlap
 
 MODEL_NAME = re.compile(r"teacher|student(-([2-9]|[1-9][0-9]+))?")
 """What an audited model may be called: teacher, student, student-2, student-3."""

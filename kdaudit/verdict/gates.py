@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kdaudit.attacks import ATTACKS, did_you_mean
-from kdaudit.errors import ConfigError
+from kdaudit.attacks import ATTACKS
+from kdaudit.errors import ConfigError, did_you_mean
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import SHARE, Range
 from kdaudit.metrics.metric import Metric

@@ -18,7 +18,7 @@ from kdaudit.audit.scoring import Scores
 from kdaudit.errors import ExitCode
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.parts import split_parts
+from kdaudit.metrics.scores import split_parts
 from kdaudit.metrics.validity import BlindBaseline
 from kdaudit.results import AttackResult, Comparison, Overlap, Validity
 from kdaudit.verdict import exit_code, judge, parse_gate

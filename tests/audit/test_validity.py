@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kdaudit.audit.validity import BLIND_LIMIT, NULL_ATTACKS, blind_reasons, start_reasons
+from kdaudit.metrics.auc import auc_estimate
 from kdaudit.metrics.estimate import Estimate
-from kdaudit.metrics.roc import auc_estimate
 from kdaudit.metrics.validity import BlindBaseline
 from kdaudit.results import Overlap, Validity
 from kdaudit.verdict import judge, parse_gate

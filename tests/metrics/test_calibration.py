@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
 
+from kdaudit.metrics.auc import auc_difference, auc_estimate
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.parts import split_parts
-from kdaudit.metrics.roc import auc_difference, auc_estimate
+from kdaudit.metrics.scores import split_parts
 from kdaudit.metrics.thresholds import threshold_metrics
 
 AUDITS = 600

@@ -28,8 +28,7 @@ from kdaudit.metrics.frontier import (
     leak_at,
     place,
 )
-from kdaudit.metrics.replicates import Counts, group_leaks
-from kdaudit.metrics.seeds import seed_weights
+from kdaudit.metrics.replicates import Counts, group_leaks, seed_weights
 
 Floats = NDArray[np.float64]
 START = (3.8, 0.5)

@@ -15,7 +15,7 @@ from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
 from kdaudit.metrics.metric import Case, Family, Figures, Metric, Pair
 from kdaudit.metrics.scores import Floats
 from kdaudit.verdict import parse_gate
-from tests.commands import Given
+from tests.commands import Given, kdaudit
 
 # What follows, down to FAMILY, is the one file of a new metric.
 RESAMPLES = 200
@@ -83,3 +83,12 @@ def test_a_new_metric_is_found_in_results_gates_console_and_reports(given: Given
     )
     assert loss["comparison"]["student"]["epsilon"]["p_value_holm"] == 0.5
     assert "student.epsilon[loss]<=7.5" in done.out
+    title, shown = "Privacy loss at the median score with 95 % interval", f"{value:.3f} ["
+    assert title in done.out
+    assert shown in done.out
+    assert kdaudit("report", out, "--exit-zero").code == 0
+    for file in ("report.html", "report.md", "summary.md"):
+        text = (out / file).read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+        assert title in text, file
+        assert shown in text, file
+    assert 'aria-label="epsilon of every attack"' in (out / "report.html").read_text(encoding="utf-8")

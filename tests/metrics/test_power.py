@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from kdaudit.metrics.auc import auc_estimate, hanley_mcneil_se
 from kdaudit.metrics.estimate import lower_bound
-from kdaudit.metrics.power import smallest_detectable_auc
-from kdaudit.metrics.roc import auc_estimate, hanley_mcneil_se
+from kdaudit.metrics.strongest import smallest_detectable_auc
 from kdaudit.metrics.validity import beyond_blind
 from kdaudit.results import AttackResult, Cell, Overlap, Validity
 from kdaudit.verdict import judge, parse_gate

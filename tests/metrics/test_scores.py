@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from kdaudit.metrics.auc import auc_difference, auc_estimate
 from kdaudit.metrics.calibration import FALSE_POSITIVE_RATES
-from kdaudit.metrics.parts import split_parts
-from kdaudit.metrics.roc import auc_difference, auc_estimate
-from kdaudit.metrics.scores import Floats, missing_reason
+from kdaudit.metrics.scores import Floats, missing_reason, split_parts
 from kdaudit.metrics.thresholds import threshold_metrics
 
 N = 1000

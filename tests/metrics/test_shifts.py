@@ -19,8 +19,8 @@ from kdaudit.attacks import ATTACKS
 from kdaudit.attacks.base import Sample
 from kdaudit.audit.validity import BLIND_LIMIT, NULL_ATTACKS, blind_reasons, start_reasons
 from kdaudit.demo.training import new_model, train_tokenizer
+from kdaudit.metrics.auc import auc_estimate
 from kdaudit.metrics.estimate import Estimate, lower_bound
-from kdaudit.metrics.roc import auc_estimate
 from kdaudit.metrics.validity import blind_baseline, near_duplicate_groups
 from kdaudit.views.view import PLAIN
 from tests.metrics.shifts import FOUND, NAMED, Shift, prose

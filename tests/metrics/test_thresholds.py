@@ -14,17 +14,16 @@ from hypothesis.extra.numpy import arrays
 from kdaudit.metrics.bootstrap import Rate, draw_counts, mean_rate_spread, quantiles
 from kdaudit.metrics.calibration import (
     FALSE_POSITIVE_RATES,
+    WIDTH,
     balanced_threshold,
+    best_in_sample,
     replicate_balanced,
     replicate_conformal,
 )
 from kdaudit.metrics.estimate import lower_bound, upper_bound
-from kdaudit.metrics.exact_tpr import conformal_threshold
-from kdaudit.metrics.in_sample import best_in_sample
-from kdaudit.metrics.parts import split_parts
-from kdaudit.metrics.scores import Floats, Integers
-from kdaudit.metrics.smoothing import WIDTH
+from kdaudit.metrics.scores import Floats, Integers, split_parts
 from kdaudit.metrics.thresholds import paired_detections, threshold_metrics
+from kdaudit.metrics.tpr import conformal_threshold
 
 KEYS = ("0.01", "0.1")
 coarse = arrays(np.float64, st.integers(3, 30), elements=st.integers(-3, 3).map(float))

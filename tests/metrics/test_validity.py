@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdaudit.metrics.auc import auc, auc_difference
 from kdaudit.metrics.estimate import lower_bound
-from kdaudit.metrics.passages import overlap, shared_passages
-from kdaudit.metrics.roc import auc, auc_difference
+from kdaudit.metrics.texts import overlap, shared_passages
 from kdaudit.metrics.validity import (
     _deal,
     beyond_blind,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import kdaudit
-from kdaudit.report.content import Report
+from kdaudit.report.runs import Report
 from tests.report.reports import LEAKY, attack, read, write_run
 
 MANIFEST = {

@@ -10,8 +10,8 @@ import pytest
 
 from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
-from kdaudit.report.content import Declaration, Report
 from kdaudit.report.reading import read_report
+from kdaudit.report.runs import Declaration, Report
 
 
 def read(*runs: Path, **options: Any) -> Report:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft4Validator
 
 import kdaudit
-from kdaudit.report.sarif import MAX_RESULTS, render_sarif
+from kdaudit.report.ci.sarif import MAX_RESULTS, render_sarif
 from kdaudit.results import AuditedModel
 from tests.conftest import Golden
 from tests.report.gated import HOSTILE, NOT_GATED, ROOT, audit, every_way, report

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from kdaudit.metrics.auc import auc_estimate
 from kdaudit.metrics.estimate import Difference
-from kdaudit.metrics.roc import auc_estimate
 from kdaudit.results import AttackResult, AuditedModel, AuditedRecords, AuditResult, Cell, Power, Verdict
 from kdaudit.verdict import judge
 from kdaudit.verdict.baseline import Paired, rises
@@ -137,7 +137,7 @@ AUDITS = 2000
 @pytest.mark.parametrize("is_paired", [True, False])
 def test_a_rise_of_just_the_tolerance_fails_or_passes_in_at_most_5_percent(correlation: float, is_paired: bool) -> None:
     """600 records a class, AUC 0.70 then and 0.72 now; the two scores of a record correlate as given."""
-    from kdaudit.metrics.roc import auc_difference
+    from kdaudit.metrics.auc import auc_difference
 
     rng, n, counts = np.random.default_rng(7), 600, {"pass": 0, "fail": 0, "inconclusive": 0}
     shifts = np.sqrt(2) * norm.ppf([0.70, 0.72])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from kdaudit.metrics.parts import split_parts
-from kdaudit.metrics.roc import auc_estimate
+from kdaudit.metrics.auc import auc_estimate
+from kdaudit.metrics.scores import split_parts
 from kdaudit.metrics.thresholds import threshold_metrics
 from kdaudit.results import AttackResult, Cell, Overlap, Validity
 from kdaudit.verdict import judge, parse_gate
