@@ -14,6 +14,7 @@ KdauditError
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import ClassVar
 
@@ -27,6 +28,24 @@ class ExitCode(IntEnum):
     INCONCLUSIVE = 3
     FAILED = 4
     INTERRUPTED = 130
+
+
+def did_you_mean(name: str, known: Iterable[str], *, written: Callable[[str], str] = str, otherwise: str = "") -> str:
+    """A hint with the nearest of the known names, whatever its case; where none is near, with all of them.
+
+    Args:
+        name: what is not known.
+        known: what could have been meant.
+        written: gives what to write for a name.
+        otherwise: what to say instead of all names.
+    """
+    from difflib import get_close_matches  # only for an error
+
+    choices = {one.lower(): one for one in known}
+    near = get_close_matches(name.lower(), choices, n=1)
+    if near:
+        return f"did you mean '{written(choices[near[0]])}'?"
+    return otherwise or f"choose one of: {', '.join(choices.values())}"
 
 
 class KdauditError(Exception):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 import kdaudit.errors as errors
-from kdaudit.errors import ExitCode, KdauditError
+from kdaudit.errors import ExitCode, KdauditError, did_you_mean
 
 
 def tree(error: type[KdauditError] = KdauditError) -> Iterator[type[KdauditError]]:
@@ -57,3 +57,12 @@ def test_an_error_carries_its_message_and_its_hint(error: type[KdauditError]) ->
     assert str(raised) == "what went wrong"
     assert raised.hint == "what to do"
     assert error("no hint").hint == ""
+
+
+def test_a_name_that_is_not_known_is_answered_with_the_nearest_one_or_with_all() -> None:
+    known = ["auc", "tpr@0.01", "Balanced_Accuracy"]
+    assert did_you_mean("acu", known) == "did you mean 'auc'?"
+    assert did_you_mean("balanced_acuracy", known) == "did you mean 'Balanced_Accuracy'?"
+    assert did_you_mean("acu", known, written=lambda name: f"--metric {name}") == "did you mean '--metric auc'?"
+    assert did_you_mean("xyz", known) == "choose one of: auc, tpr@0.01, Balanced_Accuracy"
+    assert did_you_mean("xyz", known, otherwise="look it up") == "look it up"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kdaudit.attacks import did_you_mean
-from kdaudit.errors import ConfigError
+from kdaudit.errors import ConfigError, did_you_mean
 from kdaudit.mitigate import (
     bottleneck,
     early_stop,
