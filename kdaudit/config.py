@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kdaudit.errors import ConfigError
-from kdaudit.options import Option, flag_of, problems_of
+from kdaudit.options import Option, flag_of, problems_of, split_at_commas, strip_each
 from kdaudit.waivers import Waiver, expired
 
 LOADS = ("4bit", "8bit")
@@ -22,16 +22,6 @@ TOLERANCE = 0.02
 
 MODELS, DATA, MEASURE, COMPUTE = "Models", "Records", "Attacks and gates", "Computation"
 """Panels of the help."""
-
-
-def split_at_commas(given: Sequence[str]) -> tuple[str, ...]:
-    """Every value once: `--format html,md --format json` is three."""
-    return tuple(dict.fromkeys(name.strip() for joined in given for name in joined.split(",")))
-
-
-def strip_each(given: Sequence[str]) -> tuple[str, ...]:
-    """Every value without the spaces around it: gates in an environment variable have some."""
-    return tuple(text.strip() for text in given)
 
 
 def _day(text: str) -> date:

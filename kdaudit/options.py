@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -64,7 +64,7 @@ class Declared:
     """An option with what its field says."""
 
     field: str
-    type: Any
+    item: Any
     """One value's type: `int` of `int | None`, `Path` of `tuple[Path, ...]`."""
     is_many: bool
     """Whether the field is a tuple and the option can be repeated."""
@@ -93,7 +93,7 @@ class Declared:
     @property
     def kind(self) -> type:
         """The type of its value in a configuration file."""
-        kind: type = list if self.is_many else str if self.type is Path else self.type
+        kind: type = list if self.is_many else str if self.item is Path else self.item
         return kind
 
     def problem(self, value: object) -> str | None:
@@ -105,26 +105,23 @@ class Declared:
             return None if value.strip() else "an empty value was given; is a variable unset?"
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
+        shown = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
         if isinstance(value, float) and not math.isfinite(value):
-            return f"{value} is not a finite number"
-        is_inside = (
-            (option.least is None or value >= option.least)
-            and (option.above is None or value > option.above)
-            and (option.most is None or value <= option.most)
-            and (option.below is None or value < option.below)
+            return f"{shown} is not a finite number"
+        low, high = (
+            option.above if option.least is None else option.least,
+            option.below if option.most is None else option.most,
         )
-        if is_inside:
+        is_low = low is not None and (value < low or (value == low and option.least is None))
+        is_high = high is not None and (value > high or (value == high and option.most is None))
+        if not is_low and not is_high:
             return None
-        low = option.above if option.least is None else option.least
-        high = option.below if option.most is None else option.most
         if low is not None and high is not None:
-            return f"{value} lies outside {low:g} to {high:g}"
-        if option.above is not None:
-            return f"{value} is not above {option.above:g}"
+            return f"{shown} lies outside {low:g} to {high:g}"
+        if is_high:
+            return f"{shown} is too large, the most is {high:g}"
         return (
-            f"{value} is too small, the least is {low:g}"
-            if high is None
-            else f"{value} is too large, the most is {high:g}"
+            f"{shown} is not above {low:g}" if option.least is None else f"{shown} is too small, the least is {low:g}"
         )
 
     def expanded(self, value: Any) -> Any:
@@ -152,7 +149,7 @@ class Declared:
         return self._each(value, placed)
 
     def _each(self, value: Any, change: Callable[[str], str]) -> Any:
-        if self.type is not Path and self.option.names is None:
+        if self.item is not Path and self.option.names is None:
             return value
         if isinstance(value, list | tuple):
             return type(value)(self._each(one, change) for one in value)
@@ -205,6 +202,16 @@ def expand(text: str, flag: str) -> str:
     if text.startswith("~") and home == text:
         raise ConfigError(f"{flag}: {text} begins with a user who does not exist here", hint=f"write ./{text}")
     return home
+
+
+def split_at_commas(given: Sequence[str]) -> tuple[str, ...]:
+    """Every value once: `--format html,md --format json` is three."""
+    return tuple(dict.fromkeys(name.strip() for joined in given for name in joined.split(",")))
+
+
+def strip_each(given: Sequence[str]) -> tuple[str, ...]:
+    """Every value without the spaces around it: gates in an environment variable have some."""
+    return tuple(text.strip() for text in given)
 
 
 def _declared(name: str, kind: Any, option: Option, *, default: Any) -> Declared:

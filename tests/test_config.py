@@ -26,7 +26,7 @@ def test_every_problem_is_said_at_once() -> None:
     lines = str(caught.value).splitlines()
     assert len(lines) == 12
     for option in ("--student:", "--members is given but --nonmembers is not", "--student-reference: 2", "--seed: -1",
-                   "--max-tokens: 1", "--limit: 0", "--batch-tokens: 0", "--n-shots: 0", "--calibration-share: 1.0",
+                   "--max-tokens: 1", "--limit: 0", "--batch-tokens: 0", "--n-shots: 0", "--calibration-share: 1",
                    "--device: 'tpu'", "--dtype: 'int4'", "--teacher-load: '2bit'"):  # fmt: skip
         assert sum(option in line for line in lines) == 1, option
 

@@ -95,13 +95,14 @@ CHECKED = make_dataclass(
         ("whole", 2, None),
         ("share", -0.1, "-0.1 lies outside 0 to 1"),
         ("share", 1.5, "1.5 lies outside 0 to 1"),
+        ("share", 1.00000000001, "1.00000000001 lies outside 0 to 1"),
         ("share", 0.0, None),
         ("share", 1.0, None),
         ("share", float("nan"), "nan is not a finite number"),
-        ("inside", 0.0, "0.0 lies outside 0 to 1"),
-        ("inside", 1.0, "1.0 lies outside 0 to 1"),
+        ("inside", 0.0, "0 lies outside 0 to 1"),
+        ("inside", 1.0, "1 lies outside 0 to 1"),
         ("inside", 0.5, None),
-        ("rate", 0.0, "0.0 is not above 0"),
+        ("rate", 0.0, "0 is not above 0"),
         ("rate", float("inf"), "inf is not a finite number"),
         ("rate", 1e-9, None),
         ("few", 10, "10 is too large, the most is 9"),
@@ -125,4 +126,4 @@ def test_every_option_has_its_help_and_a_name_of_its_own(config: type) -> None:
     assert len({one.name for one in options}) == len({one.flag for one in options}) == len(options) > 0
     for one in options:
         assert one.option.help.endswith((".", "…")), one.flag
-        assert one.type in (str, int, float, bool, Path), one.flag
+        assert one.item in (str, int, float, bool, Path), one.flag

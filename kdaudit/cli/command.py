@@ -65,10 +65,12 @@ class Given:
 
     def notes_on_arms(self, *, is_gated: bool) -> list[str]:
         """What to say where gates or waivers of the file do not count for a comparison of mitigations."""
-        waivers = f"the waivers of {self.config_file} do not count here: an arm is recommended for passing its gates"
-        return [
-            note for note in (self.note_on_gates(), waivers if is_gated and self.in_file.get(WAIVERS) else "") if note
-        ]
+        notes = [self.note_on_gates()]
+        if is_gated and self.in_file.get(WAIVERS):
+            notes.append(
+                f"the waivers of {self.config_file} do not count: only an arm that passes its gates is recommended"
+            )
+        return [note for note in notes if note]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,24 +132,21 @@ class _OnceEach(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         _, _, order = self.make_parser(ctx).parse_args(list(args))
         counts = Counter(one for one in order if not one.multiple and one.name != "help")
-        twice = [f"{one.opts[0]}: given {n} times, but it has one value" for one, n in counts.items() if n > 1]
-        if twice:
-            raise ConfigError(
-                "\n".join(twice), hint=f"give it once; kdaudit {self.name} --help says what can be repeated"
-            )
+        if twice := [f"{one.opts[0]}: given {n} times, but it has one value" for one, n in counts.items() if n > 1]:
+            hint = f"give it once; kdaudit {self.name} --help says what can be repeated"
+            raise ConfigError("\n".join(twice), hint=hint)
         return super().parse_args(ctx, args)
 
 
 def _parameter(declared: Declared, callback: Callable[..., Any] | None) -> Parameter:
     """What typer reads an option from."""
-    option, default, kind = declared.option, declared.default, declared.type
+    option, default, kind = declared.option, declared.default, declared.item
     if declared.is_many:
         kind = GenericAlias(list, (kind,))
         default = default if default is MISSING else None
     elif option.typed is not None and default is not None:
         default = option.typed(default)
     about: dict[str, Any] = {
-        "default": ... if default is MISSING else default,
         "help": option.help,
         "rich_help_panel": option.panel,
         "metavar": option.metavar,
@@ -156,9 +155,8 @@ def _parameter(declared: Declared, callback: Callable[..., Any] | None) -> Param
         "callback": callback,
         "is_eager": callback is not None,
     }
-    made = (
-        typer.Argument(**about) if option.is_argument else typer.Option(about.pop("default"), *declared.flags, **about)
-    )
+    start = ... if default is MISSING else default
+    made = typer.Argument(start, **about) if option.is_argument else typer.Option(start, *declared.flags, **about)
     annotation = kind | None if declared.is_optional and default is not MISSING else kind
     return Parameter(declared.name, Parameter.KEYWORD_ONLY, annotation=annotation, default=made)
 

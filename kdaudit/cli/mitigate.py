@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import MISSING, dataclass, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,11 +14,13 @@ from kdaudit.cli.command import Command, ConfigFile, Given, Quiet
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.foreign import reading
-from kdaudit.manifest import Manifest
 from kdaudit.mitigate import METHODS
 from kdaudit.mitigate.base import Strength
 from kdaudit.mitigate.settings import MitigateConfig
 from kdaudit.options import Declared, Option, options_of
+
+if TYPE_CHECKING:
+    from kdaudit.manifest import Manifest
 
 
 def list_methods(wanted: bool) -> None:

@@ -27,7 +27,7 @@ class Strength:
 
     # fmt: off
     bottleneck: Annotated[float, Option(
-        "The width of the bottleneck. A number below 1 is a share of the hidden size.", PANEL, above=0)] = 0.25
+        "The width of the bottleneck. A number below 1 is a share of the hidden size.", PANEL)] = 0.25
     goldfish: Annotated[int, Option(
         "For the method goldfish: leave one token in this many out of the targets.",
         PANEL, key="method_goldfish", least=2)] = 4
@@ -44,7 +44,7 @@ class Strength:
             ConfigError: lists every problem, each in a line of its own.
         """
         problems = [*problems_of(self)]
-        if self.bottleneck > 1 and self.bottleneck % 1:
+        if self.bottleneck <= 0 or (self.bottleneck > 1 and self.bottleneck % 1):
             problems.append(f"--bottleneck: {self.bottleneck:g} is neither a share below 1 nor a whole number")
         if problems:
             raise ConfigError("\n".join(problems), hint="kdaudit mitigate --help lists the options")

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kdaudit.config import split_at_commas, strip_each
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError
-from kdaudit.manifest import Manifest
 from kdaudit.mitigate import expand
 from kdaudit.mitigate.base import PANEL, Method, Strength
-from kdaudit.options import Option, problems_of
+from kdaudit.options import Option, problems_of, split_at_commas, strip_each
 
 if TYPE_CHECKING:
+    from kdaudit.manifest import Manifest
     from kdaudit.verdict import Gate
+else:
+    Manifest = object  # the readers of records come with it: not at the top, so --help stays light
 
 ATTACKED_BY = ("reference", "loss", "min-k")
 """The attacks on every student; verdicts rest on the first that can run."""
