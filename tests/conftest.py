@@ -8,7 +8,9 @@ os.environ.pop("GITHUB_ACTIONS", None)  # else help is coloured, and reports end
 os.environ.pop("COLUMNS", None)  # pytest-xdist says 80 to its workers; a command takes what it takes without a terminal
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small only wait for further threads
 
+import json
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -23,9 +25,43 @@ settings.load_profile("kdaudit")
 GOLDEN = Path(__file__).parent / "golden"
 
 
+class Elements(HTMLParser):
+    """Every element with its attributes and every text between them, in order; how they are indented says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, ...]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((f"<{tag}>", *sorted(f"{name}={value}" for name, value in attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.found.append((f"</{tag}>",))
+
+    def handle_decl(self, decl: str) -> None:
+        self.found.append((decl,))
+
+    def handle_comment(self, data: str) -> None:
+        self.found.append(("comment", data))
+
+    def handle_data(self, data: str) -> None:
+        if text := " ".join(data.split()):
+            self.found.append((text,))
+
+
+def parsed(name: str, text: str) -> object:
+    """What a file says: the elements of a page, the values of JSON, the lines of any other."""
+    if name.endswith(".html"):
+        elements = Elements()
+        elements.feed(text)
+        elements.close()
+        return elements.found
+    return json.loads(text) if name.endswith((".json", ".sarif")) else text.splitlines()
+
+
 @dataclass(frozen=True)
 class Golden:
-    """Compares output with the agreed file of that name under tests/golden."""
+    """Compares output with the agreed file of that name under tests/golden, by what it says."""
 
     update: bool
 
@@ -34,7 +70,8 @@ class Golden:
         if self.update:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(actual, encoding="utf-8")
-        assert actual == path.read_text(encoding="utf-8")
+        agreed = path.read_text(encoding="utf-8")
+        assert parsed(name, actual) == parsed(name, agreed)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

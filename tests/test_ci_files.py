@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from kdaudit.config import FORMATS
+from kdaudit.report.formats import FORMATS
 from tests.commands import kdaudit
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kdaudit.errors import ConfigError
-from kdaudit.lock import FILE_NAME, locked
+from kdaudit.lock import FILE_NAME, claim, locked, refuse_other_settings
 from tests.commands import FINISHED, Given, check_refused, files_in, kdaudit
 from tests.distill.students import Recipe
 
@@ -106,3 +106,40 @@ def test_a_report_is_not_written_into_a_folder_that_another_command_holds(finish
         check_refused(kdaudit("report", finished, "--out", out, "--format", "json"), f"at work in {out}")
     assert kdaudit("report", finished, "--out", out, "--format", "json").code == 0
     assert [*files_in(out)] == ["report.json"]
+
+
+def test_a_folder_is_taken_where_it_is_new_empty_or_ours_and_refused_where_it_holds_something_else(
+    tmp_path: Path,
+) -> None:
+    claim(tmp_path / "new" / "deep", is_ours=False, holds_no="earlier run")
+    assert list((tmp_path / "new" / "deep").iterdir()) == []
+    used = tmp_path / "used"
+    used.mkdir()
+    for name in ("signals", f"{FILE_NAME}", "x.tmp"):
+        (used / name).touch()
+    claim(used, is_ours=False, holds_no="earlier run", leftovers=("signals",))
+    (used / "thesis.tex").touch()
+    before = files_in(used)
+    with pytest.raises(ConfigError, match=r"used is not empty and holds no earlier run \(thesis.tex\)") as caught:
+        claim(used, is_ours=False, holds_no="earlier run", leftovers=("signals",))
+    assert "--overwrite" in caught.value.hint
+    claim(used, is_ours=True, holds_no="earlier run")
+    claim(used, is_ours=False, holds_no="earlier run", overwrite=True)
+    assert files_in(used) == before
+    with pytest.raises(ConfigError, match=r"thesis.tex is a file"):
+        claim(used / "thesis.tex", is_ours=False, holds_no="earlier run", overwrite=True)
+
+
+def test_other_settings_are_refused_with_the_first_of_them_in_words(tmp_path: Path) -> None:
+    def refused(earlier: dict[str, object], now: dict[str, object]) -> str:
+        with pytest.raises(ConfigError) as caught:
+            refuse_other_settings(tmp_path, earlier, now, holds="a run", hint="h")
+        return str(caught.value).partition("with other settings: ")[2]
+
+    same = {"attacks": ["loss"], "seed": 1, "limit": None}
+    refuse_other_settings(tmp_path, same, {**same, "attacks": ("loss",)}, holds="a run", hint="h")
+    assert refused(same, {**same, "seed": 2}) == "seed was 1 and is now 2"
+    assert refused(same, {**same, "limit": 5, "seed": 2}) == "seed was 1 and is now 2 (and 1 more)"
+    assert refused({"n_shots": 1, "is_on": True}, {"n_shots": 1}) == "is on was on and is now not given"
+    assert refused({"attacks": []}, {"attacks": ["loss", "zlib"]}) == "attacks was not given and is now loss, zlib"
+    assert refused({"hash": "a" * 64}, {"hash": "b" * 64}) == f"hash was {'a' * 12}… and is now {'b' * 12}…"

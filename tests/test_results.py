@@ -13,24 +13,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdaudit.errors import ConfigError, DiskFullError, ExitCode, OutputError
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate, ExactRate
 from kdaudit.metrics.excess import Slopes
 from kdaudit.metrics.strongest import Strongest
 from kdaudit.results import (
+    Agreement,
     Alignment,
     AttackResult,
+    AuditedModel,
+    AuditedRecords,
     AuditResult,
     Cell,
     CellFinding,
     Comparison,
     Curve,
+    Distillation,
     GateResult,
     Histogram,
+    Overlap,
     PairedDetections,
     PaperCompat,
+    Power,
+    Source,
     Supervision,
     TwoByTwo,
+    Utility,
     Validity,
     Verdict,
     file,
@@ -66,11 +75,15 @@ RISE = Difference(
 NULL = Difference(0.2, 0.1, 0.3, 0.001, n=1400, m=1391, level=0.9, method="paired bootstrap")
 CELL = Cell(
     "ok",
-    auc=AUC,
-    tpr_at_fpr={"0.001": UNREPORTABLE, "0.01": TPR, "0.1": replace(TPR, threshold=None)},
-    balanced_accuracy=TPR,
-    member_success=TPR,
-    nonmember_success=TPR,
+    figures={
+        "auc": AUC,
+        "tpr@0.001": UNREPORTABLE,
+        "tpr@0.01": TPR,
+        "tpr@0.1": replace(TPR, threshold=None),
+        "balanced_accuracy": TPR,
+        "member_success": TPR,
+        "nonmember_success": TPR,
+    },
     unscored=3,
     nulls={"blind": {"auc": NULL, "tpr@0.01": NULL}, "start": {"auc": NULL}},
     paper_compat=PaperCompat("in-sample", 0.8125, 0.75, 0.7, 0.8),
@@ -80,12 +93,12 @@ LOSS = AttackResult(
     1,
     True,
     {
-        "teacher": replace(CELL, auc=replace(AUC, value=1.0, high=1.0, is_separable=True)),
+        "teacher": replace(CELL, figures={**CELL.figures, "auc": replace(AUC, value=1.0, high=1.0, is_separable=True)}),
         "student": CELL,
         "student-2": CELL,
     },
     {
-        "student": Comparison("ok", "", GAIN, {"0.01": RISE}, RISE, RISE, RISE),
+        "student": Comparison("ok", figures={"auc": GAIN, **dict.fromkeys(list(METRICS)[2:], RISE)}),
         "student-2": Comparison("ok"),
     },
     {"student": Curve((0.0, 0.5, 1.0), (0.0, 0.8, 1.0), (0.0, 0.7, 1.0), (0.0, 0.9, 1.0))},
@@ -102,10 +115,22 @@ REFERENCE = AttackResult(
     {},
 )
 ALIGNMENT = Alignment(9, AUC, AUC, AUC, UNREPORTABLE)
+UTILITY = Utility(9, 99, {"student": AUC}, {"student": AUC}, {"student": AUC}, Agreement(AUC, AUC))
 RICH = AuditResult(
     kdaudit_version="0.1.0",
-    models={"teacher": {"source": "a/b", "dtype": "float32"}, "student": {"layers": 6}, "student-2": {"adapter": None}},
-    data={"members": 2000, "nonmembers": 1988, "shots": 12, "sha256": "ab" * 32},
+    models={
+        "teacher": AuditedModel(
+            "a/b", 9, "c0ffee", "fp", "5a", "GPT2LMHeadModel", "float32", 256, "4bit", dtype="float32", device="cpu"
+        ),
+        "student": AuditedModel(
+            "s",
+            6,
+            base=AuditedModel("b", 5),
+            distillation=Distillation("forward-kl", 0.5, 2.0, 2.0, 0, 9, "none", UTILITY),
+        ),
+        "student-2": AuditedModel("s2", 6, reference=AuditedModel("start", 6, fingerprint="ef")),
+    },
+    data=AuditedRecords(2000, 1988, 12, "ab" * 32, (Source("--members", "m.jsonl", 2000, 2, "cd"),), 3, 256, 6, 0.3, 0),
     attacks={"loss": LOSS, "reference": REFERENCE},
     validity=Validity(
         "ok",
@@ -113,13 +138,13 @@ RICH = AuditResult(
         "tf-idf",
         {"tf-idf": AUC},
         {"members": 2},
-        {"share": 0.25, "n": [1, 2]},
+        Overlap(13, 0.25, 0.5, 3, 0.1, 9, 0),
         ("a 13-gram overlap above 20 %",),
         {"student": {"loss": AUC}},
         ("the start separates the sets: AUC 0.62",),
         ("white space at the end: 0 % of the members, 100 % of the non-members",),
     ),
-    power={"loss": 0.52},
+    power=Power(0.52, 0.9, 0.7, n=2000, m=1988, cells=4),
     mixed_supervision={
         "student": Supervision(
             "start",
@@ -191,7 +216,7 @@ def test_the_fixture_sets_every_field_of_every_part() -> None:
     assert {kind.__name__: {part.name for part in fields(kind)} - names for kind, names in seen.items()} == {
         kind.__name__: set() for kind in seen
     }
-    assert len(seen) == 21  # every dataclass of a result
+    assert len(seen) == 29  # every dataclass of a result
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -230,9 +255,11 @@ differences = st.builds(
 
 @given(estimates, differences)
 def test_any_finite_numbers_come_back_exactly(estimate: Estimate, difference: Difference) -> None:
-    cell = Cell("ok", auc=estimate, tpr_at_fpr={"0.1": estimate}, nulls={"blind": {"auc": difference}})
+    cell = Cell("ok", figures={"auc": estimate, "tpr@0.1": estimate}, nulls={"blind": {"auc": difference}})
     attack = replace(
-        LOSS, cells=dict.fromkeys(RICH.models, cell), comparison={"student": Comparison("ok", auc=difference)}
+        LOSS,
+        cells=dict.fromkeys(RICH.models, cell),
+        comparison={"student": Comparison("ok", figures={"auc": difference})},
     )
     result = replace(RICH, attacks={"loss": attack})
     assert from_json(json.loads(json.dumps(to_json(result)))) == result
@@ -291,17 +318,17 @@ def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_a_numpy_number_is_written_as_a_number() -> None:
-    layout = to_json(replace(RICH, data={"members": np.int64(3), "share": np.float32(0.5)}))
-    assert json.dumps(layout["data"]) == '{"members": 3, "share": 0.5}'
+    layout = to_json(replace(RICH, config={"members": np.int64(3), "share": np.float32(0.5)}))
+    assert json.dumps(layout["config"]) == '{"members": 3, "share": 0.5}'
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32("nan")])
 def test_a_number_that_is_none_is_never_written(tmp_path: Path, value: float) -> None:
     save(RICH, tmp_path / "results.json")
     before = (tmp_path / "results.json").read_bytes()
-    with pytest.raises(ValueError, match=r"result\.power\.loss is -?(nan|inf)"):
-        save(replace(RICH, power={"loss": value}), tmp_path / "results.json")
-    cell = replace(CELL, auc=replace(AUC, low=value))
+    with pytest.raises(ValueError, match=r"result\.power\.level is -?(nan|inf)"):
+        save(replace(RICH, power=Power(0.5, level=value)), tmp_path / "results.json")
+    cell = replace(CELL, figures={"auc": replace(AUC, low=value)})
     with pytest.raises(ValueError, match=r"cells\.student\.auc\.low"):
         to_json(replace(RICH, attacks={"loss": replace(LOSS, cells={"student": cell})}))
     assert (tmp_path / "results.json").read_bytes() == before
@@ -444,7 +471,7 @@ def test_a_file_of_an_earlier_version_without_nulls_is_read() -> None:
 
     found = from_json(edited(undo)).attacks["loss"].cells["student"]
     assert found.nulls == {}
-    assert found.tpr_at_fpr["0.01"] == replace(TPR, exact=None)
+    assert found.figures["tpr@0.01"] == replace(TPR, exact=None)
 
 
 def test_keys_of_a_later_version_are_ignored() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 
 from kdaudit.attacks import (
     ez,
@@ -18,7 +17,7 @@ from kdaudit.attacks import (
     zlib,
 )
 from kdaudit.attacks.base import Attack
-from kdaudit.errors import ConfigError
+from kdaudit.errors import ConfigError, did_you_mean
 
 ATTACKS: Mapping[str, Attack] = {
     module.ATTACK.name: module.ATTACK
@@ -64,12 +63,6 @@ def expand(names: Sequence[str]) -> tuple[tuple[Attack, bool], ...]:
             raise _unknown(name, [*ATTACKS, *GROUPS])
         wanted.update(GROUPS.get(name, (name,)))
     return tuple((attack, name in names) for name, attack in ATTACKS.items() if name in wanted)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint with the nearest of the known names, or with all of them where none is near."""
-    choices = list(known)
-    return f"did you mean: {', '.join(get_close_matches(name.lower(), choices) or choices)}?"
 
 
 def _unknown(name: str, known: Iterable[str]) -> ConfigError:

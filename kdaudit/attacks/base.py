@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kdaudit.signals.tokens import TokenSignals
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,13 @@ class Sample:
     """The text as scored: what was left of the record after the cut that all models share."""
 
     target: Mapping[View, TokenSignals]
-    """The target's signals, one entry per view that the attack asks for."""
+    """The target's signals, one entry per view of a single text that the attack asks for."""
 
     reference: TokenSignals | None = None
     """The reference model's signals on the plain view, where the attack needs a reference."""
+
+    variants: Mapping[View, tuple[TokenSignals, ...]] = field(default_factory=dict)
+    """The target's signals on every variant of a view that shows several, in the order in which the view makes them."""
 
     is_same_tokenizer: bool = True
     """Whether target and reference split the text into the same tokens, so that position t means the same."""
@@ -40,9 +43,19 @@ class Attack:
     summary: str
     """One line for `--list-attacks`: what the score is."""
     source: str
-    views: tuple[View, ...] = (View.PLAIN,)
+    views: tuple[View, ...] = (PLAIN,)
     needs_reference: bool = False
     needs_same_tokenizer: bool = False
     """Token-wise comparison with the reference: not applicable across tokenizers."""
     version: int = 1
     """Raised whenever a change moves a score."""
+
+    @property
+    def n_passes(self) -> int:
+        """Texts that a target is shown of each record."""
+        return sum(view.n_variants for view in self.views)
+
+    @property
+    def needs_shots(self) -> bool:
+        """Whether non-members are needed that stand before the texts."""
+        return any(view.is_prefixed for view in self.views)

@@ -14,7 +14,7 @@ import numpy as np
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.attacks.loss import mean
 from kdaudit.attacks.reference import token_gains
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN
 
 MIN_ERRORS = 2  # as in the authors' code: the share over one token is 0 or 1, whatever it gained
 
@@ -25,7 +25,7 @@ def score(sample: Sample) -> float:
     With no gain and no loss there: 1 where the whole text gained, else 0. NaN where the target errs on fewer than two
     tokens.
     """
-    target, gains = sample.target[View.PLAIN], token_gains(sample)
+    target, gains = sample.target[PLAIN], token_gains(sample)
     average = mean(gains)
     if math.isnan(average) or not math.isfinite(target.logprob_top.sum()):  # NaN would count as no error
         return math.nan

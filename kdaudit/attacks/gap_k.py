@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.attacks.min_k import mean_of_lowest
 from kdaudit.attacks.min_k_plus_plus import in_deviations
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN
 
 FRACTION = 0.2  # the authors' choice, and that of min-k and min-k++ here
 WINDOW = 3  # the authors' choice
@@ -27,7 +27,7 @@ def smoothed(gaps: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def score(sample: Sample) -> float:
     """Mean of the lowest 20 % of the smoothed gaps to the top token, in deviations; NaN where no token is scored."""
-    tokens = sample.target[View.PLAIN]
+    tokens = sample.target[PLAIN]
     gaps = in_deviations(tokens.logprob - tokens.logprob_top, tokens.logprob_std)
     return mean_of_lowest(smoothed(gaps), FRACTION)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.attacks.base import Attack, Sample
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN
 
 
 def mean(values: NDArray[np.floating]) -> float:
@@ -28,7 +28,7 @@ def mean(values: NDArray[np.floating]) -> float:
 
 def score(sample: Sample) -> float:
     """Mean log-likelihood of the text's tokens in nats; NaN for a text with no scored token."""
-    return mean(sample.target[View.PLAIN].logprob)
+    return mean(sample.target[PLAIN].logprob)
 
 
 ATTACK = Attack("loss", score, summary="mean log-likelihood of the tokens", source="Yeom et al. 2018, arXiv:1709.01604")

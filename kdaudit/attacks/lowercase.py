@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.attacks.loss import mean
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN, View
+
+LOWERCASED = View("lowercased", lambda text, _: (text.lower(),))
+"""The text in lower case."""
 
 
 def score(sample: Sample) -> float:
     """Mean log-likelihood as written minus in lower case, in nats; NaN where either has no scored token."""
-    return mean(sample.target[View.PLAIN].logprob) - mean(sample.target[View.LOWERCASED].logprob)
+    return mean(sample.target[PLAIN].logprob) - mean(sample.target[LOWERCASED].logprob)
 
 
 ATTACK = Attack(
@@ -20,5 +23,5 @@ ATTACK = Attack(
     score,
     summary="mean log-likelihood minus that of the lower-cased text",
     source="Carlini et al. 2021, arXiv:2012.07805",
-    views=(View.PLAIN, View.LOWERCASED),
+    views=(PLAIN, LOWERCASED),
 )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.attacks.loss import mean
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN
 
 FRACTION = 0.2  # the authors' choice; mimir and mia_llms_benchmark use it too
 ROUNDING = 1e-9  # far above the rounding of fraction * T, far below 1/T: 0.29 * 100 keeps 29 tokens, not 28
@@ -36,7 +36,7 @@ def mean_of_lowest(values: NDArray[np.floating], fraction: float) -> float:
 
 def score(sample: Sample, *, fraction: float = FRACTION) -> float:
     """Mean log-likelihood of the least likely `fraction` of the tokens in nats; NaN where no token is scored."""
-    return mean_of_lowest(sample.target[View.PLAIN].logprob, fraction)
+    return mean_of_lowest(sample.target[PLAIN].logprob, fraction)
 
 
 ATTACK = Attack(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.attacks.min_k import mean_of_lowest
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN
 
 FRACTION = 0.2  # the authors sweep 0.1 to 1.0; mimir and mia_llms_benchmark both use 0.2
 MIN_STD = 1e-3  # nats; below it the prediction is one-hot or uniform and the quotient is rounding noise
@@ -29,7 +29,7 @@ def in_deviations(gap: NDArray[np.float32], std: NDArray[np.float32]) -> NDArray
 
 def score(sample: Sample, *, fraction: float = FRACTION) -> float:
     """Mean z-score of the lowest `fraction` of the tokens; NaN where no token is scored."""
-    tokens = sample.target[View.PLAIN]
+    tokens = sample.target[PLAIN]
     z_scores = in_deviations(tokens.logprob - tokens.logprob_mean, tokens.logprob_std)
     return mean_of_lowest(z_scores, fraction)
 

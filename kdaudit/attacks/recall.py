@@ -11,7 +11,10 @@ import math
 
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.attacks.loss import mean
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN, View
+
+PREFIXED = View("prefixed", is_prefixed=True)
+"""The text after the shots."""
 
 
 def score(sample: Sample) -> float:
@@ -20,7 +23,7 @@ def score(sample: Sample) -> float:
     Raises:
         ValueError: the two views do not start at the same byte of the text: a mistake of the engine.
     """
-    plain, prefixed = sample.target[View.PLAIN], sample.target[View.PREFIXED]
+    plain, prefixed = sample.target[PLAIN], sample.target[PREFIXED]
     if plain.byte_start != prefixed.byte_start:
         raise ValueError(f"the views start at bytes {plain.byte_start} and {prefixed.byte_start}")
     n_tokens = min(plain.logprob.size, prefixed.logprob.size)  # the shots may leave room for only a head of the text
@@ -33,5 +36,5 @@ ATTACK = Attack(
     score,
     summary="log-likelihood after 12 non-member shots (the last dropped first where they do not fit) over that alone",
     source="arXiv:2406.15968",
-    views=(View.PLAIN, View.PREFIXED),
+    views=(PLAIN, PREFIXED),
 )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.attacks.loss import mean
 from kdaudit.signals.tokens import TokenSignals
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN
 
 
 def token_gains(sample: Sample) -> NDArray[np.float64]:
@@ -23,7 +23,7 @@ def token_gains(sample: Sample) -> NDArray[np.float64]:
     Raises:
         ValueError: there is no reference, or its tokens are not the target's: the audit asked where it must not.
     """
-    target, reference = sample.target[View.PLAIN], _reference(sample)
+    target, reference = sample.target[PLAIN], _reference(sample)
     if not sample.is_same_tokenizer or target.logprob.shape != reference.logprob.shape:
         raise ValueError("token-wise comparison of different tokens")
     # Widened first: sums of float32 numbers are then exact, so that opposite gains cancel to 0.
@@ -37,7 +37,7 @@ def score(sample: Sample) -> float:
     """
     if sample.is_same_tokenizer:
         return mean(token_gains(sample))
-    target, reference = sample.target[View.PLAIN], _reference(sample)
+    target, reference = sample.target[PLAIN], _reference(sample)
     span = _common_span(target, reference)
     if span is None:
         return math.nan

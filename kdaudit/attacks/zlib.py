@@ -9,7 +9,7 @@ import zlib
 
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.attacks.loss import mean
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN
 
 COMPRESSION_LEVEL = 6  # zlib's default, which the authors' code uses
 
@@ -17,7 +17,7 @@ COMPRESSION_LEVEL = 6  # zlib's default, which the authors' code uses
 def score(sample: Sample) -> float:
     """Mean log-likelihood in nats per compressed byte of the text as scored; NaN for a text with no scored token."""
     n_compressed = len(zlib.compress(sample.text.encode(), COMPRESSION_LEVEL))  # at least 8: the format's own bytes
-    return mean(sample.target[View.PLAIN].logprob) / n_compressed
+    return mean(sample.target[PLAIN].logprob) / n_compressed
 
 
 ATTACK = Attack(

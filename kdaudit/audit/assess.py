@@ -9,18 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.audit.plan import AttackPlan
-from kdaudit.audit.scoring import ALONE, Floats, Scores
-from kdaudit.draws import generator
+from kdaudit.audit.scoring import ALONE, Scores
+from kdaudit.metrics import METRICS, measure
 from kdaudit.metrics.bootstrap import NULL_LEVEL
-from kdaudit.metrics.calibration import FALSE_POSITIVE_RATES
+from kdaudit.metrics.bounds import holm
+from kdaudit.metrics.calibration import best_in_sample
 from kdaudit.metrics.distributions import histogram, roc_curve
 from kdaudit.metrics.estimate import Difference
-from kdaudit.metrics.in_sample import best_in_sample
-from kdaudit.metrics.parts import Parts
-from kdaudit.metrics.proportions import holm
-from kdaudit.metrics.roc import auc_difference, auc_estimate
-from kdaudit.metrics.thresholds import ThresholdMetrics, threshold_metrics
-from kdaudit.metrics.validity import BlindBaseline, beyond_blind
+from kdaudit.metrics.metric import Case
+from kdaudit.metrics.scores import Floats, Parts
+from kdaudit.metrics.thresholds import paired_detections
+from kdaudit.metrics.validity import FOLDS, BlindBaseline, training_variance
 from kdaudit.results import AttackResult, Cell, Comparison, Curve, Histogram, PaperCompat, TwoByTwo
 
 BLIND, START = "blind", "start"
@@ -71,48 +70,44 @@ def assess_attack(plan: AttackPlan, scores: Scores, judging: Judging) -> AttackR
     is_scored = np.isfinite(np.array([*by_model.values(), *nulls.scores.values()])).all(axis=0)
     pairs = {name: judging.classes(values, is_scored) for name, values in by_model.items()}
     null_pairs = {name: judging.classes(values, is_scored) for name, values in nulls.scores.items()}
-    rng = generator(judging.seed, f"attack {plan.attack.name}")
     baseline = "teacher" if "teacher" in pairs else None
-    measured = (
-        threshold_metrics(
-            pairs,
-            kept_parts(judging, is_scored),
-            rng=rng,
-            baseline=baseline,
-            nulls=null_pairs,
-            held_against={name: tuple(found.values()) for name, found in nulls.of_model.items()},
-        )
-        if pairs
-        else None
-    )
+    students = [name for name in plan.obstacles if name != "teacher"]
+    comparison = {name: _not_compared(plan, name) for name in students}
     result = AttackResult(
         version=plan.attack.version, requested=plan.is_requested, cells={}, comparison={}, curves={}, histograms={},
         two_by_two={},
     )  # fmt: skip
-    if measured is None:
-        comparison = {name: _not_compared(plan, name) for name in plan.obstacles if name != "teacher"}
+    if not pairs:
         return replace(result, cells=cells, comparison=comparison)
-    for name, (members, nonmembers) in pairs.items():
-        beyond = {
-            kind: {
-                "auc": _auc_beyond((members, nonmembers), null_pairs[null], kind),
-                **measured.beyond_nulls[name][null],
-            }
-            for kind, null in nulls.of_model[name].items()
-        }
-        cell = _cell(measured, name, members, nonmembers, int((~is_scored).sum()))
-        cells[name] = replace(cell, nulls={**beyond, **nulls.missing[name]})
+    parts = kept_parts(judging, is_scored)
+    found = measure(
+        Case(
+            scores=pairs,
+            parts=parts,
+            seed=judging.seed,
+            name=f"attack {plan.attack.name}",
+            baseline=baseline,
+            nulls=null_pairs,
+            held_against={name: tuple(kinds.values()) for name, kinds in nulls.of_model.items()},
+            training_variance={BLIND: training_variance(FOLDS)},
+        )
+    )
+    n_unscored = int((~is_scored).sum())
+    for name in pairs:
+        beyond = {kind: found.beyond_nulls[name][null] for kind, null in nulls.of_model[name].items()}
+        cells[name] = Cell(
+            "ok", figures=found.models[name], unscored=n_unscored, nulls={**beyond, **nulls.missing[name]}
+        )
         if scores.with_paper:
             paper = scores.paper.get(plan.attack.name, by_model)
             cells[name] = replace(cells[name], paper_compat=_paper(judging.classes(paper[name], is_scored)))
-    students = [name for name in plan.obstacles if name != "teacher"]
     drawable = {name: pair for name, pair in pairs.items() if min(pair[0].size, pair[1].size) > 0}
     return replace(
         result,
         cells={name: cells[name] for name in plan.obstacles},
         comparison={
-            name: _comparison(measured, name, pairs) if baseline and name in pairs else _not_compared(plan, name)
-            for name in students
+            **comparison,
+            **{name: Comparison("ok", figures=differences) for name, differences in found.differences.items()},
         },
         curves={
             name: Curve(*(tuple(map(float, axis)) for axis in roc_curve(*pair))) for name, pair in drawable.items()
@@ -120,10 +115,10 @@ def assess_attack(plan: AttackPlan, scores: Scores, judging: Judging) -> AttackR
         histograms={name: _histogram(*pair) for name, pair in drawable.items()},
         two_by_two={
             name: {
-                kind: TwoByTwo(found.both, found.baseline_only, found.other_only, found.neither)
-                for kind, found in by_class.items()
+                kind: TwoByTwo(one.both, one.baseline_only, one.other_only, one.neither)
+                for kind, one in by_class.items()
             }
-            for name, by_class in measured.detections.items()
+            for name, by_class in (paired_detections(pairs, parts, baseline=baseline) if baseline else {}).items()
         },
     )
 
@@ -134,7 +129,7 @@ def adjust_for_many(results: Mapping[str, AttackResult]) -> dict[str, AttackResu
         (attack, student, metric, difference)
         for attack, result in results.items()
         for student, comparison in result.comparison.items()
-        for metric, difference in _differences(comparison).items()
+        for metric, difference in comparison.figures.items()
     ]
     adjusted: dict[tuple[str, str, str], float | None] = {}
     for wanted in dict.fromkeys(metric for _, _, metric, _ in found):
@@ -145,31 +140,18 @@ def adjust_for_many(results: Mapping[str, AttackResult]) -> dict[str, AttackResu
         attack: replace(
             result,
             comparison={
-                student: _with_holm(comparison, {m: adjusted[attack, student, m] for m in _differences(comparison)})
+                student: replace(
+                    comparison,
+                    figures={
+                        metric: replace(difference, p_value_holm=adjusted[attack, student, metric])
+                        for metric, difference in comparison.figures.items()
+                    },
+                )
                 for student, comparison in result.comparison.items()
             },
         )
         for attack, result in results.items()
     }
-
-
-def _cell(
-    measured: ThresholdMetrics,
-    name: str,
-    members: Floats,
-    nonmembers: Floats,
-    n_unscored: int,
-) -> Cell:
-    figures = measured.models[name]
-    return Cell(
-        status="ok",
-        auc=auc_estimate(members, nonmembers),
-        tpr_at_fpr=figures.tpr_at_fpr,
-        balanced_accuracy=figures.balanced_accuracy,
-        member_success=figures.member_success,
-        nonmember_success=figures.nonmember_success,
-        unscored=n_unscored,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,26 +189,8 @@ def _nulls(plan: AttackPlan, scores: Scores, judging: Judging, models: Sequence[
 
 
 def _no_figures(reason: str) -> dict[str, Difference]:
-    metrics = ("auc", *(f"tpr@{rate}" for rate in FALSE_POSITIVE_RATES), "balanced_accuracy")
+    metrics = [name for name, metric in METRICS.items() if not metric.not_gated]
     return dict.fromkeys(metrics, Difference(None, level=NULL_LEVEL, reason=reason))
-
-
-def _auc_beyond(own: tuple[Floats, Floats], null: tuple[Floats, Floats], kind: str) -> Difference:
-    """The blind classifier was trained on the records that it judges, so its AUC is less sure than a start's."""
-    found = beyond_blind if kind == BLIND else auc_difference
-    return replace(found(*own, *null, level=NULL_LEVEL), quantiles=None)
-
-
-def _comparison(measured: ThresholdMetrics, name: str, pairs: Mapping[str, tuple[Floats, Floats]]) -> Comparison:
-    figures = measured.differences[name]
-    return Comparison(
-        status="ok",
-        auc=auc_difference(*pairs[name], *pairs["teacher"]),
-        tpr_at_fpr=figures.tpr_at_fpr,
-        balanced_accuracy=figures.balanced_accuracy,
-        member_success=figures.member_success,
-        nonmember_success=figures.nonmember_success,
-    )
 
 
 def _not_compared(plan: AttackPlan, student: str) -> Comparison:
@@ -265,31 +229,3 @@ def _paper(classes: tuple[Floats, Floats]) -> PaperCompat | None:
 def _histogram(members: Floats, nonmembers: Floats) -> Histogram:
     edges, of_members, of_nonmembers = histogram(members, nonmembers)
     return Histogram(tuple(map(float, edges)), tuple(map(int, of_members)), tuple(map(int, of_nonmembers)))
-
-
-def _differences(comparison: Comparison) -> dict[str, Difference]:
-    named = {
-        "auc": comparison.auc,
-        "balanced_accuracy": comparison.balanced_accuracy,
-        "member_success": comparison.member_success,
-        "nonmember_success": comparison.nonmember_success,
-        **{f"tpr@{rate}": difference for rate, difference in comparison.tpr_at_fpr.items()},
-    }
-    return {name: difference for name, difference in named.items() if difference is not None}
-
-
-def _with_holm(comparison: Comparison, adjusted: Mapping[str, float | None]) -> Comparison:
-    def corrected(name: str, difference: Difference | None) -> Difference | None:
-        return replace(difference, p_value_holm=adjusted[name]) if difference else None
-
-    return replace(
-        comparison,
-        auc=corrected("auc", comparison.auc),
-        balanced_accuracy=corrected("balanced_accuracy", comparison.balanced_accuracy),
-        member_success=corrected("member_success", comparison.member_success),
-        nonmember_success=corrected("nonmember_success", comparison.nonmember_success),
-        tpr_at_fpr={
-            rate: replace(difference, p_value_holm=adjusted[f"tpr@{rate}"])
-            for rate, difference in comparison.tpr_at_fpr.items()
-        },
-    )

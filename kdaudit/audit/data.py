@@ -18,7 +18,7 @@ from kdaudit.errors import RecordsError
 from kdaudit.models.chat import chat_renderer
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.loading import load_tokenizer
-from kdaudit.records import Record, RecordSet, check_alike, check_disjoint, draw_shots, sample
+from kdaudit.records import Read, Record, RecordSet, check_alike, check_disjoint, draw_shots, sample
 
 SHOTS_SHARE = 0.25  # of the non-members at most: the rest is still to be judged
 
@@ -57,15 +57,23 @@ class AuditData:
         return hashlib.sha256("".join(found.sha256 for found in self.sets).encode()).hexdigest()
 
 
-def read_data(config: AuditConfig, lineage: Lineage, *, needs_shots: bool) -> AuditData:
+def read_data(
+    config: AuditConfig, lineage: Lineage, *, needs_shots: bool, read_source: Read = records.read
+) -> AuditData:
     """Read the sets that `config` or a manifest names, refuse what cannot be judged, and draw shots and limit.
+
+    Args:
+        config: names them.
+        lineage: what the students' manifests say.
+        needs_shots: whether an attack puts texts before a text.
+        read_source: gives the records of a source.
 
     Raises:
         ConfigError: a manifest cannot be used.
         RecordsError: a set cannot be read, is empty, has changed, or shares texts or ids with another.
     """
     with chat_renderer(lambda: load_tokenizer(_teacher(config)), today=lineage.chat_date) as render:
-        read = partial(records.read, text_field=config.text_field, id_field=config.id_field, render=render)
+        read = partial(read_source, text_field=config.text_field, id_field=config.id_field, render=render)
         if lineage.sets is not None:
             members, nonmembers = lineage.sets(read)
         else:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,23 +17,26 @@ from kdaudit.artefacts import replacing, write_text, writing
 from kdaudit.config import AuditConfig
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import read_json, reason
+from kdaudit.lock import claim, refuse_other_settings
+from kdaudit.results import AuditedModel, AuditedRecords
+from kdaudit.results.file import encode
 
 if TYPE_CHECKING:
     from kdaudit.audit.data import AuditData
-    from kdaudit.audit.scoring import Floats
+    from kdaudit.metrics.scores import Floats
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy", "scipy")
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class RunManifest:
     """Everything that is needed to repeat a run, and nothing of any text."""
 
     command: str
     identity: Mapping[str, Any]
     """What a later run must share with this one to continue it."""
-    models: Mapping[str, Any]
-    data: Mapping[str, Any]
+    models: Mapping[str, AuditedModel]
+    data: AuditedRecords
     compute: Mapping[str, Any]
     """Device, dtype, batch size."""
 
@@ -79,28 +81,19 @@ def open_folder(config: AuditConfig) -> RunFolder:
         OutputError: it cannot be written.
     """
     folder = RunFolder(config.out)
-    with writing(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
-        probe = config.out / f".{os.getpid()}.tmp"
-        probe.write_bytes(b"")
-        probe.unlink()
-        found = sorted(path.name for path in config.out.iterdir() if path.name != "signals")
-    strangers = [name for name in found if not name.endswith(".tmp")]  # a killed run may leave those
-    if strangers and not folder.manifest.is_file() and not config.overwrite:
-        raise ConfigError(
-            f"--out: {config.out} is not empty and holds no earlier run ({strangers[0]})",
-            hint="choose another folder, or pass --overwrite to write into this one",
-        )
+    claim(
+        config.out, is_ours=folder.manifest.is_file(), holds_no="earlier run", leftovers=("signals",),
+        overwrite=config.overwrite,
+    )  # fmt: skip
     return folder
 
 
-def identify(config: AuditConfig, data: AuditData, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def identify(config: AuditConfig, data: AuditData, models: Mapping[str, AuditedModel]) -> dict[str, Any]:
     """What a later run must share with this one to continue it: configuration, data and weights."""
     identity = {**config.identity(), "data_sha256": data.sha256}
     for name, model in models.items():
-        reference = model["reference"]
-        identity[f"{name}_fingerprint"] = model["fingerprint"]
-        identity[f"{name}_reference_fingerprint"] = reference["fingerprint"] if reference else None
+        identity[f"{name}_fingerprint"] = model.fingerprint
+        identity[f"{name}_reference_fingerprint"] = model.reference.fingerprint if model.reference else None
     return identity
 
 
@@ -120,16 +113,8 @@ def refuse_another_run(folder: RunFolder, identity: Mapping[str, Any], *, overwr
         return
     if not folder.manifest.is_file():
         return
-    earlier = _read_identity(folder)
-    differing = [name for name in {**identity, **earlier} if earlier.get(name) != identity.get(name)]
-    if differing:
-        more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
-        was, now = (_shortened(found.get(differing[0])) for found in (earlier, identity))
-        raise ConfigError(
-            f"--out: {folder.path} holds a run with other settings: {differing[0].replace('_', ' ')} was {was} "
-            f"and is now {now}{more}",
-            hint="choose another --out, or replace that run with --overwrite",
-        )
+    hint = "choose another --out, or replace that run with --overwrite"
+    refuse_other_settings(folder.path, _read_identity(folder), identity, holds="a run", hint=hint)
 
 
 def _read_identity(folder: RunFolder) -> dict[str, Any]:
@@ -144,10 +129,15 @@ def _read_identity(folder: RunFolder) -> dict[str, Any]:
     return identity
 
 
-def write_manifest(folder: RunFolder, about: Manifest, *, status: str) -> None:
+def write_manifest(folder: RunFolder, about: RunManifest, *, status: str) -> None:
     """Write manifest.json; `status` is running or complete."""
     versions = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
-    content = {"kdaudit_version": kdaudit.__version__, "status": status, **asdict(about), "versions": versions}
+    content = {
+        "kdaudit_version": kdaudit.__version__,
+        "status": status,
+        **encode(about, "manifest"),
+        "versions": versions,
+    }
     write_text(folder.manifest, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -193,12 +183,3 @@ def _repeated(name: str, n: int) -> Any:
     import pyarrow as pa
 
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, dtype=np.int32)), pa.array([name]))
-
-
-def _shortened(value: Any) -> str:
-    if value is None or value == []:
-        return "not given"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 60 else f"{text[:12]}…"

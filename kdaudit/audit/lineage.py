@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from kdaudit import manifest as manifests
 from kdaudit.config import LOADS, AuditConfig, student_names
@@ -14,10 +13,9 @@ from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.hub import locate
 from kdaudit.models.repeatable import CHAT_DATE
-from kdaudit.records import RecordSet
-
-SUMMARY = ("objective", "hard_weight", "temperature", "epochs", "seed", "steps")
-"""What a results file repeats of a student's training."""
+from kdaudit.records import IN_MEMORY, RecordSet
+from kdaudit.results import Distillation
+from kdaudit.results.file import decode
 
 LEFT_OUT = (
     "{name} was trained without {n_left_out} of the {n} members: its figures are over all of them, as its teacher's are"
@@ -59,14 +57,18 @@ class Lineage:
             for found in self.by_student.values()
         )
 
-    def describe(self, student: str) -> dict[str, Any]:
-        """What a results file says of how a student was distilled; nothing for one without a manifest."""
+    def describe(self, student: str) -> Distillation | None:
+        """What a results file says of how a student was distilled; None for one without a manifest."""
         if student not in self.by_student:
-            return {}
+            return None
         found = self.by_student[student]
-        training = {name: found.content["training"].get(name) for name in SUMMARY}
-        teacher_saw, utility = found.data["teacher_saw"], found.content.get("utility")
-        return {"distillation": {**training, "teacher_saw": teacher_saw, "utility": utility}}
+        said = {
+            **found.content["training"],
+            "teacher_saw": found.data["teacher_saw"],
+            "utility": found.content.get("utility"),
+        }
+        made: Distillation = decode(Distillation, said, str(found.path))
+        return made
 
 
 def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
@@ -223,6 +225,11 @@ def _sets(config: AuditConfig, found: Manifest, read: Callable[..., RecordSet]) 
 def _still_there(found: Manifest, part: str, way_out: str) -> str:
     """The source that the manifest names, as seen from the current folder."""
     source = str(found.data[part]["source"])
+    if source == IN_MEMORY:
+        raise ConfigError(
+            f"{found.path}: the student was distilled on records in memory, and they are not given",
+            hint=f"give them again: {way_out}",
+        )
     if not source.startswith("hub:") and not Path(source).exists():
         raise ConfigError(
             f"{found.path} names the file {source}, and there is none (seen from the current folder)",

@@ -13,9 +13,8 @@ from kdaudit.audit.plan import Pass, Plan
 from kdaudit.errors import ModelError
 from kdaudit.models.loading import loaded
 from kdaudit.signals import store
-from kdaudit.signals.batch import Front
 from kdaudit.signals.engine import ENGINE_VERSION, PROBE_PASSAGES, device_name, measure
-from kdaudit.views.passage import Passage
+from kdaudit.targets.passage import Passage
 from kdaudit.views.view import View
 
 Progress = Callable[[str, int, int], None]
@@ -44,19 +43,19 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
         for one in passes:
             paths = _paths(plan, one, shards, folder)
             files[one.checkpoint.fingerprint, one.view] = paths
-            absent = [i for i, path in enumerate(paths) if store.read(path, n_texts=len(shards[i])) is None]
+            absent = [i for i, path in enumerate(paths) if store.read(path, n_texts=_n_texts(one, shards[i])) is None]
             if absent:
                 lacking.append((one, absent))
         if lacking:
             with loaded(lacking[0][0].checkpoint, device=plan.device, dtype=plan.dtype) as model:
                 for one, absent in lacking:
                     paths = files[one.checkpoint.fingerprint, one.view]
-                    advance = _counter(f"{one.label}, {one.view.value}", plan, one, shards, absent, on_progress)
+                    advance = _counter(f"{one.label}, {one.view.name}", plan, one, shards, absent, on_progress)
                     waiting = _shards(plan, one, [shards[i] for i in absent])
                     measured = measure(
                         model,
                         waiting,
-                        _front(plan, one),
+                        plan.passages.frame(one.view, one.tokenizer),
                         batch_tokens=plan.batch_tokens,
                         probe=plan.passages.read(shards[0][:PROBE_PASSAGES], one.view, one.tokenizer),
                         on_tokens=advance,
@@ -85,29 +84,29 @@ def _paths(plan: Plan, one: Pass, shards: list[list[int]], folder: Path) -> tupl
     libraries = ["torch", "transformers"]
     libraries += ["bitsandbytes"] if one.checkpoint.load else []
     libraries += ["peft"] if one.checkpoint.base else []
-    front = _front(plan, one)
+    frame = plan.passages.frame(one.view, one.tokenizer)
     key = store.PassKey(
         engine_version=ENGINE_VERSION,
         model=one.checkpoint.fingerprint,
         dtype=plan.dtype,
         device=device_name(plan.device),
         versions=tuple(f"{name} {version(name)}" for name in libraries),
-        front=hashlib.sha256(repr((front.lead, front.prefix)).encode()).hexdigest(),
+        view=f"{one.view.name} {one.view.version}",
+        frame=hashlib.sha256(repr((frame.kind.name, frame.lead, frame.prefix)).encode()).hexdigest(),
         batch_tokens=plan.batch_tokens,
     )
-    return tuple(store.shard_path(folder, key, shard) for shard in _shards(plan, one, shards))
+    return tuple(store.shard_path(folder, key, list(map(frame.plan, shard))) for shard in _shards(plan, one, shards))
 
 
-def _front(plan: Plan, one: Pass) -> Front:
-    prefix = plan.passages.prefixes[one.tokenizer] if one.view is View.PREFIXED else ()
-    return Front(plan.passages.leads[one.tokenizer], prefix)
+def _n_texts(one: Pass, shard: list[int]) -> int:
+    return len(shard) * one.view.n_variants
 
 
 def _counter(
     stage: str, plan: Plan, one: Pass, shards: list[list[int]], absent: list[int], on_progress: Progress
 ) -> Callable[[int], None]:
     """A counter of tokens that starts at what an earlier run has finished; shares are by characters."""
-    total = plan.passages.n_tokens[one.view][one.tokenizer]
+    total = plan.passages.shown[one.view][one.tokenizer].n_tokens
     n_chars = [sum(len(plan.passages.texts[i]) for i in shard) for shard in shards]
     done = round(total * (1 - sum(n_chars[i] for i in absent) / max(1, sum(n_chars))))
     on_progress(stage, done, total)

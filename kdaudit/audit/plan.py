@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -12,15 +12,14 @@ from kdaudit.audit.data import AuditData
 from kdaudit.config import AuditConfig, student_names
 from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
+from kdaudit.models.context import scoring_batch_tokens, shared_window
 from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
+from kdaudit.targets.causal import causal_frame
+from kdaudit.targets.passage import TWICE, lead_text, without_lead
+from kdaudit.targets.tokenizers import described
 from kdaudit.views.build import Passages, build
-from kdaudit.views.passage import TWICE, lead_text, without_lead
-from kdaudit.views.view import View
-
-DEFAULT_WINDOW = 2048  # tokens, where no model of the audit states a context
-CPU_BATCH_TOKENS = 4096
-ACCELERATOR_BATCH_TOKENS = 16384
+from kdaudit.views.view import PLAIN, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class AttackPlan:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One forward pass of one checkpoint over all records in one view."""
+    """One checkpoint over all records in one view."""
 
     label: str
     """The model's part in the audit: teacher, student, student-reference."""
@@ -58,7 +57,7 @@ class Pass:
     tokenizer: int
     """Index into the audit's tokenizers."""
     n_tokens: int
-    """Tokens that go through the model, the front of every text included."""
+    """Tokens that go through the model, all that stands around the texts included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,10 @@ class Plan:
     dtype: str
     batch_tokens: int
     warnings: tuple[str, ...]
+
+    def is_same_tokenizer(self, subject: Subject) -> bool:
+        """Whether a model and its reference split these texts alike; true where it has none."""
+        return _is_same_tokenizer(subject, self.passages, self.tokenizer_of)
 
     def memory_bytes(self, one: Pass) -> float:
         """Expected peak of one pass, from the weights and the states of one batch; a rough figure."""
@@ -146,7 +149,6 @@ def make_plan(
     checkpoints = _distinct(subjects)
     tokenizers, tokenizer_of = _tokenizers(checkpoints)
     chosen = expand(config.attacks)
-    views = sorted({view for attack, _ in chosen for view in attack.views}, key=list(View).index)
     leads = list(dict.fromkeys(lead_text(tokenizer) for tokenizer in tokenizers))
     shown = [without_lead(record.text, record.n_prompt, leads) for record in data.records]
     n_twice = sum(text != record.text for (text, _), record in zip(shown, data.records, strict=True))
@@ -161,10 +163,12 @@ def make_plan(
     passages = build(
         tuple(text for text, _ in shown),
         tokenizers,
-        views=views,
+        [causal_frame(tokenizer) for tokenizer in tokenizers],
+        views=_views(attack for attack, _ in chosen),
         shots=[without_lead(shot, 0, leads)[0] for shot in data.shots],
-        window=_window(config, checkpoints),
+        window=shared_window(config.max_tokens, checkpoints.values()),
         prompts=[n_prompt for _, n_prompt in shown],
+        seed=config.seed,
     )
     twice = [TWICE.format(n=n_twice, lead=" or ".join(filter(None, leads)))] if n_twice else []
     attacks = tuple(
@@ -190,7 +194,7 @@ def make_plan(
         tokenizer_of=tokenizer_of,
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
-        batch_tokens=config.batch_tokens or (CPU_BATCH_TOKENS if device == "cpu" else ACCELERATOR_BATCH_TOKENS),
+        batch_tokens=config.batch_tokens or scoring_batch_tokens(device),
         warnings=(*_warnings(config, data, passages), *twice, *notes),
     )
 
@@ -212,6 +216,11 @@ def _distinct(subjects: Sequence[Subject]) -> dict[str, Checkpoint]:
     return found
 
 
+def _views(attacks: Iterable[Attack]) -> list[View]:
+    """Every view that is asked for once, the plain one first and those with shots last."""
+    return sorted(dict.fromkeys(view for one in attacks for view in (PLAIN, *one.views)), key=lambda v: v.is_prefixed)
+
+
 def _tokenizers(checkpoints: Mapping[str, Checkpoint]) -> tuple[list[object], dict[str, int]]:
     """The tokenizers of the checkpoints, equal ones once, and which checkpoint has which."""
     tokenizers: list[object] = []
@@ -219,28 +228,12 @@ def _tokenizers(checkpoints: Mapping[str, Checkpoint]) -> tuple[list[object], di
     tokenizer_of = {}
     for fingerprint, checkpoint in checkpoints.items():
         tokenizer = load_tokenizer(checkpoint)
-        state = tokenizer.backend_tokenizer.to_str() + repr(tokenizer.special_tokens_map)
+        state = described(tokenizer)
         if state not in index_of_state:
             index_of_state[state] = len(tokenizers)
             tokenizers.append(tokenizer)
         tokenizer_of[fingerprint] = index_of_state[state]
     return tokenizers, tokenizer_of
-
-
-def _window(config: AuditConfig, checkpoints: Mapping[str, Checkpoint]) -> int:
-    smallest = min(
-        (checkpoint for checkpoint in checkpoints.values() if checkpoint.context),
-        key=lambda c: c.context or 0,
-        default=None,
-    )
-    if smallest is None or smallest.context is None:
-        return config.max_tokens or DEFAULT_WINDOW
-    if config.max_tokens and config.max_tokens > smallest.context:
-        raise ConfigError(
-            f"--max-tokens: {config.max_tokens} is more than {smallest.name} reads at once ({smallest.context})",
-            hint=f"leave it out, or give at most {smallest.context}",
-        )
-    return config.max_tokens or smallest.context
 
 
 def _obstacle(
@@ -253,11 +246,9 @@ def _obstacle(
         option = "--teacher-reference" if subject.name == "teacher" else "--student-reference"
         why, given = data.no_start.get(subject.name), f"reference model was given ({option})"
         return f"{why}; no other {given}" if why else f"no {given}"
-    if attack.needs_same_tokenizer and subject.reference is not None:
-        own, other = (tokenizer_of[c.fingerprint] for c in (subject.checkpoint, subject.reference))
-        if passages.splits[own] != passages.splits[other]:
-            return "the reference model has another tokenizer, so its tokens cannot be compared one by one"
-    if View.PREFIXED in attack.views and passages.n_shots == 0:
+    if attack.needs_same_tokenizer and not _is_same_tokenizer(subject, passages, tokenizer_of):
+        return "the reference model has another tokenizer, so its tokens cannot be compared one by one"
+    if attack.needs_shots and passages.n_shots == 0:
         return (
             f"no shot fits into half of the context ({passages.window} tokens)"
             if data.shots
@@ -266,21 +257,25 @@ def _obstacle(
     return ""
 
 
+def _is_same_tokenizer(subject: Subject, passages: Passages, tokenizer_of: Mapping[str, int]) -> bool:
+    models = [one for one in (subject.checkpoint, subject.reference) if one is not None]
+    return len({passages.splits[tokenizer_of[one.fingerprint]] for one in models}) == 1
+
+
 def _passes(
     subjects: Sequence[Subject], attacks: Sequence[AttackPlan], passages: Passages, tokenizer_of: Mapping[str, int]
 ) -> tuple[Pass, ...]:
     """Every pass once, a checkpoint's passes next to each other; the plain view also feeds mixed supervision."""
     found: dict[tuple[str, View], Pass] = {}
     for subject in subjects:
-        views = {view for plan in attacks if not plan.obstacles[subject.name] for view in plan.attack.views}
-        wanted = [(subject.name, subject.checkpoint, view) for view in View if view is View.PLAIN or view in views]
+        views = _views(plan.attack for plan in attacks if not plan.obstacles[subject.name])
+        wanted = [(subject.name, subject.checkpoint, view) for view in views or (PLAIN,)]
         if subject.reference is not None:
-            wanted.append((f"{subject.name}-reference", subject.reference, View.PLAIN))
+            wanted.append((f"{subject.name}-reference", subject.reference, PLAIN))
         for label, checkpoint, view in wanted:
             k = tokenizer_of[checkpoint.fingerprint]
-            front = len(passages.leads[k]) + (len(passages.prefixes[k]) if view is View.PREFIXED else 0)
-            n_tokens = passages.n_tokens[view][k] + (front if view is View.PREFIXED else front * len(passages.texts))
-            found.setdefault((checkpoint.fingerprint, view), Pass(label, checkpoint, view, k, n_tokens))
+            one = Pass(label, checkpoint, view, k, passages.n_read(view, k))
+            found.setdefault((checkpoint.fingerprint, view), one)
     return tuple(
         sorted(found.values(), key=lambda one: list(dict.fromkeys(p.label for p in found.values())).index(one.label))
     )

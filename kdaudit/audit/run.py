@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 import kdaudit
+from kdaudit import records
 from kdaudit import results as results_file
 from kdaudit.attacks import expand
-from kdaudit.audit.assess import Judging, adjust_for_many, assess_attack
-from kdaudit.audit.data import AuditData, read_data
+from kdaudit.audit.assess import adjust_for_many, assess_attack
+from kdaudit.audit.data import AuditData
 from kdaudit.audit.folder import (
-    Manifest,
+    RunManifest,
     identify,
     open_folder,
     refuse_another_run,
     write_manifest,
     write_scores,
 )
-from kdaudit.audit.lineage import Lineage, check_lineage, trace
-from kdaudit.audit.measure import Progress, measure_passes
-from kdaudit.audit.plan import Plan, Subject, find_subjects, make_plan
-from kdaudit.audit.references import check_references
-from kdaudit.audit.scoring import score_records
+from kdaudit.audit.lineage import Lineage
+from kdaudit.audit.measure import Progress
+from kdaudit.audit.plan import Plan, Subject
+from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, split_records
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
-from kdaudit.audit.validity import describe_validity
 from kdaudit.config import AuditConfig, student_names
-from kdaudit.draws import generator
 from kdaudit.lock import locked
-from kdaudit.metrics.parts import Parts, split_parts
-from kdaudit.metrics.validity import blind_baseline, overlap
+from kdaudit.metrics.scores import Parts
+from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.environment import check_environment, recorded_environment
-from kdaudit.results import AuditResult
+from kdaudit.records import Read
+from kdaudit.results import AuditedModel, AuditedRecords, AuditResult, Source
 from kdaudit.verdict import Gate, check_gates, judge, parse_gate
-from kdaudit.views.view import View
 
 
 def run_audit(
@@ -46,6 +44,7 @@ def run_audit(
     on_plan: Callable[[Plan, AuditData], None] = lambda *_: None,
     on_progress: Progress = lambda *_: None,
     on_result: Callable[[AuditResult], None] = lambda _: None,
+    read_source: Read = records.read,
 ) -> AuditResult:
     """Audit a teacher and its students, and leave everything in the run folder.
 
@@ -55,6 +54,7 @@ def run_audit(
         on_plan: told what will run, before any weights are loaded.
         on_progress: told about long work.
         on_result: told what was found, while the run folder is still held against other commands.
+        read_source: gives the records of a source that `config` or a manifest names.
 
     Raises:
         KdauditError: see `kdaudit.errors`; what was measured until then is kept in the run folder.
@@ -64,36 +64,30 @@ def run_audit(
     names = ("teacher", *student_names(len(config.students)))
     check_environment()
     check_gates(gates, models=names, attacks=[attack.name for attack, _ in chosen])
-    config, lineage = trace(config)
-    data = read_data(config, lineage, needs_shots=any(View.PREFIXED in attack.views for attack, _ in chosen))
-    subjects = find_subjects(config, lineage.loads)
-    for subject in subjects:
-        check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
-    plan = make_plan(config, subjects, data, notes=check_references(subjects, lineage))
+    needs_shots = any(attack.needs_shots for attack, _ in chosen)
+    planned = plan_audit(config, needs_shots=needs_shots, read_source=read_source)
     with locked(config.out):
-        result = _measure(config, plan, data, lineage, gates, command, on_plan, on_progress)
+        result = _measure(planned, gates, command, on_plan, on_progress)
         on_result(result)
     return result
 
 
 def _measure(
-    config: AuditConfig,
-    plan: Plan,
-    data: AuditData,
-    lineage: Lineage,
+    planned: Planned,
     gates: Sequence[Gate],
     command: str,
     on_plan: Callable[[Plan, AuditData], None],
     on_progress: Progress,
 ) -> AuditResult:
     """What is planned, measured and judged, and left in the run folder."""
+    config, lineage, data, plan = planned.config, planned.lineage, planned.data, planned.plan
     folder, subjects = open_folder(config), plan.subjects
-    models = {subject.name: _describe_model(subject, plan) | lineage.describe(subject.name) for subject in subjects}
+    models = {subject.name: _describe_model(subject, plan, lineage) for subject in subjects}
     identity = identify(config, data, models)
     refuse_another_run(folder, identity, overwrite=config.overwrite)
     on_plan(plan, data)
 
-    about = Manifest(
+    about = RunManifest(
         command=command,
         identity=identity,
         models=models,
@@ -107,26 +101,17 @@ def _measure(
         },
     )
     write_manifest(folder, about, status="running")
-    shards = plan.passages.shards()
-    files = measure_passes(plan, shards, folder.signals, on_progress=on_progress)
-    scores = score_records(plan, shards, files, with_paper=config.paper_compat)
-    parts = split_parts(
-        len(data.members), len(data.nonmembers), share=config.calibration_share, rng=generator(config.seed, "parts")
-    )
+    scores = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
+    parts = split_records(data, share=config.calibration_share, seed=config.seed)
     write_scores(folder, data, scores.by_attack, is_calibration=_calibration_mask(parts, len(data.members)))
 
     on_progress("judging", 0, len(plan.attacks) + 2)
-    texts = [record.text for record in data.records]
-    n_members = len(data.members)
-    blind = blind_baseline(texts[:n_members], texts[n_members:], rng=generator(config.seed, "blind baseline"))
-    shared = overlap(texts[:n_members], texts[n_members:])
-    judging = Judging(n_members, parts, blind, config.seed, starts=starts_of(subjects))
+    judging, validity = compare_sets(plan, data, scores, parts, seed=config.seed)
     found = {}
     for done, one in enumerate(plan.attacks, start=2):
         on_progress("judging", done, len(plan.attacks) + 2)
         found[one.attack.name] = assess_attack(one, scores, judging)
     attacks = adjust_for_many(found)
-    validity = describe_validity(blind, shared, data, plan, scores)
     verdict = judge(attacks, validity, gates)
     result = AuditResult(
         kdaudit_version=kdaudit.__version__,
@@ -135,7 +120,7 @@ def _measure(
         attacks=attacks,
         validity=validity,
         power=describe_power(attacks, verdict),
-        mixed_supervision=describe_supervision(plan, scores, attacks, n_members=n_members, seed=config.seed),
+        mixed_supervision=describe_supervision(plan, scores, attacks, n_members=judging.n_members, seed=config.seed),
         verdict=verdict,
         config=config.identity(),
         strongest=strongest_by_model(attacks, scores, judging),
@@ -146,38 +131,48 @@ def _measure(
     return result
 
 
-def starts_of(subjects: Iterable[Subject]) -> dict[str, str]:
-    """By audited model the fingerprint of its reference, where it has one."""
-    return {subject.name: subject.reference.fingerprint for subject in subjects if subject.reference is not None}
+def describe_checkpoint(checkpoint: Checkpoint) -> AuditedModel:
+    """What a results file says of a checkpoint."""
+    return AuditedModel(
+        name=checkpoint.name,
+        n_parameters=checkpoint.n_parameters,
+        revision=checkpoint.revision,
+        fingerprint=checkpoint.fingerprint,
+        weights_sha256=checkpoint.weights_sha256,
+        architecture=checkpoint.architecture,
+        stored_dtype=checkpoint.dtype,
+        context=checkpoint.context,
+        load=checkpoint.load,
+        base=describe_checkpoint(checkpoint.base) if checkpoint.base else None,
+    )
 
 
-def _describe_model(subject: Subject, plan: Plan) -> dict[str, Any]:
-    reference = subject.reference.describe() if subject.reference else None
-    return {**subject.checkpoint.describe(), "dtype": plan.dtype, "device": plan.device, "reference": reference}
+def _describe_model(subject: Subject, plan: Plan, lineage: Lineage) -> AuditedModel:
+    return replace(
+        describe_checkpoint(subject.checkpoint),
+        dtype=plan.dtype,
+        device=plan.device,
+        reference=describe_checkpoint(subject.reference) if subject.reference else None,
+        distillation=lineage.describe(subject.name),
+    )
 
 
-def _describe_data(data: AuditData, plan: Plan, config: AuditConfig) -> dict[str, Any]:
-    return {
-        "members": len(data.members),
-        "nonmembers": len(data.nonmembers),
-        "shots": len(data.shots),
-        "sha256": data.sha256,
-        "sources": [
-            {
-                "option": found.option,
-                "source": found.source,
-                "records": len(found.records),
-                "duplicates": found.n_duplicates,
-                "sha256": found.sha256,
-            }
+def _describe_data(data: AuditData, plan: Plan, config: AuditConfig) -> AuditedRecords:
+    return AuditedRecords(
+        members=len(data.members),
+        nonmembers=len(data.nonmembers),
+        shots=len(data.shots),
+        sha256=data.sha256,
+        sources=tuple(
+            Source(found.option, found.source, len(found.records), found.n_duplicates, found.sha256)
             for found in data.sets
-        ],
-        "shots_used": plan.passages.n_shots,
-        "window_tokens": plan.passages.window,
-        "cut": plan.passages.n_cut,
-        "calibration_share": config.calibration_share,
-        "seed": config.seed,
-    }
+        ),
+        shots_used=plan.passages.n_shots,
+        window_tokens=plan.passages.window,
+        cut=plan.passages.n_cut,
+        calibration_share=config.calibration_share,
+        seed=config.seed,
+    )
 
 
 def _calibration_mask(parts: Parts, n_members: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

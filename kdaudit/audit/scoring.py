@@ -6,45 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kdaudit.attacks import ATTACKS, min_k, min_k_plus_plus
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.audit.measure import SignalFiles
 from kdaudit.audit.plan import Plan, Subject
 from kdaudit.errors import ModelError
-from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.signals import store
+from kdaudit.signals.likelihoods import Floats, Likelihoods, fill, nothing_scored
 from kdaudit.signals.tokens import TokenSignals
-from kdaudit.views.view import View
-
-Floats = NDArray[np.float64]
+from kdaudit.views.view import PLAIN, View
 
 ALONE: Mapping[str, Attack] = {
-    name: attack for name, attack in ATTACKS.items() if attack.views == (View.PLAIN,) and not attack.needs_reference
+    name: attack for name, attack in ATTACKS.items() if attack.views == (PLAIN,) and not attack.needs_reference
 }
 """The attacks that need no more of a model than its plain pass: those that a start (a reference) is attacked by too."""
 
 PAPER_FRACTIONS = {"min-k": (min_k.score, 0.9), "min-k++": (min_k_plus_plus.score, 0.1)}
 """The fractions that arXiv:2505.11837 uses, for --paper-compat only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What one model makes of each record in the plain view; arrays (n,), NaN where nothing is scored."""
-
-    mean_logprob: Floats
-    """Nats per token."""
-    mean_prob: Floats
-    """Mean of p(x_t | x_<t): alignment with the ground truth."""
-    top_share: Floats
-    """Share of the tokens that are the model's top choice."""
-    nll: Floats
-    """Nats over the scored tokens."""
-    n_tokens: Floats
-    """Scored tokens: 0, not NaN, where nothing is scored."""
-    n_bytes: Floats
-    """UTF-8 bytes that they spell; likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +35,7 @@ class Scores:
     paper: Mapping[str, Mapping[str, Floats]]
     """For --paper-compat: the same with the paper's fractions, for the attacks where they differ; else empty."""
     with_paper: bool
-    facts: Mapping[str, Facts]
+    likelihoods: Mapping[str, Likelihoods]
     """By checkpoint fingerprint."""
     of_starts: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
     """Fingerprint of a start (a reference) -> attack of ALONE -> (n,): what the attack finds in a model that saw
@@ -72,21 +51,21 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
         for name, models in by_attack.items()
         if with_paper and name in PAPER_FRACTIONS
     }
-    plain = [fingerprint for fingerprint, view in files if view is View.PLAIN]
-    facts = {fingerprint: no_facts(n) for fingerprint in plain}
+    plain = [fingerprint for fingerprint, view in files if view is PLAIN]
+    likelihoods = {fingerprint: nothing_scored(n) for fingerprint in plain}
     starts = dict.fromkeys(subject.reference.fingerprint for subject in plan.subjects if subject.reference)
     of_starts = {start: {name: np.full(n, np.nan) for name in ALONE} for start in starts}
     for k, shard in enumerate(shards):
         signals = {key: _read(files, key, k) for key in files}
         for fingerprint in plain:
-            _fill_facts(facts[fingerprint], shard, signals[fingerprint, View.PLAIN])
+            fill(likelihoods[fingerprint], shard, signals[fingerprint, PLAIN])
         for start, found in of_starts.items():
             for position, index in enumerate(shard):
-                alone = Sample(plan.passages.scored_text(index), {View.PLAIN: signals[start, View.PLAIN][position]})
+                alone = Sample(plan.passages.scored_text(index), {PLAIN: signals[start, PLAIN][position]})
                 for name, attack in ALONE.items():
                     found[name][index] = attack.score(alone)
         for subject in plan.subjects:
-            same = _is_same_tokenizer(plan, subject)
+            same = plan.is_same_tokenizer(subject)
             running = [one for one in plan.attacks if not one.obstacles[subject.name]]
             for position, index in enumerate(shard):
                 sample = _sample(plan, subject, signals, position, index, is_same_tokenizer=same)
@@ -96,13 +75,7 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
                     if subject.name in paper[name]:
                         score, fraction = PAPER_FRACTIONS[name]
                         paper[name][subject.name][index] = score(sample, fraction=fraction)
-    return Scores(by_attack, paper, with_paper, facts, of_starts)
-
-
-def no_facts(n: int) -> Facts:
-    """Of n records of which nothing is scored."""
-    unknown, nothing = np.full((4, n), np.nan), np.zeros((2, n))
-    return Facts(unknown[0], unknown[1], unknown[2], unknown[3], nothing[0], nothing[1])
+    return Scores(by_attack, paper, with_paper, likelihoods, of_starts)
 
 
 def _read(files: SignalFiles, key: tuple[str, View], k: int) -> list[TokenSignals]:
@@ -125,28 +98,15 @@ def _sample(
 ) -> Sample:
     own = subject.checkpoint.fingerprint
     reference = subject.reference
+    shown = {
+        view: tuple(found[position * view.n_variants : (position + 1) * view.n_variants])
+        for (model, view), found in signals.items()
+        if model == own
+    }
     return Sample(
         text=plan.passages.scored_text(index),
-        target={view: signals[own, view][position] for view in View if (own, view) in signals},
-        reference=signals[reference.fingerprint, View.PLAIN][position] if reference else None,
+        target={view: found[0] for view, found in shown.items() if view.n_variants == 1},
+        reference=signals[reference.fingerprint, PLAIN][position] if reference else None,
+        variants={view: found for view, found in shown.items() if view.n_variants > 1},
         is_same_tokenizer=is_same_tokenizer,
     )
-
-
-def _is_same_tokenizer(plan: Plan, subject: Subject) -> bool:
-    return subject.reference is None or _split(plan, subject.checkpoint) == _split(plan, subject.reference)
-
-
-def _split(plan: Plan, checkpoint: Checkpoint) -> str:
-    return plan.passages.splits[plan.tokenizer_of[checkpoint.fingerprint]]
-
-
-def _fill_facts(facts: Facts, shard: Sequence[int], signals: Sequence[TokenSignals]) -> None:
-    for index, found in zip(shard, signals, strict=True):
-        facts.n_tokens[index], facts.n_bytes[index] = found.logprob.size, found.n_bytes
-        if found.logprob.size:
-            facts.nll[index] = -found.logprob.sum(dtype=np.float64)
-            facts.mean_logprob[index] = found.logprob.mean(dtype=np.float64)
-            facts.mean_prob[index] = np.exp(found.logprob).mean(dtype=np.float64)
-            is_top = np.where(np.isnan(found.logprob), np.nan, found.logprob >= found.logprob_top)
-            facts.top_share[index] = is_top.mean()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from kdaudit.audit.assess import Judging
 from kdaudit.audit.scoring import Scores
 from kdaudit.draws import generator
-from kdaudit.metrics.power import smallest_detectable_auc
-from kdaudit.metrics.strongest import Strongest, strongest_attack
+from kdaudit.metrics.strongest import Strongest, smallest_detectable_auc, strongest_attack
 from kdaudit.metrics.validity import FOLDS, training_variance
-from kdaudit.results import AttackResult, Verdict
+from kdaudit.results import AttackResult, Power, Verdict
 
 LEVEL, POWER = 0.95, 0.8
 
@@ -31,7 +29,7 @@ def strongest_by_model(attacks: Mapping[str, AttackResult], scores: Scores, judg
     return {model: strongest for model, strongest in found.items() if strongest is not None}
 
 
-def describe_power(attacks: Mapping[str, AttackResult], verdict: Verdict) -> dict[str, Any]:
+def describe_power(attacks: Mapping[str, AttackResult], verdict: Verdict) -> Power:
     """What the attack with the most scored records could have told apart; null where no AUC is large enough.
 
     The level is shared among the cells of the gates, without gates among all measured AUCs, and the AUC must beat the
@@ -44,5 +42,4 @@ def describe_power(attacks: Mapping[str, AttackResult], verdict: Verdict) -> dic
     smallest = 1.0
     if min(n, m):
         smallest = smallest_detectable_auc(n, m, cells=cells, null_variance=null_variance, level=LEVEL, power=POWER)
-    found = {"smallest_detectable_auc": smallest if smallest < 1 else None, "level": LEVEL, "power": POWER}
-    return {**found, "n": n, "m": m, "cells": cells}
+    return Power(smallest if smallest < 1 else None, LEVEL, POWER, n, m, cells)

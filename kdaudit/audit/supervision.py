@@ -14,12 +14,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from kdaudit.audit.plan import Plan, Subject
-from kdaudit.audit.scoring import Facts, Floats, Scores
+from kdaudit.audit.scoring import Scores
 from kdaudit.draws import generator
 from kdaudit.metrics.association import gaps_by_quarter, mean_estimate, spearman
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.excess import Mask, Slopes, excess_slopes
 from kdaudit.results import Alignment, AttackResult, PairedDetections, Supervision
+from kdaudit.signals.likelihoods import Floats, Likelihoods
 
 TABLE_ATTACKS = ("reference", "loss")
 """Whose detections fill the 2 x 2 table: the first one that ran on both models."""
@@ -51,7 +52,7 @@ def _pair(
     n_members: int,
     seed: int,
 ) -> Supervision:
-    facts, own = scores.facts[teacher.checkpoint.fingerprint], scores.facts[student.checkpoint.fingerprint]
+    facts, own = scores.likelihoods[teacher.checkpoint.fingerprint], scores.likelihoods[student.checkpoint.fingerprint]
     start, why_none = _start(plan, student, scores)
     starts = [] if start is None else _starts(teacher, start, scores)
     gain = own.mean_logprob if start is None else own.mean_logprob - start.mean_logprob
@@ -74,7 +75,7 @@ def _pair(
 
 
 def _alignment(
-    teacher: Facts, gain: Floats, given: Floats | None, is_chosen: Mask, rng: np.random.Generator
+    teacher: Likelihoods, gain: Floats, given: Floats | None, is_chosen: Mask, rng: np.random.Generator
 ) -> Alignment:
     probability = teacher.mean_prob[is_chosen]
     at_equal = None if given is None else given[is_chosen]
@@ -88,9 +89,9 @@ def _alignment(
 
 
 def _slopes(
-    student: Facts,
-    teacher: Facts,
-    starts: list[Facts],
+    student: Likelihoods,
+    teacher: Likelihoods,
+    starts: list[Likelihoods],
     is_kept: Mask,
     is_member: Mask,
     rng: np.random.Generator,
@@ -107,7 +108,7 @@ def _slopes(
     )
 
 
-def _start(plan: Plan, student: Subject, scores: Scores) -> tuple[Facts | None, str]:
+def _start(plan: Plan, student: Subject, scores: Scores) -> tuple[Likelihoods | None, str]:
     """What the student's start makes of the records, or why the gain is over nothing."""
     if student.reference is None:
         return None, "no reference (the student's start) was given: the gain is the student's own mean log-likelihood"
@@ -117,12 +118,12 @@ def _start(plan: Plan, student: Subject, scores: Scores) -> tuple[Facts | None, 
     ]
     if splits[0] != splits[1]:
         return None, "the start has another tokenizer: the gain is the student's own mean log-likelihood"
-    return scores.facts[student.reference.fingerprint], ""
+    return scores.likelihoods[student.reference.fingerprint], ""
 
 
-def _starts(teacher: Subject, start: Facts, scores: Scores) -> list[Facts]:
+def _starts(teacher: Subject, start: Likelihoods, scores: Scores) -> list[Likelihoods]:
     """The student's start, and the teacher's where it was given and is another model."""
-    of_teacher = None if teacher.reference is None else scores.facts[teacher.reference.fingerprint]
+    of_teacher = None if teacher.reference is None else scores.likelihoods[teacher.reference.fingerprint]
     return [start] if of_teacher is None or of_teacher is start else [start, of_teacher]
 
 

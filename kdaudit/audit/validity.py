@@ -11,10 +11,10 @@ from kdaudit.audit.data import AuditData
 from kdaudit.audit.plan import Plan
 from kdaudit.audit.scoring import Scores
 from kdaudit.config import name_models
+from kdaudit.metrics.auc import auc_estimate
 from kdaudit.metrics.estimate import Estimate, lower_bound, upper_bound
-from kdaudit.metrics.formats import FormatDifference, format_differences
-from kdaudit.metrics.roc import auc_estimate
-from kdaudit.metrics.validity import BlindBaseline, Overlap
+from kdaudit.metrics.texts import FormatDifference, Overlap, format_differences
+from kdaudit.metrics.validity import BlindBaseline
 from kdaudit.results import Validity
 
 BLIND_LIMIT = 0.55
@@ -49,7 +49,7 @@ def describe_validity(blind: BlindBaseline, shared: Overlap, data: AuditData, pl
         blind_name=blind.name,
         blind=blind.by_name,
         duplicates=duplicates,
-        overlap=_describe_overlap(shared),
+        overlap=shared,
         warnings=(
             *plan.warnings,
             *(f"{reason}: no attack's figure says anything about membership" for reason in reasons),
@@ -169,15 +169,3 @@ def _duplicate_warnings(duplicates: Mapping[str, int]) -> list[str]:
         return []
     listed = ", ".join(f"{count} in --{name}" for name, count in duplicates.items() if count)
     return [f"duplicate texts were kept once: {listed} left out"]
-
-
-def _describe_overlap(shared: Overlap) -> dict[str, Any]:
-    return {
-        "n": shared.n,
-        "mean_share": shared.mean_share,
-        "max_share": shared.max_share,
-        "n_above_20_percent": shared.n_above_20_percent,
-        "share_above_20_percent": shared.share_above,
-        "n_with_any": shared.n_with_any,
-        "n_too_short": shared.n_too_short,
-    }

@@ -23,8 +23,8 @@ class Shown:
 def distill(given: Given) -> None:
     """Distil a student from a teacher, with a manifest that lets `kdaudit attack` audit it by itself.
 
-    The loss is w * cross-entropy + (1 - w) * T^2 * divergence, a mean over the tokens of each optimiser step. The
-    defaults are AdamW, one cycle of the learning rate and 8192 tokens in each step.
+    The loss is w * cross-entropy + (1 - w) * T^2 * divergence, a mean over the tokens of each optimiser step.
+    The defaults are AdamW, one cycle of the learning rate and 8192 tokens in each step.
 
     Exit codes: 0 done, 2 usage or input wrong, 4 anything else. A killed run continues with the same command.
     """

@@ -13,7 +13,7 @@ from kdaudit.cli import output
 from kdaudit.errors import OutputError
 
 if TYPE_CHECKING:
-    from kdaudit.report.content import Report
+    from kdaudit.report.runs import Report
     from kdaudit.results.mitigation import Mitigation
 
 
@@ -44,7 +44,7 @@ def announce(report: Report) -> None:
     """
     if not is_github():
         return
-    from kdaudit.report.github import annotate
+    from kdaudit.report.ci.github import annotate
     from kdaudit.report.render import render_markdown
 
     for line in annotate(report):
@@ -59,13 +59,13 @@ def announce_mitigation(table: Mitigation) -> None:
         OutputError: the summary cannot be written.
     """
     if is_github():
-        from kdaudit.report.mitigation import render_markdown
+        from kdaudit.report.render import render_markdown
 
         _summarise(render_markdown(table))
 
 
 def _summarise(markdown: str) -> None:
-    from kdaudit.report.github import step_summary
+    from kdaudit.report.ci.github import step_summary
 
     if not (name := os.environ.get("GITHUB_STEP_SUMMARY")):
         return

@@ -53,9 +53,9 @@ IN_FILE = {"gates", "exit_zero"}
 def mitigate(given: Given) -> None:
     """Distil a student in several ways, attack all on the same records, and compare them at equal usefulness.
 
-    A student that learns less leaks less. So every way is compared with plain checkpoints that are no more useful on
-    held-out records, for each group of members by itself. It helps, moves the risk, is undertrained, or there is no
-    evidence. The options on models, data and training are those of distill.
+    A student that learns less leaks less. So every way is compared with plain students that are no more useful.
+    It helps, moves the risk from some members to others, or is undertrained; or there is no evidence.
+    The options on models, data and training are those of distill.
 
     Exit codes: 0 done, or some arm passes every gate; 1 none passes; 2 usage or input wrong; 3 too few records for a
     method; 4 anything else.

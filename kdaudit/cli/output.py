@@ -14,10 +14,11 @@ import typer.rich_utils
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
-from kdaudit.report.text import visible
+from kdaudit.report.blocks import Block, Detail, Notes, Paragraph, Section, Table, Verbatim, Verdict, shown
+from kdaudit.report.text import counted, plain, visible
 
 if TYPE_CHECKING:
     from kdaudit.attacks.base import Attack
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from kdaudit.distill.prepare import Prepared
     from kdaudit.mitigate.base import Method
     from kdaudit.mitigate.run import Plan as MitigationPlan
-    from kdaudit.report.content import Report
+    from kdaudit.report.page import RunPage
+    from kdaudit.report.runs import Report
     from kdaudit.results import AuditResult
     from kdaudit.results.mitigation import Mitigation
 
@@ -66,30 +68,28 @@ def heading(text: str) -> None:
 
 def print_attacks(attacks: Mapping[str, Attack], groups: Mapping[str, Sequence[str]]) -> None:
     """The table of `--list-attacks`."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("attack", "groups", "needs", "cost", "score (larger: more likely a member)", "source"):
-        table.add_column(heading, overflow="fold")
+    rows = []
     for name, attack in attacks.items():
-        passes = len(attack.views)
+        passes = attack.n_passes
         needs = ["target"] + (["reference"] if attack.needs_reference else [])
         needs += ["same tokenizer"] if attack.needs_same_tokenizer else []
-        cost = f"{passes} pass{'es' if passes > 1 else ''}" + (
-            " + 1 of the reference" if attack.needs_reference else ""
-        )
+        cost = f"{passes} pass{'es' if passes > 1 else ''}"
+        cost += " + 1 of the reference" if attack.needs_reference else ""
         member_of = ", ".join(group for group, names in groups.items() if name in names)
-        table.add_row(name, member_of, ", ".join(needs), cost, attack.summary, attack.source)
-    _print(table)
-    _print("\nOne forward pass feeds every attack that lives on it: passes are shared, not added up.")
+        rows.append((name, member_of, ", ".join(needs), cost, attack.summary, attack.source))
+    head = ("attack", "groups", "needs", "cost", "score (larger: more likely a member)", "source")
+    note = "One forward pass feeds every attack that lives on it: passes are shared, not added up."
+    show([Table("", head, rows, note)])
 
 
 def print_topics(titles: Mapping[str, str]) -> None:
     """The pages of `kdaudit docs`."""
-    _print_table("Pages", ["topic", "what it is about"], [[name, title] for name, title in titles.items()])
-    _print("\nkdaudit docs TOPIC prints one of them.")
+    note = "kdaudit docs TOPIC prints one of them."
+    show([Table("Pages", ("topic", "what it is about"), [*titles.items()], note)])
 
 
 def print_page(text: str) -> None:
-    """One page: laid out on a terminal, else as the Markdown that it is."""
+    """One page of the documentation: laid out on a terminal, else as the Markdown that it is."""
     from rich.markdown import Markdown  # only here, and slow
 
     _print(Markdown(text) if sys.stdout.isatty() else Text(text.rstrip("\n")))
@@ -97,66 +97,54 @@ def print_page(text: str) -> None:
 
 def print_plan(plan: Plan, data: AuditData) -> None:
     """What will run, before any weights are loaded."""
-    _print(
-        f"[bold]Plan[/bold]: {len(data.members)} members, {len(data.nonmembers)} non-members, {len(data.shots)} shots; "
-        f"{len(plan.passes)} forward passes over them on {plan.device} in {plan.dtype}, one model in memory at a time",
-        is_result=False,
+    title = (
+        f"Plan: {len(data.members)} members, {len(data.nonmembers)} non-members, {len(data.shots)} shots; "
+        f"{counted(len(plan.passes), 'forward pass', 'forward passes')} over them on {plan.device} in {plan.dtype}, "
+        "one model in memory at a time"
     )
-    table = Table(box=None, pad_edge=False)
-    for heading in ("  model", "checkpoint", "parameters", "view", "tokens", "memory"):
-        table.add_column(heading, justify="right" if heading in {"parameters", "tokens", "memory"} else "left")
+    rows = []
     for one in plan.passes:
         checkpoint = one.checkpoint
-        name = escape(checkpoint.name) + (f" @ {checkpoint.revision[:12]}" if checkpoint.revision else "")
+        name = checkpoint.name + (f" @ {checkpoint.revision[:12]}" if checkpoint.revision else "")
         name += f" ({checkpoint.load})" if checkpoint.load else ""
-        table.add_row(
-            f"  {one.label}", name, f"{checkpoint.n_parameters:,}", one.view.value, f"{one.n_tokens:,}",
-            f"about {_megabytes(plan.memory_bytes(one))}",
-        )  # fmt: skip
-    _print(table, is_result=False)
+        memory = f"about {_megabytes(plan.memory_bytes(one))}"
+        rows.append((one.label, name, f"{checkpoint.n_parameters:,}", one.view.name, f"{one.n_tokens:,}", memory))
+    attacks = []
     for attack in plan.attacks:
         obstacles = "; ".join(f"{name}: {reason}" for name, reason in attack.obstacles.items() if reason)
         where = ", ".join(attack.runs_on) or "nothing"
-        why_not = f" [dim]({escape(obstacles)})[/dim]" if obstacles else ""
-        _print(f"  {attack.attack.name} on {where}{why_not}", is_result=False)
-    for warning in plan.warnings:
-        _print(f"  [yellow]note:[/yellow] {escape(warning)}", is_result=False)
+        attacks.append(f"{attack.attack.name} on {where}" + (f" ({obstacles})" if obstacles else ""))
+    head = ("model", "checkpoint", "parameters", "view", "tokens", "memory")
+    show([Table(title, head, rows, right=(2, 4, 5)), Notes(attacks), *_warnings(plan.warnings)], is_result=False)
 
 
 def print_distill_plan(prepared: Prepared) -> None:
     """What will be trained on what, before the first step."""
     models, plan, compute, config = prepared.models, prepared.plan, prepared.compute, prepared.config
-    _print(
-        f"[bold]Plan[/bold]: {len(prepared.assignment.trained):,} members, {len(prepared.assignment.held_out):,} held "
-        f"out; {config.epochs} epochs, {len(plan.steps):,} steps, {plan.n_tokens:,} tokens on {compute.device} in "
-        f"{compute.dtype}" + (f", {compute.n_processes} processes" if compute.n_processes > 1 else ""),
-        is_result=False,
-    )
-    table = Table(box=None, pad_edge=False)
-    for heading in ("  model", "checkpoint", "parameters", "memory"):
-        table.add_column(heading, justify="right" if heading in {"parameters", "memory"} else "left")
+    title = (
+        f"Plan: {len(prepared.assignment.trained):,} members, {len(prepared.assignment.held_out):,} held out; "
+        f"{counted(config.epochs, 'epoch')}, {counted(len(plan.steps), 'step')}, {plan.n_tokens:,} tokens on "
+        f"{compute.device} in {compute.dtype}"
+    ) + (f", {compute.n_processes} processes" if compute.n_processes > 1 else "")
     needed = config.needs_teacher and config.teacher_cache is None
     trained = models.start.memory_bytes("float32") * (4 if config.lora is None else 1)  # with gradients and AdamW's two
+    rows = []
     for name, checkpoint, memory in (
         ("teacher", models.teacher, models.teacher.memory_bytes(compute.dtype) if needed else None),
         ("student", models.start, trained),
     ):
-        where = escape(checkpoint.name) + (f" ({checkpoint.load})" if checkpoint.load else "")
-        shown = "not in memory while training" if memory is None else f"about {_megabytes(memory)} and activations"
-        table.add_row(f"  {name}", where, f"{checkpoint.n_parameters:,}", shown)
-    _print(table, is_result=False)
-    for line in (*prepared.notes, *prepared.progress):
-        _print(f"  [yellow]note:[/yellow] {escape(line)}", is_result=False)
+        where = checkpoint.name + (f" ({checkpoint.load})" if checkpoint.load else "")
+        held = "not in memory while training" if memory is None else f"about {_megabytes(memory)} and activations"
+        rows.append((name, where, f"{checkpoint.n_parameters:,}", held))
+    table = Table(title, ("model", "checkpoint", "parameters", "memory"), rows, right=(2, 3))
+    show([table, *_warnings((*prepared.notes, *prepared.progress))], is_result=False)
 
 
 def print_student(content: Mapping[str, Any], out: Path, *, is_quiet: bool) -> None:
     """What the student is worth on the held-out records, and how to audit it."""
-    from kdaudit.report import wording  # numpy: not at the top, so --help stays light
+    from kdaudit.report.provenance import student_utility  # numpy: not at the top, so --help stays light
 
-    head, rows = wording.utility_table(content["utility"])
-    _print_table(f"Held-out utility ({content['utility']['n_records']:,} records) with 95 % interval", head, rows)
-    for line in wording.agreement_notes(content["utility"]):
-        _print(escape(line))
+    show([student_utility(content["utility"])])
     if not is_quiet:
         note(f"written: {out}; the key of its record ids: {content['data']['key_file']} (never publish it)")
         note(f"audit it: kdaudit attack --teacher {content['teacher']['name']} --student {out}")
@@ -164,18 +152,17 @@ def print_student(content: Mapping[str, Any], out: Path, *, is_quiet: bool) -> N
 
 def print_methods(methods: Mapping[str, Method]) -> None:
     """The table of `--list-methods`."""
-    rows = [[name, method.summary, method.source] for name, method in methods.items()]
-    _print_table("Methods", ["method", "what it changes", "source"], rows)
+    rows = [(name, method.summary, method.source) for name, method in methods.items()]
+    show([Table("Methods", ("method", "what it changes", "source"), rows)])
 
 
 def print_mitigation_plan(plan: MitigationPlan) -> None:
     """What will be distilled and how long it may take, before anything long."""
     waiting = [job for job in plan.jobs if not job.is_finished]
     expected = "" if plan.seconds is None else f", about {_duration(plan.seconds)} from a timed step"
-    _print(
-        f"[bold]Plan[/bold]: {len(plan.jobs)} students, {len(waiting)} of them still to be distilled{expected}; "
-        f"{plan.n_members:,} members, {plan.n_held_out:,} held out",
-        is_result=False,
+    title = (
+        f"Plan: {counted(len(plan.jobs), 'student')}, {len(waiting)} of them still to be distilled{expected}; "
+        f"{plan.n_members:,} members, {plan.n_held_out:,} held out"
     )
     is_vulnerable = plan.groups.is_vulnerable
     over = "all members together"
@@ -184,46 +171,29 @@ def print_mitigation_plan(plan: MitigationPlan) -> None:
         over = (
             f"the {n_vulnerable:,} members that the teacher gives away and the {plan.n_members - n_vulnerable:,} others"
         )
-    _print(
-        escape(f"  findings rest on the AUC of {plan.attack}, settled before any arm is trained, over {over}"),
-        is_result=False,
-    )
-    arms = dict.fromkeys(job.arm for job in plan.jobs)
-    for arm in arms:
+    lines = [f"findings rest on the AUC of {plan.attack}, settled before any arm is trained, over {over}"]
+    for arm in dict.fromkeys(job.arm for job in plan.jobs):
         jobs = [job for job in plan.jobs if job.arm == arm]
-        told = (
-            f"  {arm}: {len(jobs)} {'seeds' if len(jobs) > 1 else 'seed'}, {sum(job.n_tokens for job in jobs):,} tokens"
-        )
+        told = f"{arm}: {counted(len(jobs), 'seed')}, {sum(job.n_tokens for job in jobs):,} tokens"
         if jobs[0].left_out:
-            told += f", {len(jobs[0].left_out):,} members left out"
+            told += f", {counted(len(jobs[0].left_out), 'member')} left out"
         if arm in plan.operations:
-            told += f", {plan.operations[arm].n_replaced} modules replaced"
-        _print(escape(told), is_result=False)
-    for operation in plan.operations.values():
-        for warning in operation.warnings:
-            _print(f"  [yellow]note:[/yellow] {escape(warning)}", is_result=False)
+            told += f", {counted(plan.operations[arm].n_replaced, 'module')} replaced"
+        lines.append(told)
+    warnings = [warning for operation in plan.operations.values() for warning in operation.warnings]
+    show([Notes(lines, title), *_warnings(warnings)], is_result=False)
+
+
+def _warnings(lines: Sequence[str]) -> list[Block]:
+    return [Notes([f"note: {line}" for line in lines])] if lines else []
 
 
 def print_mitigation(table: Mitigation, files: Sequence[Path], *, notes: Sequence[str] = ()) -> None:
-    """Arms, gates and findings on stdout; the files on stderr."""
-    from kdaudit.report import arms  # numpy: not at the top, so --help stays light
-    from kdaudit.report.sketch import sketch
+    """The page of a comparison on stdout; the files on stderr."""
+    from kdaudit.report.mitigation import mitigation_page  # numpy: not at the top, so --help stays light
 
-    for shown in (arms.arms_table(table), arms.gates_table(table)):
-        if shown is not None:
-            _print_table(shown.title, shown.head, shown.rows)
-            _print(f"[dim]{escape(shown.note)}[/dim]")
-    _print("")
-    for line in sketch(table):
-        _print(escape(line))
-    _print("")
-    for line in arms.notes(table):
-        _print(f"  {escape(line)}")
-    _print("")
-    for line in arms.sentences(table):
-        _print(escape(line))
-    for line in notes:
-        _print(f"[dim]{escape(line)}[/dim]")
+    page = mitigation_page(table, with_pictures=False)
+    show([*page.sections, page.short, *(Paragraph(line, "note") for line in notes)])
     note(f"written: {', '.join(map(str, files))}")
 
 
@@ -234,27 +204,11 @@ def _duration(seconds: float) -> str:
 
 
 def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: str = "") -> None:
-    """Tables, validity, gates and the verdict on stdout; the files on stderr."""
-    from kdaudit.report import wording  # numpy: not at the top, so --help stays light
+    """The page of an audit on stdout, the verdict last; the files on stderr."""
+    from kdaudit.report.page import result_page  # numpy: not at the top, so --help stays light
 
-    for title, (head, rows) in wording.tables(result).items():
-        _print_table(f"{title} with 95 % interval", head, rows)
-    for line in wording.strongest_notes(result):
-        _print(escape(f"{line[0].upper()}{line[1:]}"))
-    for line in wording.missing(result):
-        _print(f"[dim]–[/dim] {escape(line)}")
-    _print("\n[bold]Validity[/bold]")
-    for line in wording.validity_notes(result):
-        _print(f"  {escape(line)}")
-    for title, (head, rows) in wording.supervision_tables(result).items():
-        _print_table(title, head, rows)
-    for line in wording.supervision_notes(result):
-        _print(f"[dim]{escape(line)}[/dim]")
-    if result.verdict.gates:
-        _print_gates(result)
-    if gates_note:
-        _print(f"[dim]{escape(gates_note)}[/dim]")
-    _print_verdict(result)
+    page = result_page(result)
+    show([*page.sections, *_judged(page.runs[0], gates_note)])
     if not is_quiet:
         note(
             f"written: {out / 'results.json'}, {out / 'summary.md'}, {out / 'scores.parquet'}, {out / 'manifest.json'}"
@@ -263,15 +217,19 @@ def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: 
 
 def print_verdicts(report: Report, files: Sequence[Path], *, gates_note: str = "") -> None:
     """Gates and verdict of every run on stdout; the files on stderr."""
-    for run in report.runs:
-        if len(report.runs) > 1:
+    from kdaudit.report.page import report_page
+
+    runs = report_page(report, with_pictures=False).runs
+    for run in runs:
+        if len(runs) > 1:
             heading(run.name)
-        if run.result.verdict.gates:
-            _print_gates(run.result)
-        _print_verdict(run.result)
-    if gates_note:
-        _print(f"[dim]{escape(gates_note)}[/dim]")
+        show(_judged(run, gates_note if run is runs[-1] else ""))
     note(f"written: {', '.join(map(str, files))}")
+
+
+def _judged(run: RunPage, gates_note: str) -> list[Block]:
+    """The gates, where they come from, and the verdict."""
+    return [*([run.gates] if run.gates else []), *([Paragraph(gates_note, "note")] if gates_note else []), run.verdict]
 
 
 def print_json(out: Path) -> None:
@@ -279,30 +237,47 @@ def print_json(out: Path) -> None:
     _write((out / "results.json").read_text(encoding="utf-8"), sys.stdout)
 
 
-def _print_gates(result: AuditResult) -> None:
-    from kdaudit.report.text import plain
+def show(blocks: Sequence[Block], *, is_result: bool = True) -> None:
+    """Print what a terminal shows of a page, block by block."""
+    for block in shown(blocks, Detail.TERMINAL):
+        if isinstance(block, Section):
+            _print(f"\n[bold]{escape(block.title)}[/bold]", is_result=is_result)
+            show(block.blocks, is_result=is_result)
+        elif isinstance(block, Table):
+            _print_table(block, is_result=is_result)
+        elif isinstance(block, Paragraph):
+            text = escape(block.text)
+            _print(f"[dim]{text}[/dim]" if block.tone == "note" else text, is_result=is_result)
+        elif isinstance(block, Notes):
+            if block.title:
+                _print(f"\n[bold]{escape(block.title)}[/bold]", is_result=is_result)
+            for line in block.lines:
+                _print(escape(line if block.tone == "key" else f"  {line}"), is_result=is_result)
+        elif isinstance(block, Verbatim):
+            _print("\n" + escape("\n".join(block.lines)), is_result=is_result)
+        elif isinstance(block, Verdict):
+            _print(f"\n[{STATUS_STYLES[block.status]}]{escape(block.sentence)}[/]", is_result=is_result)
+            if block.next_step:
+                _print(escape(block.next_step), is_result=is_result)
 
-    rows = []
-    for gate in result.verdict.gates:
-        bound = "–" if gate.bound is None else f"{gate.bound_side} {gate.bound:.3f} at {gate.level:.4f}"
-        rows.append([gate.gate, gate.status, gate.deciding_attack or "–", bound, plain(gate.reason)])
-    _print_table("Gates", ["gate", "status", "decided by", "bound", "reason"], rows)
 
-
-def _print_verdict(result: AuditResult) -> None:
-    _print(f"\n[{STATUS_STYLES[result.verdict.status]}]{escape(result.verdict.sentence)}[/]")
-    if result.verdict.next_step:
-        _print(escape(result.verdict.next_step))
-
-
-def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for heading in head:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    _print("")
-    _print(table)
+def _print_table(table: Table, *, is_result: bool) -> None:
+    longest = max((len(plain(row[0])) for row in table.rows), default=0)
+    width = _console(is_result=is_result).width
+    drawn = Grid(title=table.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column, title in enumerate(table.head):
+        drawn.add_column(
+            escape(title),
+            justify="right" if column in table.right else "left",
+            overflow="fold",
+            no_wrap=column == 0 and longest <= width / 2,  # a name stays whole, unless it would be cropped then
+        )
+    for row in table.rows:
+        drawn.add_row(*(escape(plain(cell)) for cell in row))
+    _print("", is_result=is_result)
+    _print(drawn, is_result=is_result)
+    if table.note:
+        _print(f"[dim]{escape(table.note)}[/dim]", is_result=is_result)
 
 
 @dataclass(frozen=True)
@@ -330,11 +305,17 @@ def _code_point(char: str) -> str:
     return f"⟨U+{ord(char):04X}⟩"
 
 
-def _print(renderable: Any, *, is_result: bool = True) -> None:
-    console = Console(stderr=not is_result, highlight=False, soft_wrap=not isinstance(renderable, Table))
+def _console(*, is_result: bool, soft_wrap: bool = False) -> Console:
+    console = Console(stderr=not is_result, highlight=False, soft_wrap=soft_wrap)
     stream = sys.stdout if is_result else sys.stderr
     if not stream.isatty() and not os.environ.get("COLUMNS", "").strip("0").isdigit():
         console.width = PLAIN_WIDTH  # rich takes 80, also where FORCE_COLOR makes it believe in a terminal
+    return console
+
+
+def _print(renderable: Any, *, is_result: bool = True) -> None:
+    console = _console(is_result=is_result, soft_wrap=not isinstance(renderable, Grid))
+    stream = sys.stdout if is_result else sys.stderr
     with console.capture() as captured:  # rich itself would exit with 1, a finding's code, on a closed pipe
         console.print(_Visible(console.render_str(renderable) if isinstance(renderable, str) else renderable))
     _write(_uncommanding(captured.get()), stream)

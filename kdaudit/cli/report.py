@@ -84,7 +84,7 @@ def _report(config: ReportConfig, given: Given, *, exit_zero: bool) -> ExitCode:
             write_text(path, text)
     written = list(texts)
     if config.model_card:
-        from kdaudit.report.model_card import update_model_card
+        from kdaudit.report.hub.model_card import update_model_card
 
         update_model_card(config.model_card, found, with_index=config.model_index)
         written.append(config.model_card)
@@ -98,10 +98,11 @@ def _report_mitigation(
     config: ReportConfig, path: Path, table: Mitigation, *, notes: Sequence[str], exit_zero: bool
 ) -> ExitCode:
     from kdaudit.artefacts import write_text
-    from kdaudit.report.mitigation import FORMATS, formats_of
+    from kdaudit.report.formats import FORMATS
+    from kdaudit.report.mitigation import formats_of
 
     folder = config.out or path.parent
-    files = {folder / file: render(table) for file, render in (FORMATS[name] for name in formats_of(config))}
+    files = {folder / FORMATS[name].file: FORMATS[name].render(table) for name in formats_of(config)}
     with locked(folder):
         for written, text in files.items():
             write_text(written, text)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kdaudit.artefacts import write_text, writing
+from kdaudit.artefacts import write_text
 from kdaudit.audit.measure import Progress
 from kdaudit.audit.run import run_audit
 from kdaudit.config import AuditConfig
 from kdaudit.demo.corpus import generate, write
 from kdaudit.demo.training import train
-from kdaudit.errors import ConfigError, ControlError
-from kdaudit.lock import locked
+from kdaudit.errors import ControlError
+from kdaudit.lock import claim, locked
 from kdaudit.metrics.estimate import lower_bound, upper_bound
 from kdaudit.results import AuditResult
 
@@ -47,7 +47,8 @@ def run_demo(folder: Path, *, seed: int, command: str, on_progress: Progress) ->
     Raises:
         ConfigError: the folder holds something that is no demo.
     """
-    _claim(folder)
+    claim(folder, is_ours=(folder / MARKER).is_file(), holds_no="earlier demo", hint="choose another folder")
+    write_text(folder / MARKER, "made by kdaudit demo\n")
     with locked(folder):
         return _run(folder, seed, command, on_progress)
 
@@ -103,18 +104,6 @@ def check_controls(controls: Controls) -> None:
                 f"negative control: {name} tells members from non-members on a model that saw neither "
                 f"(AUC {estimate.value}, from {low} to {high})"
             )
-
-
-def _claim(folder: Path) -> None:
-    """Refuse a folder of the user's own; the marker says that a demo made it."""
-    found = [path for path in folder.iterdir() if path.suffix != ".tmp"] if folder.is_dir() else []
-    if found and not (folder / MARKER).is_file():
-        raise ConfigError(f"--out: {folder} is not empty and holds no earlier demo", hint="choose another folder")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out: {folder} is a file", hint="choose another folder")
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / MARKER, "made by kdaudit demo\n")
 
 
 def _labelled(label: str, on_progress: Progress) -> Progress:

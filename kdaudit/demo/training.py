@@ -97,29 +97,32 @@ def _learn(
     """Train a model on the notes' own words by the loop of `kdaudit distill`, without a teacher, and save it."""
     import torch
 
+    from kdaudit.distill.batches import probe
     from kdaudit.distill.examples import make_examples, plan_steps
     from kdaudit.distill.outputs import speaker
     from kdaudit.distill.saving import save_student
     from kdaudit.distill.student import Distiller, LossTerms
-    from kdaudit.distill.trainer import Plan, Settings, Watch
+    from kdaudit.distill.trainer import Curriculum, Settings, Watch
     from kdaudit.distill.trainer import train as run_loop
     from kdaudit.records import Record
+    from kdaudit.targets.causal import causal_frame
 
+    frame = causal_frame(tokenizer)
     records = [Record(str(number), note, number) for number, note in enumerate(notes, start=1)]
-    examples = make_examples(records, tokenizer, window=CONTEXT).items
+    examples = make_examples(records, tokenizer, frame, window=CONTEXT).items
     sizes = tuple(int(example.ids.size) for example in examples)
     rng = generator(seed, path.name)
-    plan = Plan(tuple(plan_steps(sizes, epochs=epochs, step_tokens=BATCH_TOKENS, n_parts=1, rng=rng)), sizes)
+    plan = Curriculum(tuple(plan_steps(sizes, epochs=epochs, step_tokens=BATCH_TOKENS, n_parts=1, rng=rng)), sizes)
     terms = LossTerms(objective="hard", beta=None, hard_weight=1.0, temperature=1.0)
-    probe = torch.from_numpy(examples[0].ids[None].astype("int64"))
+    tried = probe(examples[0], frame.kind, torch.device("cpu"), n_tokens=CONTEXT)
     settings = Settings(
         lr=LEARNING_RATE, schedule="one-cycle", warmup=0.1, weight_decay=0.01, gradient_accumulation=1,
         mixed_precision="no", seed=seed, use_cpu=True, report_to="none",
     )  # fmt: skip
     watch = Watch(on_step=lambda done, total, loss: on_progress(f"training {path.name}", done, total))
     with TemporaryDirectory() as work:
-        distiller = Distiller(model, speaker(model, probe), terms, None)
-        run_loop(distiller, examples, plan, lambda ids, rows: None, settings, Path(work), watch=watch)
+        distiller = Distiller(model, speaker(model, tried), terms, None)
+        run_loop(distiller, examples, frame.kind, plan, lambda inputs, rows: None, settings, Path(work), watch=watch)
     save_student(model, tokenizer, path)
 
 

@@ -1,26 +1,35 @@
-"""Batches for the trainer: the steps of a plan in order, padded on the right."""
+"""Batches for the trainer: the steps of a schedule in order, each example shown as its target plan says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from kdaudit.distill.examples import Example
 from kdaudit.distill.goldfish import is_dropped
 from kdaudit.distill.losses import IGNORED
+from kdaudit.targets.plan import Example, Kind, Showing
 
 NOTHING = -1
 """The row of a batch that stands where a step has fewer examples than parts: it teaches nothing."""
-PADDING = -1
-"""Stands behind the tokens of a shorter example; a speaker tells by it how long each one is."""
+
+Row = tuple[int, int, Example]
+"""An example with its index, or NOTHING, and the epoch that it is shown in, counted from 0."""
 
 
-class ExampleSet(Dataset[tuple[int, Example]]):
-    """Examples by their index, each with it."""
+class Inputs(NamedTuple):
+    """What a model reads of a batch of B sequences."""
+
+    tensors: Mapping[str, torch.Tensor]
+    """What the model is called with: (B, T) by the name of the argument, padded."""
+    sizes: torch.Tensor
+    """(B,): tokens of each sequence without padding."""
+
+
+class ExampleSet(Dataset[Row]):
+    """Examples by their index and epoch."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self._examples = examples
@@ -28,42 +37,70 @@ class ExampleSet(Dataset[tuple[int, Example]]):
     def __len__(self) -> int:
         return len(self._examples)
 
-    def __getitem__(self, index: int) -> tuple[int, Example]:
-        return index, self._examples[max(index, 0)]
+    def __getitem__(self, place: tuple[int, int]) -> Row:
+        index, epoch = place
+        return index, epoch, self._examples[max(index, 0)]
 
 
-class PlannedBatches(Sampler[list[int]]):
+class PlannedBatches(Sampler[list[tuple[int, int]]]):
     """Every batch of every step, in order; accelerate deals them out to the processes one by one."""
 
-    def __init__(self, batches: Sequence[list[int]]) -> None:
-        self._batches = batches
+    def __init__(self, epochs: Sequence[Sequence[Sequence[Sequence[int]]]]) -> None:
+        """Take the steps of every epoch, each split into batches of indices."""
+        self._batches = [
+            [(index, epoch) for index in batch or [NOTHING]]
+            for epoch, steps in enumerate(epochs)
+            for step in steps
+            for batch in step
+        ]
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return (batch or [NOTHING] for batch in self._batches)
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self._batches)
 
 
-def is_learnt(example: Example, goldfish: int | None) -> NDArray[np.bool_]:
-    """(T,), which tokens of an example are targets; the first one counts, though nothing predicts it."""
-    is_target: NDArray[np.bool_] = np.arange(example.ids.size) >= example.n_given
-    return is_target if goldfish is None else is_target & ~is_dropped(example.ids, goldfish)
+def learnt(example: Example, epoch: int, kind: Kind, goldfish: int | None) -> Showing:
+    """How an example is shown, without the targets that the goldfish loss leaves out."""
+    showing = kind.learn(example, epoch)
+    return showing if goldfish is None else showing.only(~is_dropped(example.ids, goldfish)[showing.tokens])
 
 
-def collate(rows: Sequence[tuple[int, Example]], *, goldfish: int | None = None) -> dict[str, torch.Tensor]:
-    """Ids and labels (B, T), padded on the right, where causal attention does not look from, and row indices.
+def n_targets(example: Example, kind: Kind) -> int:
+    """Tokens of an example that are learnt in an epoch."""
+    return int(kind.learn(example, 0).targets.size)
+
+
+def collate(rows: Sequence[Row], kind: Kind, *, goldfish: int | None = None) -> dict[str, Any]:
+    """A batch of B examples: what is read, and the (B, T) tokens that the outputs predict.
 
     Args:
-        rows: examples with their indices, NOTHING for one that teaches nothing.
-        goldfish: one token in so many is no target; see `goldfish.is_dropped`.
+        rows: the examples; one whose index is NOTHING teaches nothing.
+        kind: of teacher and student.
+        goldfish: one token in this many is not a target; see `goldfish.is_dropped`. None: all are.
+
+    Returns:
+        `tensors` and `sizes`, the fields of Inputs: the trainer moves plain dictionaries only; `targets`, int64,
+        IGNORED where an output predicts nothing; `rows`, the indices (B,); `epoch`, a scalar.
     """
-    width = max(int(example.ids.size) for _, example in rows)
-    ids = torch.full((len(rows), width), PADDING, dtype=torch.int64)
-    labels = torch.full((len(rows), width), IGNORED, dtype=torch.int64)
-    for position, (index, example) in enumerate(rows):
-        own = torch.from_numpy(example.ids.astype("int64"))
-        ids[position, : own.numel()] = own
+    showings = [learnt(example, epoch, kind, goldfish) for _, epoch, example in rows]
+    sizes = torch.tensor([one.size for one in showings])
+    targets = torch.full((len(rows), int(sizes.max())), IGNORED, dtype=torch.int64)
+    for line, (index, _, _), showing in zip(targets, rows, showings, strict=True):
         if index != NOTHING:
-            labels[position, : own.numel()] = own.where(torch.from_numpy(is_learnt(example, goldfish)), IGNORED)
-    return {"ids": ids, "labels": labels, "rows": torch.tensor([index for index, _ in rows])}
+            line[torch.from_numpy(showing.columns).long()] = torch.from_numpy(showing.targets).long()
+    tensors = {name: torch.from_numpy(table) for name, table in kind.inputs(showings).items()}
+    indices = torch.tensor([index for index, _, _ in rows])
+    epoch = torch.tensor(rows[0][1])
+    return {"tensors": tensors, "sizes": sizes, "targets": targets, "rows": indices, "epoch": epoch}
+
+
+def inputs_of(batch: Mapping[str, Any], device: torch.device) -> Inputs:
+    """What a model on `device` reads of a batch that `collate` made."""
+    return Inputs({name: tensor.to(device) for name, tensor in batch["tensors"].items()}, batch["sizes"])
+
+
+def probe(example: Example, kind: Kind, device: torch.device, *, n_tokens: int) -> Inputs:
+    """The first tokens of an example, to try on a model how it can be asked."""
+    return inputs_of(collate([(0, 0, Example(example.ids[:n_tokens], example.n_given))], kind), device)

@@ -15,17 +15,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kdaudit.artefacts import replacing
-from kdaudit.distill.batches import collate
-from kdaudit.distill.examples import Example
+from kdaudit.distill.batches import collate, inputs_of, n_targets
 from kdaudit.distill.losses import CHUNK_ELEMENTS, CachedOutputs, target_rows
 from kdaudit.distill.outputs import Speaker
 from kdaudit.errors import ModelError
 from kdaudit.foreign import is_file, reading
+from kdaudit.targets.plan import Example, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CACHE_VERSION = 2  # sequences that the teacher reads by other rules share no batch
+CACHE_VERSION = 3  # the name of a shard holds the target plans
 SHARD_TOKENS = 2**16  # a killed run loses at most one shard
 
 
@@ -77,6 +77,7 @@ def open_cache(
     examples: Sequence[Example],
     speak: Callable[[], Speaker],
     *,
+    kind: Kind,
     device: torch.device,
     batch_tokens: int,
     on_tokens: Callable[[int, int], None] = lambda done, total: None,
@@ -88,6 +89,7 @@ def open_cache(
         key: what the numbers depend on.
         examples: all training sequences.
         speak: loads the teacher; called only if something is missing.
+        kind: of teacher and student.
         device: of the teacher.
         batch_tokens: tokens of one forward pass at most.
         on_tokens: told (tokens done, tokens in all).
@@ -97,15 +99,16 @@ def open_cache(
         OutputError: the folder cannot be written.
     """
     shards = list(_shards(examples))
-    paths = tuple(_path(folder, key, [examples[i] for i in shard]) for shard in shards)
+    paths = tuple(_path(folder, key, [examples[i] for i in shard], kind) for shard in shards)
+    counts = np.array([n_targets(example, kind) for example in examples], dtype=np.int64)
     total = sum(int(example.ids.size) for example in examples)
     done = 0
     teacher: Speaker | None = None
     for shard, path in zip(shards, paths, strict=True):
-        if not _is_whole(path, sum(examples[i].n_targets for i in shard)):
+        if not _is_whole(path, int(counts[shard].sum())):
             teacher = teacher or speak()
             columns = [
-                _top(teacher, batch, key, device)
+                _top(teacher, batch, key, kind, device)
                 for batch in _batches([examples[i] for i in shard], batch_tokens)
             ]  # fmt: skip
             names = ("words", "log_probs", "log_rest")
@@ -114,20 +117,19 @@ def open_cache(
                 save_file(tensors, waiting)
         done += sum(int(examples[i].ids.size) for i in shard)
         on_tokens(done, total)
-    n_targets = np.array([example.n_targets for example in examples], dtype=np.int64)
     shard_of = np.repeat(np.arange(len(shards)), [len(shard) for shard in shards])
-    before = [np.concatenate([[0], np.cumsum(n_targets[shard])[:-1]]) for shard in shards]
-    return TeacherCache(paths, shard_of, np.concatenate(before).astype(np.int64), n_targets)
+    before = [np.concatenate([[0], np.cumsum(counts[shard])[:-1]]) for shard in shards]
+    return TeacherCache(paths, shard_of, np.concatenate(before).astype(np.int64), counts)
 
 
 def _top(
-    teacher: Speaker, batch: Sequence[Example], key: CacheKey, device: torch.device
+    teacher: Speaker, batch: Sequence[Example], key: CacheKey, kind: Kind, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Words, their log-probabilities and the log of the rest for the targets of a batch."""
-    inputs = collate(list(enumerate(batch)))
+    made = collate([(row, 0, example) for row, example in enumerate(batch)], kind)
     with torch.no_grad():
-        outputs = teacher(inputs["ids"].to(device)).outputs
-        states = outputs.states.flatten(0, 1)[target_rows(inputs["labels"]).to(device)]
+        outputs = teacher(inputs_of(made, device)).outputs
+        states = outputs.states.flatten(0, 1)[target_rows(made["targets"]).to(device)]
         width = (states if outputs.head is None else outputs.head(states[:1])).shape[-1]
         size = max(1, CHUNK_ELEMENTS.get(device.type, 2**24) // int(width))
         parts = []
@@ -166,11 +168,12 @@ def _batches(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[Ex
     yield batch
 
 
-def _path(folder: Path, key: CacheKey, examples: Sequence[Example]) -> Path:
+def _path(folder: Path, key: CacheKey, examples: Sequence[Example], kind: Kind) -> Path:
     sha = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode())
     for example in examples:
-        sha.update(example.ids.size.to_bytes(4, "little") + example.n_given.to_bytes(4, "little"))
-        sha.update(example.ids.tobytes())
+        showing = kind.learn(example, 0)
+        for array in (showing.ids, showing.columns, showing.targets):
+            sha.update(array.size.to_bytes(4, "little") + array.tobytes())
     name = sha.hexdigest()
     return folder / name[:2] / f"{name}.safetensors"
 

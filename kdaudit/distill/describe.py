@@ -14,7 +14,6 @@ from kdaudit.distill.prepare import Prepared
 from kdaudit.distill.start import is_reference, origin
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.environment import recorded_environment
-from kdaudit.models.weights import sha256_files, weight_files
 
 if TYPE_CHECKING:
     from kdaudit.records import RecordSet
@@ -29,7 +28,6 @@ def describe(
     """The manifest but for the utility; no text, and no id that could be looked up without the key."""
     config, models = prepared.config, prepared.models
     folder, assignment = prepared.folder, prepared.assignment
-    files = weight_files(folder.path, "--out", allow_pickle=False)
     start_origin = origin(config)
     start_name = models.start.name if start_origin == "checkpoint" else folder.start.name
     return {
@@ -59,7 +57,7 @@ def describe(
         "student": {
             **student.describe(),
             "name": config.out.resolve().name,
-            "files_sha256": sha256_files(files),
+            "files_sha256": student.files_sha256,
         },
         "training": {
             **config.identity(),

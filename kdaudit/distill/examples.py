@@ -7,27 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kdaudit.distill.batches import n_targets
 from kdaudit.errors import RecordsError
 from kdaudit.records import Record
-from kdaudit.views.passage import encode, lead_ids, lead_text, without_lead
+from kdaudit.targets.passage import encode, lead_text, without_lead
+from kdaudit.targets.plan import Example, Frame
 
 CHUNK = 512  # texts that are tokenised at one time
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One token sequence; its first `n_given` tokens are read but not learnt."""
-
-    ids: NDArray[np.int32]
-    """(T,): the tokenizer's lead, the text's tokens, and the end of the text where it was not cut."""
-    n_given: int
-
-    @property
-    def n_targets(self) -> int:
-        """Tokens that are learnt: nothing predicts the first one of a sequence."""
-        return max(0, int(self.ids.size) - max(self.n_given, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +28,18 @@ class Examples:
     """Records of which no token could be learnt: a single token without a lead, or a prompt that fills the window."""
 
 
-def make_examples(records: Sequence[Record], tokenizer: Any, *, window: int) -> Examples:
+def make_examples(records: Sequence[Record], tokenizer: Any, frame: Frame, *, window: int) -> Examples:
     """Tokenise records; a text that fits is closed by the tokenizer's end-of-text token, if it has one.
 
     Args:
         records: what the student is trained on.
         tokenizer: of teacher and student.
+        frame: how the texts are shown.
         window: tokens of a sequence at most.
 
     Raises:
         RecordsError: no record leaves a token to learn.
     """
-    lead = lead_ids(tokenizer)
-    end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
     found: list[Example] = []
     n_cut = 0
     for start in range(0, len(records), CHUNK):
@@ -61,12 +47,9 @@ def make_examples(records: Sequence[Record], tokenizer: Any, *, window: int) -> 
         shown = [without_lead(record.text, record.n_prompt, [lead_text(tokenizer)]) for record in chunk]
         texts, prompts = [text for text, _ in shown], [n_prompt for _, n_prompt in shown]
         for passage in encode(tokenizer, texts, prompts):
-            ids = passage.ids.tolist()
-            is_closed = bool(end) and end[0] in ids[-2:]  # a chat template closes its answers itself
-            whole = np.array([*lead, *ids, *([] if is_closed else end)], dtype=np.int32)
-            n_cut += len(lead) + passage.ids.size > window
-            found.append(Example(whole[:window], min(len(lead) + passage.n_given, window)))
-    items = tuple(example for example in found if example.n_targets)
+            n_cut += frame.room(window) < passage.ids.size
+            found.append(frame.kind.example(passage, frame, window))
+    items = tuple(example for example in found if n_targets(example, frame.kind))
     if not items:
         raise RecordsError(
             f"none of the {len(records)} records leaves a token to learn within {window} tokens",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdaudit import manifest
+from kdaudit import lock, manifest
 from kdaudit.artefacts import write_text, writing
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError
@@ -60,29 +59,19 @@ def claim(config: DistillConfig) -> StudentFolder:
         OutputError: it cannot be written.
     """
     folder = StudentFolder(config.out, config.manifest_out or config.out / manifest.FILE_NAME)
-    with writing(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
-        probe = config.out / f".{os.getpid()}.tmp"
-        probe.write_bytes(b"")
-        probe.unlink()
-        found = sorted(path.name for path in config.out.iterdir() if not path.name.endswith(".tmp"))
-        if config.overwrite or (config.resume is False and not is_file(folder.manifest)):
+    is_ours = is_file(folder.identity) or is_file(folder.manifest)
+    starts_over = config.overwrite or (config.resume is False and not is_file(folder.manifest))
+    if config.resume and not is_ours and not starts_over:
+        raise ConfigError(f"--resume: {config.out} holds no unfinished run", hint="leave --resume out")
+    lock.claim(
+        config.out, is_ours=is_ours, holds_no="student of an earlier run", leftovers=LEFTOVERS, overwrite=starts_over
+    )
+    if starts_over or not is_ours:  # nothing says which run they are of
+        with writing(config.out):
             for name in LEFTOVERS:
                 shutil.rmtree(config.out / name, ignore_errors=True)
             if config.overwrite:
                 folder.manifest.unlink(missing_ok=True)
-            return folder
-        is_ours = is_file(folder.identity) or is_file(folder.manifest)
-        if not is_ours and not [name for name in found if name not in LEFTOVERS]:
-            for name in LEFTOVERS:  # nothing says which run they are of
-                shutil.rmtree(config.out / name, ignore_errors=True)
-    if config.resume and not is_ours:
-        raise ConfigError(f"--resume: {config.out} holds no unfinished run", hint="leave --resume out")
-    if not is_ours and [name for name in found if name not in LEFTOVERS]:
-        raise ConfigError(
-            f"--out: {config.out} is not empty and holds no student of an earlier run ({found[0]})",
-            hint="choose another folder, or pass --overwrite to write into this one",
-        )
     return folder
 
 
@@ -94,7 +83,10 @@ def earlier_student(folder: StudentFolder, identity: Mapping[str, Any]) -> manif
     """
     if is_file(folder.manifest):
         found = manifest.load(folder.manifest)
-        _refuse_another(folder, found.content.get("identity") or {}, identity)
+        lock.refuse_other_settings(
+            folder.path, found.content.get("identity") or {}, identity, holds="a student",
+            hint="choose another --out, or replace that one with --overwrite",
+        )  # fmt: skip
         weights = sha256_files(weight_files(folder.path, "--out", allow_pickle=False))
         if found.content["student"].get("files_sha256") != weights:
             raise ConfigError(
@@ -110,7 +102,10 @@ def earlier_student(folder: StudentFolder, identity: Mapping[str, Any]) -> manif
             raise ConfigError(f"{folder.identity} cannot be read: {reason(error)}", hint=hint) from error
         if not isinstance(earlier, dict):
             raise ConfigError(f"{folder.identity} is not the identity of a run", hint=hint)
-        _refuse_another(folder, earlier, identity, is_finished=False)
+        lock.refuse_other_settings(
+            folder.path, earlier, identity, holds="an unfinished run",
+            hint="choose another --out, or discard that run with --no-resume",
+        )  # fmt: skip
     return None
 
 
@@ -121,27 +116,3 @@ def begin(folder: StudentFolder, identity: Mapping[str, Any]) -> None:
         OutputError: it cannot be written.
     """
     write_text(folder.identity, json.dumps(identity, indent=1) + "\n")
-
-
-def _refuse_another(
-    folder: StudentFolder, earlier: Mapping[str, Any], identity: Mapping[str, Any], *, is_finished: bool = True
-) -> None:
-    now = json.loads(json.dumps(identity))
-    differing = [name for name in {**now, **earlier} if earlier.get(name) != now.get(name)]
-    if differing:
-        more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
-        was, wanted = (_shortened(found.get(differing[0])) for found in (earlier, now))
-        raise ConfigError(
-            f"--out: {folder.path} holds {'a student' if is_finished else 'an unfinished run'} with other settings: "
-            f"{differing[0].replace('_', ' ')} was {was} and is now {wanted}{more}",
-            hint="choose another --out, or replace that one with --overwrite"
-            if is_finished
-            else "choose another --out, or discard that run with --no-resume",
-        )
-
-
-def _shortened(value: Any) -> str:
-    if value is None:
-        return "not given"
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:12]}…"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from kdaudit.distill.examples import Example
+from kdaudit.targets.plan import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

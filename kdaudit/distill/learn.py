@@ -17,22 +17,24 @@ from zlib import crc32
 import numpy as np
 
 from kdaudit import manifest
-from kdaudit.distill.batches import NOTHING, is_learnt
+from kdaudit.distill.batches import NOTHING, Inputs, probe
 from kdaudit.distill.cache import CACHE_VERSION, CacheKey, open_cache
-from kdaudit.distill.examples import Example
 from kdaudit.distill.folder import StudentFolder
 from kdaudit.distill.generation import continue_all
+from kdaudit.distill.goldfish import is_dropped
 from kdaudit.distill.losses import CachedOutputs
 from kdaudit.distill.models import Models, learner
 from kdaudit.distill.outputs import Speaker, speaker
-from kdaudit.distill.prepare import SCORING_BATCH_TOKENS, Prepared, main_first
+from kdaudit.distill.prepare import Prepared, main_first
 from kdaudit.distill.saving import save_student
 from kdaudit.distill.sequences import teacher_sequences
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Ask, Plan, Settings, Watch, train
+from kdaudit.distill.trainer import Ask, Curriculum, Settings, Watch, train
 from kdaudit.draws import generator
+from kdaudit.models.context import scoring_batch_tokens
 from kdaudit.models.loading import loaded
+from kdaudit.targets.plan import Example
 
 if TYPE_CHECKING:
     import torch
@@ -58,9 +60,8 @@ def learn(prepared: Prepared, told: Told) -> list[float]:
     with ExitStack() as stack:
         examples, ask, teacher_width = _teacher(prepared, told, stack)
         kept, model = learner(config, models, compute)
-        probe = _probe(examples, model.device)
         projection = _projection(config, models, teacher_width)
-        speak = speaker(model, probe, with_hidden=projection is not None)
+        speak = speaker(model, _probe(prepared, examples, model.device), with_hidden=projection is not None)
         distiller = Distiller(kept, speak, _terms(config, models), projection)
         settings = Settings(
             lr=config.learning_rate, schedule=config.schedule, warmup=config.warmup,
@@ -76,7 +77,7 @@ def learn(prepared: Prepared, told: Told) -> list[float]:
             told.on_progress(TRAINING, done, total, "" if loss is None else f"loss {loss:.3f}")
 
         losses = train(
-            distiller, examples, prepared.plan, ask, settings, prepared.folder.work,
+            distiller, examples, models.frame.kind, prepared.plan, ask, settings, prepared.folder.work,
             rewrite=partial(_on_policy, prepared, model), watch=Watch(show, keep_copy),
             resume=config.resume is not False,
         )  # fmt: skip
@@ -100,7 +101,7 @@ def rehearse(prepared: Prepared, folder: Path) -> float:
     items = tuple(prepared.examples.items[index] for index in chosen)
     place = {index: position for position, index in enumerate(chosen)}
     renumbered = [[[place[index] for index in part] for part in step] for step in steps]
-    plan = Plan((renumbered,), tuple(int(one.ids.size) for one in items))
+    plan = Curriculum((renumbered,), tuple(int(one.ids.size) for one in items))
     config = replace(prepared.config, out=folder, copies_per_epoch=0, teacher_cache=None, resume=None, report_to="none")
     short = replace(
         prepared, config=config, folder=StudentFolder(folder, folder / manifest.FILE_NAME), plan=plan,
@@ -127,25 +128,25 @@ def _teacher(prepared: Prepared, told: Told, stack: ExitStack) -> tuple[Sequence
         with main_first(compute), load_teacher() as teacher:
             examples = teacher_sequences(
                 teacher, examples, prepared.folder.work / "sequences.safetensors",
-                n_lead=len(prepared.held_out.front.lead), end=models.tokenizer.eos_token_id,
+                n_lead=len(models.frame.lead), end=models.frame.end,
                 seed=_stream(config.seed, "sequences"), batch_tokens=batch_tokens, vocabulary=models.vocabulary,
                 on_done=lambda done: told.on_progress("the teacher writes", done, len(examples), ""),
             )  # fmt: skip
     if not config.needs_teacher:
-        return examples, lambda ids, rows: None, 0
+        return examples, lambda inputs, rows: None, 0
     if config.teacher_cache is not None:
         return examples, _cached(prepared, examples, told), 0
     teacher = stack.enter_context(load_teacher())
-    speak = speaker(teacher, _probe(examples, teacher.device), with_hidden=config.hidden_weight > 0)
+    speak = speaker(teacher, _probe(prepared, examples, teacher.device), with_hidden=config.hidden_weight > 0)
     return examples, _live(speak), models.teacher.hidden_size
 
 
 def _live(speak: Speaker) -> Ask:
     import torch
 
-    def ask(ids: torch.Tensor, rows: list[int]) -> Any:
+    def ask(inputs: Inputs, rows: list[int]) -> Any:
         with torch.no_grad():
-            return speak(ids)
+            return speak(inputs)
 
     return ask
 
@@ -165,21 +166,23 @@ def _cached(prepared: Prepared, examples: Sequence[Example], told: Told) -> Ask:
 
         def speak() -> Speaker:
             teacher = stack.enter_context(loaded(models.teacher, device=compute.device, dtype=compute.dtype))
-            return speaker(teacher, _probe(examples, teacher.device))
+            return speaker(teacher, _probe(prepared, examples, teacher.device))
 
         cache = open_cache(
-            config.teacher_cache, key, examples, speak, device=torch.device(compute.device),
-            batch_tokens=SCORING_BATCH_TOKENS[compute.use_cpu],
+            config.teacher_cache, key, examples, speak, kind=models.frame.kind, device=torch.device(compute.device),
+            batch_tokens=scoring_batch_tokens(compute.device),
             on_tokens=lambda done, total: told.on_progress("writing down the teacher", done, total, ""),
         )  # fmt: skip
 
-    def ask(ids: torch.Tensor, rows: list[int]) -> CachedOutputs:
-        said = cache.read(rows, ids.device)
+    def ask(inputs: Inputs, rows: list[int]) -> CachedOutputs:
+        device = next(iter(inputs.tensors.values())).device
+        said = cache.read(rows, device)
         known = [examples[row] for row in rows if row != NOTHING]
         if config.goldfish is None or not known:
             return said
-        targets = [is_learnt(one, config.goldfish)[max(one.n_given, 1) :] for one in known]
-        kept = torch.from_numpy(np.concatenate(targets)).to(ids.device)
+        tokens = [models.frame.kind.learn(one, 0).tokens for one in known]
+        is_kept = [~is_dropped(one.ids, config.goldfish)[place] for one, place in zip(known, tokens, strict=True)]
+        kept = torch.from_numpy(np.concatenate(is_kept)).to(device)
         return CachedOutputs(said.words[kept], said.log_probs[kept], said.log_rest[kept])
 
     return ask
@@ -193,7 +196,7 @@ def _on_policy(
     if generator(config.seed, f"on-policy {step}").random() >= config.on_policy:
         return None
     return continue_all(
-        model, examples, n_lead=len(prepared.held_out.front.lead), end=prepared.models.tokenizer.eos_token_id,
+        model, examples, n_lead=len(prepared.models.frame.lead), end=prepared.models.frame.end,
         seed=_stream(config.seed, f"on-policy {step} {part}"), vocabulary=prepared.models.vocabulary,
     )  # fmt: skip
 
@@ -216,10 +219,8 @@ def _projection(config: DistillConfig, models: Models, teacher_width: int) -> to
         return torch.nn.Linear(models.start.hidden_size, teacher_width, bias=False)
 
 
-def _probe(examples: Sequence[Example], device: torch.device) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(examples[0].ids[None, :PROBE_TOKENS].astype("int64")).to(device)
+def _probe(prepared: Prepared, examples: Sequence[Example], device: torch.device) -> Inputs:
+    return probe(examples[0], prepared.models.frame.kind, device, n_tokens=PROBE_TOKENS)
 
 
 def _stream(seed: int, name: str) -> int:

@@ -18,7 +18,7 @@ from kdaudit.errors import ConfigError
 Divergence = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 """(teacher, student, beta) -> (n,): of log-probabilities (n, V) each, in nats; at least 0."""
 
-IGNORED = -100  # the label of a token that is no target
+IGNORED = -100  # stands where an output predicts nothing
 
 CHUNK_ELEMENTS = {"cpu": 2**23, "cuda": 2**26, "mps": 2**25}
 """Tokens x vocabulary whose logits exist at one time: enough tokens for the head's matrix product to be fast."""
@@ -160,15 +160,20 @@ def shared_vocabulary(student_size: int, teacher_size: int, n_known: int) -> tup
     return size, f"the {longer}'s last {n_cut} logits are padding without a counterpart: not compared"
 
 
-def count_targets(labels: torch.Tensor) -> int:
-    """How many tokens of `labels`, (B, T), are predicted: the first of a text never is."""
-    return int((labels[:, 1:] != IGNORED).sum())
+def count_targets(targets: torch.Tensor) -> int:
+    """How many outputs of a batch predict a token: those of `targets`, (B, T), that are not IGNORED."""
+    return int((targets != IGNORED).sum())
+
+
+def target_rows(targets: torch.Tensor) -> torch.Tensor:
+    """Which of the B x T outputs predict a token, (n,), text after text."""
+    return (targets.flatten() != IGNORED).nonzero().squeeze(-1)
 
 
 def distillation_loss(
     student: Outputs,
     teacher: Outputs | CachedOutputs | None,
-    labels: torch.Tensor,
+    targets: torch.Tensor,
     *,
     objective: str,
     hard_weight: float,
@@ -187,8 +192,8 @@ def distillation_loss(
     Args:
         student: gets gradients, its states and those weights of its head that train.
         teacher: gets none, live or written down before; None where w is 1, and not read then.
-        labels: (B, T), int64, unshifted: the output at t predicts labels[:, t + 1]. IGNORED is no target; where
-            w is 0 nothing else is read from them.
+        targets: (B, T), int64: the token that each output predicts, IGNORED where it predicts none; where w is 0
+            nothing else is read from them.
         objective: a name of OBJECTIVES; "hard" is w = 1.
         hard_weight: w, the weight on the ground truth, 0 to 1.
         temperature: T, above 0, of both models in the divergence; cross-entropy is at 1.
@@ -205,14 +210,15 @@ def distillation_loss(
     divergence = OBJECTIVES[objective].divergence
     settled = settle_beta(objective, beta) or 0.0
     weight = 1.0 if divergence is None else hard_weight
-    rows, targets = _shift(labels)
+    rows = target_rows(targets)
+    words = targets.flatten()[rows]
 
     def chunk_loss(logits: torch.Tensor, part: slice) -> torch.Tensor:
         wide = _widen(logits)
         total = wide.new_zeros(())
         if weight > 0:
             total = weight * functional.cross_entropy(
-                wide, targets[part], reduction="sum", label_smoothing=label_smoothing
+                wide, words[part], reduction="sum", label_smoothing=label_smoothing
             )
         if weight < 1 and divergence is not None:
             if teacher is None:
@@ -275,18 +281,6 @@ class _ChunkedSum(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return (None,) * 4 + tuple(grad * scale.to(grad.dtype) for grad in ctx.saved_tensors)
-
-
-def target_rows(labels: torch.Tensor) -> torch.Tensor:
-    """Which of the B x T outputs predict a target, (n,), text after text."""
-    return _shift(labels)[0]
-
-
-def _shift(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which of the B x T outputs predict a target, and that target, both (n,): the one place that shifts."""
-    following = functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
-    rows = (following != IGNORED).nonzero().squeeze(-1)
-    return rows, following[rows]
 
 
 def _coarsened(teacher: CachedOutputs, part: slice, learnt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

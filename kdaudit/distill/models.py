@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,22 +11,17 @@ from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.start import find_start
 from kdaudit.errors import ConfigError, ModelError
 from kdaudit.models.checkpoint import Checkpoint, find
+from kdaudit.models.context import shared_window
 from kdaudit.models.environment import check_precision, check_training_environment
 from kdaudit.models.loading import load, load_tokenizer
+from kdaudit.targets.causal import causal_frame
+from kdaudit.targets.plan import Frame
+from kdaudit.targets.tokenizers import is_same
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-DEFAULT_WINDOW = 2048  # tokens, where neither model states a context
 LORA_ALPHA_PER_RANK = 2  # the adapter's scale is alpha / rank
-PROBE_TEXTS = [
-    "The 3 quick brown foxes' naïve café – 中文 didn't jump; x = y_1 + 42.\n\tEnd",
-    "2024 1234567 3.14159 0x7F 10:45 €1,299.00",
-    "  leading, DOUBLE  and trailing   \n\n\n  ALL CAPS camelCase snake_case I'M we'LL ﬁ ① e\u0301 Ⅷ  ",
-    "<b>if (a != b) { return a->next; }</b> https://example.org/?q=1&r=2 user@example.org 😀👍🏽",
-    "Ünïcödé Straße ﬀ İstanbul Ελληνικά русский العربية हिन्दी ไทย 日本語 한국어 \uff11\uff12\uff13",
-]
-"""Where tokenizers differ that look alike: numbers, cases, accents, spaces, code, scripts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +32,8 @@ class Models:
     start: Checkpoint
     tokenizer: Any
     """Of teacher and student."""
+    frame: Frame
+    """How the texts are shown to both."""
     window: int
     """Tokens of a training sequence at most."""
     vocabulary: int | None
@@ -110,8 +106,10 @@ def find_models(config: DistillConfig, start_folder: Path) -> Models:
     n_known = max(tokenizer.get_vocab().values()) + 1
     size, note = shared_vocabulary(start.vocab_size, teacher.vocab_size, n_known)
     is_cut = start.vocab_size != teacher.vocab_size
-    window = _window(config, [teacher, start])
-    return Models(teacher, start, tokenizer, window, size if is_cut else None, (note,) if note else ())
+    return Models(
+        teacher, start, tokenizer, causal_frame(tokenizer), window=shared_window(config.max_tokens, [teacher, start]),
+        vocabulary=size if is_cut else None, notes=(note,) if note else (),
+    )  # fmt: skip
 
 
 def learner(config: DistillConfig, models: Models, compute: Compute) -> tuple[Any, PreTrainedModel]:
@@ -186,10 +184,8 @@ def _is_dense(model: Any) -> bool:
 
 
 def _check_same_tokens(teacher: Any, student: Any, at_teacher: Checkpoint, at_student: Checkpoint) -> None:
-    known, others = student.get_vocab(), teacher.get_vocab()
-    is_same = known == others and _pipeline(student) == _pipeline(teacher)
-    is_same = is_same or (known == others and student(PROBE_TEXTS)["input_ids"] == teacher(PROBE_TEXTS)["input_ids"])
-    if not is_same:
+    if not is_same(student, teacher):
+        known, others = student.get_vocab(), teacher.get_vocab()
         differing = sum(others.get(word) != number for word, number in known.items())
         what = f"{differing} of {len(known)} tokens differ" if differing else "they split texts differently"
         raise ConfigError(
@@ -197,19 +193,3 @@ def _check_same_tokens(teacher: Any, student: Any, at_teacher: Checkpoint, at_st
             hint="distillation compares distributions token by token: take a student of the teacher's family, "
             "or make one by --student-layers or --student-config",
         )
-
-
-def _pipeline(tokenizer: Any) -> str:
-    text: str = tokenizer.backend_tokenizer.to_str()
-    return text
-
-
-def _window(config: DistillConfig, checkpoints: Sequence[Checkpoint]) -> int:
-    contexts = {found.context: found.name for found in checkpoints if found.context}
-    smallest = min(contexts, default=None)
-    if smallest is not None and config.max_tokens is not None and config.max_tokens > smallest:
-        raise ConfigError(
-            f"--max-tokens: {config.max_tokens} is more than {contexts[smallest]} reads at once ({smallest})",
-            hint=f"leave it out, or give at most {smallest}",
-        )
-    return config.max_tokens or smallest or DEFAULT_WINDOW

@@ -16,21 +16,17 @@ from kdaudit.distill.folder import StudentFolder, claim
 from kdaudit.distill.losses import settle_beta
 from kdaudit.distill.models import Compute, Models, choose_compute, find_models
 from kdaudit.distill.settings import DistillConfig
-from kdaudit.distill.trainer import Plan, check_loggers
+from kdaudit.distill.trainer import Curriculum, check_loggers
 from kdaudit.distill.utility import HeldOut
 from kdaudit.draws import generator
 from kdaudit.errors import CheckpointError, RecordsError
 from kdaudit.models.chat import chat_renderer
 from kdaudit.models.checkpoint import find
 from kdaudit.models.loading import load_tokenizer
-from kdaudit.signals.batch import Front
-from kdaudit.views.passage import TWICE, encode, lead_ids, lead_text, without_lead
+from kdaudit.targets.passage import TWICE, encode, lead_text, without_lead
 
 if TYPE_CHECKING:
-    from kdaudit.records import RecordSet
-
-
-SCORING_BATCH_TOKENS = {True: 4096, False: 16384}  # on a CPU, elsewhere
+    from kdaudit.records import Read, RecordSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,7 @@ class Prepared:
     folder: StudentFolder
     key: bytes
     examples: Examples
-    plan: Plan
+    plan: Curriculum
     held_out: HeldOut
     notes: tuple[str, ...]
     progress: tuple[str, ...] = ()
@@ -72,8 +68,8 @@ def main_first(compute: Compute) -> Any:
     return PartialState(cpu=compute.use_cpu).main_process_first()
 
 
-def read_sets(config: DistillConfig) -> tuple[RecordSet, RecordSet | None]:
-    """The training file and, if there is one, the file of non-members.
+def read_sets(config: DistillConfig, read_source: Read = records.read) -> tuple[RecordSet, RecordSet | None]:
+    """The training records and, if they are given, those of non-members; `read_source` gives those of a source.
 
     Raises:
         RecordsError: one cannot be read.
@@ -84,7 +80,7 @@ def read_sets(config: DistillConfig) -> tuple[RecordSet, RecordSet | None]:
         return load_tokenizer(find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code))
 
     with chat_renderer(tokenizer, today=config.chat_date) as render:
-        read = partial(records.read, text_field=config.text_field, id_field=config.id_field, render=render)
+        read = partial(read_source, text_field=config.text_field, id_field=config.id_field, render=render)
         nonmembers = read(config.nonmembers, option="--nonmembers") if config.nonmembers is not None else None
         return read(config.train, option="--train"), nonmembers
 
@@ -125,7 +121,7 @@ def settle(
     check_loggers(config.report_to)
     key = manifest.make_key(manifest.key_path(config.train, config.key_file))
     assignment = leave_out(assign(config, train_set, nonmembers), left_out, key)
-    examples = make_examples(assignment.trained, models.tokenizer, window=models.window)
+    examples = make_examples(assignment.trained, models.tokenizer, models.frame, window=models.window)
     sizes = tuple(int(example.ids.size) for example in examples.items)
     epochs = plan_steps(
         sizes, epochs=config.epochs, step_tokens=config.batch_tokens,
@@ -146,7 +142,7 @@ def settle(
     n_twice = sum(bool(lead) and one.text.startswith(lead) for one in (*assignment.trained, *assignment.held_out))
     if n_twice:
         notes.append(TWICE.format(n=n_twice, lead=lead))
-    plan = Plan(tuple(epochs), sizes)
+    plan = Curriculum(tuple(epochs), sizes)
     return Prepared(
         config, train_set, nonmembers, assignment, models, compute, folder, key, examples, plan, held_out,
         tuple(notes), tuple(_continuing(config, folder)),
@@ -187,15 +183,14 @@ def _check_known(examples: Examples, held_out: HeldOut, models: Models) -> None:
 
 
 def _held_out(assignment: Assignment, models: Models) -> tuple[HeldOut, int]:
-    front = Front(lead_ids(models.tokenizer))
-    held = assignment.held_out
+    frame, held = models.frame, assignment.held_out
     shown = [without_lead(record.text, record.n_prompt, [lead_text(models.tokenizer)]) for record in held]
     passages = encode(models.tokenizer, [text for text, _ in shown], [n_prompt for _, n_prompt in shown])
-    room = models.window - len(front.lead)
+    room = frame.room(models.window)
     cut = [one if one.ids.size <= room else one.head(int(one.char_end[room - 1])) for one in passages]
-    scored = tuple(one for one in cut if one.ids.size > front.n_unscored(one))
+    scored = tuple(one for one in cut if frame.plan(one).showings)
     if not scored:
         raise RecordsError(
             f"none of the {len(held)} held-out records has a token to score", hint="hold out more, or longer, records"
         )
-    return HeldOut(scored, front, models.vocabulary), len(held) - len(scored)
+    return HeldOut(scored, frame, models.vocabulary), len(held) - len(scored)

@@ -6,30 +6,33 @@ import gc
 import shutil
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kdaudit import manifest
+from kdaudit import manifest, records
 from kdaudit.artefacts import write_text
 from kdaudit.distill.card import model_card
 from kdaudit.distill.describe import describe
 from kdaudit.distill.folder import begin, claim, earlier_student
 from kdaudit.distill.learn import Told, learn
 from kdaudit.distill.models import Compute, choose_compute, find_models
-from kdaudit.distill.prepare import SCORING_BATCH_TOKENS, Prepared, identify, main_first, read_sets, settle
+from kdaudit.distill.prepare import Prepared, identify, main_first, read_sets, settle
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.utility import measure_utility
 from kdaudit.lock import locked
 from kdaudit.models.checkpoint import Checkpoint, find
-
-if TYPE_CHECKING:
-    pass
-
+from kdaudit.models.context import scoring_batch_tokens
+from kdaudit.records import Read
 
 QUIET = Told()
 
 
 def run_distill(
-    config: DistillConfig, *, command: str = "", told: Told = QUIET, left_out: Collection[str] = ()
+    config: DistillConfig,
+    *,
+    command: str = "",
+    told: Told = QUIET,
+    left_out: Collection[str] = (),
+    read_source: Read = records.read,
 ) -> Mapping[str, Any]:
     """Distil a student and leave it, with its manifest, in its folder; an unfinished run is continued.
 
@@ -38,6 +41,7 @@ def run_distill(
         command: as the user typed it, for the manifest.
         told: what to tell.
         left_out: keyed ids of members of which the student is to learn nothing; see `manifest.record_id`.
+        read_source: gives the records of a source that `config` names.
 
     Returns:
         The manifest's content; of a student that is finished already, the earlier one.
@@ -47,16 +51,21 @@ def run_distill(
     """
     compute = choose_compute(config)
     with locked(config.out) if compute.is_main else nullcontext():  # the other processes of the run are its own
-        return _distill(config, compute, command, told, left_out)
+        return _distill(config, compute, command, told, left_out, read_source)
 
 
 def _distill(
-    config: DistillConfig, compute: Compute, command: str, told: Told, left_out: Collection[str]
+    config: DistillConfig,
+    compute: Compute,
+    command: str,
+    told: Told,
+    left_out: Collection[str],
+    read_source: Read,
 ) -> Mapping[str, Any]:
     with main_first(compute):
         folder = claim(config)
         prepared_models = find_models(config, folder.start)
-        train_set, nonmembers = read_sets(config)
+        train_set, nonmembers = read_sets(config, read_source)
         identity = identify(config, prepared_models, train_set, nonmembers, left_out)
         earlier = earlier_student(folder, identity)
         if earlier is not None:
@@ -91,7 +100,7 @@ def _utility(prepared: Prepared, student: Checkpoint, told: Told) -> dict[str, A
         prepared.held_out,
         device=compute.device,
         dtype=compute.dtype,
-        batch_tokens=SCORING_BATCH_TOKENS[compute.use_cpu],
+        batch_tokens=scoring_batch_tokens(compute.device),
         seed=config.seed,
         on_progress=lambda done, total: told.on_progress("utility", done, total, ""),
     )

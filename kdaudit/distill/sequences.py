@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from kdaudit.artefacts import replacing
-from kdaudit.distill.examples import Example
 from kdaudit.distill.generation import write_all
 from kdaudit.foreign import check_regular
+from kdaudit.targets.plan import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from kdaudit.distill.batches import Inputs
 from kdaudit.distill.losses import IGNORED, CachedOutputs, distillation_loss
 from kdaudit.distill.outputs import Speaker, Spoken
 
@@ -52,23 +53,23 @@ class Distiller(torch.nn.Module):
         self._terms = terms
 
     def forward(
-        self, ids: torch.Tensor, labels: torch.Tensor, taught: Taught, n_targets: torch.Tensor, is_own: bool
+        self, inputs: Inputs, targets: torch.Tensor, taught: Taught, n_targets: torch.Tensor, is_own: bool
     ) -> torch.Tensor:
         """The loss of a batch, its share of the whole step's mean; nats per token.
 
         Args:
-            ids: (B, T), padded on the right.
-            labels: (B, T), IGNORED where a token is no target.
-            taught: what the teacher says of `ids`.
+            inputs: what the student reads.
+            targets: (B, T), the token that each output predicts, IGNORED where it predicts none.
+            taught: what the teacher says of the same batch.
             n_targets: of the whole optimiser step.
             is_own: the student wrote the sequences itself, so they are no ground truth.
         """
-        said = self._speak(ids)
+        said = self._speak(inputs)
         terms = self._terms
         loss = distillation_loss(
             said.outputs,
             taught.outputs if isinstance(taught, Spoken) else taught,
-            labels,
+            targets,
             objective=terms.objective,
             hard_weight=0.0 if is_own else terms.hard_weight,
             temperature=terms.temperature,
@@ -78,18 +79,17 @@ class Distiller(torch.nn.Module):
             label_smoothing=terms.label_smoothing,
         )
         if self.projection is not None and isinstance(taught, Spoken):
-            loss = loss + terms.hidden_weight * self._hidden_loss(said, taught, labels) / n_targets
+            loss = loss + terms.hidden_weight * self._hidden_loss(said, taught, targets) / n_targets
         return loss
 
-    def _hidden_loss(self, said: Spoken, taught: Spoken, labels: torch.Tensor) -> torch.Tensor:
+    def _hidden_loss(self, said: Spoken, taught: Spoken, targets: torch.Tensor) -> torch.Tensor:
         """Squared distance of projected states to the teacher's, mean over units and layers, sum over targets.
 
         Layer i of the student's L, counted from 1, is matched with layer i * L_teacher / L of the teacher, rounded up.
 
         Source: Jiao et al. 2020 (TinyBERT), arXiv:1909.10351, equation 8, on causal models.
         """
-        is_read = torch.zeros_like(labels, dtype=torch.bool)
-        is_read[:, :-1] = labels[:, 1:] != IGNORED
+        is_read = targets != IGNORED
         layers = matched_layers(len(said.hidden), len(taught.hidden))
         total = said.hidden[0].new_zeros((), dtype=torch.float32)
         for own, of_teacher in zip(said.hidden, layers, strict=True):

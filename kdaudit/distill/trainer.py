@@ -25,28 +25,28 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from kdaudit.distill.batches import NOTHING, ExampleSet, PlannedBatches, collate
+from kdaudit.distill.batches import NOTHING, ExampleSet, Inputs, PlannedBatches, collate
 from kdaudit.distill.checkpoints import newest_checkpoint, seal
-from kdaudit.distill.examples import Example
 from kdaudit.distill.losses import count_targets
 from kdaudit.distill.student import Distiller, Taught
 from kdaudit.errors import ConfigError, ModelError
 from kdaudit.foreign import reading
 from kdaudit.models.environment import restored_environment
 from kdaudit.models.surgery import NoNorm
-from kdaudit.signals.route import explaining_unread_tokens, is_out_of_memory
+from kdaudit.signals.running import explaining_unread_tokens, is_out_of_memory
+from kdaudit.targets.plan import Example, Kind
 
 WEIGHTS = "model.safetensors"  # the name that the trainer looks for when it continues
 SAVES = 10  # checkpoints of a run
 SAVE_SECONDS = 600  # between two checkpoints at most
 LOG_STEPS = 10
 
-Ask = Callable[[torch.Tensor, list[int]], Taught]
-"""Token ids (B, T) and the examples that they are -> what the teacher says of them."""
+Ask = Callable[[Inputs, list[int]], Taught]
+"""A batch and the examples in it -> what the teacher says of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Curriculum:
     """The optimiser steps of a training run."""
 
     epochs: tuple[list[list[list[int]]], ...]
@@ -120,7 +120,8 @@ class Watch:
 def train(
     distiller: Distiller,
     examples: Sequence[Example],
-    plan: Plan,
+    kind: Kind,
+    plan: Curriculum,
     ask: Ask,
     settings: Settings,
     work: Path,
@@ -134,6 +135,7 @@ def train(
     Args:
         distiller: changed in place; left in eval mode on the training device.
         examples: what the plan's indices mean.
+        kind: of teacher and student: says which outputs predict which tokens.
         plan: the steps.
         ask: the teacher.
         settings: of the loop.
@@ -149,7 +151,7 @@ def train(
         ModelError: the loss or a gradient is not finite; the last good checkpoint is kept.
     """
     with torch.random.fork_rng(devices=[]), restored_environment():  # the trainer seeds torch's global state
-        trainer = _DistillTrainer(distiller, examples, plan, ask, settings, work, rewrite, watch)
+        trainer = _DistillTrainer(distiller, examples, kind, plan, ask, settings, work, rewrite, watch)
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
         last = newest_checkpoint(work) if resume else None
         with _saying_what_memory_needs():
@@ -182,7 +184,8 @@ class _DistillTrainer(Trainer):
         self,
         distiller: Distiller,
         examples: Sequence[Example],
-        plan: Plan,
+        kind: Kind,
+        plan: Curriculum,
         ask: Ask,
         settings: Settings,
         work: Path,
@@ -191,7 +194,7 @@ class _DistillTrainer(Trainer):
     ) -> None:
         self._examples, self._plan, self._ask, self._rewrite = examples, plan, ask, rewrite
         self._settings = settings
-        self._collate = partial(collate, goldfish=settings.goldfish)
+        self._collate = partial(collate, kind=kind, goldfish=settings.goldfish)
         self._n_steps = len(plan.steps)
         arguments = TrainingArguments(
             output_dir=str(work), max_steps=self._n_steps, gradient_accumulation_steps=settings.gradient_accumulation,
@@ -209,9 +212,8 @@ class _DistillTrainer(Trainer):
         super().__init__(model=distiller, args=arguments, callbacks=[teller])
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        batches = [part for step in self._plan.steps for part in step]
         loader: DataLoader[Any] = DataLoader(
-            ExampleSet(self._examples), batch_sampler=PlannedBatches(batches), collate_fn=self._collate,
+            ExampleSet(self._examples), batch_sampler=PlannedBatches(self._plan.epochs), collate_fn=self._collate,
             pin_memory=self.args.dataloader_pin_memory,
         )  # fmt: skip
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
@@ -251,17 +253,19 @@ class _DistillTrainer(Trainer):
             rewritten = self._rewrite(known, self.state.global_step, position) if known else None
             part["is_own"] = rewritten is not None
             if rewritten is not None:
-                part.update(self._collate(list(zip(rows, rewritten, strict=True))))
-        n_targets = torch.tensor(sum(count_targets(part["labels"]) for part in parts), device=device)
+                epoch = int(part["epoch"])
+                part.update(self._collate([(row, epoch, one) for row, one in zip(rows, rewritten, strict=True)]))
+        n_targets = torch.tensor(sum(count_targets(part["targets"]) for part in parts), device=device)
         return parts, self.accelerator.gather(n_targets).sum().clamp(min=1)
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """This part's share of the step's mean loss; summed over parts and averaged over processes by the trainer."""
-        taught = self._ask(inputs["ids"], inputs["rows"].tolist())
+        read = Inputs(inputs["tensors"], inputs["sizes"])
+        taught = self._ask(read, inputs["rows"].tolist())
         loss = model(
-            ids=inputs["ids"], labels=inputs["labels"], taught=taught, n_targets=num_items_in_batch,
+            inputs=read, targets=inputs["targets"], taught=taught, n_targets=num_items_in_batch,
             is_own=inputs["is_own"],
         )  # fmt: skip
         if not bool(torch.isfinite(loss)):
@@ -307,7 +311,7 @@ def _reading(checkpoint: str | None) -> AbstractContextManager[None]:
 class _Teller(TrainerCallback):
     """Says how far the loop is, when to write a checkpoint, and that a gradient is no number."""
 
-    def __init__(self, plan: Plan, watch: Watch, settings: Settings) -> None:
+    def __init__(self, plan: Curriculum, watch: Watch, settings: Settings) -> None:
         self._watch, self._checks_gradients = watch, settings.mixed_precision != "fp16"
         sizes = plan.sizes
         per_step = [sum(sizes[i] for part in step for i in part) for step in plan.steps]

@@ -10,25 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from kdaudit.distill.batches import Inputs
 from kdaudit.distill.losses import CHUNK_ELEMENTS, kl
 from kdaudit.distill.outputs import Spoken, speaker
 from kdaudit.draws import generator
 from kdaudit.errors import ModelError
+from kdaudit.metrics.association import ratio_estimate
 from kdaudit.metrics.estimate import Estimate
-from kdaudit.metrics.ratios import ratio_estimate
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.lengths import LengthRules, length_rules
 from kdaudit.models.loading import loaded
-from kdaudit.signals.batch import Front, pad, target_index
+from kdaudit.signals.batch import Batch, make_batch
 from kdaudit.signals.engine import measure
-from kdaudit.views.passage import Passage
+from kdaudit.signals.likelihoods import Floats, Likelihoods, fill, nothing_scored
+from kdaudit.signals.running import first_tokens
+from kdaudit.targets.passage import Passage
+from kdaudit.targets.plan import Frame, Showing, TargetPlan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Floats = NDArray[np.float64]
 SHOWN = ("value", "low", "high", "level", "method", "n")
 SHARD_PASSAGES = 256
 OVERFLOW = "the perplexity is larger than any number that a computer writes (above 1e308)"
@@ -40,20 +42,13 @@ class HeldOut:
     """Held-out records as teacher, start and student read them."""
 
     passages: tuple[Passage, ...]
-    front: Front
+    frame: Frame
     vocabulary: int | None
     """Words that teacher and student both score; None for all."""
 
-
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """What one model makes of each held-out record; arrays (n,)."""
-
-    nll: Floats
-    """Nats over the scored tokens."""
-    n_tokens: Floats
-    n_bytes: Floats
-    """UTF-8 bytes that the scored tokens spell."""
+    def plans(self) -> list[TargetPlan]:
+        """How each record is shown."""
+        return [self.frame.plan(passage) for passage in self.passages]
 
 
 def measure_utility(
@@ -80,7 +75,7 @@ def measure_utility(
     Raises:
         ModelError: a model cannot be loaded, or says NaN.
     """
-    total = sum(int(passage.ids.size) for passage in held_out.passages) * (len(models) + 1)
+    total = sum(one.passage.ids.size * one.n_passes for one in held_out.plans()) * (len(models) + 1)
     done = 0
 
     def advance(n_tokens: int) -> None:
@@ -91,7 +86,7 @@ def measure_utility(
     def figure(name: str, above: Floats, below: Floats) -> Estimate:
         return ratio_estimate(above, below, rng=generator(seed, f"utility {name}"))
 
-    losses: dict[str, Losses] = {}
+    losses: dict[str, Likelihoods] = {}
     with loaded(models["teacher"], device=device, dtype=dtype) as teacher:
         losses["teacher"] = record_losses(teacher, held_out, batch_tokens=batch_tokens, on_tokens=advance)
         with loaded(models["student"], device=device, dtype=dtype) as student:
@@ -133,14 +128,13 @@ def _losses_of_start(
     dtype: str,
     batch_tokens: int,
     on_tokens: Callable[[int], None],
-) -> tuple[Losses, str]:
+) -> tuple[Likelihoods, str]:
     """As `record_losses`, and why there are no figures of the start, if so: the student is none the worse for it."""
-    nothing = np.full(len(held_out.passages), np.nan)
     with loaded(checkpoint, device=device, dtype=dtype) as start:
         try:
             found = record_losses(start, held_out, batch_tokens=batch_tokens, on_tokens=on_tokens)
         except ModelError as error:
-            return Losses(nothing, nothing, nothing), f"the start gives no figures: {error}"
+            return nothing_scored(len(held_out.passages)), f"the start gives no figures: {error}"
     n_damaged = int((~np.isfinite(found.nll)).sum())
     return found, f"the losses of the start on {n_damaged} held-out records are not finite" if n_damaged else ""
 
@@ -151,20 +145,15 @@ def record_losses(
     *,
     batch_tokens: int,
     on_tokens: Callable[[int], None] = lambda _: None,
-) -> Losses:
+) -> Likelihoods:
     """What the audit's own engine gives for each record, summed over its scored tokens."""
     passages = held_out.passages
     shards = [passages[start : start + SHARD_PASSAGES] for start in range(0, len(passages), SHARD_PASSAGES)]
-    signals = [
-        found
-        for shard in measure(model, shards, held_out.front, batch_tokens=batch_tokens, on_tokens=on_tokens)
-        for found in shard
-    ]
-    return Losses(
-        nll=np.array([-found.logprob.sum(dtype=np.float64) for found in signals]),
-        n_tokens=np.array([found.logprob.size for found in signals], dtype=np.float64),
-        n_bytes=np.array([found.n_bytes for found in signals], dtype=np.float64),
-    )
+    found, n_done = nothing_scored(len(passages)), 0
+    for signals in measure(model, shards, held_out.frame, batch_tokens=batch_tokens, on_tokens=on_tokens):
+        fill(found, range(n_done, n_done + len(signals)), signals)
+        n_done += len(signals)
+    return found
 
 
 def record_agreement(
@@ -176,22 +165,28 @@ def record_agreement(
     on_tokens: Callable[[int], None] = lambda _: None,
 ) -> tuple[Floats, Floats]:
     """Per record: tokens whose top word is the teacher's too, and the sum of KL(teacher || student) in nats."""
-    agreed, divergence = np.zeros(len(held_out.passages)), np.zeros(len(held_out.passages))
-    device = student.device
+    n, frame, device = len(held_out.passages), held_out.frame, student.device
+    agreed, divergence = np.zeros(n), np.zeros(n)
+    shown = [(record, one) for record, plan in enumerate(held_out.plans()) for one in plan.showings]
     with torch.inference_mode():
-        probe = pad(held_out.passages[:1], held_out.front.lead, device)[:, :64]
-        ask = [speaker(teacher, probe), speaker(student, probe)]
+        probe = frame.plan(first_tokens(held_out.passages[0])).showings[:1]
+        asked = _inputs(make_batch(probe, frame.kind, device), probe)
+        ask = [speaker(teacher, asked), speaker(student, asked)]
         rules = [length_rules(teacher), length_rules(student)]
-        for rows in _batches(held_out, batch_tokens, rules):
-            passages = [held_out.passages[row] for row in rows]
-            ids = pad(passages, held_out.front.lead, device)
-            owner, column = target_index(passages, held_out.front, n_before=len(held_out.front.lead))
-            where = torch.from_numpy(owner).to(device), torch.from_numpy(column).to(device)
-            columns = _compare(ask[0](ids), ask[1](ids), where, held_out.vocabulary)
+        for chosen in _batches([one.size for _, one in shown], batch_tokens, rules):
+            records, showings = zip(*(shown[i] for i in chosen), strict=True)
+            batch = make_batch(showings, frame.kind, device)
+            inputs = _inputs(batch, showings)
+            columns = _compare(ask[0](inputs), ask[1](inputs), (batch.rows, batch.columns), held_out.vocabulary)
+            owner = np.array(records)[batch.rows.cpu().numpy()]
             for values, into in zip(columns, (agreed, divergence), strict=True):
-                into[rows] = np.bincount(owner, weights=values, minlength=len(rows))
-            on_tokens(sum(int(passage.ids.size) for passage in passages))
+                into += np.bincount(owner, weights=values, minlength=n)
+            on_tokens(sum(int(held_out.passages[record].ids.size) for record in records))
     return agreed, divergence
+
+
+def _inputs(batch: Batch, showings: Sequence[Showing]) -> Inputs:
+    return Inputs(batch.inputs, torch.tensor([one.size for one in showings]))
 
 
 def _compare(
@@ -217,9 +212,8 @@ def _logits(said: Spoken, states: torch.Tensor) -> torch.Tensor:
     return logits.float()
 
 
-def _batches(held_out: HeldOut, batch_tokens: int, rules: Sequence[LengthRules]) -> list[list[int]]:
-    """Records that fit together, longest first, and that both models read by the same rules."""
-    sizes = [len(held_out.front.lead) + int(passage.ids.size) for passage in held_out.passages]
+def _batches(sizes: Sequence[int], batch_tokens: int, rules: Sequence[LengthRules]) -> list[list[int]]:
+    """Sequences that fit together, longest first, and that both models read by the same rules."""
     order = sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))
     batches: list[list[int]] = []
     while order:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdaudit.metrics.proportions import clopper_pearson_band
+from kdaudit.metrics.bounds import clopper_pearson_band
 from kdaudit.metrics.scores import Floats, Integers, finite
 
 

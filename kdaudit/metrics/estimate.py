@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy.special import bdtr, bdtrc, ndtri
 
-from kdaudit.metrics.edges import auc_bound
-from kdaudit.metrics.proportions import clopper_pearson
+from kdaudit.metrics.bounds import auc_bound, clopper_pearson
 from kdaudit.metrics.scores import Integers
 
 QUANTILE_GRID: tuple[float, ...] = (
@@ -26,7 +27,7 @@ _ROUNDING = 1e-9  # 1 - 0.9995 is not exactly 0.0005
 
 @dataclass(frozen=True, slots=True)
 class ExactRate:
-    """What gives the exact bounds of a TPR at a false positive rate at any level: see `metrics.exact_tpr`."""
+    """What gives the exact bounds of a TPR at a false positive rate at any level: see `metrics.tpr`."""
 
     fpr: float
     first: int
@@ -63,7 +64,7 @@ class ExactRate:
 class Estimate:
     """A metric of one attack on one model with a two-sided interval; `value` is None where `reason` says why.
 
-    Either `logit_value` and `logit_se` are set (AUC: `edges.auc_bound` gives every bound from them, the value and the
+    Either `logit_value` and `logit_se` are set (AUC: `bounds.auc_bound` gives every bound from them, the value and the
     sizes), or `exact` holds counts (TPR at a false positive rate), or `quantiles` holds the bootstrap quantiles at
     QUANTILE_GRID.
     """
@@ -133,34 +134,46 @@ def _check_quantiles(quantiles: tuple[float, ...] | None) -> None:
         raise ValueError(f"{len(quantiles)} bootstrap quantiles, {len(QUANTILE_GRID)} are kept")
 
 
-def lower_bound(figure: Estimate | Difference, level: float) -> float | None:
+Range: TypeAlias = tuple[float, float]
+"""The least and the largest value of a metric, or of a difference; infinite where there is no end."""
+
+SHARE: Range = (0.0, 1.0)
+DIFFERENCE_OF_SHARES: Range = (-1.0, 1.0)
+
+
+def lower_bound(figure: Estimate | Difference, level: float, within: Range | None = None) -> float | None:
     """One-sided lower bound: the true value lies at or above it with chance `level`.
 
-    None where the figure has no value. The end of the metric's range (0, or -1 for a difference) where the figure holds
-    nothing that reaches this level. Beyond TAIL a bootstrap quantile is that of a normal tail which runs through the
-    median and the quantile at TAIL: too few resamples lie there to be counted.
+    None where the figure has no value. Where the figure holds nothing that reaches this level it is the end of the
+    range, and None where the range has no end. Beyond TAIL a bootstrap quantile is that of a normal tail which runs
+    through the median and the quantile at TAIL: too few resamples lie there to be counted.
+
+    Args:
+        figure: with its interval.
+        level: in (0, 1).
+        within: the range; None: that of a share, or of a difference of shares.
 
     Raises:
         ValueError: level is not in (0, 1).
     """
-    return _bound(figure, level, is_lower=True)
+    return _bound(figure, level, within, is_lower=True)
 
 
-def upper_bound(figure: Estimate | Difference, level: float) -> float | None:
+def upper_bound(figure: Estimate | Difference, level: float, within: Range | None = None) -> float | None:
     """One-sided upper bound: the true value lies at or below it with chance `level`; see `lower_bound`.
 
     Raises:
         ValueError: level is not in (0, 1).
     """
-    return _bound(figure, level, is_lower=False)
+    return _bound(figure, level, within, is_lower=False)
 
 
-def _bound(figure: Estimate | Difference, level: float, *, is_lower: bool) -> float | None:
+def _bound(figure: Estimate | Difference, level: float, within: Range | None, *, is_lower: bool) -> float | None:
     if not 0 < level < 1:
         raise ValueError(f"level must lie in (0, 1), not {level}")
     if figure.value is None:
         return None
-    bottom, top = (0.0, 1.0) if isinstance(figure, Estimate) else (-1.0, 1.0)
+    bottom, top = within or (SHARE if isinstance(figure, Estimate) else DIFFERENCE_OF_SHARES)
     open_end = bottom if is_lower else top
     tail = 1 - level if is_lower else level
     if isinstance(figure, Difference) and figure.se is not None:
@@ -175,8 +188,9 @@ def _bound(figure: Estimate | Difference, level: float, *, is_lower: bool) -> fl
     if figure.quantiles is not None:
         return min(max(_quantile(figure.quantiles, tail), bottom), top)
     end = figure.low if is_lower else figure.high
-    is_end = abs(level - (1 + figure.level) / 2) < _ROUNDING
-    return end if is_end and end is not None else open_end
+    if abs(level - (1 + figure.level) / 2) < _ROUNDING and end is not None:
+        return end
+    return open_end if math.isfinite(open_end) else None
 
 
 def _quantile(quantiles: tuple[float, ...], tail: float) -> float:

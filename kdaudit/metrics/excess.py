@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from kdaudit.metrics.bootstrap import RESAMPLES, draw_counts
 from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.replicates import seed_weights
 from kdaudit.metrics.scores import Floats, finite
-from kdaudit.metrics.seeds import seed_weights
 
 MIN_RECORDS = 30
 """Of each class: of fewer, a percentile bootstrap makes intervals far too short."""

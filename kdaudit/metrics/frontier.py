@@ -19,19 +19,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.bootstrap import RESAMPLES, Spread, quantiles, to_difference
-from kdaudit.metrics.calibration import conformal_rank
+from kdaudit.metrics.bounds import holm
 from kdaudit.metrics.estimate import Difference
-from kdaudit.metrics.proportions import holm
-from kdaudit.metrics.replicates import Counts, Metric, group_leaks, mean_replicates
+from kdaudit.metrics.replicates import PLACED_BY, Counts, group_leaks, mean_replicates, seed_weights
 from kdaudit.metrics.scores import Floats, Integers, finite, missing_reason
-from kdaudit.metrics.seeds import seed_weights
 
 METHOD = "bootstrap over records, Student's t over seeds"
 ALPHA = 0.05
 ALL = "all"
 """The group of all members: shown, while the finding rests on the others where there are any."""
-METRICS: tuple[Metric, ...] = ("auc", "tpr@0.01")
+MAIN = PLACED_BY[0]
+"""What findings rest on."""
 BEYOND = "its held-out loss is below that of every plain checkpoint"
 WORSE_THAN_START = "its held-out loss is above that of the untrained start"
 ONE_SEED = "one seed cannot tell luck from help"
@@ -59,7 +59,7 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class PlainCheckpoint:
     """A plain run at some moment, with every seed."""
 
     run: int
@@ -160,13 +160,13 @@ class _Path:
 
 
 def place(
-    plain: Sequence[Checkpoint],
+    plain: Sequence[PlainCheckpoint],
     arms: Mapping[str, Candidate],
     *,
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
     level: float = 0.95,
-) -> dict[Metric, Frontier]:
+) -> dict[str, Frontier]:
     """Hold every arm against the stairs, by the AUC and by the TPR at 1 % FPR, and say what it means.
 
     *helps*: the largest 95 % upper bound of the distance over the groups lies below 0 by AUC, and no group's TPR is
@@ -194,7 +194,7 @@ def place(
     _check(plain, arms)
     first = plain[0].seeds[0]
     n, m, n_seeds = first.members.size, first.nonmembers.size, len(plain[0].seeds)
-    missing = {metric: _unmeasurable(plain, arms, metric) for metric in METRICS}
+    missing = {metric: _unmeasurable(plain, arms, metric) for metric in PLACED_BY}
     counts = Counts.draw(n, m, resamples=resamples, rng=rng)
     weights = seed_weights(n_seeds, resamples, rng)
     members_of, row_of = _distinct_groups(n, arms)
@@ -203,16 +203,16 @@ def place(
         for metric, reason in missing.items()
         if not reason
     }
-    if "auc" not in paths:
-        return {metric: _nothing(arms, missing["auc"]) for metric in METRICS}
-    stairs = _are_stairs(paths["auc"][0].nll, paths["auc"][0].leaks[:, 0])
+    if MAIN not in paths:
+        return {metric: _nothing(arms, missing[MAIN]) for metric in PLACED_BY}
+    stairs = _are_stairs(paths[MAIN][0].nll, paths[MAIN][0].leaks[:, 0])
     beside = {
         metric: {
             name: _beside(run[name], run_of_plain, stairs, members_of, row_of[name], (n, m, level)) for name in arms
         }
         for metric, (run_of_plain, run) in paths.items()
     }
-    findings = _findings(arms, paths["auc"], beside, n_seeds)
+    findings = _findings(arms, paths[MAIN], beside, n_seeds)
     return {
         metric: _frontier(metric, plain, arms, paths, beside, stairs, findings, (n, m, level, n_seeds))
         if not reason
@@ -320,8 +320,8 @@ class _Gaps:
 
 
 def _paths(
-    metric: Metric,
-    plain: Sequence[Checkpoint],
+    metric: str,
+    plain: Sequence[PlainCheckpoint],
     arms: Mapping[str, Candidate],
     counts: Counts,
     weights: Floats,
@@ -395,15 +395,15 @@ def _beside(
 def _findings(
     arms: Mapping[str, Candidate],
     paths: tuple[_Path, dict[str, _Path]],
-    beside: Mapping[Metric, Mapping[str, Mapping[str, _Gaps]]],
+    beside: Mapping[str, Mapping[str, Mapping[str, _Gaps]]],
     n_seeds: int,
 ) -> dict[str, tuple[Finding, str, float | None]]:
     """By arm what is found, why, and the adjusted p-value."""
     plain, of_arms = paths
     highest, lowest = float(plain.nll[:, 0].max()), float(plain.nll[:, 0].min())
     inside = [name for name in arms if float(of_arms[name].nll[0, 0]) <= highest]
-    judged = {name: [*beside["auc"][name]][1:] or [ALL] for name in inside}
-    worst = [max(beside["auc"][name][group].p_value for group in groups) for name, groups in judged.items()]
+    judged = {name: [*beside[MAIN][name]][1:] or [ALL] for name in inside}
+    worst = [max(beside[MAIN][name][group].p_value for group in groups) for name, groups in judged.items()]
     adjusted = dict(zip(judged, holm(worst), strict=True))
     found: dict[str, tuple[Finding, str, float | None]] = {}
     for name, arm in arms.items():
@@ -420,18 +420,18 @@ def _findings(
 
 
 def _finding(
-    beside: Mapping[Metric, Mapping[str, _Gaps]],
+    beside: Mapping[str, Mapping[str, _Gaps]],
     groups: Sequence[str],
     n_seeds: int,
     *,
     is_beyond: bool,
 ) -> tuple[Finding, str]:
-    auc = beside["auc"]
-    better = [group for group in groups if auc[group].is_better]
+    main = beside[MAIN]
+    better = [group for group in groups if main[group].is_better]
     worse = {metric: [group for group in groups if found[group].is_worse] for metric, found in beside.items()}
     if n_seeds > 1 and better and any(worse.values()):
         return "moves the risk", _moved(better, worse)
-    if auc[ALL].distance.anew[0] >= 0:
+    if main[ALL].distance.anew[0] >= 0:
         return ("no evidence", BEYOND) if is_beyond else ("undertrained", "")
     if n_seeds == 1:
         return "no evidence", ONE_SEED
@@ -442,9 +442,9 @@ def _finding(
     return "no evidence", f"{NOT_SURE}{over}"
 
 
-def _moved(better: Sequence[str], worse: Mapping[Metric, Sequence[str]]) -> str:
+def _moved(better: Sequence[str], worse: Mapping[str, Sequence[str]]) -> str:
     up = [
-        " and ".join(groups) + (" by TPR at 1 % FPR" if metric != "auc" else "")
+        " and ".join(groups) + (f" by {METRICS[metric].short}" if metric != MAIN else "")
         for metric, groups in worse.items()
         if groups
     ]
@@ -452,11 +452,11 @@ def _moved(better: Sequence[str], worse: Mapping[Metric, Sequence[str]]) -> str:
 
 
 def _frontier(
-    metric: Metric,
-    plain: Sequence[Checkpoint],
+    metric: str,
+    plain: Sequence[PlainCheckpoint],
     arms: Mapping[str, Candidate],
-    paths: Mapping[Metric, tuple[_Path, dict[str, _Path]]],
-    beside: Mapping[Metric, Mapping[str, Mapping[str, _Gaps]]],
+    paths: Mapping[str, tuple[_Path, dict[str, _Path]]],
+    beside: Mapping[str, Mapping[str, Mapping[str, _Gaps]]],
     stairs: NDArray[np.bool_],
     findings: Mapping[str, tuple[Finding, str, float | None]],
     shape: tuple[int, int, float, int],
@@ -518,11 +518,11 @@ def _distinct_groups(n: int, arms: Mapping[str, Candidate]) -> tuple[Floats, dic
     return np.array(rows), found
 
 
-def _models(plain: Sequence[Checkpoint], arms: Mapping[str, Candidate]) -> list[Trained]:
+def _models(plain: Sequence[PlainCheckpoint], arms: Mapping[str, Candidate]) -> list[Trained]:
     return [model for one in plain for model in one.seeds] + [model for arm in arms.values() for model in arm.seeds]
 
 
-def _check(plain: Sequence[Checkpoint], arms: Mapping[str, Candidate]) -> None:
+def _check(plain: Sequence[PlainCheckpoint], arms: Mapping[str, Candidate]) -> None:
     if len(plain) < 2:
         raise ValueError("a frontier needs two plain checkpoints at least")
     if len({*(len(one.seeds) for one in plain), *(len(arm.seeds) for arm in arms.values())}) != 1:
@@ -540,10 +540,10 @@ def _check(plain: Sequence[Checkpoint], arms: Mapping[str, Candidate]) -> None:
             raise ValueError(f"{name}: a group of members is empty")
 
 
-def _unmeasurable(plain: Sequence[Checkpoint], arms: Mapping[str, Candidate], metric: Metric) -> str:
-    n_nonmembers = plain[0].seeds[0].nonmembers.size
-    if metric == "tpr@0.01" and conformal_rank("0.01", n_nonmembers) < 1:
-        return f"needs 99 held-out records, there are {n_nonmembers}"
+def _unmeasurable(plain: Sequence[PlainCheckpoint], arms: Mapping[str, Candidate], metric: str) -> str:
+    n_nonmembers, least = plain[0].seeds[0].nonmembers.size, METRICS[metric].least_nonmembers
+    if n_nonmembers < least:
+        return f"needs {least} held-out records, there are {n_nonmembers}"
     trained = [model for one in plain if one.run for model in one.seeds]  # the start's reference score is 0 for all
     trained += [model for arm in arms.values() for model in arm.seeds]
     return next((reason for model in trained if (reason := missing_reason(model.members, model.nonmembers))), "")

@@ -1,4 +1,4 @@
-"""Leak and utility of many models under the same resamples of records, replicate by replicate.
+"""Leak and utility of many models under the same resamples of records and seeds, replicate by replicate.
 
 Column 0 of every array of replicates is the data itself, each record once; the R columns after it are resamples.
 """
@@ -6,15 +6,16 @@ Column 0 of every array of replicates is the data itself, each record once; the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.bootstrap import draw_counts
-from kdaudit.metrics.calibration import conformal_rank
+from kdaudit.metrics.metric import Ladder
 from kdaudit.metrics.scores import Floats
 
-Metric = Literal["auc", "tpr@0.01"]
+PLACED_BY: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if metric.per_member)
+"""The metrics by which a comparison of mitigations places its arms; findings rest on the first one."""
 
 BLOCK = 128
 """Replicates that are worked on at one time: their sums stay in the processor's cache."""
@@ -35,24 +36,28 @@ class Counts:
         return cls(_draw(n, resamples, rng), _draw(m, resamples, rng))
 
 
-def group_leaks(metric: Metric, members: Floats, nonmembers: Floats, counts: Counts, groups: Floats) -> Floats:
+def group_leaks(metric: str, members: Floats, nonmembers: Floats, counts: Counts, groups: Floats) -> Floats:
     """The metric of one attack on one model over groups of members in every replicate: (g, R + 1).
 
     Args:
-        metric: the AUC of a group's members against all non-members, or the share of them above the conformal
-            threshold that the replicate's non-members give for 1 % FPR.
+        metric: one of PLACED_BY.
         members: (n,), finite.
         nonmembers: (m,), finite.
         counts: of the same records.
         groups: (g, n), 1 where a member belongs to a group, else 0. NaN comes out where a replicate holds none of them.
+
+    Raises:
+        ValueError: the metric is not the mean over members of what each of them adds.
     """
-    wins = _auc_wins if metric == "auc" else _tpr_wins
+    per_member = METRICS[metric].per_member
+    if per_member is None:
+        raise ValueError(f"{metric} is not the mean of what every member adds")
     values = np.empty((groups.shape[0], counts.members.shape[1]))
-    of_nonmembers = _Ladder.of(nonmembers)
+    of_nonmembers = Ladder.of(nonmembers)
     for start in range(0, values.shape[1], BLOCK):
         block = slice(start, start + BLOCK)
         drawn = counts.members[:, block]
-        won = drawn * wins(members, of_nonmembers, counts.nonmembers[:, block])
+        won = drawn * per_member(members, of_nonmembers, counts.nonmembers[:, block])
         for row, group in enumerate(groups):  # one by one: a sum does not depend on which other groups there are
             with np.errstate(invalid="ignore"):
                 values[row, block] = (group @ won) / (group @ drawn)
@@ -64,38 +69,23 @@ def mean_replicates(sums: Floats, sizes: Floats, counts: Floats) -> Floats:
     return np.asarray((sums @ counts) / (sizes @ counts), dtype=np.float64)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ladder:
-    """Non-members sorted once, so that a replicate is a pass over counts."""
-
-    order: np.ndarray[tuple[int], np.dtype[np.intp]]
-    ranked: Floats
-    """(m,), rising."""
-
-    @classmethod
-    def of(cls, nonmembers: Floats) -> _Ladder:
-        order = np.argsort(nonmembers, kind="stable")
-        return cls(order, nonmembers[order])
-
-
-def _auc_wins(members: Floats, ladder: _Ladder, drawn: Floats) -> Floats:
-    """Share of the drawn non-members (m, b) below each member, a tie counting half: (n, b)."""
-    up_to = np.zeros((ladder.ranked.size + 1, drawn.shape[1]))
-    np.cumsum(drawn[ladder.order], axis=0, out=up_to[1:])
-    won = up_to[ladder.ranked.searchsorted(members, "left")]
-    won += up_to[ladder.ranked.searchsorted(members, "right")]
-    return np.asarray(won / (2 * ladder.ranked.size), dtype=np.float64)
-
-
-def _tpr_wins(members: Floats, ladder: _Ladder, drawn: Floats) -> Floats:
-    """1 where a member lies above the drawn non-members' (m, b) conformal threshold, else 0: (n, b)."""
-    reached = np.cumsum(drawn[ladder.order[::-1]], axis=0)
-    place = (reached >= conformal_rank("0.01", ladder.ranked.size)).argmax(axis=0)
-    return np.asarray(members[:, None] > ladder.ranked[::-1][place], dtype=np.float64)
-
-
 def _draw(n: int, resamples: int, rng: np.random.Generator) -> Floats:
     counts = np.ones((n, resamples + 1))
     for replicate in range(1, resamples + 1):
         counts[:, replicate] = draw_counts(n, rng)
     return counts
+
+
+def seed_weights(n_seeds: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """Weights of the seeds in every replicate, (R + 1, S), each row of sum 1, the first row 1/S each.
+
+    A mean under them lies t standard errors from the mean, t of Student's distribution with S - 1 degrees of freedom:
+    its quantiles are the usual confidence bounds of a mean of S normal values.
+    """
+    weights = np.full((resamples + 1, n_seeds), 1 / n_seeds)
+    if n_seeds > 1:
+        normal = rng.normal(size=(resamples, n_seeds))
+        centred = normal - normal.mean(axis=1, keepdims=True)
+        heavy = np.sqrt((n_seeds - 1) / rng.chisquare(n_seeds - 1, size=(resamples, 1)))
+        weights[1:] += centred * heavy / np.sqrt(n_seeds * (n_seeds - 1))
+    return weights

@@ -1,7 +1,8 @@
-"""What every metric asks of the scores it is given: float64, one dimension, finite, and not all the same."""
+"""What every metric asks of the scores it is given, and their calibration and evaluation parts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -43,3 +44,38 @@ def missing_reason(members: Floats, nonmembers: Floats) -> str:
     if np.all(members == first) and np.all(nonmembers == first):
         return DO_NOT_VARY
     return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Which records of each class belong to which part: rising indices, dtype intp, disjoint within a class."""
+
+    calibration_members: Integers
+    calibration_nonmembers: Integers
+    evaluation_members: Integers
+    evaluation_nonmembers: Integers
+
+
+def split_parts(n_members: int, n_nonmembers: int, *, share: float, rng: np.random.Generator) -> Parts:
+    """Draw the calibration part from each class; the rest is the evaluation part.
+
+    Args:
+        n_members: records of the first class.
+        n_nonmembers: records of the second class.
+        share: of each class that goes into the calibration part, in (0, 1), rounded to whole records.
+        rng: draws the parts.
+
+    Raises:
+        ValueError: share is not in (0, 1).
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"the calibration share must lie in (0, 1), not {share}")
+    calibration_members, evaluation_members = _split(n_members, share, rng)
+    calibration_nonmembers, evaluation_nonmembers = _split(n_nonmembers, share, rng)
+    return Parts(calibration_members, calibration_nonmembers, evaluation_members, evaluation_nonmembers)
+
+
+def _split(n: int, share: float, rng: np.random.Generator) -> tuple[Integers, Integers]:
+    drawn = rng.permutation(n).astype(np.intp)
+    n_calibration = round(share * n)
+    return np.sort(drawn[:n_calibration]), np.sort(drawn[n_calibration:])

@@ -1,6 +1,6 @@
 """Everything that needs a threshold: TPR at a false positive rate, and success at the best balanced accuracy.
 
-A TPR at a false positive rate comes from all records, with exact bounds (`metrics.exact_tpr`). The balanced threshold
+A TPR at a false positive rate comes from all records, with exact bounds (`metrics.tpr`). The balanced threshold
 is fitted on the calibration part and judged on the evaluation part; the intervals come from a stratified bootstrap over
 both parts in which it is derived again. Differences of either are such bootstraps too, in which all models see the same
 records. At a fixed threshold McNemar calls two equally leaky models different in most runs, and Clopper-Pearson covers
@@ -10,89 +10,49 @@ the TPR at a nominal FPR in 34 to 78 % of them: both ignore that the threshold i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kdaudit.metrics.bootstrap import (
     NULL_LEVEL,
     RESAMPLES,
+    Detections,
     Gap,
+    Judged,
     Rate,
+    Sight,
     Spread,
+    cross_tabulate,
     gap_spread,
     mean_gap_spread,
     mean_rate_spread,
     rate_spread,
+    resampled_detections,
+    resampled_gaps,
     subtracted_from,
     to_difference,
     to_estimate,
     to_null_difference,
 )
+from kdaudit.metrics.bounds import clopper_pearson, mcnemar
 from kdaudit.metrics.calibration import (
     FALSE_POSITIVE_RATES,
     MIN_RANK,
     balanced_threshold,
+    conformal_rank,
     replicate_balanced,
     replicate_conformal,
     too_few,
 )
-from kdaudit.metrics.detection import (
-    Detections,
-    Judged,
-    Sight,
-    cross_tabulate,
-    resampled_detections,
-    resampled_gaps,
-)
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.exact_tpr import conformal_threshold, tpr_estimate
-from kdaudit.metrics.parts import Parts
-from kdaudit.metrics.proportions import clopper_pearson, mcnemar
-from kdaudit.metrics.scores import Floats, finite, missing_reason
+from kdaudit.metrics.metric import Case, Family, Figures, Ladder, Metric, Pair
+from kdaudit.metrics.scores import Floats, Parts, finite, missing_reason
+from kdaudit.metrics.tpr import conformal_threshold, tpr_estimate
 
+BALANCED, MEMBERS, NONMEMBERS = "balanced_accuracy", "member_success", "nonmember_success"
 METHOD = "paired stratified bootstrap, threshold derived again"
-
-_Scores: TypeAlias = tuple[Floats, Floats]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelMetrics:
-    """What one attack achieves on one model."""
-
-    tpr_at_fpr: Mapping[str, Estimate]
-    """Keys "0.001", "0.01", "0.1"; of all records."""
-    balanced_accuracy: Estimate
-    member_success: Estimate
-    """TPR at the threshold of best balanced accuracy."""
-    nonmember_success: Estimate
-    """TNR at the same threshold."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelDifferences:
-    """One model minus the baseline, metric by metric."""
-
-    tpr_at_fpr: Mapping[str, Difference]
-    balanced_accuracy: Difference
-    member_success: Difference
-    nonmember_success: Difference
-
-
-@dataclass(frozen=True, slots=True)
-class ThresholdMetrics:
-    """All models of one attack, judged together."""
-
-    models: Mapping[str, ModelMetrics]
-    differences: Mapping[str, ModelDifferences] = field(default_factory=dict)
-    """By model, without the baseline; empty where none was named."""
-    detections: Mapping[str, Mapping[str, Detections]] = field(default_factory=dict)
-    """By model, then "members" and "nonmembers", at the thresholds of best balanced accuracy; a model is left out
-    where it or the baseline could not be measured."""
-    beyond_nulls: Mapping[str, Mapping[str, Mapping[str, Difference]]] = field(default_factory=dict)
-    """By model and null, then metric (tpr@0.001, tpr@0.01, tpr@0.1, balanced_accuracy): the model minus the null, with
-    an interval whose ends are one-sided 95 % bounds."""
+NOT_REPLICATED: Floats = np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +81,20 @@ class _Seen:
 
 
 def threshold_metrics(
-    scores: Mapping[str, _Scores],
+    scores: Mapping[str, Pair],
     parts: Parts,
     *,
     rng: np.random.Generator,
     baseline: str | None = None,
-    nulls: Mapping[str, _Scores] | None = None,
+    nulls: Mapping[str, Pair] | None = None,
     held_against: Mapping[str, Sequence[str]] | None = None,
     resamples: int = RESAMPLES,
     level: float = 0.95,
-) -> ThresholdMetrics:
+) -> Figures:
     """Judge all models of one attack, jointly.
 
     A record counts as a member where its score is above the threshold. The balanced threshold is the calibration score
-    with the best balanced accuracy, smoothed over a window so that it can be resampled (`metrics.smoothing`); of
+    with the best balanced accuracy, smoothed over a window so that it can be resampled (`metrics.calibration`); of
     several the lowest, and the highest score of all where none beats chance. The conformal one at FPR f is the k-th
     largest of all m non-members, k = floor(f (m + 1)); a TPR needs k >= 1, a difference of two, which resamples the
     threshold, k >= 3. Where fewer than ten records decide, no resampled bound is inside the exact one (`Spread`).
@@ -150,7 +110,7 @@ def threshold_metrics(
         level: chance that an interval covers the true value, in (0, 1).
 
     Returns:
-        Estimates and differences; `value` is None with a reason where scores do not vary or records are too few.
+        By the names of the metrics; `value` is None with a reason where scores do not vary or records are too few.
 
     Raises:
         ValueError: a score is NaN or infinite, the models' sizes differ, or a model or null is named that is not there.
@@ -166,17 +126,9 @@ def threshold_metrics(
     seen = _look_at_all(checked, parts, rng, resamples, is_compared=bool(named))
     models = {name: _model_metrics(checked[name], seen[name], frame) for name in scores}
     others = [] if baseline is None else [(name, seen[name], seen[baseline]) for name in scores if name != baseline]
-    return ThresholdMetrics(
+    return Figures(
         models,
         {name: _model_differences(own, other, checked[name], frame) for name, own, other in others},
-        {
-            name: {
-                "members": cross_tabulate(other.balanced.members, own.balanced.members),
-                "nonmembers": cross_tabulate(other.balanced.nonmembers, own.balanced.nonmembers),
-            }
-            for name, own, other in others
-            if own.balanced is not None and other.balanced is not None
-        },
         {
             name: {null: _beyond_null(seen[name], seen[null], checked[name], frame) for null in of_model}
             for name, of_model in held_against.items()
@@ -184,14 +136,39 @@ def threshold_metrics(
     )
 
 
-def _checked(scores: Mapping[str, _Scores]) -> dict[str, _Scores]:
+def paired_detections(scores: Mapping[str, Pair], parts: Parts, *, baseline: str) -> dict[str, dict[str, Detections]]:
+    """Who detects which evaluation records, each model at its own threshold of best balanced accuracy.
+
+    Args:
+        scores: (members (n,), non-members (m,)) of each model, finite, records in the same order for all.
+        parts: indices of the calibration and evaluation records.
+        baseline: the model that the others are compared with.
+
+    Returns:
+        By model without the baseline, then "members" and "nonmembers"; a model is left out where it or the baseline
+        could not be measured.
+    """
+    sights = {name: _sight(pair, parts) for name, pair in scores.items() if not _no_balanced(pair, parts)}
+    base = sights.pop(baseline, None)
+    if base is None:
+        return {}
+    return {
+        name: {
+            "members": cross_tabulate(base.members, own.members),
+            "nonmembers": cross_tabulate(base.nonmembers, own.nonmembers),
+        }
+        for name, own in sights.items()
+    }
+
+
+def _checked(scores: Mapping[str, Pair]) -> dict[str, Pair]:
     checked = {name: (finite(members), finite(nonmembers)) for name, (members, nonmembers) in scores.items()}
     if len({(members.size, nonmembers.size) for members, nonmembers in checked.values()}) > 1:
         raise ValueError("all models must be scored on the same records")
     return checked
 
 
-def _no_balanced(scores: _Scores, parts: Parts) -> str:
+def _no_balanced(scores: Pair, parts: Parts) -> str:
     if reason := missing_reason(*scores):
         return reason
     if min(parts.calibration_members.size, parts.calibration_nonmembers.size) == 0:
@@ -202,7 +179,7 @@ def _no_balanced(scores: _Scores, parts: Parts) -> str:
 
 
 def _look_at_all(
-    scores: Mapping[str, _Scores], parts: Parts, rng: np.random.Generator, resamples: int, *, is_compared: bool
+    scores: Mapping[str, Pair], parts: Parts, rng: np.random.Generator, resamples: int, *, is_compared: bool
 ) -> dict[str, _Seen]:
     """Fit every model's thresholds, on the data and in the replicates."""
     no_balanced = {name: _no_balanced(pair, parts) for name, pair in scores.items()}
@@ -229,29 +206,34 @@ def _look_at_all(
 
 
 def _balanced_sights(
-    scores: Mapping[str, _Scores], parts: Parts, rng: np.random.Generator, resamples: int
+    scores: Mapping[str, Pair], parts: Parts, rng: np.random.Generator, resamples: int
 ) -> dict[str, Sight]:
     calibration = [
         (members[parts.calibration_members], nonmembers[parts.calibration_nonmembers])
         for members, nonmembers in scores.values()
     ]
     replicates = replicate_balanced(calibration, resamples=resamples, rng=rng)
-    sights = {}
-    for (name, pair), part, replicated in zip(scores.items(), calibration, replicates, strict=True):
-        threshold = balanced_threshold(*part)
-        sights[name] = Sight(
-            Judged(pair[0][parts.evaluation_members], threshold, replicated),
-            Judged(pair[1][parts.evaluation_nonmembers], threshold, replicated),
-        )
-    return sights
+    return {
+        name: _sight(pair, parts, replicated)
+        for (name, pair), replicated in zip(scores.items(), replicates, strict=True)
+    }
 
 
-def _model_metrics(scores: _Scores, seen: _Seen, frame: _Frame) -> ModelMetrics:
-    rates = {key: tpr_estimate(*scores, key, level=frame.level) for key in FALSE_POSITIVE_RATES}
+def _sight(scores: Pair, parts: Parts, replicated: Floats = NOT_REPLICATED) -> Sight:
+    members, nonmembers = scores
+    threshold = balanced_threshold(members[parts.calibration_members], nonmembers[parts.calibration_nonmembers])
+    return Sight(
+        Judged(members[parts.evaluation_members], threshold, replicated),
+        Judged(nonmembers[parts.evaluation_nonmembers], threshold, replicated),
+    )
+
+
+def _model_metrics(scores: Pair, seen: _Seen, frame: _Frame) -> dict[str, Estimate]:
+    rates = {f"tpr@{key}": tpr_estimate(*scores, key, level=frame.level) for key in FALSE_POSITIVE_RATES}
     sight = seen.balanced
     if sight is None:
         missing = Estimate(None, n=frame.n, m=frame.m, level=frame.level, reason=seen.no_balanced)
-        return ModelMetrics(rates, missing, missing, missing)
+        return {**rates, BALANCED: missing, MEMBERS: missing, NONMEMBERS: missing}
     found, alarmed = (
         Rate(judged.k, judged.n, resampled_detections(judged, frame.rng))
         for judged in (sight.members, sight.nonmembers)
@@ -260,17 +242,17 @@ def _model_metrics(scores: _Scores, seen: _Seen, frame: _Frame) -> ModelMetrics:
     cleared = subtracted_from(1, rate_spread(alarmed.k, alarmed.n, alarmed.resampled, frame.rng))
     low, high = clopper_pearson(alarmed.k, frame.m, frame.level)
     threshold = sight.members.threshold
-    return ModelMetrics(
-        rates,
-        replace(to_estimate(balanced, frame.n, frame.m, frame.level, METHOD), threshold=threshold),
-        _at_threshold(
+    return {
+        **rates,
+        BALANCED: replace(to_estimate(balanced, frame.n, frame.m, frame.level, METHOD), threshold=threshold),
+        MEMBERS: _at_threshold(
             rate_spread(found.k, found.n, found.resampled, frame.rng),
             threshold,
             clopper_pearson(found.k, frame.n, frame.level),
             frame,
         ),
-        _at_threshold(cleared, threshold, (1 - high, 1 - low), frame),
-    )
+        NONMEMBERS: _at_threshold(cleared, threshold, (1 - high, 1 - low), frame),
+    }
 
 
 def _at_threshold(spread: Spread, threshold: float, exact: tuple[float, float], frame: _Frame) -> Estimate:
@@ -282,12 +264,12 @@ def _at_threshold(spread: Spread, threshold: float, exact: tuple[float, float], 
     )
 
 
-def _model_differences(own: _Seen, other: _Seen, scores: _Scores, frame: _Frame) -> ModelDifferences:
+def _model_differences(own: _Seen, other: _Seen, scores: Pair, frame: _Frame) -> dict[str, Difference]:
     sizes = scores[0].size, scores[1].size
     rates = {}
     for key in FALSE_POSITIVE_RATES:
         reason = own.no_rates[key] or other.no_rates[key]
-        rates[key] = (
+        rates[f"tpr@{key}"] = (
             Difference(None, n=sizes[0], m=sizes[1], level=frame.level, reason=reason)
             if reason
             else _compared(own.at_fpr[key], other.at_fpr[key], sizes, frame)
@@ -295,17 +277,17 @@ def _model_differences(own: _Seen, other: _Seen, scores: _Scores, frame: _Frame)
     if own.balanced is None or other.balanced is None:
         reason = own.no_balanced or other.no_balanced
         missing = Difference(None, n=frame.n, m=frame.m, level=frame.level, reason=reason)
-        return ModelDifferences(rates, missing, missing, missing)
-    sight, base = own.balanced, other.balanced
-    return ModelDifferences(
-        rates,
-        to_difference(_balanced_spread(sight, base, frame), frame.n, frame.m, frame.level, METHOD),
-        _compared(sight.members, base.members, (frame.n, frame.m), frame),
-        _compared(sight.nonmembers, base.nonmembers, (frame.n, frame.m), frame, is_cleared=True),
-    )
+        return {**rates, BALANCED: missing, MEMBERS: missing, NONMEMBERS: missing}
+    sight, base, sizes = own.balanced, other.balanced, (frame.n, frame.m)
+    return {
+        **rates,
+        BALANCED: to_difference(_balanced_spread(sight, base, frame), *sizes, frame.level, METHOD),
+        MEMBERS: _compared(sight.members, base.members, sizes, frame),
+        NONMEMBERS: _compared(sight.nonmembers, base.nonmembers, sizes, frame, is_cleared=True),
+    }
 
 
-def _beyond_null(own: _Seen, null: _Seen, scores: _Scores, frame: _Frame) -> dict[str, Difference]:
+def _beyond_null(own: _Seen, null: _Seen, scores: Pair, frame: _Frame) -> dict[str, Difference]:
     n, m = scores[0].size, scores[1].size
     found = {}
     for key in FALSE_POSITIVE_RATES:
@@ -315,7 +297,7 @@ def _beyond_null(own: _Seen, null: _Seen, scores: _Scores, frame: _Frame) -> dic
             if reason
             else to_null_difference(_gap(own.at_fpr[key], null.at_fpr[key], frame), n, m, METHOD)
         )
-    found["balanced_accuracy"] = (
+    found[BALANCED] = (
         Difference(None, n=frame.n, m=frame.m, level=NULL_LEVEL, reason=own.no_balanced or null.no_balanced)
         if own.balanced is None or null.balanced is None
         else to_null_difference(_balanced_spread(own.balanced, null.balanced, frame), frame.n, frame.m, METHOD)
@@ -359,3 +341,79 @@ def _compared(
         to_difference(subtracted_from(0, spread) if is_cleared else spread, *sizes, frame.level, METHOD),
         mcnemar_p_value=mcnemar(table.baseline_only, table.other_only),
     )
+
+
+def measure(case: Case) -> Figures:
+    """Every metric of this module, of all models of one attack."""
+    return threshold_metrics(
+        case.scores,
+        case.parts,
+        rng=case.rng(),
+        baseline=case.baseline,
+        nulls=case.nulls,
+        held_against=case.held_against,
+    )
+
+
+def found_at_one_percent(members: Floats, nonmembers: Ladder, drawn: Floats) -> Floats:
+    """1 where a member lies above the drawn non-members' (m, b) conformal threshold at 1 % FPR, else 0: (n, b)."""
+    reached = np.cumsum(drawn[nonmembers.order[::-1]], axis=0)
+    place = (reached >= conformal_rank("0.01", nonmembers.ranked.size)).argmax(axis=0)
+    return np.asarray(members[:, None] > nonmembers.ranked[::-1][place], dtype=np.float64)
+
+
+REALISED = (
+    "Of all records, with exact bounds. The threshold is the highest score that leaves no more than this share of "
+    "non-members above it; the realised rate is the share that it does leave."
+)
+
+
+def _tpr(key: str, words: str) -> Metric:
+    return Metric(
+        f"tpr@{key}",
+        f"true positive rate at {words} false positive rate",
+        f"TPR at {words} FPR",
+        chance=float(key),
+        place=("tpr_at_fpr", key),
+        beats_start_alone=True,
+        least_nonmembers=FALSE_POSITIVE_RATES[key] - 1,
+        group="tpr",
+        note=REALISED,
+        is_headline=key != "0.001",  # few audits have the records for it
+        per_member=found_at_one_percent if key == "0.01" else None,
+    )
+
+
+SHIFTED = "At the same threshold. A rise of one with an equal fall of the other is a shifted threshold, not a leak."
+BY_ITSELF = "gate balanced_accuracy: one success alone rises with a mere shift of the threshold"
+
+FAMILY = Family(
+    (
+        *(_tpr(key, f"{100 / per_one:g} %") for key, per_one in FALSE_POSITIVE_RATES.items()),
+        Metric(
+            BALANCED,
+            "balanced accuracy",
+            "balanced accuracy",
+            chance=0.5,
+            is_headline=False,
+            note="Half of member and non-member success at the threshold of the calibration part; 0.5 is guessing.",
+        ),
+        Metric(
+            MEMBERS,
+            "member success at the calibrated threshold",
+            "member success",
+            not_gated=BY_ITSELF,
+            note=SHIFTED,
+            beside=NONMEMBERS,
+        ),
+        Metric(
+            NONMEMBERS,
+            "non-member success at the calibrated threshold",
+            "non-member success",
+            not_gated=BY_ITSELF,
+            note=SHIFTED,
+            beside=MEMBERS,
+        ),
+    ),
+    measure,
+)

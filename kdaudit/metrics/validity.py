@@ -6,13 +6,11 @@ Source: Duan et al. 2024, arXiv:2402.07841 (overlap); Das et al. 2024, arXiv:240
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,40 +24,18 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kdaudit.metrics.characters import character_counts, character_features
+from kdaudit.metrics.auc import auc_difference, auc_estimate, with_interval
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.oddity import oddity
-from kdaudit.metrics.roc import auc_difference, auc_estimate, with_interval
 from kdaudit.metrics.scores import Floats, Integers
-from kdaudit.metrics.words import words
+from kdaudit.metrics.texts import passages_of, words
+from kdaudit.metrics.traits import character_counts, character_features, oddity
 
-OVERLAP_LIMIT = 0.20  # share of a record's 13-grams; mimir's ngram_13_0.2 drops non-members above it
 BUCKETS = 2**16  # hashed words and pairs: no vocabulary in memory; 2**18 finds no more and takes three times as long
 FOLDS = 5  # parts of the cross-validation
 CLASSIFIERS = ("tfidf", "surface", "characters", "traits")
 MAX_ITERATIONS = 1000  # L-BFGS converges in about 10 on TF-IDF and 50 on the surface features
 
 YEAR = re.compile(r"(?<!\d)(?:1[5-9]|20)\d\d(?!\d)")  # 1500 to 2099
-STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no power of it loses bits modulo 2**64
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """How much of each non-member stands in some member, word for word."""
-
-    n: int
-    """Words of a passage."""
-    shares: Floats
-    """(m,), per non-member the share of its n-grams that occur in any member; a text of fewer than n words
-    counts as one passage: 1 where a member has exactly these words, else 0."""
-    mean_share: float
-    max_share: float
-    n_above_20_percent: int
-    share_above: float
-    """Non-members above 20 %, as a share of all."""
-    n_with_any: int
-    n_too_short: int
-    """Non-members of fewer than n words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,36 +52,6 @@ class BlindBaseline:
     """(m,), likewise."""
 
 
-def overlap(members: Sequence[str], nonmembers: Sequence[str], *, n: int = 13) -> Overlap:
-    """Share of each non-member's n-grams of lower-cased words that occur in any member.
-
-    Args:
-        members: at least one text.
-        nonmembers: m texts, at least one.
-        n: words of a passage.
-
-    Raises:
-        ValueError: a class is empty.
-
-    Source: Duan et al. 2024, arXiv:2402.07841, section 4; there a Bloom filter, here 64-bit hashes.
-    """
-    if not (members and nonmembers):
-        raise ValueError("overlap needs a text of each class")
-    known = np.unique(np.concatenate([_passages(text, n) for text in members]))
-    shares = np.array([_share_known(_passages(text, n), known) for text in nonmembers])
-    n_above = int(np.count_nonzero(shares > OVERLAP_LIMIT))
-    return Overlap(
-        n=n,
-        shares=shares,
-        mean_share=float(shares.mean()),
-        max_share=float(shares.max()),
-        n_above_20_percent=n_above,
-        share_above=n_above / shares.size,
-        n_with_any=int(np.count_nonzero(shares)),
-        n_too_short=sum(len(words(text)) < n for text in nonmembers),
-    )
-
-
 def near_duplicate_groups(texts: Sequence[str], *, n: int = 13) -> Integers:
     """Number the groups of texts that are linked by sharing a passage of `n` words.
 
@@ -115,7 +61,7 @@ def near_duplicate_groups(texts: Sequence[str], *, n: int = 13) -> Integers:
     """
     if not texts:
         return np.empty(0, dtype=np.intp)
-    passages = [np.unique(_passages(text, n)) for text in texts]
+    passages = [np.unique(passages_of(text, n)) for text in texts]
     owner = np.repeat(np.arange(len(texts), dtype=np.int32), [each.size for each in passages])
     hashes = np.concatenate(passages)
     order = np.argsort(hashes, kind="stable")
@@ -306,23 +252,3 @@ def _not_measured(n: int, m: int, reason: str) -> BlindBaseline:
     missing = Estimate(None, n=n, m=m, reason=reason)
     by_name = dict.fromkeys(CLASSIFIERS, missing)
     return BlindBaseline("tfidf", missing, by_name, np.full(n, np.nan), np.full(m, np.nan))
-
-
-@lru_cache(maxsize=2**16)
-def _word_hash(word: str) -> int:
-    """64 bits, the same in every process, unlike `hash`."""
-    return int.from_bytes(hashlib.blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest())
-
-
-def _passages(text: str, n: int) -> NDArray[np.uint64]:
-    """(T,), hashes of the n-grams of words in order; one hash of the whole where the text has fewer than n words."""
-    found = words(text) or [text.strip()]
-    hashes = np.array([_word_hash(word) for word in found], dtype=np.uint64)
-    width = min(n, len(found))
-    powers = STEP ** np.arange(width, dtype=np.uint64)
-    return np.convolve(hashes, powers, "valid")  # modulo 2**64
-
-
-def _share_known(passages: NDArray[np.uint64], known: NDArray[np.uint64]) -> float:
-    place = np.minimum(np.searchsorted(known, passages), known.size - 1)
-    return float((known[place] == passages).mean())

@@ -11,22 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.audit.assess import Judging, kept_parts
-from kdaudit.audit.scoring import Facts
 from kdaudit.draws import generator
 from kdaudit.errors import ModelError
+from kdaudit.metrics import measure
+from kdaudit.metrics.association import ratio_estimate
+from kdaudit.metrics.auc import auc_difference, auc_estimate
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.excess import SupervisionEffect, supervision_effect
-from kdaudit.metrics.frontier import Candidate, Checkpoint, Frontier, Trained, place
-from kdaudit.metrics.ratios import ratio_estimate
-from kdaudit.metrics.replicates import Metric
-from kdaudit.metrics.roc import auc_difference, auc_estimate
+from kdaudit.metrics.frontier import Candidate, Frontier, PlainCheckpoint, Trained, place
+from kdaudit.metrics.metric import Case
+from kdaudit.metrics.replicates import PLACED_BY
 from kdaudit.metrics.scores import Floats, Integers
-from kdaudit.metrics.thresholds import threshold_metrics
 from kdaudit.mitigate import hard_only
 from kdaudit.mitigate.scoring import Scored, is_scored, split
 from kdaudit.results.mitigation import Leak
+from kdaudit.signals.likelihoods import Likelihoods
 
-RATE = "0.01"
 MIN_GROUP = 20
 """Members of the smallest group that a finding may rest on."""
 
@@ -84,7 +84,7 @@ def utility(scored: Scored, folder: Path, seed: int) -> tuple[Estimate, Estimate
     Raises:
         ModelError: the loss of a held-out record is not finite.
     """
-    facts, n_members = scored.facts(folder), len(scored.data.members)
+    facts, n_members = scored.likelihoods(folder), len(scored.data.members)
     nll, n_tokens, n_bytes = (values[n_members:] for values in (facts.nll, facts.n_tokens, facts.n_bytes))
     has_tokens = n_tokens > 0
     if n_broken := int((~np.isfinite(nll[has_tokens])).sum()):
@@ -112,17 +112,13 @@ def leaks(scored: Scored, roster: Roster, judging: Judging) -> dict[Path, dict[s
             pairs = {
                 str(folder): split(_scores(scored, attack, folder), judging.n_members, is_kept) for folder in folders
             }
-            rng = generator(judging.seed, f"mitigation {attack} {k}")
-            plain = str(run[-1])
-            measured = threshold_metrics(pairs, parts, rng=rng, baseline=plain)
+            name = f"mitigation {attack} {k}"
+            measured = measure(Case(pairs, parts, judging.seed, name, baseline=str(run[-1])))
             for folder in folders:
-                name = str(folder)
-                is_plain = name == plain
+                changes = measured.differences.get(str(folder), {})
                 found[folder][attack] = Leak(
-                    auc=auc_estimate(*pairs[name]),
-                    tpr_at_fpr={RATE: measured.models[name].tpr_at_fpr[RATE]},
-                    auc_change=None if is_plain else auc_difference(*pairs[name], *pairs[plain]),
-                    tpr_change={} if is_plain else {RATE: measured.differences[name].tpr_at_fpr[RATE]},
+                    {metric: measured.models[str(folder)][metric] for metric in PLACED_BY},
+                    {metric: changes[metric] for metric in PLACED_BY if metric in changes},
                 )
     return found
 
@@ -133,7 +129,7 @@ def frontiers(
     judging: Judging,
     groups: Mapping[str, Mapping[str, Integers]],
     controls: Mapping[str, str],
-) -> dict[str, dict[Metric, Frontier]]:
+) -> dict[str, dict[str, Frontier]]:
     """By attack and metric: every arm beside the plain checkpoints.
 
     Args:
@@ -169,20 +165,20 @@ def frontiers(
     return found
 
 
-def _plain_checkpoints(roster: Roster, trained: Callable[[Path], Trained]) -> Iterator[Checkpoint]:
+def _plain_checkpoints(roster: Roster, trained: Callable[[Path], Trained]) -> Iterator[PlainCheckpoint]:
     for moment in roster.plain[0]:
-        yield Checkpoint(roster.n_epochs, moment, [trained(run[moment]) for run in roster.plain])
+        yield PlainCheckpoint(roster.n_epochs, moment, [trained(run[moment]) for run in roster.plain])
     for epochs, run in roster.further.items():
-        yield Checkpoint(epochs, float(epochs), [trained(folder) for folder in run])
+        yield PlainCheckpoint(epochs, float(epochs), [trained(folder) for folder in run])
 
 
 def _start(
     scored: Scored, roster: Roster, attack: str, n_members: int, is_kept: NDArray[np.bool_]
-) -> Iterator[Checkpoint]:
+) -> Iterator[PlainCheckpoint]:
     """The untrained start, the same for every seed; nothing where it is neither scored nor a reference."""
     n_seeds = len(roster.plain)
     if roster.start is not None:
-        yield Checkpoint(0, 0.0, [_trained(scored, attack, roster.start, n_members, is_kept)] * n_seeds)
+        yield PlainCheckpoint(0, 0.0, [_trained(scored, attack, roster.start, n_members, is_kept)] * n_seeds)
         return
     reference, facts = scored.subject(roster.finished[0]).reference, _start_facts(scored, roster)
     if reference is None or facts is None:
@@ -193,7 +189,7 @@ def _start(
     members, nonmembers = split(values, n_members, is_kept)
     is_held = is_kept[n_members:]
     found = Trained(members, nonmembers, facts.nll[n_members:][is_held], facts.n_tokens[n_members:][is_held])
-    yield Checkpoint(0, 0.0, [found] * n_seeds)
+    yield PlainCheckpoint(0, 0.0, [found] * n_seeds)
 
 
 def mixed_supervision(scored: Scored, roster: Roster, groups: Groups, judging: Judging) -> SupervisionEffect | None:
@@ -205,10 +201,10 @@ def mixed_supervision(scored: Scored, roster: Roster, groups: Groups, judging: J
     if hard is None or start is None or groups.is_vulnerable is None:
         return None
     teacher = scored.plan.subjects[0]
-    starts = [start] if teacher.reference is None else [start, scored.scores.facts[teacher.reference.fingerprint]]
+    starts = [start] if teacher.reference is None else [start, scored.scores.likelihoods[teacher.reference.fingerprint]]
     with np.errstate(divide="ignore"):
         difficulty = np.column_stack([*(facts.mean_logprob for facts in starts), np.log(start.n_tokens)])
-    mixed, alone = ([scored.facts(folder).mean_logprob for folder in run] for run in (roster.finished, hard))
+    mixed, alone = ([scored.likelihoods(folder).mean_logprob for folder in run] for run in (roster.finished, hard))
     is_known = np.isfinite(np.column_stack([difficulty, *mixed, *alone])).all(axis=1)
     is_member = np.arange(is_known.size) < judging.n_members
     is_vulnerable = np.zeros(is_known.size, dtype=np.bool_)
@@ -223,11 +219,11 @@ def mixed_supervision(scored: Scored, roster: Roster, groups: Groups, judging: J
     )
 
 
-def _start_facts(scored: Scored, roster: Roster) -> Facts | None:
+def _start_facts(scored: Scored, roster: Roster) -> Likelihoods | None:
     if roster.start is not None:
-        return scored.facts(roster.start)
+        return scored.likelihoods(roster.start)
     reference = scored.subject(roster.finished[0]).reference
-    return None if reference is None else scored.scores.facts[reference.fingerprint]
+    return None if reference is None else scored.scores.likelihoods[reference.fingerprint]
 
 
 def subset_aucs(
@@ -254,7 +250,7 @@ def subset_aucs(
 def _trained(
     scored: Scored, attack: str, folder: Path, n_members: int, is_kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 ) -> Trained:
-    facts = scored.facts(folder)
+    facts = scored.likelihoods(folder)
     members, nonmembers = split(_scores(scored, attack, folder), n_members, is_kept)
     is_held = is_kept[n_members:]
     return Trained(members, nonmembers, facts.nll[n_members:][is_held], facts.n_tokens[n_members:][is_held])

@@ -58,7 +58,7 @@ def detected(members: Floats, nonmembers: Floats, rng: np.random.Generator) -> N
     """
     import numpy as np
 
-    from kdaudit.metrics.parts import split_parts
+    from kdaudit.metrics.scores import split_parts
 
     known = nonmembers[~np.isnan(nonmembers)]
     halves = split_parts(members.size, known.size, share=0.5, rng=rng)

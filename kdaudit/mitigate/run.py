@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit import manifest
+from kdaudit import lock, manifest
 from kdaudit.artefacts import writing
 from kdaudit.distill.folder import StudentFolder
 from kdaudit.distill.learn import TRAINING, Told, rehearse
@@ -150,10 +150,9 @@ def claim(config: MitigateConfig, *, overwrite: bool) -> None:
         raise ConfigError(
             f"--out: {link} is no link, and kdaudit puts one there", hint="move it away, or choose another folder"
         )
+    is_ours = (config.out / PLAIN).is_dir() or (config.out / FILE_NAME).is_file()
+    lock.claim(config.out, is_ours=is_ours, holds_no="comparison of mitigations", overwrite=overwrite)
     with writing(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
-        found = sorted(path.name for path in config.out.iterdir() if not path.name.endswith(".tmp"))
-        is_ours = (config.out / PLAIN).is_dir() or (config.out / FILE_NAME).is_file()
         for killed in config.out.glob(f"{REHEARSAL}*.tmp"):
             shutil.rmtree(killed, ignore_errors=True)
         if overwrite and is_ours:
@@ -162,11 +161,6 @@ def claim(config: MitigateConfig, *, overwrite: bool) -> None:
                 shutil.rmtree(config.out / name, ignore_errors=True)
             for name in (FILE_NAME, RECOMMENDED, *REPORTS):
                 (config.out / name).unlink(missing_ok=True)
-    if found and not is_ours and not overwrite:
-        raise ConfigError(
-            f"--out: {config.out} is not empty and holds no comparison of mitigations ({found[0]})",
-            hint="choose another folder, or pass --overwrite to write into this one",
-        )
 
 
 def _link(table: Mitigation, link: Path) -> None:

@@ -9,24 +9,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.audit.data import AuditData, read_data
-from kdaudit.audit.lineage import check_lineage, trace
-from kdaudit.audit.measure import Progress, measure_passes
-from kdaudit.audit.plan import Plan, Subject, find_subjects, make_plan
-from kdaudit.audit.references import check_references
-from kdaudit.audit.scoring import Facts, Scores, score_records
+from kdaudit.audit.data import AuditData
+from kdaudit.audit.measure import Progress
+from kdaudit.audit.plan import Plan, Subject, make_plan
+from kdaudit.audit.scoring import Scores
+from kdaudit.audit.stages import plan_audit, score_plan, split_records
 from kdaudit.config import AuditConfig, student_names
 from kdaudit.distill.prepare import Prepared
 from kdaudit.distill.start import is_reference
 from kdaudit.draws import generator
 from kdaudit.errors import ConfigError
 from kdaudit.manifest import record_id
-from kdaudit.metrics.parts import Parts, split_parts
-from kdaudit.metrics.scores import Floats
+from kdaudit.metrics.scores import Floats, Parts
 from kdaudit.mitigate import non_vulnerable
 from kdaudit.mitigate.base import Method, Selection
 from kdaudit.mitigate.settings import ATTACKED_BY, MitigateConfig
 from kdaudit.models.checkpoint import find
+from kdaudit.signals.likelihoods import Likelihoods
 
 SIGNALS = "signals"
 
@@ -46,9 +45,9 @@ class Scored:
         """A student as the plan knows it."""
         return next(one for one in self.plan.subjects if one.name == self.subject_of[folder])
 
-    def facts(self, folder: Path) -> Facts:
+    def likelihoods(self, folder: Path) -> Likelihoods:
         """What a student makes of each record."""
-        return self.scores.facts[self.subject(folder).checkpoint.fingerprint]
+        return self.scores.likelihoods[self.subject(folder).checkpoint.fingerprint]
 
     @property
     def attacks(self) -> tuple[str, ...]:
@@ -76,15 +75,10 @@ def score_students(
     """
     reference = _student_reference(prepared)
     asked = _audit_config(config, prepared, tuple(map(str, folders)), (reference,) * len(folders))
-    traced, lineage = trace(asked)
-    data = read_data(traced, lineage, needs_shots=False)
-    subjects = find_subjects(traced)
-    for subject in subjects:
-        check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
-    plan = make_plan(traced, subjects, data, notes=check_references(subjects, lineage))
-    scores = _score(plan, config.out / SIGNALS, on_progress)
-    rng = generator(traced.seed, "parts")
-    parts = split_parts(len(data.members), len(data.nonmembers), share=traced.calibration_share, rng=rng)
+    planned = plan_audit(asked, needs_shots=False)
+    plan, data = planned.plan, planned.data
+    scores = score_plan(plan, config.out / SIGNALS, on_progress=on_progress)
+    parts = split_records(data, share=planned.config.calibration_share, seed=planned.config.seed)
     names = student_names(len(folders))
     return Scored(plan, data, scores, parts, dict(zip(folders, names, strict=True)))
 
@@ -112,7 +106,7 @@ def attack_teacher(config: MitigateConfig, prepared: Prepared, *, on_progress: P
             f"--vulnerability-attack {name}: {str(error).partition(': ')[2]}",
             hint="give --teacher-reference, the checkpoint that the teacher started from, or choose another attack",
         ) from error
-    scores = _score(plan, config.out / SIGNALS, on_progress).by_attack[name]["teacher"]
+    scores = score_plan(plan, config.out / SIGNALS, on_progress=on_progress).by_attack[name]["teacher"]
     return scores[: len(members)], scores[len(members) :]
 
 
@@ -155,11 +149,6 @@ def is_scored(scored: Scored, attack: str) -> NDArray[np.bool_]:
 def split(values: Floats, n_members: int, is_kept: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """The kept values of members and of held-out records."""
     return values[:n_members][is_kept[:n_members]], values[n_members:][is_kept[n_members:]]
-
-
-def _score(plan: Plan, folder: Path, on_progress: Progress) -> Scores:
-    shards = plan.passages.shards()
-    return score_records(plan, shards, measure_passes(plan, shards, folder, on_progress=on_progress), with_paper=False)
 
 
 def _audit_config(

@@ -208,9 +208,8 @@ def _contradictions(config: MitigateConfig, methods: Sequence[Method]) -> Iterat
 
 def _attack_problems(config: MitigateConfig) -> Iterator[str]:
     from kdaudit.attacks import ATTACKS, get_attack
-    from kdaudit.views.view import View
 
     chosen = get_attack(config.vulnerability_attack)
-    if View.PREFIXED in chosen.views:
-        known = ", ".join(name for name, attack in ATTACKS.items() if View.PREFIXED not in attack.views)
+    if chosen.needs_shots:
+        known = ", ".join(name for name, attack in ATTACKS.items() if not attack.needs_shots)
         yield f"--vulnerability-attack: {chosen.name} takes non-members out as shots; choose one of {known}"

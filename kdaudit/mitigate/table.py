@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 import kdaudit
 from kdaudit.audit.assess import Judging, assess_attack
 from kdaudit.audit.lineage import LOWER_BOUNDS
-from kdaudit.audit.run import starts_of
+from kdaudit.audit.run import describe_checkpoint
 from kdaudit.audit.scoring import Scores
-from kdaudit.audit.validity import describe_validity
+from kdaudit.audit.stages import compare_sets
 from kdaudit.config import student_names
 from kdaudit.distill.prepare import Prepared
-from kdaudit.draws import generator
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.frontier import Frontier, Placed, Point
-from kdaudit.metrics.replicates import Metric
+from kdaudit.metrics.replicates import PLACED_BY
 from kdaudit.metrics.scores import Integers
-from kdaudit.metrics.validity import blind_baseline, overlap
 from kdaudit.mitigate.base import Operation, Selection
 from kdaudit.mitigate.figures import (
     MIN_GROUP,
@@ -35,11 +34,13 @@ from kdaudit.mitigate.figures import (
 )
 from kdaudit.mitigate.scoring import Scored, is_scored
 from kdaudit.mitigate.settings import PLAIN, MitigateConfig, further_name
-from kdaudit.results import AttackResult
+from kdaudit.results import AttackResult, ComparedRecords
 from kdaudit.results.mitigation import Arm, Mitigation, Student
 from kdaudit.verdict.arms import judge_arms
 
-METRIC: Metric = "auc"
+T = TypeVar("T")
+
+METRIC = PLACED_BY[0]
 VULNERABLE, OTHERS = "given away", "the others"
 """Members that the attack detects in the teacher, and those that it does not."""
 ON_IT = "it is a point of the frontier itself"
@@ -61,16 +62,10 @@ class Made:
 
 def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made: Made) -> Mitigation:
     """Measure every arm, judge its gates, and name the one to take."""
-    texts, n_members, seed = (
-        [r.text for r in scored.data.records],
-        len(scored.data.members),
-        config.distill.records_seed,
-    )
-    blind = blind_baseline(texts[:n_members], texts[n_members:], rng=generator(seed, "blind baseline"))
+    n_members = len(scored.data.members)
     plan = replace(scored.plan, warnings=tuple(w for w in scored.plan.warnings if w not in scored.data.notes))
-    shared = overlap(texts[:n_members], texts[n_members:])
-    validity = describe_validity(blind, shared, scored.data, plan, scored.scores)
-    judging = Judging(n_members, scored.parts, blind, seed, starts=starts_of(scored.plan.subjects))
+    seed = config.distill.records_seed
+    judging, validity = compare_sets(plan, scored.data, scored.scores, scored.parts, seed=seed)
     controls = {arm.name: arm.control_of for arm in config.arms if arm.control_of is not None}
     placed = frontiers(scored, made.roster, judging, _groups(config, made, n_members), controls)
     students = _students(config, scored, made, judging)
@@ -80,8 +75,11 @@ def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made:
     arms = _with_subsets(arms, scored, made, judging)
     table = Mitigation(
         kdaudit_version=kdaudit.__version__,
-        models={"teacher": prepared.models.teacher.describe(), "start": prepared.models.start.describe()},
-        data={"members": n_members, "nonmembers": len(scored.data.nonmembers), "sha256": scored.data.sha256},
+        models={
+            "teacher": describe_checkpoint(prepared.models.teacher),
+            "start": describe_checkpoint(prepared.models.start),
+        },
+        data=ComparedRecords(n_members, len(scored.data.nonmembers), scored.data.sha256),
         attack=scored.attacks[0],
         metric=METRIC,
         plain=tuple(students[folder] for run in made.roster.whole_epochs for folder in run),
@@ -155,7 +153,7 @@ def _students(config: MitigateConfig, scored: Scored, made: Made, judging: Judgi
 def _arms(
     config: MitigateConfig,
     students: Mapping[Path, Student],
-    placed: Mapping[str, Mapping[Metric, Frontier]],
+    placed: Mapping[str, Mapping[str, Frontier]],
     made: Made,
     audit: Callable[[Sequence[Path]], Mapping[str, AttackResult]],
 ) -> dict[str, Arm]:
@@ -270,24 +268,26 @@ def _audit(
         values = {name: by_model[subject] for name, subject in known.items() if subject in by_model}
         of_arm = Scores({plan.attack.name: values}, {}, False, {}, scored.scores.of_starts)
         found = assess_attack(own, of_arm, replace(judging, starts=starts))
-        cells = {one: replace(cell, member_success=None, nonmember_success=None) for one, cell in found.cells.items()}
+        cells = dict(found.cells)
         for one, folder in zip(names, folders, strict=True):
             leak = students[folder].leaks.get(plan.attack.name)
             if leak is not None and cells[one].status == "ok":
-                rates = {**cells[one].tpr_at_fpr, **leak.tpr_at_fpr}
-                cells[one] = replace(cells[one], auc=leak.auc, tpr_at_fpr=rates)
+                cells[one] = replace(cells[one], figures={**cells[one].figures, **leak.figures})
         attacks[plan.attack.name] = replace(
             found,
-            cells=cells,
+            cells={one: replace(cell, figures=_gateable(cell.figures)) for one, cell in cells.items()},
             comparison={
-                one: replace(apart, member_success=None, nonmember_success=None)
-                for one, apart in found.comparison.items()
+                one: replace(apart, figures=_gateable(apart.figures)) for one, apart in found.comparison.items()
             },
             curves={},
             histograms={},
             two_by_two={},
         )
     return attacks
+
+
+def _gateable(figures: Mapping[str, T]) -> dict[str, T]:
+    return {name: figure for name, figure in figures.items() if not METRICS[name].not_gated}
 
 
 def _of_selection(selection: Selection | None) -> tuple[str, ...]:

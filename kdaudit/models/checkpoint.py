@@ -41,6 +41,8 @@ class Checkpoint:
     """The commit of a Hub checkpoint."""
     weights_sha256: str
     """Over the contents of the weight files, an adapter's base included."""
+    files_sha256: str
+    """Over the contents of its own weight files, without an adapter's base."""
     config_sha256: str
     """Over config.json, an adapter's own and its base's, and over the checkpoint's code where it is trusted."""
     n_parameters: int
@@ -128,6 +130,7 @@ def find(
             folder=folder,
             revision=commit,
             weights_sha256=sha256_text(digest + base.weights_sha256),
+            files_sha256=digest,
             config_sha256=sha256_text(adapter_config + base.config_sha256),
             n_parameters=n_parameters + base.n_parameters,
             n_bytes=n_bytes + base.n_bytes,
@@ -151,6 +154,7 @@ def find(
             folder=folder,
             revision=commit,
             weights_sha256=digest,
+            files_sha256=digest,
             config_sha256=sha256_files([folder / "config.json", *code]),
             n_parameters=n_parameters,
             n_bytes=n_bytes,

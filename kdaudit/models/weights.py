@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import safe_open
 
@@ -29,6 +31,10 @@ MAX_HEADER = 2**25
 MAX_NAME = 200
 PLAIN_NAME = re.compile(r"[^/\\\x00-\x1f]+")
 SHOWN_SHARDS = 5
+STEP = 50_000_000
+"""Nanoseconds in which the clock of a file system moves; the slowest clock of a kernel takes 10 milliseconds."""
+COARSE_STEP = 2_000_000_000
+"""The same for file systems that know whole seconds alone."""
 TEXT_LIMITS = {
     ".json": 2**23, ".jinja": 2**20, ".txt": 2**28, ".model": 2**28, ".tiktoken": 2**28,
     "tokenizer.json": 2**28, "vocab.json": 2**26, "added_tokens.json": 2**26, "tekken.json": 2**26,
@@ -203,12 +209,38 @@ def read_json(path: Path, option: str) -> dict[str, Any]:
 
 
 def sha256_files(files: list[Path]) -> str:
-    """Over the contents of files, in their order."""
+    """The SHA-256 over the contents of files, in their order; one that has not changed since is not read again."""
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(_digest(path))
     return digest.hexdigest()
+
+
+_digests: dict[tuple[int, ...], bytes] = {}
+"""By what the operating system says of a file: the SHA-256 of its content."""
+
+
+def _digest(path: Path) -> bytes:
+    """The SHA-256 of a file.
+
+    It is kept for the next time only where every later change must show: the times of a file move in steps, and a file
+    that was written in this very step could be written once more in it.
+    """
+    with path.open("rb") as file:
+        before, now = _version(file), time.time_ns()
+        if before not in _digests:
+            digest = hashlib.file_digest(file, "sha256").digest()
+            last = max(before[-2:])
+            if _version(file) != before or now - last < (COARSE_STEP if last % 10**9 == 0 else STEP):
+                return digest
+            _digests[before] = digest
+    return _digests[before]
+
+
+def _version(file: BinaryIO) -> tuple[int, ...]:
+    """What differs after a file was written: where it lies, its size, and its times in nanoseconds."""
+    found = os.fstat(file.fileno())
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def sha256_text(text: str) -> str:

@@ -1,7 +1,19 @@
 """Records: the texts whose membership is asked about, read from files and data sets."""
 
-from kdaudit.records.reading import Render, read
+from kdaudit.records.reading import IN_MEMORY, Read, Render, collect, read
 from kdaudit.records.record import Record, RecordSet
 from kdaudit.records.sets import check_alike, check_disjoint, draw_shots, sample
 
-__all__ = ["Record", "RecordSet", "Render", "check_alike", "check_disjoint", "draw_shots", "read", "sample"]
+__all__ = [
+    "IN_MEMORY",
+    "Read",
+    "Record",
+    "RecordSet",
+    "Render",
+    "check_alike",
+    "check_disjoint",
+    "collect",
+    "draw_shots",
+    "read",
+    "sample",
+]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
 
-from kdaudit.errors import RecordsError
+from kdaudit.errors import RecordsError, did_you_mean
 from kdaudit.foreign import check_regular
 from kdaudit.records import hub, rows
 from kdaudit.records.record import Record, RecordSet, digest, keyed_ids
 from kdaudit.records.rows import MAX_PROBLEMS, Problem, Row
 
 SUFFIXES = (".jsonl", ".ndjson", ".json-lines", ".csv", ".tsv", ".txt", ".parquet")
+IN_MEMORY = "in memory"
+"""The source of records that lie in no file."""
 SHOWN_KINDS = 3  # different problems in one message
 SHOWN_LINES = 5  # lines for each of them
+
+Read = Callable[..., RecordSet]
+"""Reads a source as `read` does: (source, option=, text_field=, id_field=, render=) -> its records."""
 
 Render = Callable[[Sequence[Mapping[str, object]]], tuple[str, str]]
 """Chat messages, the last one an answer -> the text before the answer, and the whole text.
@@ -56,11 +60,56 @@ def read(
     """
     label = f"{option} {source}"
     unit = "row" if source.startswith(hub.PREFIX) or source.lower().endswith(".parquet") else "line"
+    return _checked(_rows(source, label, text_field, id_field), option, source, unit, text_field, id_field, render)
+
+
+def collect(
+    given: Iterable[str | Mapping[str, object]],
+    *,
+    option: str,
+    text_field: str = "text",
+    id_field: str = "id",
+    render: Render | None = None,
+) -> RecordSet:
+    """The records of texts, or of fields by name, that are in memory; they are checked as those of a file are.
+
+    Args:
+        given: one text or one mapping for each record; the n-th is row n.
+        option: what they were given as, for messages: `members`.
+        text_field: see `read`.
+        id_field: see `read`.
+        render: see `read`.
+
+    Raises:
+        RecordsError: a row cannot be used; one error for all rows.
+    """
+    found = (_row_in_memory(number, value, text_field) for number, value in enumerate(given, start=1))
+    return _checked(found, option, IN_MEMORY, "row", text_field, id_field, render)
+
+
+def _row_in_memory(number: int, value: object, text_field: str) -> Row | Problem:
+    if isinstance(value, Mapping):
+        return Row(number, {str(name): field for name, field in value.items()})
+    if isinstance(value, str):
+        return Row(number, {text_field: value})
+    return Problem(number, f"{rows.kind(value)} where a text or a mapping is needed", "give texts, or fields by name")
+
+
+def _checked(
+    given: Iterable[Row | Problem],
+    option: str,
+    source: str,
+    unit: str,
+    text_field: str,
+    id_field: str,
+    render: Render | None,
+) -> RecordSet:
+    label = f"{option} {source}"
     found: list[tuple[int, str | None, str, int]] = []
     known: dict[str, str] = {}
     problems: list[Problem] = []
     has_id_field = False
-    for row in _rows(source, label, text_field, id_field):
+    for row in given:
         if isinstance(row, Row):
             has_id_field = has_id_field or id_field in row.fields
             shown = _shown(row, text_field, render, known)
@@ -79,7 +128,7 @@ def read(
     if problems:
         raise _refusal(label, sorted(problems, key=lambda problem: problem.line), unit)
     if not records:
-        raise RecordsError(f"{label}: holds no record", hint="give a file with at least one text")
+        raise RecordsError(f"{label}: holds no record", hint="give at least one text")
     if id_field != "id" and not has_id_field:
         raise RecordsError(f"{label}: no record has the field '{id_field}'", hint="correct or drop --id-field")
     return RecordSet(option, source, records, len(found) - len(records), digest(records))
@@ -131,8 +180,9 @@ def _opened(source: str, label: str) -> Iterator[BinaryIO]:
 
 
 def _near_files(path: Path) -> str:
-    near = get_close_matches(path.name, _names_in(path.parent))
-    return f"did you mean {', '.join(str(path.parent / name) for name in near)}?" if near else "check the path"
+    return did_you_mean(
+        path.name, _names_in(path.parent), written=lambda name: str(path.parent / name), otherwise="check the path"
+    )
 
 
 def _names_in(folder: Path) -> list[str]:

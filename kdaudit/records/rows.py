@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
-from kdaudit.errors import RecordsError
+from kdaudit.errors import RecordsError, did_you_mean
 from kdaudit.foreign import reading, reason
 
 WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # UTF-32 LE starts as UTF-16 LE does
@@ -260,9 +259,8 @@ def missing(field: str, names: Iterable[str], *, noun: str = "field") -> str:
 
 def nearest(field: str, names: Iterable[str], *, option: str = "--text-field") -> str:
     """The way out of a missing field."""
-    by_lower = {name.lower(): name for name in names if _is_name(name)}
-    near = get_close_matches(field.lower(), by_lower, n=1)
-    return f"did you mean {option} {by_lower[near[0]]}?" if near else f"name the field by {option}"
+    way_out = f"name the field by {option}"
+    return did_you_mean(field, filter(_is_name, names), written=lambda name: f"{option} {name}", otherwise=way_out)
 
 
 def shown(names: Iterable[str]) -> str:

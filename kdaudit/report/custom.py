@@ -10,9 +10,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import read_text
-from kdaudit.report.content import Report
-from kdaudit.report.page import make_page
+from kdaudit.report.blocks import Detail
+from kdaudit.report.page import at_detail, report_page
 from kdaudit.report.render import as_html, as_markdown, as_text, make_environment
+from kdaudit.report.runs import Report
 
 ESCAPES = {".html": as_html, ".htm": as_html, ".svg": as_html, ".xml": as_html, ".md": as_markdown}
 """By the ending of the file that the template makes; any other is plain text."""
@@ -59,10 +60,10 @@ def render_custom(template: Path, report: Report) -> str:
         raise ConfigError(f"--template: {template} is not UTF-8: {error.reason}") from error
     except ValueError as error:
         raise ConfigError(f"--template: {template}: {error}") from error
-    page = make_page(report, with_pictures=escaped is as_html)
+    page = at_detail(report_page(report, with_pictures=escaped is as_html), Detail.WHOLE)
     try:
         prepared = make_environment(escaped, kind=ImmutableSandboxedEnvironment).from_string(source)
-        return prepared.render(page=page, n_shown=len(page.runs), is_brief=False)
+        return prepared.render(page=page)
     except TemplateSyntaxError as error:
         raise ConfigError(f"--template: {template}, line {error.lineno}: {error.message}", hint=HINT) from error
     except Exception as error:  # whatever an expression of the template can raise is the template's

@@ -1,19 +1,20 @@
-"""The formats of a report. Adding one: write its renderer, add its line here and its name to `kdaudit.config`."""
+"""The formats of a report. Adding one: write its renderer, a pure function to a text, and add its line here.
+
+A renderer is imported when it renders: some load numpy, jinja2 and matplotlib, and the command line lists the names.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import kdaudit
-from kdaudit.report.content import Renderer, Report
-from kdaudit.report.junit import render_junit
-from kdaudit.report.render import render_html, render_markdown
-from kdaudit.report.sarif import render_sarif
-from kdaudit.results import to_json
+from kdaudit.errors import ConfigError
 
-SCHEMA = "kdaudit.report/1"
+if TYPE_CHECKING:
+    from kdaudit.report.runs import Report
+    from kdaudit.results.mitigation import Mitigation
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,29 +23,34 @@ class Format:
 
     file: str
     """Its name in the output folder."""
-    render: Renderer
+    module: str
+    """Under kdaudit.report."""
+    function: str
+    """From a `Report` to a text; the same report gives the same text."""
+    is_for_mitigations: bool = False
+    """Whether the function takes a `Mitigation` too."""
 
-
-def render_json(report: Report) -> str:
-    """The runs in the layout of their results files, each with its name and its verdict as judged here."""
-    layout = {
-        "schema": SCHEMA,
-        "kdaudit_version": kdaudit.__version__,
-        "status": report.status,
-        "baseline": report.baseline or None,
-        "waivers": [
-            {"gate": gate, "reason": waiver.reason, "expires": waiver.expires.isoformat()}
-            for gate, waiver in report.waivers.items()
-        ],
-        "runs": [{"name": run.name, "path": run.path.as_posix(), **to_json(run.result)} for run in report.runs],
-    }
-    return json.dumps(layout, indent=2, allow_nan=False) + "\n"
+    def render(self, subject: Report | Mitigation) -> str:
+        """The whole text of the file."""
+        text: str = getattr(import_module(f"kdaudit.report.{self.module}"), self.function)(subject)
+        return text
 
 
 FORMATS: Mapping[str, Format] = {
-    "html": Format("report.html", render_html),
-    "md": Format("report.md", render_markdown),
-    "json": Format("report.json", render_json),
-    "sarif": Format("report.sarif", render_sarif),
-    "junit": Format("report.xml", render_junit),
+    "html": Format("report.html", "render", "render_html", is_for_mitigations=True),
+    "md": Format("report.md", "render", "render_markdown", is_for_mitigations=True),
+    "json": Format("report.json", "layout", "render_json", is_for_mitigations=True),
+    "sarif": Format("report.sarif", "ci.sarif", "render_sarif"),
+    "junit": Format("report.xml", "ci.junit", "render_junit"),
 }
+
+
+def check_formats(names: Iterable[str]) -> None:
+    """Refuse a name that is not in the table.
+
+    Raises:
+        ConfigError: lists every one, one a line.
+    """
+    unknown = [f"--format: '{name}' is none of {', '.join(FORMATS)}" for name in names if name not in FORMATS]
+    if unknown:
+        raise ConfigError("\n".join(unknown), hint="kdaudit report --help lists the options")

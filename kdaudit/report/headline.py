@@ -7,14 +7,18 @@ from dataclasses import replace
 
 from scipy.special import ndtr
 
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
-from kdaudit.report.wording import ABSENT, ALL_RATES, p_value
+from kdaudit.report.text import ABSENT, capital, p_value
 from kdaudit.results import AttackResult, AuditResult
 
 SIGNIFICANT = 0.05
 """Of the Holm-adjusted p-value: below it a difference is called one."""
 FALSE_ALARMS = 10
 """Non-members beyond the threshold that a rate in a sentence needs: with one or two the figure is mostly luck."""
+
+RATES = "tpr"
+"""The group of metrics that say what is found at few false alarms; the rate of false alarms is what guessing finds."""
 
 
 def strongest(result: AuditResult, model: str) -> str | None:
@@ -42,6 +46,16 @@ def auc_of_chosen(result: AuditResult, name: str, model: str) -> Estimate | None
 def is_simultaneous(result: AuditResult, model: str) -> bool:
     """Whether `auc_of_chosen` allows for the choice among several attacks on this model."""
     return model in result.strongest and len(result.strongest[model].attacks) > 1
+
+
+def strongest_notes(result: AuditResult) -> Iterator[str]:
+    """The largest AUC on every model, one line each where several attacks were measured."""
+    for model, found in result.strongest.items():
+        if len(found.attacks) > 1:
+            yield (
+                f"The strongest of {len(found.attacks)} attacks on {model}: {found.attack}, AUC {found.value:.3f} "
+                f"[{found.low:.3f}, {found.high:.3f}], a simultaneous {100 * found.level:g} % interval over all of them"
+            )
 
 
 def headline(result: AuditResult) -> Iterator[str]:
@@ -79,7 +93,7 @@ def _against_teacher(result: AuditResult, name: str, student: str) -> str:
     if not _is_compared(result, name, student):
         both = [other for other in result.attacks if _is_compared(result, other, student)]
         if not both:
-            return f"{_capital(student)} could not be compared with its teacher under any attack."
+            return f"{capital(student)} could not be compared with its teacher under any attack."
         other = max(both, key=lambda one: _value(result.attacks[one].cells[student].auc))
         own = _share(
             auc_of_chosen(result, other, student), kind="simultaneous " if is_simultaneous(result, student) else ""
@@ -107,27 +121,22 @@ def _value(found: Estimate | None) -> float:
     return -1.0 if found is None or found.value is None else found.value
 
 
-def _capital(name: str) -> str:
-    return f"{name[0].upper()}{name[1:]}"
-
-
 def _direction(found: Difference, student: str) -> str:
     value, p = found.value or 0.0, found.p_value_holm
     if p is None or p >= SIGNIFICANT:
-        return f"{_capital(student)} and teacher cannot be told apart"
-    return f"{_capital(student)} leaks {'more' if value > 0 else 'less'} than its teacher"
+        return f"{capital(student)} and teacher cannot be told apart"
+    return f"{capital(student)} leaks {'more' if value > 0 else 'less'} than its teacher"
 
 
 def _at_low_rate(attack: AttackResult, model: str) -> Iterator[str]:
     """At the lowest false positive rate that enough false alarms settle, else at the highest that was measured."""
-    measured = [
-        (words, found, float(rate) * found.m >= FALSE_ALARMS)
-        for rate, words in ALL_RATES.items()
-        if (found := attack.cells[model].tpr_at_fpr.get(rate)) is not None and found.value is not None
-    ]
+    figures = attack.cells[model].figures
+    rates = {metric.chance or 0.0: figures.get(metric.name) for metric in METRICS.values() if metric.group == RATES}
+    measured = [(rate, found) for rate, found in rates.items() if found is not None and found.value is not None]
     if measured:
-        words, found, _ = next((one for one in measured if one[2]), measured[-1])
-        yield f"With false alarms on about {words} of the non-members, it finds {_share(found)} of the members."
+        rate, found = next((one for one in measured if one[0] * one[1].m >= FALSE_ALARMS), measured[-1])
+        words = f"With false alarms on about {100 * rate:g} % of the non-members"
+        yield f"{words}, it finds {_share(found)} of the members."
 
 
 def _share(found: Estimate | None, *, of: str = "", kind: str = "") -> str:
@@ -145,5 +154,5 @@ def _points(found: Difference) -> str:
 
 
 def _p(found: Difference) -> str:
-    text = p_value(found)
+    text = p_value(found.p_value_holm)
     return text if text.startswith("<") else f"= {text}"

@@ -1,51 +1,49 @@
-"""A report on a comparison of mitigations, from its mitigation.json alone."""
+"""A comparison of mitigations: its file read back, what is said of it, and its page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import kdaudit
 from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
-from kdaudit.report import arms
-from kdaudit.report.page import LIMITS
+from kdaudit.metrics.estimate import Difference
+from kdaudit.metrics.frontier import ALPHA, BEYOND
+from kdaudit.report.blocks import Block, Detail, Notes, Paragraph, Pictures, Section, Verbatim
+from kdaudit.report.charts.sketch import sketch
+from kdaudit.report.formats import FORMATS, check_formats
+from kdaudit.report.mitigation_tables import (
+    arms_table,
+    checks_table,
+    frontier_table,
+    gates_table,
+    off_frontier,
+    students_table,
+    subsets_table,
+)
+from kdaudit.report.page import INTERVALS, LIMITS, Page
 from kdaudit.report.ranges import check_comparison
-from kdaudit.report.render import MAX_MARKDOWN, as_html, as_markdown, cut, make_environment
-from kdaudit.report.sketch import sketch
-from kdaudit.report.tables import Table
-from kdaudit.results.mitigation import HINT, Mitigation, load, to_text
+from kdaudit.report.text import counted, difference, interval
+from kdaudit.results.mitigation import HINT, Mitigation, load
 from kdaudit.verdict import parse_gate
 from kdaudit.verdict.arms import judge_arms, problems_of_gates
 
-if TYPE_CHECKING:
-    from kdaudit.report.charts import Chart
-
 FILE_NAME, RESULTS = "mitigation.json", "results.json"
-LIMIT = (
+OWN_LIMITS = (
     "Held-out loss is one measure of utility, on these records; another task may see another order of the arms.",
     "The frontier is a staircase of plain checkpoints: what lies between two of them was not tried. --frontier-points "
     "and --plain-epochs make it finer.",
     "The groups of members are those that one attack tells apart in the teacher; other groups may show another shift.",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class MitigationPage:
-    """What the templates are given."""
-
-    sentences: Sequence[str]
-    arms: Table
-    sketch: Sequence[str]
-    """The picture in characters, line by line; spaces count."""
-    gates: Table | None
-    notes: Sequence[str]
-    details: Sequence[Table]
-    charts: Sequence[Chart]
-    kdaudit_version: str
-    limits: Sequence[str] = (*LIMIT, *LIMITS)
+FINDINGS = {
+    "helps": "a smaller leak than that of a plain checkpoint that is no more useful, for every group of members",
+    "undertrained": "no smaller leak than that of a plain checkpoint that is no more useful",
+}
+STAIRS = (
+    "A student that learns less leaks less. The stairs are the plain run stopped at many moments, shorter plain runs, "
+    "and the untrained start: only an arm below them leaks less than stopping earlier would."
+)
 
 
 def mitigation_file(run: Path) -> Path | None:
@@ -63,6 +61,7 @@ def read_mitigation(config: ReportConfig) -> tuple[Path, Mitigation] | None:
         ConfigError: it is named beside other runs or with an option that is for audits, cannot be read, or cannot
             be judged by a gate.
     """
+    check_formats(config.formats)
     found = [path for run in config.runs if (path := mitigation_file(run)) is not None]
     if not found:
         return None
@@ -94,56 +93,180 @@ def formats_of(config: ReportConfig) -> tuple[str, ...]:
     Raises:
         ConfigError: the command asks for another one.
     """
-    strangers = [name for name in config.formats if name not in FORMATS]
+    known = [name for name, form in FORMATS.items() if form.is_for_mitigations]
+    strangers = [name for name in config.formats if name not in known]
     if strangers and "formats" not in config.from_file:
         raise ConfigError(
-            f"--format {strangers[0]}: not for a comparison of mitigations", hint=f"choose from {', '.join(FORMATS)}"
+            f"--format {strangers[0]}: not for a comparison of mitigations", hint=f"choose from {', '.join(known)}"
         )
-    return tuple(name for name in config.formats if name in FORMATS) or ("html", "md")
+    return tuple(name for name in config.formats if name in known) or ("html", "md")
 
 
-def make_page(table: Mitigation, *, with_pictures: bool) -> MitigationPage:
+def mitigation_page(table: Mitigation, *, with_pictures: bool) -> Page:
     """Lay a comparison out; with pictures, matplotlib is loaded."""
-    charts: list[Chart] = []
+    pictures: Block = Verbatim(sketch(table), is_drawing=True)
     if with_pictures:
-        from kdaudit.report.frontier import draw_frontier  # matplotlib takes a second: only where it is shown
+        from kdaudit.report.charts.frontier import draw_frontier  # matplotlib takes a second: only where it is shown
 
         drawn = [draw_frontier(table, attack, metric) for attack, of in table.frontier.items() for metric in of]
-        charts = [chart for chart in drawn if chart is not None]
-    subsets = arms.subsets_table(table)
-    return MitigationPage(
-        sentences=list(arms.sentences(table)),
-        arms=arms.arms_table(table),
-        sketch=sketch(table),
-        gates=arms.gates_table(table),
-        notes=arms.notes(table),
-        details=[
-            *(arms.frontier_table(table, attack, metric) for attack, of in table.frontier.items() for metric in of),
-            *(arms.students_table(table, attack) for attack in table.frontier),
-            *([] if subsets is None else [subsets]),
+        pictures = Pictures([picture for picture in drawn if picture is not None])
+    gates, subsets = gates_table(table), subsets_table(table)
+    arms: list[Block] = [arms_table(table), *([gates] if gates else [])]
+    details: list[Block] = [
+        *(frontier_table(table, attack, metric) for attack, of in table.frontier.items() for metric in of),
+        *(students_table(table, attack) for attack in table.frontier),
+        *([subsets] if subsets else []),
+        Paragraph(INTERVALS.format("the arms"), "note"),
+    ]
+    checks: list[Block] = [checks_table(table), Notes(notes(table))]
+    stairs: list[Block] = [Paragraph(STAIRS, detail=Detail.DOCUMENT), pictures]
+    return Page(
+        title="kdaudit: mitigations compared",
+        heading="Mitigations compared at equal usefulness",
+        verdict=None,
+        short=Section("In short", "short", [Notes(list(sentences(table)), tone="key")], link="In short"),
+        sections=[
+            Section("The arms side by side", "arms", arms, link="Arms"),
+            Section("Utility against leak", "frontier", stairs, link="Utility against leak"),
+            Section("Can these figures be trusted?", "checks", checks, link="Validity"),
+            Section("Every frontier and every student", "details", details, link="Details", detail=Detail.WHOLE),
         ],
-        charts=charts,
-        kdaudit_version=kdaudit.__version__,
+        written=f"Written by kdaudit {kdaudit.__version__}. It holds figures and names, no text of any record.",
+        limits=(*OWN_LIMITS, *LIMITS),
+    )  # fmt: skip
+
+
+def sentences(table: Mitigation) -> Iterator[str]:
+    """What was found, for a reader with a minute."""
+    if table.validity.status == "failed":
+        yield (
+            "Members and held-out records can be told apart by what no model remembers, so no finding below means "
+            "anything."
+        )
+    yield from _recommendation(table)
+    compared = off_frontier(table)
+    for finding, words in FINDINGS.items():
+        names = [name for name, arm in compared.items() if arm.finding == finding]
+        if names:
+            yield f"{', '.join(names)}: {words} ({finding})."
+    alone = {name: arm.placed[table.attack][table.metric].p_value for name, arm in compared.items()}
+    for name, p in alone.items():
+        if compared[name].finding == "helps" and p is not None and p > ALPHA:
+            yield f"{name}: by its own 95 % bound; its p-value among {len(compared)} arms (Holm) is {p:.3f}."
+    for name, arm in compared.items():
+        if arm.finding == "moves the risk":
+            yield f"{name} moves the risk: {arm.reason}."
+    reasons = dict.fromkeys(arm.reason for arm in compared.values() if arm.finding == "no evidence")
+    for reason in reasons:
+        names = [name for name, arm in compared.items() if arm.finding == "no evidence" and arm.reason == reason]
+        yield f"{', '.join(names)}: no evidence, {reason}."
+    if any(arm.reason == BEYOND for arm in compared.values()):
+        yield f"A longer plain run would tell: the same command with --plain-epochs {_longer(table)}."
+    if table.validity.status != "failed":
+        yield from _other_measures(table)
+        yield from _against_control(table)
+        yield from _of_those_kept(table)
+        yield from _of_mixed_supervision(table)
+
+
+def _longer(table: Mitigation) -> str:
+    """The further plain runs and one that is twice as long as the longest."""
+    further = [int(epochs) for epochs in table.config.get("plain_epochs", [])]
+    longest = max([int(table.config.get("epochs", 1)), *further])
+    return ",".join(map(str, [*further, 2 * longest]))
+
+
+def _other_measures(table: Mitigation) -> Iterator[str]:
+    """Where an arm that helps by the attack of the verdict does not by another one."""
+    found: dict[str, list[str]] = {}
+    for name, arm in table.arms.items():
+        others = {attack: by_metric[table.metric].finding for attack, by_metric in arm.placed.items()}
+        unlike = [f"by {attack}: {finding}" for attack, finding in others.items() if finding != "helps"]
+        if arm.finding == "helps" and unlike:
+            found.setdefault("; ".join(unlike), []).append(name)
+    for measures, names in found.items():
+        yield f"{', '.join(names)}: found to help by {table.attack}, but {measures}."
+
+
+def _against_control(table: Mitigation) -> Iterator[str]:
+    """Whether choosing does better than chance."""
+    for control, found in table.arms.items():
+        name = found.control_of
+        apart = None if name is None else table.arms[name].placed[table.attack][table.metric].vs_control
+        if apart is None:
+            continue
+        if apart.reason or apart.value is None:
+            yield f"{name} cannot be held against {control}, which {found.summary}: {apart.reason}."
+            continue
+        words = _compared(apart, "leaks less than", "leaks more than", "is not told apart from")
+        yield f"{name} {words} {control}, which {found.summary}: {difference(apart)} at equal held-out loss."
+
+
+def _of_those_kept(table: Mitigation) -> Iterator[str]:
+    """What the level over all members hides where some were left out."""
+    for name, arm in table.arms.items():
+        kept, plain = (arm.subsets.get(subset, {}).get(table.attack) for subset in ("kept", "kept_plain"))
+        change = arm.kept_change.get(table.attack)
+        if kept is None or plain is None or change is None or change.value is None:
+            continue
+        words = _compared(change, "They are exposed less", "They are exposed more", "They are not told apart")
+        yield (
+            f"{name}: over the members that stay in training alone its AUC is {interval(kept)}, the plain run's "
+            f"{interval(plain)} (first seed). {words}: {difference(change)}."
+        )
+
+
+def _of_mixed_supervision(table: Mitigation) -> Iterator[str]:
+    """What the teacher's word adds to the ground truth's, on the members that it gives away."""
+    found = table.mixed_supervision
+    if found is None:
+        return
+    if found.effect.value is None:
+        yield f"Mixed supervision could not be measured: {found.effect.reason}."
+        return
+    words = _compared(
+        found.effect,
+        "the teacher's word exposes them less than the ground truth alone",
+        "the teacher's word exposes them more than the ground truth alone",
+        "no such effect of the teacher's word is found",
+    )
+    yield (
+        "Mixed supervision: the members that the teacher gives away exceed the other members, at equal difficulty, by "
+        f"{difference(found.mixed)} nats per token in the plain run and by {difference(found.hard)} in hard-only. "
+        f"The difference is {difference(found.effect)}: {words}."
     )
 
 
-def render_html(table: Mitigation) -> str:
-    """One self-contained page: no script, nothing fetched."""
-    page = make_page(table, with_pictures=True)
-    return make_environment(as_html).get_template("mitigation.html.j2").render(page=page)
+def _compared(found: Difference, below: str, above: str, open_words: str) -> str:
+    if found.high is not None and found.high < 0:
+        return below
+    return above if found.low is not None and found.low > 0 else open_words
 
 
-def render_markdown(table: Mitigation) -> str:
-    """The comparison in GitHub-flavoured Markdown of at most MAX_MARKDOWN bytes; where all is too long, no details."""
-    page = make_page(table, with_pictures=False)
-    template = make_environment(as_markdown).get_template("mitigation.md.j2")
-    text = template.render(page=page, is_brief=False)
-    return text if len(text.encode()) <= MAX_MARKDOWN else cut(template.render(page=page, is_brief=True))
+def _recommendation(table: Mitigation) -> Iterator[str]:
+    if table.recommended is not None:
+        arm = table.arms[table.recommended]
+        checkpoint = arm.students[0].checkpoint
+        yield f"Recommended: {table.recommended}, of the arms that pass every gate the most useful ({checkpoint})."
+        if (kept := arm.subsets.get("kept", {}).get(table.attack)) is not None:
+            yield (
+                "Its gates are on all members, also those left out of its training; over the members that stayed its "
+                f"AUC is {interval(kept)}."
+            )
+    elif any(arm.gates for arm in table.arms.values()):
+        yield "No arm passes every gate."
 
 
-FORMATS: Mapping[str, tuple[str, Callable[[Mitigation], str]]] = {
-    "html": ("report.html", render_html),
-    "md": ("report.md", render_markdown),
-    "json": ("report.json", to_text),
-}
-"""File and renderer by name."""
+def notes(table: Mitigation) -> list[str]:
+    """What a reader must know: of the records, of the arms."""
+    found = [*table.warnings, *table.validity.warnings]
+    found += [
+        f"{name}: {warning.removeprefix(f'{arm.method}: ')}"
+        for name, arm in table.arms.items()
+        for warning in arm.warnings
+    ]
+    for name, arm in table.arms.items():
+        n_replaced = arm.students[0].n_replaced
+        if n_replaced is not None:
+            found.append(f"{name}: {counted(n_replaced, 'module')} {'was' if n_replaced == 1 else 'were'} replaced")
+    return found

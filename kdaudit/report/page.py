@@ -1,22 +1,30 @@
-"""What the templates are given: words, tables and pictures, and nothing that could touch a file."""
+"""The page that every renderer walks, and that a template of a user's own is given: no path that could be opened."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import kdaudit
-from kdaudit.report import provenance, tables, wording
-from kdaudit.report.content import Report, Run, Status
-from kdaudit.report.headline import headline
-from kdaudit.report.tables import Table
-from kdaudit.results import Validity
-from kdaudit.verdict.wording import not_comparable
-
-if TYPE_CHECKING:
-    from kdaudit.report.charts import Chart
-    from kdaudit.report.pictures import Pictures
+from kdaudit.report import checks, provenance, tables
+from kdaudit.report.blocks import (
+    Block,
+    Detail,
+    Notes,
+    Paragraph,
+    Picture,
+    Pictures,
+    Section,
+    Status,
+    Table,
+    Verbatim,
+    Verdict,
+    shown,
+)
+from kdaudit.report.headline import headline, strongest_notes
+from kdaudit.report.runs import Report, Run
+from kdaudit.results import AuditResult
 
 LIMITS = (
     "A gate that passes says that these attacks, on these records, stayed below the limit. It is evidence, not a proof "
@@ -29,6 +37,35 @@ LIMITS = (
     "The attacks read the model's token probabilities. An attacker who sees text alone is weaker; one who can train "
     "models like it may be stronger.",
 )
+INTERVALS = "Intervals are 95 %, in square brackets. p-values are adjusted over {} (Holm)."
+LEFT_EDGE = (
+    "An attacker who wants to be sure looks at the left edge of these curves: how many members are found while hardly "
+    "any non-member is accused."
+)
+CURVES = (
+    "ROC curves: members found against non-members wrongly called members, both axes logarithmic, the strongest attack "
+    "first. Bands: 95 % at each threshold."
+)
+SCORES = (
+    "How the scores of members (filled) and of non-members (line) are spread: the further apart, the stronger the "
+    "attack. The outermost scores are cut off."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPictures:
+    """Of one run."""
+
+    levels: Sequence[Picture] = ()
+    """Forest plots."""
+    curves: Sequence[Picture] = ()
+    """ROC curves, the strongest attack first."""
+    scores: Sequence[Picture] = ()
+    """Histograms, in the same order."""
+    supervision: Sequence[Picture] = ()
+
+
+NO_PICTURES = RunPictures()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +81,7 @@ class RunPage:
     headline: Sequence[str]
     gates: Table | None
     figures: Sequence[Table]
+    strongest: Sequence[str]
     missing: Sequence[str]
     detections: Sequence[Table]
     supervision: Sequence[Table]
@@ -57,50 +95,107 @@ class RunPage:
     data: Table
     versions: Table
     command: str
-    pictures: Pictures | None = None
+    pictures: RunPictures | None = None
     """None where a format shows none."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """As it is shown above everything else."""
+        return Verdict(self.status, self.status_words, self.sentence, self.next_step)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A whole report."""
+    """A verdict, a short section and the others: the order of a document.
 
-    status: Status
-    status_words: str
-    sentence: str
-    next_step: str
-    runs: Sequence[RunPage]
-    comparison: Table | None
-    """None where there is one run."""
-    kdaudit_version: str
+    A terminal, whose end is what the eye falls on, shows them the other way round.
+    """
+
+    title: str
+    heading: str
+    verdict: Verdict | None
+    short: Section
+    sections: Sequence[Section]
+    written: str
+    """By which version, from what."""
     limits: Sequence[str] = LIMITS
-    compared: Sequence[Chart] = ()
+    """What the figures do not show."""
+    runs: Sequence[RunPage] = ()
+    """The parts of every run by name, for a template of a user's own, as are the fields below; none for mitigations."""
+    status: str = ""
+    status_words: str = ""
+    sentence: str = ""
+    next_step: str = ""
+    comparison: Table | None = None
+    """None where there is one run."""
+    compared: Sequence[Picture] = ()
     """Pictures of the comparison."""
+    kdaudit_version: str = ""
 
 
-def make_page(report: Report, *, with_pictures: bool) -> Page:
+def report_page(report: Report, *, with_pictures: bool) -> Page:
     """Lay a report out; with pictures, matplotlib is loaded."""
-    compared: list[Chart] = []
-    drawn: list[Pictures | None] = [None] * len(report.runs)
+    compared: Sequence[Picture] = ()
+    drawn: Sequence[RunPictures | None] = [None] * len(report.runs)
     if with_pictures:
-        from kdaudit.report.pictures import pictures_of  # matplotlib takes a second: only where it is shown
+        from kdaudit.report.charts.pictures import pictures_of  # matplotlib takes a second: only where it is shown
 
-        compared, each = pictures_of(report)
-        drawn = [*each]
-    only = report.runs[0].result.verdict if len(report.runs) == 1 else None
+        compared, drawn = pictures_of(report)
+    runs = [_run_page(report, run, pictures) for run, pictures in zip(report.runs, drawn, strict=True)]
+    if len(runs) == 1:
+        return _single(runs[0], report.runs[0].result.kdaudit_version)
+    words = tables.STATUS_WORDS[report.status]
+    sentence = _counted(report)
+    comparison = tables.comparison(report)
     return Page(
+        title=f"kdaudit: {words}",
+        heading=f"Membership inference: {len(runs)} runs compared",
+        verdict=Verdict(report.status, words, sentence),
+        short=Section("Side by side", "comparison", [comparison, Pictures(compared)], link="Side by side"),
+        sections=[_run_section(run, f"run-{number}") for number, run in enumerate(runs, start=1)],
+        written=_written(run.path for run in runs),
+        runs=runs,
         status=report.status,
-        status_words=tables.STATUS_WORDS[report.status],
-        sentence=only.sentence if only else _counted(report),
-        next_step=only.next_step if only else "",
-        runs=[_run_page(report, run, pictures) for run, pictures in zip(report.runs, drawn, strict=True)],
-        comparison=tables.comparison(report) if len(report.runs) > 1 else None,
-        kdaudit_version=kdaudit.__version__,
+        status_words=words,
+        sentence=sentence,
+        comparison=comparison,
         compared=compared,
+        kdaudit_version=kdaudit.__version__,
     )
 
 
-def _run_page(report: Report, run: Run, pictures: Pictures | None) -> RunPage:
+def result_page(result: AuditResult) -> Page:
+    """Lay one result out without pictures, as `attack` ends with it."""
+    run = Run("", Path(), result)
+    return _single(_run_page(Report((run,)), run, None), result.kdaudit_version)
+
+
+def _single(run: RunPage, measured_by: str) -> Page:
+    key = "run-1"
+    return Page(
+        title=f"kdaudit: {run.status_words}",
+        heading=f"Membership inference: {run.name}",
+        verdict=run.verdict,
+        short=Section("In short", key, _short_blocks(run), link="In short"),
+        sections=_sections(run, key),
+        written=_written([run.path]) if run.name else f"Measured with kdaudit {measured_by}.",
+        runs=[run],
+        status=run.status,
+        status_words=run.status_words,
+        sentence=run.sentence,
+        next_step=run.next_step,
+        kdaudit_version=kdaudit.__version__,
+    )
+
+
+def _written(paths: Iterable[str]) -> str:
+    return (
+        f"Written by kdaudit {kdaudit.__version__} from {', '.join(paths)}. It holds figures and names, no text of any "
+        "record."
+    )
+
+
+def _run_page(report: Report, run: Run, pictures: RunPictures | None) -> RunPage:
     result = run.result
     verdict = result.verdict
     return RunPage(
@@ -113,34 +208,89 @@ def _run_page(report: Report, run: Run, pictures: Pictures | None) -> RunPage:
         headline=list(headline(result)),
         gates=tables.gates(result, report.declared, baseline=report.baseline) if verdict.gates else None,
         figures=list(tables.figures(result)),
-        missing=list(wording.missing(result)),
+        strongest=list(strongest_notes(result)),
+        missing=list(tables.missing(result)),
         detections=list(tables.detections(result)),
-        supervision=list(tables.supervision(result)),
-        supervision_notes=list(wording.supervision_notes(result)),
-        validity=tables.validity(run),
-        trust=_trust(result.validity),
-        notes=list(wording.unscored_notes(result)) + list(result.validity.warnings),
-        utility=list(tables.utility(run)),
-        models=provenance.models(run),
-        data=provenance.data(run),
-        versions=provenance.versions(run),
+        supervision=list(checks.supervision(result)),
+        supervision_notes=checks.supervision_notes(result),
+        validity=checks.checks(result),
+        trust=checks.trust(result.validity),
+        notes=[*checks.unscored_notes(result), *result.validity.warnings],
+        utility=list(provenance.utility(result)),
+        models=provenance.models(result),
+        data=provenance.data(result),
+        versions=provenance.versions(result, run.versions),
         command=run.command,
         pictures=pictures,
     )
 
 
+def _run_section(run: RunPage, key: str) -> Section:
+    """One of several runs: its verdict, and everything else folded away."""
+    everything = Section(f"Everything about {run.name}", f"{key}-all", _sections(run, key), folded_in="html")
+    title = f"{run.name}: {run.status_words}"
+    return Section(title, key, [run.verdict, *_short_blocks(run), everything], link=run.name)
+
+
+def _short_blocks(run: RunPage) -> list[Block]:
+    headline = Notes(run.headline, tone="key", detail=Detail.DOCUMENT)
+    return [headline, *([run.gates] if run.gates else [])]
+
+
+def _sections(run: RunPage, key: str) -> list[Section]:
+    """The parts of a run in the order in which questions arise."""
+    pictures = run.pictures or NO_PICTURES
+    figures: list[Block] = [
+        Pictures(pictures.levels),
+        *run.figures,
+        Paragraph(INTERVALS.format("attacks and students"), "note"),
+        Notes(run.strongest),
+        Notes(run.missing, "Without a figure"),
+    ]
+    curves: list[Block] = []
+    if pictures.curves or pictures.scores:
+        curves = [
+            Paragraph(LEFT_EDGE),
+            Pictures(pictures.curves, note=CURVES, is_named=True),
+            Pictures(pictures.scores, "Scores", SCORES, is_named=True),
+        ]
+    pairs: list[Block] = [*run.detections]
+    if run.supervision:
+        pairs += [Paragraph(checks.SUPERVISION, detail=Detail.DOCUMENT), *run.supervision]
+        pairs += [Pictures(pictures.supervision), Notes(run.supervision_notes)]
+    validity: list[Block] = [Paragraph(run.trust), run.validity, Notes(run.notes)]
+    repeat: list[Block] = [run.models, run.data, run.versions]
+    if run.command:
+        repeat += [
+            Paragraph("The command that measured this run:", detail=Detail.WHOLE),
+            Verbatim([run.command], detail=Detail.WHOLE),
+        ]
+    else:
+        unknown = "The command is not known: no manifest.json of this run lies beside its results."
+        repeat.append(Paragraph(unknown, detail=Detail.WHOLE))
+    return [
+        Section("How strong each attack is", f"{key}-figures", figures, link="Figures"),
+        Section("Few false alarms, or many", f"{key}-curves", curves, detail=Detail.WHOLE),
+        Section("Teacher and student, record by record", f"{key}-pairs", pairs),
+        Section("Can these figures be trusted?", f"{key}-validity", validity, link="Validity"),
+        Section("What the student is worth", f"{key}-utility", run.utility, detail=Detail.DOCUMENT),
+        Section(
+            "What was measured, and how to repeat it", f"{key}-provenance", repeat,
+            link="Provenance", folded_in="markdown", detail=Detail.DOCUMENT,
+        ),
+    ]  # fmt: skip
+
+
 def _counted(report: Report) -> str:
-    """`Of 3 runs: fail: a, b; pass: c.`."""
+    """`Verdicts of 3 runs: fail: a, b; pass: c.`."""
     names: dict[str, list[str]] = {}
     for run in report.runs:
         names.setdefault(tables.STATUS_WORDS[run.result.verdict.status], []).append(run.name)
     found = [f"{words}: {', '.join(names[words])}" for words in tables.STATUS_WORDS.values() if words in names]
-    return f"Of {len(report.runs)} runs: {'; '.join(found)}."
+    return f"Verdicts of {len(report.runs)} runs: {'; '.join(found)}."
 
 
-def _trust(validity: Validity) -> str:
-    if validity.status == "failed":
-        return f"No: {not_comparable(validity)}. Nothing here says what the models remember."
-    if validity.blind_auc.value is None:
-        return f"Not known: the blind classifier could not be measured ({validity.blind_auc.reason})."
-    return "No check speaks against them."
+def at_detail(page: Page, most: Detail) -> Page:
+    """The page as it is shown at a detail; see `shown`."""
+    short = replace(page.short, blocks=shown(page.short.blocks, most))
+    return replace(page, short=short, sections=[one for one in shown(page.sections, most) if isinstance(one, Section)])

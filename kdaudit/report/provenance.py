@@ -1,35 +1,37 @@
-"""What was measured with what: models, records and versions, down to their hashes."""
+"""What was measured with what: models, records and versions, down to their hashes; and what a student is worth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
-from kdaudit.report.content import Run
-from kdaudit.report.facts import Checkpoint
-from kdaudit.report.tables import Table
-from kdaudit.report.wording import ABSENT
+from kdaudit.report.blocks import Detail, Table
+from kdaudit.report.text import ABSENT, counted, interval
+from kdaudit.results import AuditedModel, AuditResult, Distillation, Utility
+from kdaudit.results.file import decode
 
 
-def models(run: Run) -> Table:
+def models(result: AuditResult) -> Table:
     """Every checkpoint behind the figures, down to the hash of its weights."""
-    head = ("model", "checkpoint", "parameters", "architecture", "precision", "fingerprint", "weights (SHA-256)")
+    head = ("model", "checkpoint", "parameters", "precision", "architecture", "fingerprint", "weights (SHA-256)")
     rows = [
         (
             label,
             _called(one),
             f"{one.n_parameters:,}",
-            one.architecture or ABSENT,
             _precision(one),
+            one.architecture or ABSENT,
             one.fingerprint or ABSENT,
             one.weights_sha256 or ABSENT,
         )
-        for name, model in run.facts.models.items()
+        for name, model in result.models.items()
         for label, one in _with_kin(name, model)
     ]
-    return Table("Models", head, rows)
+    return Table("Models", head, rows, right=[2], hashes=[5, 6], extra=[4, 5, 6], detail=Detail.DOCUMENT)
 
 
-def _with_kin(name: str, model: Checkpoint) -> Iterator[tuple[str, Checkpoint]]:
+def _with_kin(name: str, model: AuditedModel) -> Iterator[tuple[str, AuditedModel]]:
     yield name, model
     if model.base is not None:
         yield f"{name}: base", model.base
@@ -37,30 +39,69 @@ def _with_kin(name: str, model: Checkpoint) -> Iterator[tuple[str, Checkpoint]]:
         yield from _with_kin(f"{name}: reference", model.reference)
 
 
-def _called(model: Checkpoint) -> str:
+def _called(model: AuditedModel) -> str:
     return f"{model.name} @ {model.revision[:12]}" if model.revision else model.name
 
 
-def _precision(model: Checkpoint) -> str:
+def _precision(model: AuditedModel) -> str:
     parts = (model.load, model.dtype or model.stored_dtype, f"on {model.device}" if model.device else None)
     return " ".join(part for part in parts if part) or ABSENT
 
 
-def data(run: Run) -> Table:
+def data(result: AuditResult) -> Table:
     """Where the records came from."""
-    found = run.facts.data
+    found = result.data
     rows = [
         (source.option, source.source, str(source.records), str(source.duplicates), source.sha256)
         for source in found.sources
     ]
     note = (
-        f"Judged: {found.members} members and {found.nonmembers} non-members, {found.shots} shots; seed {found.seed}. "
+        f"Judged: {found.members} members, {found.nonmembers} non-members, {found.shots} shots; seed {found.seed}. "
         f"SHA-256 of all sets: {found.sha256}."
     )
-    return Table("Records", ("set", "source", "records", "duplicates", "SHA-256"), rows, note)
+    head = ("set", "source", "records", "duplicates", "SHA-256")
+    return Table("Records", head, rows, note, right=[2, 3], hashes=[4], extra=[4], detail=Detail.DOCUMENT)
 
 
-def versions(run: Run) -> Table:
+def versions(result: AuditResult, libraries: Mapping[str, str]) -> Table:
     """What measured, by version."""
-    rows = [("kdaudit", run.result.kdaudit_version), *run.versions.items()]
-    return Table("Versions", ("software", "version"), rows)
+    rows = [("kdaudit", result.kdaudit_version), *libraries.items()]
+    return Table("Versions", ("software", "version"), rows, detail=Detail.DOCUMENT)
+
+
+def utility(result: AuditResult) -> Iterator[Table]:
+    """Per student whose folder says how it was made: what it is worth on held-out records."""
+    for name, model in result.models.items():
+        made = model.distillation
+        if made is not None and made.utility is not None:
+            yield utility_table(name, made.utility, _how(made))
+
+
+def utility_table(student: str, found: Utility, how: str = "") -> Table:
+    """What a student is worth beside its teacher and its start; `how` says how it was made."""
+    names = list(dict.fromkeys([*found.nll, *found.bits_per_byte, *found.perplexity]))
+    rows = [
+        (words, *(interval(figures.get(name)) for name in names))
+        for words, figures in (
+            ("loss, nats per token", found.nll),
+            ("bits per byte", found.bits_per_byte),
+            ("perplexity", found.perplexity),
+        )
+    ]
+    note = f"{counted(found.n_records, 'held-out record')}, {counted(found.n_tokens, 'token')}; lower is better."
+    if found.agreement is not None:
+        top1, forward_kl = interval(found.agreement.top1), interval(found.agreement.forward_kl)
+        note += f" Share of tokens with the teacher's first choice: {top1}; forward KL: {forward_kl} nats per token."
+    title = f"Held-out utility of {student} with 95 % interval"
+    return Table(title, ("figure", *names), rows, f"{note}{how}", detail=Detail.DOCUMENT)
+
+
+def student_utility(content: Mapping[str, Any]) -> Table:
+    """The utility in a student's manifest, shown where it was measured."""
+    return replace(utility_table("student", decode(Utility, content, "utility")), detail=Detail.TERMINAL)
+
+
+def _how(made: Distillation) -> str:
+    if not made.objective or made.epochs is None:
+        return ""
+    return f" Distilled with {made.objective}, {counted(made.epochs, 'epoch')}."

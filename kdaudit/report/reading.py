@@ -5,24 +5,45 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kdaudit.config import ReportConfig
+from kdaudit.config import TOLERANCE, ReportConfig
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import read_json
-from kdaudit.report.baseline import Baseline, read_baseline, rises_above
-from kdaudit.report.content import Declaration, Report, Run
-from kdaudit.report.facts import read_facts
+from kdaudit.report.formats import check_formats
 from kdaudit.report.ranges import check_ranges
+from kdaudit.report.runs import Declaration, Report, Run
 from kdaudit.results import AuditResult, load
 from kdaudit.results.file import HINT, MAX_BYTES
+from kdaudit.results.scores import RecordScores, load_scores
 from kdaudit.verdict import Gate, check_gates, judge, parse_gate
+from kdaudit.verdict.baseline import rises
+from kdaudit.verdict.pairing import check_scores, pair_rises
+from kdaudit.verdict.rules import Measurement
 from kdaudit.verdict.waivers import waive, waivers_by_gate
 from kdaudit.waivers import Waiver
 
-RESULTS, MANIFEST = "results.json", "manifest.json"
+PLAIN = "plain"
+"""The folder of the plain students, which a comparison of mitigations distils first."""
+RESULTS, MANIFEST, SCORES = "results.json", "manifest.json", "scores.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """An earlier run."""
+
+    path: Path
+    """Of its results.json."""
+    result: AuditResult
+    tolerance: float
+    scores: RecordScores | None
+    """None: there are none beside its results."""
+
+    def is_at(self, path: Path) -> bool:
+        """Whether these are the results at `path`."""
+        return self.path.resolve() == path.resolve()
 
 
 def read_report(config: ReportConfig) -> Report:
@@ -31,6 +52,7 @@ def read_report(config: ReportConfig) -> Report:
     Raises:
         ConfigError: a run cannot be read, is given twice, a gate cannot be judged on it, or a waiver names no gate.
     """
+    check_formats(config.formats)
     gates = [parse_gate(text) for text in config.gates]
     paths = [_results_file(path) for path in config.runs]
     repeated = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
@@ -67,6 +89,11 @@ def _results_file(run: Path) -> Path:
         raise ConfigError(
             f"{run}: the run is not finished, it holds no {RESULTS}", hint="its `kdaudit attack` command continues it"
         )
+    if not (run / RESULTS).exists() and (run / PLAIN).is_dir():
+        raise ConfigError(
+            f"{run}: the comparison is not finished, it holds no mitigation.json",
+            hint="its `kdaudit mitigate` command continues it",
+        )
     return run / RESULTS
 
 
@@ -80,7 +107,6 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _read_run(name: str, path: Path, gates: Sequence[Gate], baseline: Baseline | None) -> Run:
     result = load(path)
     try:
-        facts = read_facts(result)
         check_ranges(result)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}", hint=HINT) from error
@@ -89,10 +115,10 @@ def _read_run(name: str, path: Path, gates: Sequence[Gate], baseline: Baseline |
         check_gates(own, models=list(result.models), attacks=list(result.attacks))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
-    rises = rises_above(baseline, result, path) if baseline else []
-    judged = replace(result, verdict=judge(result.attacks, result.validity, own, rises=rises))
+    since = rises_above(baseline, result, path) if baseline else []
+    judged = replace(result, verdict=judge(result.attacks, result.validity, own, rises=since))
     command, versions = _read_manifest(path.with_name(MANIFEST), result)
-    return Run(name, path, judged, facts, command, versions)
+    return Run(name, path, judged, command, versions)
 
 
 def _read_manifest(path: Path, result: AuditResult) -> tuple[str, Mapping[str, str]]:
@@ -106,7 +132,7 @@ def _read_manifest(path: Path, result: AuditResult) -> tuple[str, Mapping[str, s
     try:
         found: Any = read_json(path, at_most=MAX_BYTES)
         command, versions, data = found["command"], found["versions"], found["data"]
-        if data["sha256"] != result.data["sha256"]:
+        if data["sha256"] != result.data.sha256:
             return "", {}
         return _text(command), {_text(name): _text(version) for name, version in versions.items()}
     except OSError as error:
@@ -135,3 +161,40 @@ def _declarations(path: Path | None, gates: Sequence[str]) -> dict[str, Declarat
         )
         for gate in gates
     }
+
+
+def read_baseline(path: Path, tolerance: float | None) -> Baseline:
+    """Read an earlier run, and its scores where they lie beside its results.
+
+    Raises:
+        ConfigError: one of the files cannot be read, or they are not of one run.
+    """
+    result = load(path)
+    return Baseline(path, result, TOLERANCE if tolerance is None else tolerance, _read_scores(path, result))
+
+
+def rises_above(baseline: Baseline, result: AuditResult, path: Path) -> Sequence[tuple[Gate, Sequence[Measurement]]]:
+    """The gates on the rise of a run's AUCs since the baseline; none for the baseline itself.
+
+    Args:
+        baseline: the earlier run.
+        result: the run.
+        path: of its results.json.
+
+    Raises:
+        ConfigError: the scores beside the run cannot be read, or are not its own.
+    """
+    if baseline.is_at(path):
+        return []
+    scores = _read_scores(path, result) if baseline.scores else None
+    paired = pair_rises(scores, baseline.scores) if scores and baseline.scores else None
+    return rises(result, baseline.result, tolerance=baseline.tolerance, paired=paired)
+
+
+def _read_scores(path: Path, result: AuditResult) -> RecordScores | None:
+    beside = path.with_name(SCORES)
+    if not beside.exists():
+        return None
+    scores = load_scores(beside)
+    check_scores(scores, result, str(beside))
+    return scores

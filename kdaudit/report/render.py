@@ -1,20 +1,24 @@
-"""From a report to a text: no clock, no files but the template, and a template that names a missing field fails."""
+"""From a page to a text: no clock, no files but the template, and a template that names a missing field fails."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import re
+from bisect import bisect_left
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 import kdaudit
-from kdaudit.report import wording
-from kdaudit.report.content import Report
-from kdaudit.report.page import make_page
-from kdaudit.report.text import plain, visible
+from kdaudit.report.blocks import Detail, Section
+from kdaudit.report.mitigation import mitigation_page
+from kdaudit.report.page import Page, at_detail, report_page, result_page
+from kdaudit.report.runs import Report
+from kdaudit.report.text import counted, plain, visible
 from kdaudit.results import AuditResult
+from kdaudit.results.mitigation import Mitigation
 
 PACKAGE = Path(kdaudit.__file__).parent
 TEMPLATES = (PACKAGE / "templates", PACKAGE.parent / "templates")
@@ -24,28 +28,33 @@ MAX_MARKDOWN = 64_000
 CUT = "This text is cut to what a comment can hold. The HTML and JSON reports hold all of it."
 
 
-def render_html(report: Report) -> str:
+def render_html(subject: Report | Mitigation) -> str:
     """One self-contained page: no script, nothing fetched."""
-    page = make_page(report, with_pictures=True)
+    page = _page_of(subject, with_pictures=True)
     return make_environment(as_html).get_template("report.html.j2").render(page=page)
 
 
-def render_markdown(report: Report) -> str:
+def render_markdown(subject: Report | Mitigation) -> str:
     """The report in GitHub-flavoured Markdown of at most MAX_MARKDOWN bytes, for a pull request or a model card.
 
-    Where all of it is too long, the details are left out, then the runs from the last, then rows from the last; the
-    text says so.
+    Where all of it is too long, the details are left out, then the runs from the last, then rows from the last;
+    the text says so.
     """
-    page, template = make_page(report, with_pictures=False), make_environment(as_markdown).get_template("report.md.j2")
-
-    def brief(n_shown: int) -> str:
-        return template.render(page=page, n_shown=n_shown, is_brief=True)
-
-    text = template.render(page=page, n_shown=len(page.runs), is_brief=False)
+    page = _page_of(subject, with_pictures=False)
+    text = _markdown(page)
     if len(text.encode()) <= MAX_MARKDOWN:
         return text
-    too_many = bisect_right(range(len(page.runs) + 1), MAX_MARKDOWN, key=lambda n: len(brief(n).encode()))
-    return cut(brief(max(too_many - 1, 0)))
+    brief = at_detail(page, Detail.DOCUMENT)
+    n_runs = len(page.runs) if len(page.runs) > 1 else 0  # of several, each is a section
+    n_sections = len(brief.sections)
+
+    def without(n: int) -> str:
+        left_out = f": {counted(n, 'run is', 'runs are')} left out." if n else "."
+        written = f"{CUT.replace('.', left_out, 1)} {page.written}"
+        return _markdown(replace(brief, sections=brief.sections[: n_sections - n], written=written))
+
+    fewest = bisect_left(range(n_runs), True, key=lambda n: len(without(n).encode()) <= MAX_MARKDOWN)
+    return cut(without(fewest))
 
 
 def cut(text: str) -> str:
@@ -57,19 +66,25 @@ def cut(text: str) -> str:
 
 def render_summary(result: AuditResult) -> str:
     """One result in GitHub-flavoured Markdown, short enough for a pull request."""
-    return (
-        make_environment(as_markdown)
-        .get_template("summary.md.j2")
-        .render(
-            audit=result,
-            tables=wording.tables(result),
-            strongest=list(wording.strongest_notes(result)),
-            missing=list(wording.missing(result)),
-            notes=list(wording.validity_notes(result)),
-            supervision=wording.supervision_tables(result),
-            supervision_notes=list(wording.supervision_notes(result)),
-        )
-    )
+    return _markdown(at_detail(result_page(result), Detail.DOCUMENT))
+
+
+def section_to_markdown(section: Section) -> str:
+    """A section of a page as GitHub-flavoured Markdown, to stand in a text of the user's."""
+    walk = '{% from "markdown/blocks.md.j2" import section %}{% filter tidy %}{{ section(found, 2) }}{% endfilter %}'
+    return make_environment(as_markdown).from_string(walk).render(found=section)
+
+
+def _markdown(page: Page) -> str:
+    return make_environment(as_markdown).get_template("report.md.j2").render(page=page)
+
+
+def _page_of(subject: Report | Mitigation, *, with_pictures: bool) -> Page:
+    if isinstance(subject, Mitigation):
+        page = mitigation_page(subject, with_pictures=with_pictures)
+    else:
+        page = report_page(subject, with_pictures=with_pictures)
+    return at_detail(page, Detail.WHOLE)
 
 
 def markdown_text(value: object) -> str:
@@ -93,6 +108,11 @@ def as_text(text: str) -> Markup:
     return Markup(text)
 
 
+def _tidy(text: str) -> Markup:
+    """Markdown with one empty line where a template leaves several."""
+    return Markup(re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n")
+
+
 def make_environment(escaped: Callable[[str], Markup], *, kind: type[Environment] = Environment) -> Environment:
     """An environment in which every value is one line, every character of it shows, and `escaped` escapes it."""
     environment = kind(
@@ -105,5 +125,6 @@ def make_environment(escaped: Callable[[str], Markup], *, kind: type[Environment
         finalize=lambda value: value if isinstance(value, Markup) else escaped(plain(value)),
     )
     environment.filters["drawing"] = Markup  # pictures are made here, with every label escaped
+    environment.filters["tidy"] = _tidy
     environment.filters["whole"] = lambda value: escaped(visible(value))
     return environment

@@ -1,16 +1,20 @@
-"""The tables of a report: figures in words, the same in every format; how a table looks is the template's matter."""
+"""The tables of figures of an audit. How a table looks is the renderer's matter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from kdaudit.report import wording
-from kdaudit.report.content import Declaration, Report, Run
-from kdaudit.report.facts import Distillation, Utility
+from kdaudit.attacks import ATTACKS
+from kdaudit.metrics import METRICS
+from kdaudit.metrics.estimate import Estimate
+from kdaudit.metrics.metric import Metric
+from kdaudit.report.blocks import Detail, Table
 from kdaudit.report.headline import auc_of_chosen, is_simultaneous, strongest
-from kdaudit.report.wording import ABSENT, ALL_RATES, difference, interval
-from kdaudit.results import AttackResult, AuditResult, GateResult, TwoByTwo
+from kdaudit.report.runs import Declaration, Report
+from kdaudit.report.text import ABSENT, capital, change, counted, difference, interval, level, number, p_value
+from kdaudit.results import AuditResult, Cell, Comparison, GateResult, TwoByTwo
+from kdaudit.verdict.wording import not_comparable
 
 STATUS_WORDS = {
     "fail": "fail",
@@ -20,17 +24,9 @@ STATUS_WORDS = {
     "not_gated": "not gated",
 }
 """The worst first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of text under a head; the first cell of a row names it."""
-
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-    """What a reader must know to read it."""
+REFERENCE_ALONE = "reference alone"
+SETS_DIFFER = "the sets differ: see the verdict"
+NOT_APPLICABLE = "not applicable"
 
 
 def comparison(report: Report) -> Table:
@@ -38,8 +34,8 @@ def comparison(report: Report) -> Table:
     head = ("run", "model", "verdict", "strongest attack", "AUC", "teacher", "student − teacher", "blind", "records")
     rows = []
     for run in report.runs:
-        result = run.result
-        for student in _students(result) or list(result.models):
+        result, data = run.result, run.result.data
+        for student in students(result) or list(result.models):
             name = strongest(result, student)
             attack = result.attacks[name] if name else None
             rows.append(
@@ -52,13 +48,13 @@ def comparison(report: Report) -> Table:
                     interval(attack.cells["teacher"].auc) if attack and "teacher" in attack.cells else ABSENT,
                     difference(attack.comparison[student].auc) if attack and student in attack.comparison else ABSENT,
                     interval(result.validity.blind_auc),
-                    f"{run.facts.data.members} + {run.facts.data.nonmembers}",
+                    f"{data.members} + {data.nonmembers}",
                 )
             )
     notes = []
     if any(is_simultaneous(run.result, model) for run in report.runs for model in run.result.models):
         notes.append("The interval of the strongest attack is simultaneous over all attacks of its run.")
-    if len({run.facts.data.sha256 for run in report.runs}) > 1:
+    if len({run.result.data.sha256 for run in report.runs}) > 1:
         notes.append("Runs on other records differ by their records too: the data's hashes stand under each run.")
     return Table("Runs side by side", head, rows, " ".join(notes))
 
@@ -66,20 +62,21 @@ def comparison(report: Report) -> Table:
 def gates(result: AuditResult, declared: Mapping[str, Declaration], *, baseline: str = "") -> Table:
     """Every gate as judged, and where it was declared; `baseline` names the earlier run that some compare with."""
     head = ["gate", "status", "decided by", "value", "bound", "reason", *(["declared in"] if declared else [])]
+    differ = not_comparable(result.validity) if result.validity.status == "failed" else None
     rows = [
         (
             gate.gate,
             STATUS_WORDS[gate.status],
             gate.deciding_attack or ABSENT,
-            ABSENT if gate.value is None else f"{gate.value:.3f}",
+            number(gate.value),
             _bound(gate),
-            gate.reason,
+            SETS_DIFFER if gate.reason == differ else gate.reason,
             *([_place(declared.get(gate.gate))] if declared else []),
         )
         for gate in result.verdict.gates
     ]
     note = (
-        f"A gate fails on a lower bound corrected for {_counted(result.verdict.n_cells, 'scored cell')} "
+        f"A gate fails on a lower bound corrected for {counted(result.verdict.n_cells, 'scored cell')} "
         "and passes on a one-sided 95 % upper bound; between the two it is inconclusive."
     )
     if baseline:
@@ -98,46 +95,66 @@ def _place(found: Declaration | None) -> str:
 
 
 def figures(result: AuditResult) -> Iterator[Table]:
-    """Attacks x models, a table per metric that was measured: level, difference from the teacher, p-value."""
-    yield _metric(result, "AUC", "auc", "The chance that a random member is scored above a random non-member.")
-    for rate, words in ALL_RATES.items():
-        if _is_measured(result, rate):
-            yield _rate(result, rate, words)
-    yield _metric(
-        result,
-        "Balanced accuracy",
-        "balanced_accuracy",
-        "Half of member success and non-member success at the threshold of the calibration part; 0.5 is guessing.",
-    )
-    yield Table(
-        "Member / non-member success",
-        *wording.success_table(result),
-        "At the same threshold. A rise of one with an equal fall of the other is a shifted threshold, not a leak.",
-    )
+    """Attacks x (models, differences from the teacher), a table per metric that was measured.
+
+    A terminal shows the metrics of a short text, and of a group of them the first that was measured.
+    """
+    shown: set[str] = set()
+    for metric in METRICS.values():
+        if metric.beside and metric.beside in shown:
+            continue
+        is_measured = any(found.value is not None for found in _of_metric(result, metric.name))
+        if metric.group and not is_measured:
+            continue
+        is_short = metric.is_headline and not (metric.group and metric.group in shown)
+        shown |= {metric.name, metric.group} if is_short else {metric.name}
+        build = _pair_table if metric.beside else metric_table
+        yield replace(build(result, metric), detail=Detail.TERMINAL if is_short else Detail.WHOLE)
 
 
-def _metric(result: AuditResult, title: str, metric: str, note: str) -> Table:
-    return Table(title, *wording.table(result, metric), note)
+def _of_metric(result: AuditResult, metric: str) -> Iterator[Estimate]:
+    for attack in result.attacks.values():
+        for cell in attack.cells.values():
+            if (found := cell.figures.get(metric)) is not None:
+                yield found
 
 
-def _rate(result: AuditResult, rate: str, words: str) -> Table:
-    """True positive rates, and beside each the share of the non-members above its threshold."""
-    head, rows = wording.table(result, f"tpr@{rate}")
-    for position in range(len(result.models), 0, -1):
-        head.insert(position + 1, "realised FPR")
-        for row, attack in zip(rows, result.attacks.values(), strict=True):
-            row.insert(position + 1, _realised(attack, list(result.models)[position - 1], rate))
-    return Table(
-        f"True positive rate at {words} false positive rate",
-        head,
-        rows,
-        "Of all records, with exact bounds. The threshold is the highest score that leaves no more than this share of "
-        "non-members above it; the realised rate is the share that it does leave.",
-    )
+def metric_table(result: AuditResult, metric: Metric) -> Table:
+    """One metric: levels, differences with their p-values; where a threshold was drawn, what it let through."""
+    has_threshold = any(found.realised_fpr is not None for found in _of_metric(result, metric.name))
+    compared = students(result) if metric.has_difference else []
+    head, extra = ["attack"], []
+    for model in result.models:
+        head.append(model)
+        if has_threshold:
+            extra.append(len(head))
+            head.append("realised FPR")
+    head += [heading for student in compared for heading in (f"{student} − teacher", "p (Holm)")]
+    rows = []
+    for name, attack in result.attacks.items():
+        row = [name]
+        for model in result.models:
+            row += _levels(attack.cells[model], metric.name, has_threshold=has_threshold)
+        for student in compared:
+            row += _changes(attack.comparison.get(student), metric.name)
+        rows.append(row)
+    if metric.name == "auc" and result.validity.reference_alone:
+        _add_reference_alone(rows, result, n_compared=2 * len(compared))
+    return Table(f"{capital(metric.title)} with 95 % interval", head, rows, metric.note, extra=extra)
 
 
-def _realised(attack: AttackResult, model: str, rate: str) -> str:
-    found = attack.cells[model].tpr_at_fpr.get(rate)
+def _levels(cell: Cell, metric: str, *, has_threshold: bool) -> list[str]:
+    found = cell.figures.get(metric)
+    shown = level(found) if cell.status == "ok" else NOT_APPLICABLE
+    return [shown, _realised(found)] if has_threshold else [shown]
+
+
+def _changes(comparison: Comparison | None, metric: str) -> tuple[str, str]:
+    found = comparison.figures.get(metric) if comparison else None
+    return change(found), p_value(found.p_value_holm if found else None)
+
+
+def _realised(found: Estimate | None) -> str:
     if found is None or found.realised_fpr is None:
         return ABSENT
     if found.realised_fpr_low is None or found.realised_fpr_high is None:
@@ -145,16 +162,80 @@ def _realised(attack: AttackResult, model: str, rate: str) -> str:
     return f"{found.realised_fpr:.4f} [{found.realised_fpr_low:.4f}, {found.realised_fpr_high:.4f}]"
 
 
-def _is_measured(result: AuditResult, rate: str) -> bool:
-    cells = [cell for attack in result.attacks.values() for cell in attack.cells.values()]
-    return any((found := cell.tpr_at_fpr.get(rate)) is not None and found.value is not None for cell in cells)
+def _add_reference_alone(rows: list[list[str]], result: AuditResult, *, n_compared: int) -> None:
+    """A row below the attacks that compare with a reference, if any ran: what the reference finds by itself."""
+    comparing = {name for name, attack in ATTACKS.items() if attack.needs_reference}
+    places = [place for place, row in enumerate(rows, start=1) if row[0] in comparing]
+    if places:
+        alone = result.validity.reference_alone
+        cells = [_strongest_alone(alone[model]) if model in alone else ABSENT for model in result.models]
+        rows.insert(places[-1], [REFERENCE_ALONE, *cells, *[ABSENT] * n_compared])
+
+
+def _strongest_alone(by_attack: Mapping[str, Estimate]) -> str:
+    """The figure that lies furthest from 0.5, and its attack: `0.624 [0.607, 0.641] min-k++`."""
+    distance = {name: abs(found.value - 0.5) for name, found in by_attack.items() if found.value is not None}
+    if not distance:
+        return ABSENT
+    name = max(distance, key=lambda one: distance[one])
+    return f"{interval(by_attack[name])} {name}"
+
+
+def _pair_table(result: AuditResult, metric: Metric) -> Table:
+    """Two metrics side by side in every cell."""
+    pair = (metric, METRICS[metric.beside])
+    rows = [
+        [
+            name,
+            *(_both(attack.cells[model], pair) for model in result.models),
+            *(_both(attack.comparison.get(student), pair) for student in students(result)),
+        ]
+        for name, attack in result.attacks.items()
+    ]
+    head = ["attack", *result.models, *(f"{name} − teacher" for name in students(result))]
+    title = f"{capital(pair[0].short)} / {pair[1].title} with 95 % interval"
+    return Table(title, head, rows, metric.note)
+
+
+def _both(found: Cell | Comparison | None, pair: Sequence[Metric]) -> str:
+    if found is None or found.status != "ok":
+        return NOT_APPLICABLE
+    if isinstance(found, Cell):
+        return " / ".join(level(found.figures.get(metric.name)) for metric in pair)
+    return " / ".join(change(found.figures.get(metric.name)) for metric in pair)
+
+
+def missing(result: AuditResult) -> Iterator[str]:
+    """Why some cells of the short tables have no figure, one line per reason."""
+    cells: dict[str, list[str]] = {}
+    for name, attack in result.attacks.items():
+        for model, cell in attack.cells.items():
+            if cell.status == "not_applicable":
+                cells.setdefault(cell.reason, []).append(f"{name} on {model}")
+                continue
+            for metric in _reported(METRICS.values()):
+                found = cell.figures.get(metric.name)
+                if found is not None and found.value is None:
+                    cells.setdefault(f"no {metric.title}: {found.reason}", []).append(f"{name} on {model}")
+    n_cells = len(result.attacks) * len(result.models)
+    for reason, listed in cells.items():
+        yield f"{'every cell' if len(listed) == n_cells else ', '.join(listed)}: {reason}"
+
+
+def _reported(metrics: Iterable[Metric]) -> Iterator[Metric]:
+    """Those whose absence a reader of a short text asks about: of a group the first one, of a pair none."""
+    groups: set[str] = set()
+    for metric in metrics:
+        if metric.is_headline and not metric.beside and metric.group not in groups:
+            groups |= {metric.group} - {""}
+            yield metric
 
 
 def detections(result: AuditResult) -> Iterator[Table]:
     """Per student: who detects which records, teacher, student, both or neither."""
     found_by = ("both", "teacher only", "student only", "neither")
     head = ("attack", *(f"{kind}: {who}" for kind in ("members", "non-members") for who in found_by))
-    for student in _students(result):
+    for student in students(result):
         rows = [
             (name, *_counts(by_class["members"]), *_counts(by_class["nonmembers"]))
             for name, attack in result.attacks.items()
@@ -166,6 +247,8 @@ def detections(result: AuditResult) -> Iterator[Table]:
                 head,
                 rows,
                 "Counts of the evaluation part, each model at its own threshold. Non-members found are false alarms.",
+                right=range(1, len(head)),
+                detail=Detail.WHOLE,
             )
 
 
@@ -173,89 +256,6 @@ def _counts(found: TwoByTwo) -> tuple[str, ...]:
     return tuple(map(str, (found.both, found.teacher_only, found.student_only, found.neither)))
 
 
-def supervision(result: AuditResult) -> Iterator[Table]:
-    """Per student: members beside non-members, then how far they lie apart by quarter of the teacher's probability."""
-    for title, (head, rows) in wording.supervision_tables(result).items():
-        yield Table(f"{title[0].upper()}{title[1:]}", head, rows)
-
-
-def validity(run: Run) -> Table:
-    """The checks of the sets themselves, and how each is to be read."""
-    result, facts = run.result, run.facts
-    smallest, shared = facts.power.smallest_detectable_auc, facts.overlap
-    rows = [
-        (
-            f"blind classifier {name}: AUC",
-            interval(found),
-            "tells members from non-members by their texts alone, so it ought to be at 0.5",
-        )
-        for name, found in result.validity.blind.items()
-    ]
-    rows += [
-        (
-            f"reference alone ({model}), {attack}: AUC",
-            interval(alone),
-            "the reference saw neither set, so it ought to be at 0.5",
-        )
-        for model, by_attack in result.validity.reference_alone.items()
-        for attack, alone in by_attack.items()
-    ]
-    rows += [(f"duplicates in --{name}", str(count), "kept once") for name, count in result.validity.duplicates.items()]
-    if shared.max_share is not None:
-        rows.append(
-            (
-                f"non-members that share more than 20 % of their {shared.n}-grams with members",
-                f"{shared.n_above_20_percent} (largest share {100 * shared.max_share:.0f} %)",
-                "they may be members in part",
-            )
-        )
-    rows.append(
-        (
-            "smallest AUC that this run could have told from 0.5",
-            ABSENT if smallest is None else f"{smallest:.3f}",
-            f"{wording.power_level(facts.power.level, facts.power.cells)}, {100 * facts.power.power:g} % power: "
-            "a weaker leak may go unseen",
-        )
-    )
-    return Table("Checks", ("check", "found", "how to read it"), rows)
-
-
-def _counted(number: float, noun: str) -> str:
-    return f"{number:g} {noun}{'' if number == 1 else 's'}"
-
-
-def utility(run: Run) -> Iterator[Table]:
-    """Per student whose folder says how it was made: what it is worth on held-out records."""
-    for name, model in run.facts.models.items():
-        made = model.distillation
-        if made is not None and made.utility is not None:
-            yield _utility(name, made, made.utility)
-
-
-def _utility(student: str, made: Distillation, found: Utility) -> Table:
-    models = list(dict.fromkeys([*found.nll, *found.bits_per_byte, *found.perplexity]))
-    rows = [
-        (words, *(interval(figures.get(model)) for model in models))
-        for words, figures in (
-            ("loss, nats per token", found.nll),
-            ("bits per byte", found.bits_per_byte),
-            ("perplexity", found.perplexity),
-        )
-    ]
-    agreement = ""
-    if found.agreement is not None:
-        top1, forward_kl = interval(found.agreement.top1), interval(found.agreement.forward_kl)
-        agreement = (
-            f" Share of tokens with the teacher's first choice: {top1}; forward KL: {forward_kl} nats per token."
-        )
-    how = (
-        ""
-        if not made.objective or made.epochs is None
-        else f" Distilled with {made.objective}, {_counted(made.epochs, 'epoch')}."
-    )
-    note = f"{found.n_records} held-out records, {found.n_tokens} tokens; lower is better.{agreement}{how}"
-    return Table(f"Utility of {student}", ("figure", *models), rows, note)
-
-
-def _students(result: AuditResult) -> list[str]:
+def students(result: AuditResult) -> list[str]:
+    """The audited models but the teacher."""
     return [name for name in result.models if name != "teacher"]

@@ -15,8 +15,10 @@ import numpy as np
 from kdaudit.artefacts import write_text
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import check_regular
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.results.parts import MODEL_NAME, AttackResult, AuditResult, Cell, Comparison
+from kdaudit.metrics.metric import Metric
+from kdaudit.results.parts import MODEL_NAME, AttackResult, AuditedModel, AuditResult, Cell, Comparison
 
 SCHEMA = "kdaudit.results/1"
 MAX_BYTES = 64 * 1024 * 1024  # ten attacks on three models take about 3 MB: more is another kind of file
@@ -31,6 +33,10 @@ ALWAYS_WRITTEN: Mapping[type, frozenset[str]] = {
     Difference: frozenset({"value", "low", "high", "p_value", "p_value_holm", "n", "m", "level", "method"}),
     Cell: frozenset({"unscored"}),
     Comparison: frozenset(),
+    AuditedModel: frozenset(
+        {"name", "revision", "fingerprint", "weights_sha256", "architecture", "n_parameters", "stored_dtype", "context"}
+        | {"load", "base", "reference"}
+    ),
 }
 
 
@@ -136,6 +142,8 @@ def _audit_result(top: dict[str, Any]) -> AuditResult:
     if (schema := _item(top, "schema", "")) != SCHEMA:
         raise ValueError(f"its schema is {schema!r}, and this version of kdaudit reads {SCHEMA!r}")
     models = [name for name in _object(_item(top, "models", ""), "models") if MODEL_NAME.fullmatch(name)]
+    if "teacher" not in models:
+        raise ValueError("models.teacher is missing")
     attacks = {
         name: _unflatten(attack, models, f"attacks.{name}")
         for name, attack in _object(_item(top, "attacks", ""), "attacks").items()
@@ -174,27 +182,70 @@ def encode(value: Any, where: str) -> Any:
     if not is_dataclass(value):
         return value
     always = ALWAYS_WRITTEN.get(type(value))
-    return {
-        part.name: encode(getattr(value, part.name), f"{where}.{part.name}")
-        for part in fields(value)
-        if always is None or part.name in always or getattr(value, part.name) != _default(part)
-    }
+    layout: dict[str, Any] = {}
+    for part in fields(value):
+        found = getattr(value, part.name)
+        if kind := part.metadata.get("by_metric"):
+            layout |= _by_keys({name: encode(figure, f"{where}.{name}") for name, figure in found.items()}, kind)
+        elif always is None or part.name in always or found != _default(part):
+            layout[part.name] = encode(found, f"{where}.{part.name}")
+    return layout
+
+
+def _keys(metric: Metric, kind: str) -> tuple[str, ...]:
+    """Where a figure stands: tpr@0.01 at tpr_at_fpr, then 0.01; its change at tpr_change, then 0.01."""
+    if kind == "level":
+        return metric.keys
+    return f"{metric.group or metric.name}_change", *metric.keys[1:]
+
+
+def _by_keys(by_metric: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """What stands under the names of metrics, at the keys of each."""
+    layout: dict[str, Any] = {}
+    for name, metric in METRICS.items():
+        if name in by_metric:
+            *outer, last = _keys(metric, kind)
+            place = layout
+            for key in outer:
+                place = place.setdefault(key, {})
+            place[last] = by_metric[name]
+    return layout
+
+
+def _by_name(layout: Mapping[str, Any], kind: str, where: str) -> dict[str, tuple[Any, str]]:
+    """What stands at the keys of metrics, by their names, each with its place for messages."""
+    found = {}
+    for name, metric in METRICS.items():
+        *outer, last = _keys(metric, kind)
+        place, here = layout, where
+        for key in outer:
+            here = _join(here, key)
+            place = _object(place.get(key, {}), here)
+        if place.get(last) is not None:
+            found[name] = (place[last], _join(here, last))
+    return found
 
 
 def _field_values(kind: type, raw: Mapping[str, Any], where: str, *, without: str = "") -> dict[str, Any]:
     """Arguments for the dataclass `kind`: a field without a default must be there, another key is ignored."""
-    return {
-        name: decode(hint, _item(raw, name, where), _join(where, name))
-        for name, (hint, is_required) in _schema(kind).items()
-        if name != without and (is_required or name in raw)
-    }
+    values: dict[str, Any] = {}
+    for name, (hint, is_required, by_metric) in _schema(kind).items():
+        if by_metric:
+            figure = get_args(hint)[1]
+            values[name] = {metric: decode(figure, *found) for metric, found in _by_name(raw, by_metric, where).items()}
+        elif name != without and (is_required or name in raw):
+            values[name] = decode(hint, _item(raw, name, where), _join(where, name))
+    return values
 
 
 @cache
-def _schema(kind: type) -> dict[str, tuple[Any, bool]]:
-    """Each field's type, and whether a file must hold it."""
+def _schema(kind: type) -> dict[str, tuple[Any, bool, str]]:
+    """Each field's type, whether a file must hold it, and whether its entries stand at the keys of their metrics."""
     hints = get_type_hints(kind)
-    return {part.name: (hints[part.name], _default(part) is MISSING) for part in fields(kind)}
+    return {
+        part.name: (hints[part.name], _default(part) is MISSING, part.metadata.get("by_metric", ""))
+        for part in fields(kind)
+    }
 
 
 def _default(part: Field[Any]) -> Any:

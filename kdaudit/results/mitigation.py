@@ -15,7 +15,15 @@ from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.excess import SupervisionEffect
 from kdaudit.metrics.frontier import Finding, Placed, PlainPoint
 from kdaudit.results.file import decode, encode, parse
-from kdaudit.results.parts import AttackResult, GateResult, Validity
+from kdaudit.results.parts import (
+    BY_METRIC,
+    CHANGE_BY_METRIC,
+    AttackResult,
+    AuditedModel,
+    ComparedRecords,
+    GateResult,
+    Validity,
+)
 
 SCHEMA = "kdaudit.mitigation/1"
 HINT = "give the mitigation.json that `kdaudit mitigate` wrote"
@@ -25,12 +33,9 @@ HINT = "give the mitigation.json that `kdaudit mitigate` wrote"
 class Leak:
     """One attack on one student, over all original members and the held-out records."""
 
-    auc: Estimate
-    tpr_at_fpr: Mapping[str, Estimate]
-    """Key "0.01"."""
-    auc_change: Difference | None = None
-    """Against the finished plain student of the same seed, paired over records; None for that student itself."""
-    tpr_change: Mapping[str, Difference] = field(default_factory=dict)
+    figures: Mapping[str, Estimate] = field(metadata=BY_METRIC)
+    changes: Mapping[str, Difference] = field(default_factory=dict, metadata=CHANGE_BY_METRIC)
+    """Minus the finished plain student of the same seed, paired over records; empty for that student itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +93,9 @@ class Mitigation:
     """Everything in mitigation.json."""
 
     kdaudit_version: str
-    models: Mapping[str, Mapping[str, Any]]
+    models: Mapping[str, AuditedModel]
     """The teacher and the student's start."""
-    data: Mapping[str, Any]
+    data: ComparedRecords
     attack: str
     """What the verdicts rest on, with `metric`."""
     metric: str

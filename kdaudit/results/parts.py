@@ -11,9 +11,16 @@ from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.excess import Slopes
 from kdaudit.metrics.strongest import Strongest
+from kdaudit.metrics.texts import Overlap
 
 MODEL_NAME = re.compile(r"teacher|student(-([2-9]|[1-9][0-9]+))?")
 """What an audited model may be called: teacher, student, student-2, student-3."""
+
+
+BY_METRIC: Mapping[str, str] = {"by_metric": "level"}
+"""Marks a field whose entries stand in the file at the keys of their metrics."""
+CHANGE_BY_METRIC: Mapping[str, str] = {"by_metric": "change"}
+"""Marks one whose entries stand beside those: auc_change, and under tpr_change 0.01."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +73,8 @@ class Cell:
 
     status: Literal["ok", "not_applicable"]
     reason: str = ""
-    auc: Estimate | None = None
-    tpr_at_fpr: Mapping[str, Estimate] = field(default_factory=dict)
-    """Keys "0.001", "0.01", "0.1"."""
-    balanced_accuracy: Estimate | None = None
-    member_success: Estimate | None = None
-    nonmember_success: Estimate | None = None
+    figures: Mapping[str, Estimate] = field(default_factory=dict, metadata=BY_METRIC)
+    """By the name of a metric (`kdaudit.metrics.METRICS`); the file holds each at the metric's own keys."""
     unscored: int = 0
     """Records (both classes) whose score is NaN."""
     nulls: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
@@ -81,6 +84,11 @@ class Cell:
     no model. Without a start there is only `blind`; a file of an earlier version has neither."""
     paper_compat: PaperCompat | None = None
 
+    @property
+    def auc(self) -> Estimate | None:
+        """The one metric that every attack has."""
+        return self.figures.get("auc")
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -88,11 +96,13 @@ class Comparison:
 
     status: Literal["ok", "not_applicable"]
     reason: str = ""
-    auc: Difference | None = None
-    tpr_at_fpr: Mapping[str, Difference] = field(default_factory=dict)
-    balanced_accuracy: Difference | None = None
-    member_success: Difference | None = None
-    nonmember_success: Difference | None = None
+    figures: Mapping[str, Difference] = field(default_factory=dict, metadata=BY_METRIC)
+    """By the name of a metric, as in a cell."""
+
+    @property
+    def auc(self) -> Difference | None:
+        """The one metric that every attack has."""
+        return self.figures.get("auc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +133,122 @@ class AttackResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Agreement:
+    """How close a student is to its teacher on held-out records."""
+
+    top1: Estimate
+    """Share of tokens whose most likely prediction is the teacher's."""
+    forward_kl: Estimate
+    """Nats per token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utility:
+    """What a student is worth, on records that no model was trained on."""
+
+    n_records: int
+    n_tokens: int
+    nll: Mapping[str, Estimate]
+    """By model (teacher, start, student): nats per token."""
+    bits_per_byte: Mapping[str, Estimate]
+    perplexity: Mapping[str, Estimate]
+    agreement: Agreement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Distillation:
+    """How a student was made, where its folder says so."""
+
+    objective: str | None = None
+    hard_weight: float | None = None
+    temperature: float | None = None
+    epochs: float | None = None
+    seed: int | None = None
+    steps: int | None = None
+    teacher_saw: str | None = None
+    utility: Utility | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedModel:
+    """A model, or what it started from."""
+
+    name: str
+    n_parameters: int
+    revision: str | None = None
+    fingerprint: str = ""
+    weights_sha256: str | None = None
+    architecture: str | None = None
+    stored_dtype: str | None = None
+    context: int | None = None
+    """Tokens that it reads at once; None where nothing says so."""
+    load: str | None = None
+    """4bit or 8bit where it was quantised."""
+    base: AuditedModel | None = None
+    """Of an adapter."""
+    dtype: str | None = None
+    """Of the measurement, as `device`; None for a start or a base."""
+    device: str | None = None
+    reference: AuditedModel | None = None
+    distillation: Distillation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file or data set that records came from."""
+
+    option: str
+    source: str
+    records: int
+    duplicates: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedRecords:
+    """The records that were judged."""
+
+    members: int
+    """Records that were scored, as `nonmembers` and `shots`."""
+    nonmembers: int
+    shots: int
+    sha256: str
+    sources: tuple[Source, ...] = ()
+    shots_used: int = 0
+    """Those that fit into half of the window."""
+    window_tokens: int | None = None
+    """Tokens that every model read at most."""
+    cut: int = 0
+    """Texts that were longer."""
+    calibration_share: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRecords:
+    """The records of a comparison of mitigations."""
+
+    members: int
+    nonmembers: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """What the sizes of a run could have told apart."""
+
+    smallest_detectable_auc: float | None
+    """None where no AUC is large enough."""
+    level: float = 0.95
+    power: float = 0.8
+    n: int | None = None
+    """Members behind it, as `m` non-members."""
+    m: int | None = None
+    cells: int | None = None
+    """Cells that share the level; None in files of versions that knew of one alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Validity:
     """Whether members and non-members can be told apart without any model, or by one that saw neither."""
 
@@ -132,7 +258,7 @@ class Validity:
     """Which blind classifier is the strongest one."""
     blind: Mapping[str, Estimate]
     duplicates: Mapping[str, int]
-    overlap: Mapping[str, Any]
+    overlap: Overlap
     warnings: tuple[str, ...]
     reference_alone: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     """By audited model with a reference, then by attack: the AUC of the reference attacked alone."""
@@ -244,15 +370,15 @@ class AuditResult:
     """Everything in results.json."""
 
     kdaudit_version: str
-    models: Mapping[str, Mapping[str, Any]]
-    data: Mapping[str, Any]
-    """members, nonmembers, shots (counts that were scored), sha256, and more."""
+    models: Mapping[str, AuditedModel]
+    data: AuditedRecords
     attacks: Mapping[str, AttackResult]
     validity: Validity
-    power: Mapping[str, Any]
+    power: Power
     mixed_supervision: Mapping[str, Supervision]
     """By student."""
     verdict: Verdict
     config: Mapping[str, Any]
+    """Options by name, each of the type that it has on the command line."""
     strongest: Mapping[str, Strongest] = field(default_factory=dict)
     """By model; empty in files of older versions."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-import numpy as np
 import torch
 
 from kdaudit.errors import ModelError
-from kdaudit.signals.batch import Front, Route, run_batch
-from kdaudit.signals.route import explaining_unread_tokens, is_out_of_memory, settle
+from kdaudit.signals.batch import Columns, in_text_order
+from kdaudit.signals.running import Runner, explaining_unread_tokens, is_out_of_memory, settle
 from kdaudit.signals.tokens import TokenSignals
-from kdaudit.views.passage import Passage
+from kdaudit.targets.passage import Passage
+from kdaudit.targets.plan import Frame, TargetPlan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-ENGINE_VERSION = 3  # texts that a model reads by other rules, such as those of LongRoPE, share no batch
+ENGINE_VERSION = 4  # the key of a signal holds the target plan
 """Raised whenever a change in this package can move a signal; part of every cache key."""
 
 PROBE_PASSAGES = 4
@@ -35,72 +35,74 @@ def device_name(device: str) -> str:
 def measure(
     model: PreTrainedModel,
     shards: Iterable[Sequence[Passage]],
-    front: Front,
+    frame: Frame,
     *,
     batch_tokens: int,
     probe: Sequence[Passage] = (),
     on_tokens: Callable[[int], None] = lambda _: None,
 ) -> Iterator[list[TokenSignals]]:
-    """Run `model` once over every shard and yield its signals, in the shard's order.
+    """Run `model` over every shard as the target plans say, and yield its signals, in the shard's order.
 
     A passage's signals do not depend on its batch mates, the batch size or the padding side, beyond
     floating-point rounding (8-bit models pick outlier features by batch: about 0.1 nats there). Where memory
     runs out, the batch halves and stays halved.
 
     Args:
-        model: a causal LM in eval mode; its device and dtype are left as they are.
-        shards: what to score, each shard batched by itself; every text must fit into the context with the front.
-        front: read but not scored.
+        model: in eval mode; its device and dtype are left as they are.
+        shards: what to score, each shard batched by itself; every text must fit into the context within the frame.
+        frame: how the texts are shown.
         batch_tokens: tokens of one forward pass, padding included; a matter of memory and speed only.
         probe: what to settle on how the model is run, else the first batch: a continued run gives what the
             uninterrupted one settled on, whatever is left to do.
-        on_tokens: called with the number of text tokens finished.
+        on_tokens: called with the number of text tokens finished, once for every showing of a text.
 
     Raises:
         ModelError: the logits hold NaN on the first batch or depend on later tokens, a token lies outside the
             model's vocabulary, or one text alone does not fit into memory.
     """
-    route: Route | None = None
+    runner: Runner | None = None
     budget = batch_tokens
-    n_before = len(front.lead) + len(front.prefix)
     for shard in shards:
-        _check_vocabulary(model, shard, front)
-        signals: list[TokenSignals | None] = [
-            _nothing(passage, front) if passage.ids.size <= front.n_unscored(passage) else None for passage in shard
-        ]
-        waiting = sorted((i for i, found in enumerate(signals) if found is None), key=lambda i: -int(shard[i].ids.size))
-        on_tokens(sum(int(passage.ids.size) for passage in shard) - sum(int(shard[i].ids.size) for i in waiting))
+        plans = [frame.plan(passage) for passage in shard]
+        _check_vocabulary(model, plans)
+        found: list[list[Columns | None]] = [[None] * len(plan.showings) for plan in plans]
+        waiting = [(i, k) for i, plan in enumerate(plans) for k in range(len(plan.showings))]
+        waiting.sort(key=lambda place: -plans[place[0]].showings[place[1]].size)
+        on_tokens(sum(int(plan.passage.ids.size) for plan in plans if not plan.showings))
         while waiting:
-            sizes = [n_before + int(shard[i].ids.size) for i in waiting]
-            way = route.at(sizes[0], n_before - 1) if route is not None else None
+            sizes = [plans[i].showings[k].size for i, k in waiting]
+            way = runner.at(sizes[0]) if runner is not None else None
             batch = waiting[: _batch_size(sizes, budget, way)]
             if way is None:
                 batch = batch[:PROBE_PASSAGES]
-                shown = [passage for passage in probe if passage.ids.size > front.n_unscored(passage)][: len(batch)]
-                settled_on = shown or [shard[i] for i in batch]
-                route = _unless_memory_ends(model.device, settle, model, settled_on, front)
-                if route is None:
-                    budget = _halved(budget, batch, shard, front)
-                elif route.head is None:
+                shown = [passage for passage in probe if frame.plan(passage).showings][: len(batch)]
+                settled_on = shown or [shard[i] for i in dict.fromkeys(i for i, _ in batch)]
+                runner = _unless_memory_ends(model.device, settle, model, settled_on, frame)
+                if runner is None:
+                    budget = _halved(budget, [plans[i] for i, _ in batch], sizes[0], frame)
+                elif runner.head is None:
                     budget = min(budget, max(1, OWN_LOGITS_ELEMENTS // _vocab_size(model)))
                 continue
-            passages = [shard[i] for i in batch]
-            measured = _unless_memory_ends(model.device, run_batch, way, passages, front, model.device)
+            showings = [plans[i].showings[k] for i, k in batch]
+            measured = _unless_memory_ends(model.device, way.run, showings, frame.kind, model.device)
             if measured is None:
-                budget = _halved(budget, batch, shard, front)
+                budget = _halved(budget, [plans[i] for i, _ in batch], sizes[0], frame)
                 continue
-            for i, found in zip(batch, measured, strict=True):
-                signals[i] = found
+            for (i, k), columns in zip(batch, measured, strict=True):
+                found[i][k] = columns
             waiting = waiting[len(batch) :]
-            on_tokens(sum(int(passage.ids.size) for passage in passages))
-        yield [found for found in signals if found is not None]
+            on_tokens(sum(int(shard[i].ids.size) for i, _ in batch))
+        yield [
+            in_text_order(plan, [columns for columns in parts if columns is not None])
+            for plan, parts in zip(plans, found, strict=True)
+        ]
 
 
-def _check_vocabulary(model: PreTrainedModel, shard: Sequence[Passage], front: Front) -> None:
+def _check_vocabulary(model: PreTrainedModel, plans: Sequence[TargetPlan]) -> None:
     """On an accelerator, a token that the model does not know ends the process."""
     embeddings: Any = model.get_input_embeddings()
     known = int(embeddings.weight.shape[0])
-    largest = max([*front.lead, *front.prefix, *(int(passage.ids.max(initial=0)) for passage in shard)], default=0)
+    largest = max((int(one.ids.max()) for plan in plans for one in plan.showings), default=0)
     if largest >= known:
         raise ModelError(
             f"the tokenizer gives token {largest}, but the model knows {known} tokens",
@@ -122,30 +124,23 @@ def _unless_memory_ends(device: torch.device, compute: Callable[P, T], *args: P.
     return None
 
 
-def _batch_size(sizes: Sequence[int], budget: int, route: Route | None) -> int:
+def _batch_size(sizes: Sequence[int], budget: int, runner: Runner | None) -> int:
     """How many of the texts (longest first) fit and may go together; a cached prefix takes memory, so it counts."""
-    if route is not None and route.is_prefix_cached:
+    if runner is not None and runner.n_cached:
         budget *= 2  # what is cached is stored, not computed
     n_fitting = max(1, min(len(sizes), budget // sizes[0]))
-    return n_fitting if route is None else route.rules.n_alike(sizes[:n_fitting])
+    return n_fitting if runner is None else runner.rules.n_alike(sizes[:n_fitting])
 
 
-def _halved(budget: int, batch: Sequence[int], shard: Sequence[Passage], front: Front) -> int:
+def _halved(budget: int, batch: Sequence[TargetPlan], width: int, frame: Frame) -> int:
+    """What is tried next after memory ran out on a batch, whose longest showing has `width` tokens."""
     if len(batch) == 1:
-        size = int(shard[batch[0]].ids.size)
         raise ModelError(
-            f"memory runs out on a single text of {size} tokens (with {len(front.prefix)} tokens before it)",
+            f"memory runs out on a single text of {batch[0].passage.ids.size} tokens "
+            f"(with {len(frame.prefix)} tokens before it)",
             hint="lower --max-tokens, or load the model with --teacher-load/--student-load 4bit",
         )
-    width = len(front.lead) + len(front.prefix) + int(shard[batch[0]].ids.size)
     return max(1, min(budget, width * len(batch)) // 2)
-
-
-def _nothing(passage: Passage, front: Front) -> TokenSignals:
-    empty = np.zeros(0, dtype=np.float32)
-    skip = min(front.n_unscored(passage), int(passage.ids.size))
-    start = int(passage.byte_end[skip - 1]) if skip else 0
-    return TokenSignals(empty, empty, empty, empty, np.zeros(0, dtype=np.int32), start)
 
 
 def _vocab_size(model: PreTrainedModel) -> int:

@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 from kdaudit.artefacts import replacing
 from kdaudit.foreign import check_regular
 from kdaudit.signals.tokens import TokenSignals
-from kdaudit.views.passage import Passage
+from kdaudit.targets.plan import TargetPlan
 
 ARRAYS = ("logprob", "logprob_mean", "logprob_std", "logprob_top", "byte_end")
 
@@ -32,17 +32,21 @@ class PassKey:
     """Kind and name of the device: rounding differs between them."""
     versions: tuple[str, ...]
     """Of the libraries that compute."""
-    front: str
-    """Hash of the lead and prefix tokens."""
+    view: str
+    """Name and version of what is shown of each record."""
+    frame: str
+    """The kind of model with a hash of the lead and prefix tokens."""
     batch_tokens: int
 
 
-def shard_path(folder: Path, key: PassKey, shard: Sequence[Passage]) -> Path:
-    """Where the signals of `shard` lie; another model, view, cut or text gives another path."""
+def shard_path(folder: Path, key: PassKey, shard: Sequence[TargetPlan]) -> Path:
+    """Where the signals of `shard` lie; another model, view, cut, text or target plan gives another path."""
     digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode())
-    for passage in shard:
-        digest.update(passage.n_given.to_bytes(4, "little"))
-        for array in (passage.ids, passage.byte_end):
+    for plan in shard:
+        passage = plan.passage
+        digest.update(passage.n_given.to_bytes(4, "little") + len(plan.showings).to_bytes(4, "little"))
+        shown = [array for one in plan.showings for array in (one.ids, one.columns, one.targets, one.tokens)]
+        for array in (passage.ids, passage.byte_end, *shown):
             digest.update(len(array).to_bytes(4, "little") + array.tobytes())
     name = digest.hexdigest()
     return folder / name[:2] / f"{name}.safetensors"

@@ -43,7 +43,7 @@ def rises(
     names = list(dict.fromkeys([*then.attacks, *now.attacks]))
     return [
         (
-            Gate(model, "auc", None, None, tolerance, since_baseline=True),
+            Gate(model, "auc", None, tolerance, since_baseline=True),
             [_rise(now, then, name, model, obstacle, paired) for name in names],
         )
         for model in dict.fromkeys([*now.models, *then.models])
@@ -59,12 +59,15 @@ def _obstacle(now: AuditResult, then: AuditResult) -> str:
 
 
 def _differing(now: AuditResult, then: AuditResult) -> Iterator[str]:
-    if now.data.get("sha256") != then.data.get("sha256"):
+    if now.data.sha256 != then.data.sha256:
         yield "data"
         return
-    for key, words in (("members", "members"), ("nonmembers", "non-members"), ("window_tokens", "cuts of the texts")):
-        if now.data.get(key) != then.data.get(key):
-            yield words
+    if now.data.members != then.data.members:
+        yield "members"
+    if now.data.nonmembers != then.data.nonmembers:
+        yield "non-members"
+    if now.data.window_tokens != then.data.window_tokens:
+        yield "cuts of the texts"
     yield from (key.replace("_", "-") for key in SAME_RUN if now.config.get(key) != then.config.get(key))
 
 
@@ -106,11 +109,9 @@ def _cell(result: AttackResult | None, model: str) -> Cell | None:
 
 def _is_same(now: AuditResult, then: AuditResult, model: str) -> bool:
     """Whether both runs attacked the same weights with the same reference."""
-    prints = [
-        (found.get("fingerprint"), (found.get("reference") or {}).get("fingerprint"))
-        for found in (now.models[model], then.models[model])
-    ]
-    return prints[0] == prints[1] and prints[0][0] is not None
+    one, other = now.models[model], then.models[model]
+    starts = [found.reference.fingerprint if found.reference else "" for found in (one, other)]
+    return one.fingerprint == other.fingerprint != "" and starts[0] == starts[1]
 
 
 def _unpaired(now: Estimate | None, then: Estimate | None) -> Difference | None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kdaudit.attacks import ATTACKS, did_you_mean
-from kdaudit.errors import ConfigError
+from kdaudit.attacks import ATTACKS
+from kdaudit.errors import ConfigError, did_you_mean
+from kdaudit.metrics import METRICS
+from kdaudit.metrics.estimate import SHARE, Range
+from kdaudit.metrics.metric import Metric
 from kdaudit.results import MODEL_NAME
 
-METRICS = ("auc", "tpr", "balanced_accuracy")
-FPRS = (0.001, 0.01, 0.1)
 DIFFERENCE = "difference"
-SUCCESSES = ("member_success", "nonmember_success")
 EXAMPLE = "write SUBJECT.METRIC[ATTACK] <= LIMIT, for example 'student.auc <= 0.6' or 'student.tpr@0.01[loss] <= 0.05'"
 
 MAX_CHARACTERS = 200
@@ -32,9 +33,7 @@ class Gate:
     subject: str
     """A model's name, or `difference`: every student minus the teacher."""
     metric: str
-    """One of METRICS."""
-    fpr: float | None
-    """One of FPRS for the metric `tpr`, else None."""
+    """The name of one of METRICS."""
     attack: str | None
     """None: every attack of the run."""
     limit: float
@@ -48,8 +47,13 @@ class Gate:
     @property
     def figure(self) -> str:
         """What is held against the limit: auc, tpr@0.01, auc-baseline."""
-        fpr = "" if self.fpr is None else f"@{self.fpr:g}"
-        return f"{self.metric}{fpr}{'-baseline' if self.since_baseline else ''}"
+        return f"{self.metric}{'-baseline' if self.since_baseline else ''}"
+
+    @property
+    def range(self) -> Range:
+        """The least and the largest value of what is held against the limit."""
+        metric = METRICS[self.metric]
+        return metric.difference_range if self.subject == DIFFERENCE or self.since_baseline else metric.range
 
 
 def format_limit(limit: float) -> str:
@@ -71,15 +75,15 @@ def parse_gate(text: str) -> Gate:
     if match is None:
         hint = "`kdaudit report --baseline RUN` adds the gates on a baseline" if "-baseline" in text else EXAMPLE
         raise ConfigError(f"gate '{text}': not understood", hint=hint)
-    subject, metric, fpr, attack, operator, limit = match.groups()
+    subject, written, at, attack, operator, limit = match.groups()
     _check_subject(text, subject)
-    _check_metric(text, metric)
+    metric = _metric(text, subject, written, at)
     if attack is not None and attack not in ATTACKS:
         hint = "leave [...] out to gate every attack of the run" if attack in ("", "all", "paper") else ""
         raise ConfigError(f"gate '{text}': unknown attack '{attack}'", hint=hint or did_you_mean(attack, ATTACKS))
     if operator != "<=":
         raise ConfigError(f"gate '{text}': operator '{operator}'", hint="a gate sets an upper limit: write <=")
-    return Gate(subject, metric, _fpr(text, metric, fpr), attack, _limit(text, subject, limit))
+    return Gate(subject, metric.name, attack, _limit(text, subject, metric, limit))
 
 
 def check_gates(gates: Iterable[Gate], *, models: Sequence[str], attacks: Sequence[str]) -> None:
@@ -109,35 +113,46 @@ def _check_subject(text: str, subject: str) -> None:
         raise ConfigError(f"gate '{text}': unknown subject '{subject}'", hint=near)
 
 
-def _check_metric(text: str, metric: str) -> None:
-    if metric in SUCCESSES:
-        hint = "gate balanced_accuracy: one success alone rises with a mere shift of the threshold"
-        raise ConfigError(f"gate '{text}': {metric} cannot be gated by itself", hint=hint)
-    if metric not in METRICS:
-        raise ConfigError(
-            f"gate '{text}': unknown metric '{metric}'",
-            hint=did_you_mean(metric, ("auc", "tpr@0.01", "balanced_accuracy")),
-        )
+def _metric(text: str, subject: str, written: str, at: str | None) -> Metric:
+    """The metric that `written`, with what stands behind its @, names; a number may be written in any way."""
+    gateable = [name for name, metric in METRICS.items() if not metric.not_gated]
+    with_at = {name.partition("@")[0] for name in METRICS if "@" in name}
+    if written in with_at:
+        choices = [name for name in gateable if name.startswith(f"{written}@")]
+        is_number = at is not None and _NUMBER.fullmatch(at) is not None
+        found = next((name for name in choices if is_number and float(name.partition("@")[2]) == float(at or 0)), None)
+        if found is None:
+            problem = f"{written}@{at} is not measured" if at else f"{written} without a false positive rate"
+            raise ConfigError(f"gate '{text}': {problem}", hint=f"write one of {', '.join(choices)}")
+        metric = METRICS[found]
+    elif written not in METRICS:
+        headlines = [name for name in gateable if METRICS[name].is_headline or not METRICS[name].group]
+        one_of_each = {METRICS[name].group or name: name for name in reversed(headlines)}
+        hint = did_you_mean(written, [*reversed(one_of_each.values())])
+        raise ConfigError(f"gate '{text}': unknown metric '{written}'", hint=hint)
+    else:
+        metric = METRICS[written]
+        if at is not None:
+            choices = [name for name in gateable if "@" in name]
+            hint = f"only {', '.join(sorted(with_at))} does: {', '.join(choices)}"
+            raise ConfigError(f"gate '{text}': {written} takes no @{at}", hint=hint)
+    if metric.not_gated:
+        raise ConfigError(f"gate '{text}': {metric.name} cannot be gated by itself", hint=metric.not_gated)
+    if subject == DIFFERENCE and not metric.has_difference:
+        hint = "gate it on a model: student or teacher"
+        raise ConfigError(f"gate '{text}': no difference of {metric.name} is measured", hint=hint)
+    return metric
 
 
-def _fpr(text: str, metric: str, written: str | None) -> float | None:
-    choices = ", ".join(f"tpr@{fpr:g}" for fpr in FPRS)
-    if metric != "tpr":
-        if written is not None:
-            raise ConfigError(f"gate '{text}': {metric} takes no @{written}", hint=f"only tpr does: {choices}")
-        return None
-    if written is None or not _NUMBER.fullmatch(written) or float(written) not in FPRS:
-        problem = f"tpr@{written} is not measured" if written else "tpr without a false positive rate"
-        raise ConfigError(f"gate '{text}': {problem}", hint=f"write one of {choices}")
-    return float(written)
-
-
-def _limit(text: str, subject: str, written: str) -> float:
+def _limit(text: str, subject: str, metric: Metric, written: str) -> float:
     if not _NUMBER.fullmatch(written):
         hint = "write a share between 0 and 1: 0.6, not 60%" if written.endswith("%") else EXAMPLE
         raise ConfigError(f"gate '{text}': the limit '{written}' is not a number", hint=hint)
-    limit, lowest = float(written), -1 if subject == DIFFERENCE else 0
-    if not lowest <= limit <= 1:
-        hint = f"a limit on {subject} lies between {lowest} and 1"
-        raise ConfigError(f"gate '{text}': the limit {written} is out of range", hint=hint)
+    limit, (lowest, highest) = float(written), metric.difference_range if subject == DIFFERENCE else metric.range
+    if not (lowest <= limit <= highest and math.isfinite(limit)):
+        ends = f"between {lowest:g} and {highest:g}" if math.isfinite(highest) else f"at {lowest:g} or above"
+        of = "" if metric.range == SHARE else f"{metric.name} of "
+        raise ConfigError(
+            f"gate '{text}': the limit {written} is out of range", hint=f"a limit on {of}{subject} lies {ends}"
+        )
     return limit

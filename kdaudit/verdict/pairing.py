@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.errors import ConfigError
+from kdaudit.metrics.auc import auc, auc_difference
 from kdaudit.metrics.estimate import Difference
-from kdaudit.metrics.roc import auc, auc_difference
 from kdaudit.results import AuditResult
 from kdaudit.results.scores import HINT, RecordScores
 

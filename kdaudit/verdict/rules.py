@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from kdaudit.errors import ExitCode
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
 from kdaudit.results import AttackResult, Cell, CellFinding, Comparison, GateResult, Validity, Verdict
 from kdaudit.verdict import wording
@@ -47,7 +49,7 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CellJudgement:
     """What one cell says about its gate, and the bound that says so."""
 
     cell: Measurement
@@ -142,10 +144,7 @@ def _measurement(
     is_requested = result.requested or gate.attack is not None
     if part.status == "not_applicable":
         return Measurement(attack, label, is_requested, part.reason or wording.NOT_APPLICABLE, is_applicable=False)
-    if gate.metric == "tpr":
-        figure: Estimate | Difference | None = part.tpr_at_fpr.get(f"{gate.fpr:g}")
-    else:
-        figure = part.auc if gate.metric == "auc" else part.balanced_accuracy
+    figure: Estimate | Difference | None = part.figures.get(gate.metric)
     cells = [result.cells[model] for model in models if model in result.cells]
     return Measurement(
         attack,
@@ -153,7 +152,7 @@ def _measurement(
         is_requested,
         figure.reason if figure is not None and figure.reason else wording.NO_VALUE,
         figure=figure,
-        to_beat=nulls_to_beat(cells[0], gate.figure) if len(cells) == len(models) else {},
+        to_beat=nulls_to_beat(cells[0], gate.metric) if len(cells) == len(models) else {},
         unscored_share=max(map(_unscored_share, cells), default=0.0),
     )
 
@@ -167,12 +166,13 @@ def nulls_to_beat(cell: Cell, metric: str) -> dict[str, Difference]:
 
     Args:
         cell: as measured.
-        metric: auc, tpr@0.01, balanced_accuracy.
+        metric: the name of one of METRICS.
     """
     names = [name for name in wording.NULLS if name in cell.nulls]
-    if metric.startswith("tpr@"):
+    if METRICS[metric].beats_start_alone:
         names = names[:1]
-    return {name: cell.nulls[name].get(metric, Difference(None, reason=wording.NO_VALUE)) for name in names}
+    by = METRICS[metric].null_metric or metric
+    return {name: cell.nulls[name].get(by, Difference(None, reason=wording.NO_VALUE)) for name in names}
 
 
 def _unscored_share(cell: Cell) -> float:
@@ -181,9 +181,7 @@ def _unscored_share(cell: Cell) -> float:
 
 
 def _judge_gate(gate: Gate, cells: Sequence[Measurement], level: float, pass_level: float) -> GateResult:
-    findings = [
-        _finding(cell, gate.limit, level, pass_level) for cell in cells if cell.is_applicable or cell.is_requested
-    ]
+    findings = [_finding(cell, gate, level, pass_level) for cell in cells if cell.is_applicable or cell.is_requested]
     status, reason, next_step, deciding = _settle(gate, findings)
     figure = deciding.cell.figure if deciding else None
     left_out = [cell.label for cell in cells if not cell.is_applicable and not cell.is_requested]
@@ -209,7 +207,7 @@ def _judge_gate(gate: Gate, cells: Sequence[Measurement], level: float, pass_lev
     return _all_open(row, reason) if is_open else row
 
 
-def _told(finding: Finding) -> CellFinding:
+def _told(finding: CellJudgement) -> CellFinding:
     cell, figure = finding.cell, finding.cell.figure
     value = figure.value if figure else None
     return CellFinding(
@@ -226,9 +224,9 @@ def _all_open(gate: GateResult, words: str) -> GateResult:
     return replace(gate, status="inconclusive", cells=tuple(cells))
 
 
-def _settle(gate: Gate, findings: Sequence[Finding]) -> tuple[Status, str, str, Finding | None]:
+def _settle(gate: Gate, findings: Sequence[CellJudgement]) -> tuple[Status, str, str, CellJudgement | None]:
     """Status, reason, next step and the deciding finding: one failing cell is enough, a pass needs them all."""
-    by_bound = sorted(findings, key=lambda finding: -2.0 if finding.bound is None else finding.bound, reverse=True)
+    by_bound = sorted(findings, key=lambda one: -math.inf if one.bound is None else one.bound, reverse=True)
     failing = [finding for finding in by_bound if finding.status == "fail"]
     if failing:
         next_step = wording.SINCE_BASELINE if gate.since_baseline else wording.reduce(gate.subject)
@@ -244,26 +242,26 @@ def _settle(gate: Gate, findings: Sequence[Finding]) -> tuple[Status, str, str, 
     return "pass", wording.ALL_BELOW, "", by_bound[0]
 
 
-def _finding(cell: Measurement, limit: float, level: float, pass_level: float) -> Finding:
+def _finding(cell: Measurement, gate: Gate, level: float, pass_level: float) -> CellJudgement:
     """What one cell says; `level` is the corrected one at which it may fail its gate, `pass_level` that of a pass."""
-    figure = cell.figure
+    figure, limit = cell.figure, gate.limit
     if not cell.is_scored or figure is None:
-        return Finding(cell, "inconclusive", cell.reason, wording.MEASURE_IT)
+        return CellJudgement(cell, "inconclusive", cell.reason, wording.MEASURE_IT)
     if min(figure.n, figure.m) < MIN_RECORDS:
         words = wording.too_few_records(figure.n, figure.m, MIN_RECORDS)
-        return Finding(cell, "inconclusive", words, wording.more_records(MIN_RECORDS))
+        return CellJudgement(cell, "inconclusive", words, wording.more_records(MIN_RECORDS))
     if cell.unscored_share > MAX_UNSCORED:
-        return Finding(cell, "inconclusive", wording.unscored(cell.unscored_share), wording.SCORE_THEM)
-    lower, upper = lower_bound(figure, level), upper_bound(figure, pass_level)
+        return CellJudgement(cell, "inconclusive", wording.unscored(cell.unscored_share), wording.SCORE_THEM)
+    lower, upper = lower_bound(figure, level, gate.range), upper_bound(figure, pass_level, gate.range)
     if lower is not None and lower > limit:
         if not cell.to_beat:
-            return Finding(cell, "inconclusive", wording.NO_NULLS, wording.MEASURE_AGAIN, lower, "lower", level)
+            return CellJudgement(cell, "inconclusive", wording.NO_NULLS, wording.MEASURE_AGAIN, lower, "lower", level)
         for null, beyond in cell.to_beat.items():
             least = lower_bound(beyond, 1 - ALPHA)
             if least is None or least <= 0:
                 words = wording.not_beyond(null, "" if least is not None else beyond.reason)
-                return Finding(cell, "inconclusive", words, wording.TO_BEAT[null], lower, "lower", level)
-        return Finding(cell, "fail", bound=lower, side="lower", level=level)
+                return CellJudgement(cell, "inconclusive", words, wording.TO_BEAT[null], lower, "lower", level)
+        return CellJudgement(cell, "fail", bound=lower, side="lower", level=level)
     if upper is not None and upper <= limit:
-        return Finding(cell, "pass", bound=upper, side="upper", level=pass_level)
-    return Finding(cell, "inconclusive", wording.WIDE, cell.narrow, upper, "upper", pass_level)
+        return CellJudgement(cell, "pass", bound=upper, side="upper", level=pass_level)
+    return CellJudgement(cell, "inconclusive", wording.WIDE, cell.narrow, upper, "upper", pass_level)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 
-from kdaudit.errors import ConfigError
+from kdaudit.errors import ConfigError, did_you_mean
 from kdaudit.results import GateResult, Verdict
 from kdaudit.verdict.gates import parse_gate
 from kdaudit.verdict.rules import conclude
@@ -29,8 +28,7 @@ def waivers_by_gate(waivers: Sequence[Waiver], gates: Collection[str]) -> dict[s
         if gate not in gates:
             gate = str(parse_gate(waiver.gate))
         if gate not in gates:
-            near = get_close_matches(gate, gates, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"gates: {', '.join(gates) or 'none'}"
+            hint = did_you_mean(gate, gates, otherwise=f"gates: {', '.join(gates) or 'none'}")
             raise ConfigError(f"{waiver}: no such gate is judged", hint=hint)
         if gate in found:
             raise ConfigError(f"{waiver}: line {found[gate].line} waives the same gate", hint="remove one of the two")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from kdaudit.results import CellFinding, GateResult, Validity
@@ -145,7 +146,7 @@ def sentence(status: str, gates: Sequence[GateResult]) -> str:
 
 
 def _excess(gate: GateResult) -> float:
-    return -2.0 if gate.bound is None else gate.bound - gate.limit
+    return -math.inf if gate.bound is None else gate.bound - gate.limit
 
 
 def figures(gate: GateResult, cell: CellFinding, side: str) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.views.passage import Passage, common_cut, encode, lead_ids
-from kdaudit.views.view import View
+from kdaudit.draws import generator
+from kdaudit.targets.passage import Passage, encode
+from kdaudit.targets.plan import Frame
+from kdaudit.views.cut import common_cut
+from kdaudit.views.view import PLAIN, View
 
 CHUNK = 512  # texts that are tokenised at one time
 SHARD_CHARS = 2**16  # about one shard; a killed run loses at most one
@@ -19,36 +22,58 @@ SHOT_SEPARATOR = "\n"
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """How much of all records a view shows under one tokenizer."""
+
+    n_tokens: int
+    """Text tokens over all passes of all texts."""
+    n_passes: int
+    """Passes over all texts: as many as there are texts, where the kind of model takes one for each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Passages:
-    """How the records are shown to models; texts are tokenised again whenever they are needed, to save memory."""
+    """How the records are shown to models; texts are made and tokenised again whenever they are needed."""
 
     texts: tuple[str, ...]
     prompts: tuple[int, ...]
     """Leading characters of each text that are its prompt: read, not scored."""
     tokenizers: tuple[Any, ...]
-    leads: tuple[tuple[int, ...], ...]
-    """Per tokenizer: the special tokens before a text."""
+    frames: tuple[Frame, ...]
+    """Per tokenizer: how its texts are shown, without shots."""
     prefixes: tuple[tuple[int, ...], ...]
     """Per tokenizer: the tokens of the shots that fitted."""
     window: int
-    """Tokens that every model of the audit reads at most, lead and prefix included."""
+    """Tokens that every model of the audit reads at most, all that stands around a text included."""
     n_shots: int
     """Shots that fitted into half of the window."""
     cuts: Mapping[View, NDArray[np.int32]]
-    """(n,) per view: characters of each view's text that are scored."""
-    n_tokens: Mapping[View, tuple[int, ...]]
-    """Per view and tokenizer: tokens over all texts."""
+    """(n, V) per view of V variants: characters of each text that are shown."""
+    shown: Mapping[View, tuple[Shown, ...]]
+    """Per view and tokenizer."""
     splits: tuple[str, ...]
     """Per tokenizer: hash of how it splits these texts; equal where two tokenizers do the same."""
+    seed: int
+    """Draws the variants."""
 
     @property
     def n_cut(self) -> int:
         """Texts that were longer than the window."""
-        return int(sum(cut < len(text) for cut, text in zip(self.cuts[View.PLAIN], self.texts, strict=True)))
+        return int(sum(cut < len(text) for cut, text in zip(self.cuts[PLAIN][:, 0], self.texts, strict=True)))
 
     def scored_text(self, index: int) -> str:
         """What is scored of a text: up to the common cut, without its prompt."""
-        return self.texts[index][self.prompts[index] : int(self.cuts[View.PLAIN][index])]
+        return self.texts[index][self.prompts[index] : int(self.cuts[PLAIN][index, 0])]
+
+    def frame(self, view: View, tokenizer: int) -> Frame:
+        """How a view's texts are shown, with the shots where the view has them."""
+        return _framed(view, self.frames[tokenizer], self.prefixes[tokenizer])
+
+    def n_read(self, view: View, tokenizer: int) -> int:
+        """Tokens that go through a model; what stands before all texts goes through it once where it is cached."""
+        shown, frame = self.shown[view][tokenizer], self.frame(view, tokenizer)
+        is_cached = view.is_prefixed and frame.kind.is_causal
+        return shown.n_tokens + len(frame.before) * (1 if is_cached else shown.n_passes)
 
     def shards(self) -> list[list[int]]:
         """Indices of the texts, longest first, in groups of about SHARD_CHARS: the same for every model."""
@@ -63,23 +88,28 @@ class Passages:
         return groups
 
     def read(self, indices: Sequence[int], view: View, tokenizer: int) -> list[Passage]:
-        """The passages of some texts in one view, as one tokenizer splits them."""
-        texts = [
-            self.texts[i][: self.prompts[i]] + self.scored_text(i).lower() if view is View.LOWERCASED else self.texts[i]
+        """The passages of some texts in one view under one tokenizer: every variant of the first text comes first."""
+        shown = [
+            variant
             for i in indices
+            for variant in _variants(view, self.texts[i], self.prompts[i], int(self.cuts[PLAIN][i, 0]), self.seed)
         ]
-        encoded = encode(self.tokenizers[tokenizer], texts, [self.prompts[i] for i in indices])
-        return [passage.head(int(self.cuts[view][i])) for i, passage in zip(indices, encoded, strict=True)]
+        prompts = [self.prompts[i] for i in indices for _ in range(view.n_variants)]
+        cuts = self.cuts[view][list(indices)].ravel() if len(indices) else ()
+        encoded = encode(self.tokenizers[tokenizer], shown, prompts)
+        return [passage.head(int(cut)) for cut, passage in zip(cuts, encoded, strict=True)]
 
 
 def build(
     texts: Sequence[str],
     tokenizers: Sequence[Any],
+    frames: Sequence[Frame],
     *,
     views: Sequence[View],
     shots: Sequence[str],
     window: int,
     prompts: Sequence[int] | None = None,
+    seed: int = 0,
     on_texts: Callable[[int], None] = lambda _: None,
 ) -> Passages:
     """Decide for every text and view where it is cut, once for all models.
@@ -87,64 +117,101 @@ def build(
     Args:
         texts: of the records.
         tokenizers: one per way of splitting that the audit's models bring.
+        frames: per tokenizer, how its texts are shown.
         views: those that some attack needs; the plain one is always built.
         shots: texts of the prefix, dropped from the end until they fill at most half of the window.
         window: tokens that the smallest model reads.
         prompts: leading characters of each text that are its prompt; None for none.
+        seed: of the variants.
         on_texts: called with the number of texts finished.
+
+    Raises:
+        ValueError: two views have one name, or a view gives another number of variants than it says.
     """
-    leads = tuple(lead_ids(tokenizer) for tokenizer in tokenizers)
     given = tuple(prompts) if prompts is not None else (0,) * len(texts)
-    n_shots, prefixes = _fitting_shots(shots, tokenizers, leads, window)
-    rooms = {View.PLAIN: [max(0, window - len(lead)) for lead in leads]}
-    if View.PREFIXED in views and n_shots:
-        rooms[View.PREFIXED] = [room - len(ids) for room, ids in zip(rooms[View.PLAIN], prefixes, strict=True)]
-    if View.LOWERCASED in views:
-        rooms[View.LOWERCASED] = rooms[View.PLAIN]
-    cuts = {view: np.zeros(len(texts), dtype=np.int32) for view in rooms}
-    counts = {view: [0] * len(tokenizers) for view in rooms}
-    digests = [hashlib.sha256(repr(lead).encode()) for lead in leads]
+    n_shots, prefixes = _fitting_shots(shots, tokenizers, frames, window)
+    asked = [view for view in dict.fromkeys((PLAIN, *views)) if n_shots or not view.is_prefixed]
+    if len({view.name for view in asked}) < len(asked):
+        raise ValueError(f"two views have one name: {', '.join(sorted(view.name for view in asked))}")
+    cuts = {view: np.zeros((len(texts), view.n_variants), dtype=np.int32) for view in asked}
+    shown = {view: [Shown(0, 0)] * len(tokenizers) for view in asked}
+    digests = [hashlib.sha256(repr(frame.lead).encode()) for frame in frames]
     for start in range(0, len(texts), CHUNK):
-        chunk = texts[start : start + CHUNK]
-        whole = [encode(tokenizer, chunk) for tokenizer in tokenizers]
+        chunk, of_chunk = texts[start : start + CHUNK], given[start : start + CHUNK]
+        whole = [encode(tokenizer, chunk, of_chunk) for tokenizer in tokenizers]
         for digest, passages in zip(digests, whole, strict=True):
             for passage in passages:
                 digest.update(passage.ids.size.to_bytes(4, "little") + passage.ids.tobytes())
-        for view, room in rooms.items():
-            shown, encoded = chunk, whole
-            if view is View.LOWERCASED:
-                shown = [
-                    text[: given[i]] + text[given[i] : cuts[View.PLAIN][i]].lower()
-                    for i, text in enumerate(chunk, start=start)
-                ]
-                encoded = [encode(tokenizer, shown) for tokenizer in tokenizers]
-            for i, text in enumerate(shown):
-                of_text = [passages[i] for passages in encoded]
-                cut = cuts[view][start + i] = common_cut(of_text, room, n_chars=len(text))
-                for k, passage in enumerate(of_text):
-                    counts[view][k] += int(np.searchsorted(passage.char_end, cut, side="right"))
+        for view in asked:
+            framed = [_framed(view, frame, prefix) for frame, prefix in zip(frames, prefixes, strict=True)]
+            made, encoded = list(chunk), whole
+            if view.variants is not None:
+                plain = cuts[PLAIN][start : start + CHUNK, 0].tolist()
+                of_text = [_variants(view, *one, seed) for one in zip(chunk, of_chunk, plain, strict=True)]
+                made = [variant for variants in of_text for variant in variants]
+                repeated = [n_prompt for n_prompt in of_chunk for _ in range(view.n_variants)]
+                encoded = [encode(tokenizer, made, repeated) for tokenizer in tokenizers]
+            for place, text in enumerate(made):
+                passages = [of_tokenizer[place] for of_tokenizer in encoded]
+                cut = common_cut(passages, [frame.room(window) for frame in framed], n_chars=len(text))
+                cuts[view][start + place // view.n_variants, place % view.n_variants] = cut
+                for k, (passage, frame) in enumerate(zip(passages, framed, strict=True)):
+                    shown[view][k] = _and(shown[view][k], passage.head(cut), frame)
         on_texts(len(chunk))
     return Passages(
         texts=tuple(texts),
         prompts=given,
         tokenizers=tuple(tokenizers),
-        leads=leads,
+        frames=tuple(frames),
         prefixes=prefixes,
         window=window,
         n_shots=n_shots,
         cuts=cuts,
-        n_tokens={view: tuple(found) for view, found in counts.items()},
+        shown={view: tuple(found) for view, found in shown.items()},
         splits=tuple(digest.hexdigest() for digest in digests),
+        seed=seed,
     )
 
 
+def _framed(view: View, frame: Frame, prefix: tuple[int, ...]) -> Frame:
+    return replace(frame, prefix=prefix) if view.is_prefixed else frame
+
+
+def _and(shown: Shown, passage: Passage, frame: Frame) -> Shown:
+    n_passes = frame.plan(passage).n_passes
+    return Shown(shown.n_tokens + n_passes * int(passage.ids.size), shown.n_passes + n_passes)
+
+
+def _variants(view: View, text: str, n_prompt: int, cut: int, seed: int) -> Sequence[str]:
+    """The texts that a view shows of a record, each behind the record's prompt.
+
+    Args:
+        view: says what is shown.
+        text: of the record.
+        n_prompt: its leading characters that are its prompt.
+        cut: its characters that the plain view shows.
+        seed: of the variants.
+    """
+    if view.variants is None:
+        return (text,)
+    scored = text[n_prompt:cut]
+    made = view.variants(scored, generator(seed, f"view {view.name} {_digest(scored)}"))
+    if len(made) != view.n_variants:
+        raise ValueError(f"the view {view.name} gives {len(made)} variants of a text and states {view.n_variants}")
+    return [text[:n_prompt] + variant for variant in made]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _fitting_shots(
-    shots: Sequence[str], tokenizers: Sequence[Any], leads: Sequence[tuple[int, ...]], window: int
+    shots: Sequence[str], tokenizers: Sequence[Any], frames: Sequence[Frame], window: int
 ) -> tuple[int, tuple[tuple[int, ...], ...]]:
     """How many shots fill at most half of the window under every tokenizer, and their tokens."""
     for n_shots in range(len(shots), 0, -1):
         prefix = SHOT_SEPARATOR.join(shots[:n_shots])
         ids = tuple(tuple(encode(tokenizer, [prefix])[0].ids.tolist()) for tokenizer in tokenizers)
-        if all(len(lead) + len(found) <= window // 2 for lead, found in zip(leads, ids, strict=True)):
+        if all(len(frame.before) + len(found) <= window // 2 for frame, found in zip(frames, ids, strict=True)):
             return n_shots, ids
     return 0, tuple(() for _ in tokenizers)

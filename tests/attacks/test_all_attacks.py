@@ -11,9 +11,11 @@ import pytest
 import kdaudit.attacks as package
 from kdaudit.attacks import ATTACKS, GROUPS, expand, get_attack
 from kdaudit.attacks.base import Attack, Sample
+from kdaudit.attacks.lowercase import LOWERCASED
+from kdaudit.attacks.recall import PREFIXED
 from kdaudit.errors import ConfigError
 from kdaudit.signals.tokens import TokenSignals
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN
 
 TEXT = "A Fictitious Note."
 EVERY_ATTACK = pytest.mark.parametrize("attack", ATTACKS.values(), ids=list(ATTACKS))
@@ -37,9 +39,7 @@ def sample(logprob: Sequence[float]) -> Sample:
     unseen = tokens([-2.0] * len(logprob))
     # The shots cost a fixed half nat per token: little beside an unseen text's loss, much beside a member's.
     prefixed = tokens([value - 0.5 for value in logprob])
-    return Sample(
-        TEXT, {View.PLAIN: tokens(logprob), View.LOWERCASED: unseen, View.PREFIXED: prefixed}, reference=unseen
-    )
+    return Sample(TEXT, {PLAIN: tokens(logprob), LOWERCASED: unseen, PREFIXED: prefixed}, reference=unseen)
 
 
 @EVERY_ATTACK
@@ -73,7 +73,7 @@ def test_a_nan_likelihood_is_not_scored(attack: Attack, position: int) -> None:
     broken, whole = sample(logprob), sample([-1.0] * 12)
     assert math.isnan(attack.score(broken))
     for view in attack.views:
-        target = {**whole.target, view: broken.target[View.PLAIN]}
+        target = {**whole.target, view: broken.target[PLAIN]}
         assert math.isnan(attack.score(replace(whole, target=target)))
 
 
@@ -98,16 +98,16 @@ def test_a_nan_in_the_reference_is_not_scored(name: str, is_same_tokenizer: bool
 )
 def test_a_nan_in_any_signal_that_an_attack_reads_is_not_scored(name: str, field: str) -> None:
     whole = sample([-1.0] * 12)
-    values = np.array(getattr(whole.target[View.PLAIN], field))
+    values = np.array(getattr(whole.target[PLAIN], field))
     values[7] = math.nan
-    plain = replace(whole.target[View.PLAIN], **{field: values})  # type: ignore[arg-type]  # a float field
-    assert math.isnan(get_attack(name).score(replace(whole, target={**whole.target, View.PLAIN: plain})))
+    plain = replace(whole.target[PLAIN], **{field: values})  # type: ignore[arg-type]  # a float field
+    assert math.isnan(get_attack(name).score(replace(whole, target={**whole.target, PLAIN: plain})))
 
 
 @pytest.mark.parametrize("name", ["min-k++", "gap-k"])
 def test_a_nan_likelihood_under_a_flat_prediction_is_not_scored(name: str) -> None:
     plain = replace(tokens([-1.0, math.nan, -1.0]), logprob_std=np.zeros(3, np.float32))
-    assert math.isnan(get_attack(name).score(Sample(TEXT, {View.PLAIN: plain})))
+    assert math.isnan(get_attack(name).score(Sample(TEXT, {PLAIN: plain})))
 
 
 @EVERY_ATTACK

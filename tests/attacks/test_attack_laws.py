@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from kdaudit.attacks import ez, gap_k, loss, min_k, min_k_plus_plus, recall, reference, wbc
 from kdaudit.attacks.base import Sample
+from kdaudit.attacks.recall import PREFIXED
 from kdaudit.signals.tokens import TokenSignals
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN
 
 # Few distinct values, exact in float32, so that ties and sums of exactly 0 come up in most examples.
 likelihoods = st.integers(-12, 0).map(lambda quarter: quarter / 4)
@@ -41,11 +42,11 @@ def tokens(
 
 
 def alone(logprob: Sequence[float], **options: float) -> Sample:
-    return Sample("text", {View.PLAIN: tokens(logprob, **options)})  # type: ignore[arg-type]  # only numbers are given
+    return Sample("text", {PLAIN: tokens(logprob, **options)})  # type: ignore[arg-type]  # only numbers are given
 
 
 def against(target: TokenSignals, other: TokenSignals, *, is_same_tokenizer: bool = True) -> Sample:
-    return Sample("text", {View.PLAIN: target}, reference=other, is_same_tokenizer=is_same_tokenizer)
+    return Sample("text", {PLAIN: target}, reference=other, is_same_tokenizer=is_same_tokenizer)
 
 
 def of_pairs(values: Sequence[tuple[float, float]]) -> Sample:
@@ -196,7 +197,7 @@ def test_unlike_tokens_are_never_compared_one_by_one(score) -> None:
 @given(texts, texts)
 def test_recall_covers_the_tokens_that_both_views_scored(plain: list[float], prefixed: list[float]) -> None:
     n_tokens = min(len(plain), len(prefixed))
-    score = recall.score(Sample("text", {View.PLAIN: tokens(plain), View.PREFIXED: tokens(prefixed)}))
+    score = recall.score(Sample("text", {PLAIN: tokens(plain), PREFIXED: tokens(prefixed)}))
     if sum(plain[:n_tokens]) == 0:
         assert math.isnan(score)
     else:
@@ -204,6 +205,6 @@ def test_recall_covers_the_tokens_that_both_views_scored(plain: list[float], pre
 
 
 def test_recall_refuses_views_that_start_at_different_bytes() -> None:
-    views = {View.PLAIN: tokens([-1.0], byte_start=4, byte_end=[5]), View.PREFIXED: tokens([-1.0])}
+    views = {PLAIN: tokens([-1.0], byte_start=4, byte_end=[5]), PREFIXED: tokens([-1.0])}
     with pytest.raises(ValueError, match="start at bytes 4 and 0"):
         recall.score(Sample("text", views))

@@ -7,9 +7,11 @@ import pytest
 
 from kdaudit.attacks import ATTACKS, get_attack, min_k, min_k_plus_plus
 from kdaudit.attacks.base import Sample
+from kdaudit.attacks.lowercase import LOWERCASED
+from kdaudit.attacks.recall import PREFIXED
 from kdaudit.attacks.reference import token_gains
 from kdaudit.signals.tokens import TokenSignals
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN
 
 TOKENS = [0, 1, 3, 1, 0]
 P = [
@@ -51,9 +53,7 @@ def signals(table: list[list[float]], *, byte_end: list[int] = BYTE_END) -> Toke
     )
 
 
-SAMPLE = Sample(
-    TEXT, {View.PLAIN: signals(P), View.PREFIXED: signals(Q), View.LOWERCASED: signals(Q)}, reference=signals(Q)
-)
+SAMPLE = Sample(TEXT, {PLAIN: signals(P), PREFIXED: signals(Q), LOWERCASED: signals(Q)}, reference=signals(Q))
 MEAN_P = -1.269628
 MEAN_D = 0.075459
 SCORES = {
@@ -90,7 +90,7 @@ def test_min_k_plus_plus_keeps_the_asked_share_of_the_example(fraction: float, e
 
 
 def test_a_flat_prediction_has_z_zero_in_the_example() -> None:
-    tokens = SAMPLE.target[View.PLAIN]
+    tokens = SAMPLE.target[PLAIN]
     z = min_k_plus_plus.in_deviations(tokens.logprob - tokens.logprob_mean, tokens.logprob_std)
     assert z.tolist() == pytest.approx([0.6547, 0.9373, -0.7483, 0, -2.4045], abs=1e-4)
 

@@ -118,11 +118,11 @@ def test_hardly_any_record_is_measured_without_a_fall(n: int, given: Given, tmp_
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--attack", "los"), ["unknown attack 'los'", "did you mean: loss"]),
+        (("--attack", "los"), ["unknown attack 'los'", "did you mean 'loss'?"]),
         (("--attack", "nonsense"), ["unknown attack 'nonsense'", "min-k++", "paper"]),
         (("--gate", "studnt.auc <= 0.6"), ["unknown subject 'studnt'", "student"]),
-        (("--gate", "student.acu <= 0.6"), ["unknown metric 'acu'", "did you mean: auc"]),
-        (("--gate", "student.auc[los] <= 0.6"), ["unknown attack 'los'", "did you mean: loss"]),
+        (("--gate", "student.acu <= 0.6"), ["unknown metric 'acu'", "did you mean 'auc'?"]),
+        (("--gate", "student.auc[los] <= 0.6"), ["unknown attack 'los'", "did you mean 'loss'?"]),
         (("--gate", "student.auc[zlib] <= 0.6"), ["the run has no attack 'zlib'", "--attack zlib"]),
         (("--gate", "student-2.auc <= 0.6"), ["the run has no student-2"]),
         (("--gate", "student.auc <= 1.5"), ["1.5 is out of range", "between 0 and 1"]),

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kdaudit.audit.scoring import Facts, Scores, _fill_facts, no_facts
+from kdaudit.audit.scoring import Scores
 from kdaudit.audit.supervision import describe_supervision
 from kdaudit.results import AttackResult, PairedDetections, Supervision, TwoByTwo
+from kdaudit.signals.likelihoods import Likelihoods, fill, nothing_scored
 from kdaudit.signals.tokens import TokenSignals
 from tests.commands import fewer_resamples, results
 
@@ -19,9 +20,9 @@ N = 60  # records of each class
 KINDS = ("members", "nonmembers")
 
 
-def facts(mean_logprob: Floats, mean_prob: Floats | None = None) -> Facts:
+def facts(mean_logprob: Floats, mean_prob: Floats | None = None) -> Likelihoods:
     prob, one = np.exp(mean_logprob) if mean_prob is None else mean_prob, np.ones(2 * N)
-    return Facts(mean_logprob, prob, one / 2, nll=-mean_logprob, n_tokens=one, n_bytes=one)
+    return Likelihoods(mean_logprob, prob, one / 2, nll=-mean_logprob, n_tokens=one, n_bytes=one)
 
 
 def plan(*, has_start: bool = True, same_split: bool = True, teacher_start: str | None = None) -> Any:
@@ -183,8 +184,8 @@ def test_alignment_is_the_mean_probability_and_the_share_of_top_choices() -> Non
     empty = np.zeros(0, dtype=np.float32)
     spoilt = logprob.copy()
     spoilt[1] = np.nan
-    found = no_facts(3)
-    _fill_facts(
+    found = nothing_scored(3)
+    fill(
         found,
         [2, 0, 1],
         [

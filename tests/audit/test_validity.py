@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from kdaudit.audit.validity import BLIND_LIMIT, NULL_ATTACKS, blind_reasons, start_reasons
+from kdaudit.metrics.auc import auc_estimate
 from kdaudit.metrics.estimate import Estimate
-from kdaudit.metrics.roc import auc_estimate
 from kdaudit.metrics.validity import BlindBaseline
-from kdaudit.results import Validity
+from kdaudit.results import Overlap, Validity
 from kdaudit.verdict import judge, parse_gate
 from kdaudit.verdict.wording import SAME_SOURCE
 
@@ -71,7 +71,7 @@ def test_the_bounds_of_the_blind_classifiers_are_corrected_for_how_many_they_are
 
 def test_gates_of_sets_that_cannot_be_compared_name_the_reason_and_the_way_out() -> None:
     reason, mend = "the reference of student separates them", "the sets differ in their format: tabs; write spaces"
-    failed = Validity("failed", shifted(0), "tfidf", {}, {}, {}, (), {}, (reason,), (mend,))
+    failed = Validity("failed", shifted(0), "tfidf", {}, {}, Overlap(13), (), {}, (reason,), (mend,))
     verdict = judge({}, failed, [parse_gate("student.auc <= 0.6")])
     assert verdict.status == "inconclusive"
     assert verdict.gates[0].reason == reason
@@ -79,7 +79,7 @@ def test_gates_of_sets_that_cannot_be_compared_name_the_reason_and_the_way_out()
 
 
 def test_a_file_of_an_earlier_version_still_says_why() -> None:
-    failed = Validity("failed", Estimate(0.7, 0.6, 0.8), "tfidf", {}, {}, {}, ())
+    failed = Validity("failed", Estimate(0.7, 0.6, 0.8), "tfidf", {}, {}, Overlap(13), ())
     verdict = judge({}, failed, [parse_gate("student.auc <= 0.6")])
     assert verdict.gates[0].reason == "members and non-members differ without any model (tfidf: AUC 0.700)"
 

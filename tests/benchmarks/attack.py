@@ -105,9 +105,10 @@ def _time_one(label: str, checkpoint: Path, texts: list[str], folder: Path, devi
 def time_recall(options: argparse.Namespace) -> None:
     """The prefixed pass over the plain one: 12 shots of about 40 tokens, texts of about 128."""
     from kdaudit.models.loading import loaded
-    from kdaudit.signals.batch import Front
     from kdaudit.signals.engine import measure
-    from kdaudit.views.passage import encode
+    from kdaudit.targets.causal import CAUSAL
+    from kdaudit.targets.passage import encode
+    from kdaudit.targets.plan import Frame
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = save_gpt2(Path(folder) / "gpt2-124m", context=1024)
@@ -115,7 +116,7 @@ def time_recall(options: argparse.Namespace) -> None:
         tokenizer = plan.passages.tokenizers[0]
         texts = encode(tokenizer, words(options.records, 128))
         shots = encode(tokenizer, ["\n".join(words(12, 40, seed=1))])[0]
-        fronts = {"prefixed": Front((), tuple(shots.ids.tolist())), "plain": Front(())}
+        fronts = {"prefixed": Frame(CAUSAL, (), tuple(shots.ids.tolist())), "plain": Frame(CAUSAL)}
         with loaded(plan.passes[0].checkpoint, device=plan.device, dtype=plan.dtype) as model:
 
             def run(name: str) -> None:
@@ -184,12 +185,12 @@ def _plan(checkpoint: Path, texts: list[str], folder: Path, device: str) -> Any:
 
 def _measure_shards(plan: Any, one: Any, shards: list[list[int]], model: Any, folder: Path) -> tuple[Path, ...]:
     from kdaudit.signals import store
-    from kdaudit.signals.batch import Front
     from kdaudit.signals.engine import measure
 
     paths = tuple(folder / f"{i}.safetensors" for i in range(len(shards)))
     passages = (plan.passages.read(shard, one.view, one.tokenizer) for shard in shards)
-    measured = measure(model, passages, Front(plan.passages.leads[one.tokenizer]), batch_tokens=plan.batch_tokens)
+    frame = plan.passages.frame(one.view, one.tokenizer)
+    measured = measure(model, passages, frame, batch_tokens=plan.batch_tokens)
     for path, signals in zip(paths, measured, strict=True):
         store.write(path, signals)
     return paths

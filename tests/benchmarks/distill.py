@@ -25,12 +25,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from kdaudit.distill.batches import collate
-from kdaudit.distill.examples import Example, make_examples, plan_steps
+from kdaudit.distill.batches import Inputs, collate, probe
+from kdaudit.distill.examples import make_examples, plan_steps
 from kdaudit.distill.losses import IGNORED, distillation_loss
 from kdaudit.distill.outputs import speaker
 from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Plan, Settings, Watch, train
+from kdaudit.distill.trainer import Curriculum, Settings, Watch, train
+from kdaudit.targets.causal import CAUSAL, causal_frame
+from kdaudit.targets.plan import Example
 
 PAIRS = 5
 STEPS = 12
@@ -78,13 +80,13 @@ def time_loops(options: argparse.Namespace) -> None:
     )
 
 
-def _time_ours(teacher: Any, student: Any, examples: tuple[Example, ...], plan: Plan) -> float:
-    probe = torch.from_numpy(examples[0].ids[None, :64].astype("int64")).to(teacher.device)
-    ask_teacher = speaker(teacher, probe)
+def _time_ours(teacher: Any, student: Any, examples: tuple[Example, ...], plan: Curriculum) -> float:
+    tried = probe(examples[0], CAUSAL, teacher.device, n_tokens=64)
+    ask_teacher = speaker(teacher, tried)
 
-    def ask(ids: torch.Tensor, rows: list[int]) -> Any:
+    def ask(inputs: Inputs, rows: list[int]) -> Any:
         with torch.no_grad():
-            return ask_teacher(ids)
+            return ask_teacher(inputs)
 
     student.requires_grad_(True)
     settings = Settings(
@@ -95,8 +97,9 @@ def _time_ours(teacher: Any, student: Any, examples: tuple[Example, ...], plan: 
     watch = Watch(on_step=lambda *_: times.append(time.perf_counter()))
     with tempfile.TemporaryDirectory() as work:
         train(
-            Distiller(student, speaker(student, probe), TERMS, None),
+            Distiller(student, speaker(student, tried), TERMS, None),
             examples,
+            CAUSAL,
             plan,
             ask,
             settings,
@@ -106,16 +109,16 @@ def _time_ours(teacher: Any, student: Any, examples: tuple[Example, ...], plan: 
     return plan.n_tokens / (times[-1] - times[0])
 
 
-def _time_bare(teacher: Any, student: Any, examples: tuple[Example, ...], plan: Plan) -> float:
+def _time_bare(teacher: Any, student: Any, examples: tuple[Example, ...], plan: Curriculum) -> float:
     student.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(student.parameters(), lr=LR, weight_decay=0.01, fused=True)
-    batches = [collate([(i, examples[i]) for part in step for i in part]) for step in plan.steps]
+    batches = [collate([(i, 0, examples[i]) for part in step for i in part], CAUSAL) for step in plan.steps]
     start = time.perf_counter()
     for batch in batches:
-        ids, labels = batch["ids"].to(student.device), batch["labels"].to(student.device)
+        ids, targets = batch["tensors"]["input_ids"].to(student.device), batch["targets"].to(student.device)
         with torch.no_grad():
             taught = teacher(ids).logits
-        _one_line_loss(student(ids).logits, taught, labels).backward()
+        _one_line_loss(student(ids).logits, taught, targets).backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -124,9 +127,9 @@ def _time_bare(teacher: Any, student: Any, examples: tuple[Example, ...], plan: 
     return plan.n_tokens / (time.perf_counter() - start)
 
 
-def _one_line_loss(learnt: torch.Tensor, taught: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    kept = labels[:, 1:] != IGNORED
-    student, teacher, words = learnt[:, :-1][kept], taught[:, :-1][kept], labels[:, 1:][kept]
+def _one_line_loss(learnt: torch.Tensor, taught: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    kept = targets != IGNORED
+    student, teacher, words = learnt[kept], taught[kept], targets[kept]
     hard = functional.cross_entropy(student.float(), words)
     soft = functional.kl_div(
         (student.float() / 2).log_softmax(-1),
@@ -156,21 +159,27 @@ def take_steps(kind: str, device: str) -> None:
     teacher, student = (_gpt2(layers, WORDS, seed).to(device) for seed, layers in ((0, 4), (1, 2)))
     teacher.requires_grad_(False).eval()
     ids = torch.randint(0, WORDS, (8, STEP_TOKENS // 8), generator=torch.Generator().manual_seed(0)).to(device)
-    ask = [speaker(teacher, ids[:1, :64]), speaker(student, ids[:1, :64])]
+    ask = [speaker(teacher, _read(ids[:1, :64])), speaker(student, _read(ids[:1, :64]))]
     for _ in range(2):
         if kind == "bare":
             with torch.no_grad():
                 taught = teacher(ids).logits
-            loss = _one_line_loss(student(ids).logits, taught, ids)
+            loss = _one_line_loss(student(ids).logits, taught, _predicted(ids))
         else:
             with torch.no_grad():
-                said = ask[0](ids).outputs
-            own = ask[1](ids).outputs
+                said = ask[0](_read(ids)).outputs
+            own = ask[1](_read(ids)).outputs
             loss = (
                 own.states.square().mean()
                 if kind == "body"
                 else distillation_loss(
-                    own, said, ids, objective="forward-kl", hard_weight=0.5, temperature=2.0, n_targets=STEP_TOKENS
+                    own,
+                    said,
+                    _predicted(ids),
+                    objective="forward-kl",
+                    hard_weight=0.5,
+                    temperature=2.0,
+                    n_targets=STEP_TOKENS,
                 )
             )
         loss.backward()
@@ -181,6 +190,15 @@ def take_steps(kind: str, device: str) -> None:
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     )
     print(peak / 1e6)
+
+
+def _read(ids: torch.Tensor) -> Inputs:
+    return Inputs({"input_ids": ids}, torch.full((len(ids),), ids.shape[1]))
+
+
+def _predicted(ids: torch.Tensor) -> torch.Tensor:
+    """What each output of a causal model predicts: the token after it."""
+    return functional.pad(ids[:, 1:], (0, 1), value=IGNORED)
 
 
 def _given(options: argparse.Namespace) -> tuple[Any, Any, tuple[Example, ...]]:
@@ -195,7 +213,8 @@ def _given(options: argparse.Namespace) -> tuple[Any, Any, tuple[Example, ...]]:
     lines = options.texts.read_text(encoding="utf-8").splitlines()
     records = [Record(str(i), json.loads(line)["text"], i) for i, line in enumerate(lines)]
     window = int(student.config.max_position_embeddings)
-    return teacher, student, make_examples(records, AutoTokenizer.from_pretrained(options.student), window=window).items
+    tokenizer = AutoTokenizer.from_pretrained(options.student)
+    return teacher, student, make_examples(records, tokenizer, causal_frame(tokenizer), window=window).items
 
 
 def _made(device: str) -> tuple[Any, Any, tuple[Example, ...]]:
@@ -213,13 +232,13 @@ def _gpt2(n_layers: int, words: int, seed: int) -> Any:
     )  # fmt: skip
 
 
-def _plan(examples: tuple[Example, ...]) -> Plan:
+def _plan(examples: tuple[Example, ...]) -> Curriculum:
     sizes = [int(example.ids.size) for example in examples]
     rng = np.random.default_rng(0)
     (epoch,) = plan_steps(sizes, epochs=1, step_tokens=STEP_TOKENS, n_parts=1, rng=rng)
     steps = epoch[:STEPS]
     kept = {index for step in steps for part in step for index in part}
-    return Plan((steps,), tuple(size if index in kept else 0 for index, size in enumerate(sizes)))
+    return Curriculum((steps,), tuple(size if index in kept else 0 for index, size in enumerate(sizes)))
 
 
 if __name__ == "__main__":

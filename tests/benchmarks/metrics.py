@@ -12,10 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kdaudit.metrics.auc import auc_difference, auc_estimate
 from kdaudit.metrics.distributions import histogram, roc_curve
-from kdaudit.metrics.parts import split_parts
-from kdaudit.metrics.roc import auc_difference, auc_estimate
-from kdaudit.metrics.scores import Floats
+from kdaudit.metrics.scores import Floats, split_parts
 from kdaudit.metrics.thresholds import threshold_metrics
 
 MODELS = ("teacher", "student", "student-2", "student-3")

@@ -79,7 +79,7 @@ def test_a_failed_gate_names_its_cell_in_the_table_and_in_the_summary(leaky: tup
     (gate,) = results(out)["verdict"]["gates"]
     row = next(line for line in done.out.splitlines() if line.startswith("student.auc<=0.6"))
     assert gate["deciding_attack"] in row
-    assert f"lower {gate['bound']:.3f} at {gate['level']:.4f}" in row
+    assert f"lower {gate['bound']:.3f} ({100 * gate['level']:.4g} %)" in row
     summary = (out / "summary.md").read_text(encoding="utf-8")
     assert "# kdaudit: fail" in summary
     assert f"| student.auc&#60;=0.6 | fail | {gate['deciding_attack']} |" in summary

@@ -100,9 +100,9 @@ def test_every_arm_stands_in_the_table_with_every_seed_and_the_plain_run_with_ev
             assert list(student.leaks) == ["reference", "loss", "min-k"]
         for attack, audit in arm.attacks.items():
             cells = [cell for name, cell in audit.cells.items() if name != "teacher"]
-            assert [cell.auc for cell in cells] == [student.leaks[attack].auc for student in arm.students]
-            rates = [student.leaks[attack].tpr_at_fpr["0.01"] for student in arm.students]
-            assert [cell.tpr_at_fpr["0.01"] for cell in cells] == rates
+            assert [cell.auc for cell in cells] == [student.leaks[attack].figures["auc"] for student in arm.students]
+            rates = [student.leaks[attack].figures["tpr@0.01"] for student in arm.students]
+            assert [cell.figures["tpr@0.01"] for cell in cells] == rates
     assert table.arms["bottleneck"].students[0].n_replaced == 2
     assert (table.attack, table.metric) == ("reference", "auc")
     assert table.arms["non-vulnerable-control"].control_of == "non-vulnerable"
@@ -110,7 +110,7 @@ def test_every_arm_stands_in_the_table_with_every_seed_and_the_plain_run_with_ev
 
 def test_all_original_members_are_judged_also_where_some_were_left_out(compared: Compared) -> None:
     for arm in compared.table().arms.values():
-        assert {(s.leaks["loss"].auc.n, s.leaks["loss"].auc.m) for s in arm.students} == {(N, N)}
+        assert {(s.leaks["loss"].figures["auc"].n, s.leaks["loss"].figures["auc"].m) for s in arm.students} == {(N, N)}
     contents = [manifest.load(compared.out / arm / "seed-1" / "kdaudit.json").data for arm in ARMS]
     kept, control, *others = (len(content["left_out"]) for content in contents)
     assert 0 < kept == control < N
@@ -121,7 +121,7 @@ def test_all_original_members_are_judged_also_where_some_were_left_out(compared:
     assert subsets["dropped"]["loss"].n == kept
     assert (subsets["kept_plain"]["loss"].n, subsets["dropped_plain"]["loss"].n) == (N - kept, kept)
     assert subsets["kept_plain"]["loss"] != subsets["kept"]["loss"]
-    plain = compared.table().plain[1].leaks["loss"].auc
+    plain = compared.table().plain[1].leaks["loss"].figures["auc"]
     parts = [(subsets[name]["loss"].value or 0, subsets[name]["loss"].n) for name in ("kept_plain", "dropped_plain")]
     assert plain.value == pytest.approx(sum(value * n for value, n in parts) / N)
 
@@ -153,7 +153,7 @@ def test_the_frontier_has_the_start_copies_inside_every_epoch_and_a_shorter_run(
     assert [student.checkpoint for student in short.students] == ["plain-1/seed-0", "plain-1/seed-1"]
     placed = short.placed["min-k"]["auc"].point
     assert placed is not None
-    assert placed.leak == pytest.approx(np.mean([s.leaks["min-k"].auc.value or 0 for s in short.students]))
+    assert placed.leak == pytest.approx(np.mean([s.leaks["min-k"].figures["auc"].value or 0 for s in short.students]))
 
 
 def test_an_arms_figures_are_those_that_attack_and_distill_give(compared: Compared, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_an_arms_figures_are_those_that_attack_and_distill_give(compared: Compar
     for attack in ("reference", "min-k"):
         theirs = results(tmp_path / "run")["attacks"][attack]["student"]["auc"]
         audited = compared.table().arms["bottleneck"].attacks[attack].cells["student-2"]
-        for found in (ours.leaks[attack].auc, audited.auc):
+        for found in (ours.leaks[attack].figures["auc"], audited.auc):
             assert found is not None
             ends = (found.value, found.low, found.high)
             assert ends == pytest.approx([theirs[end] for end in ("value", "low", "high")])
@@ -183,13 +183,15 @@ def test_changes_are_paired_with_the_finished_plain_student_of_the_same_seed(com
         for student in arm.students if name != "plain" else ():
             for attack, leak in student.leaks.items():
                 plain = finished[student.seed].leaks[attack]
-                assert leak.auc_change is not None
-                assert leak.auc.value is not None
-                assert plain.auc.value is not None
-                assert leak.auc_change.value == pytest.approx(leak.auc.value - plain.auc.value)
-                assert plain.auc_change is None
+                own, other = leak.figures["auc"].value, plain.figures["auc"].value
+                assert own is not None
+                assert other is not None
+                assert leak.changes["auc"].value == pytest.approx(own - other)
+                assert plain.changes == {}
     (point,) = (one for one in table.frontier["reference"]["auc"] if (one.run, one.epochs) == (2, 2))
-    assert point.leak == pytest.approx(np.mean([s.leaks["reference"].auc.value or 0 for s in finished.values()]))
+    assert point.leak == pytest.approx(
+        np.mean([s.leaks["reference"].figures["auc"].value or 0 for s in finished.values()])
+    )
     assert point.nll == pytest.approx(np.mean([s.nll.value or 0 for s in finished.values()]), rel=1e-6)
 
 
@@ -218,7 +220,7 @@ def test_a_killed_comparison_continues_to_the_same_figures_and_makes_nothing_twi
     assert ours.plain == whole.plain
     assert ours.frontier == whole.frontier
     for mine, theirs in zip(ours.arms["soft-only"].students, whole.arms["soft-only"].students, strict=True):
-        assert (mine.nll, mine.leaks["loss"].auc) == (theirs.nll, theirs.leaks["loss"].auc)
+        assert (mine.nll, mine.leaks["loss"].figures["auc"]) == (theirs.nll, theirs.leaks["loss"].figures["auc"])
 
 
 def test_gates_are_judged_for_every_seed_at_a_level_for_all_arms_and_the_most_useful_arm_is_named(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from kdaudit.distill.utility import OVERFLOW, perplexity
 from kdaudit.errors import ModelError
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.models.checkpoint import find
-from kdaudit.signals.batch import Front
 from kdaudit.signals.engine import measure
-from kdaudit.views.passage import Passage
+from kdaudit.signals.likelihoods import Likelihoods
+from kdaudit.targets.causal import CAUSAL
+from kdaudit.targets.passage import Passage
+from kdaudit.targets.plan import Frame
 from tests import tiny
 from tests.commands import check_refused, kdaudit
 from tests.distill.students import Recipe, manifest_of
@@ -47,10 +50,10 @@ def test_a_start_without_a_perplexity_does_not_end_a_finished_training(
 
     original = utility.record_losses
 
-    def worsened(model: torch.nn.Module, *args: object, **options: object) -> utility.Losses:
+    def worsened(model: torch.nn.Module, *args: object, **options: object) -> Likelihoods:
         found = original(model, *args, **options)  # type: ignore[arg-type]
         calls.append(1)
-        return found if len(calls) != 3 else utility.Losses(found.nll * factor, found.n_tokens, found.n_bytes)
+        return found if len(calls) != 3 else replace(found, nll=found.nll * factor)
 
     calls: list[int] = []
     monkeypatch.setattr(utility, "record_losses", worsened)
@@ -98,7 +101,7 @@ def test_a_model_that_reads_less_than_it_says_ends_with_a_message() -> None:
     ends = np.arange(1, 41, dtype=np.int32)
     shard = [Passage(np.full(40, 5, np.int32), ends, ends)]
     with pytest.raises(ModelError) as caught:
-        list(measure(tiny.model("gpt2", context=16), [shard], Front((0,)), batch_tokens=100))
+        list(measure(tiny.model("gpt2", context=16), [shard], Frame(CAUSAL, (0,)), batch_tokens=100))
     assert "--max-tokens" in caught.value.hint
 
 
@@ -118,7 +121,7 @@ def test_a_start_that_gives_no_numbers_does_not_end_a_finished_training(
 ) -> None:
     from kdaudit.distill import utility
 
-    def refusing(*args: object, **options: object) -> utility.Losses:
+    def refusing(*args: object, **options: object) -> Likelihoods:
         calls.append(1)
         if len(calls) == 3:
             raise ModelError("the logits hold NaN")

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from kdaudit.distill import cache
-from kdaudit.distill.batches import collate
+from kdaudit.distill.batches import collate, inputs_of, n_targets
 from kdaudit.distill.cache import CacheKey, TeacherCache, open_cache
 from kdaudit.distill.losses import distillation_loss
 from kdaudit.distill.outputs import Speaker, speaker
+from kdaudit.targets.causal import CAUSAL
 from tests import tiny
 from tests.distill.training import PROBE, some_examples
 
@@ -41,7 +42,9 @@ def opened(teacher: Any, tmp_path: Path) -> Callable[..., tuple[TeacherCache, in
             loads += 1
             return speaker(teacher, PROBE)
 
-        found = open_cache(tmp_path, replace(KEY, **changes), EXAMPLES, speak, device=CPU, batch_tokens=100)
+        found = open_cache(
+            tmp_path, replace(KEY, **changes), EXAMPLES, speak, kind=CAUSAL, device=CPU, batch_tokens=100
+        )
         return found, loads
 
     return open_again
@@ -57,14 +60,14 @@ def test_with_all_words_it_is_the_live_teacher(
     rows: list[int], objective: str, teacher: Any, opened: Callable[..., tuple[TeacherCache, int]]
 ) -> None:
     found, _ = opened()
-    batch = collate([(row, EXAMPLES[max(row, 0)]) for row in rows])
-    said = speaker(tiny.model("llama", seed=2), PROBE)(batch["ids"]).outputs
+    batch = collate([(row, 0, EXAMPLES[max(row, 0)]) for row in rows], CAUSAL)
+    said = speaker(tiny.model("llama", seed=2), PROBE)(inputs_of(batch, CPU)).outputs
     with torch.no_grad():
         live, cached = (
             distillation_loss(
-                said, taught, batch["labels"], objective=objective, hard_weight=0.3, temperature=2.0, n_targets=1
+                said, taught, batch["targets"], objective=objective, hard_weight=0.3, temperature=2.0, n_targets=1
             )
-            for taught in (speaker(teacher, PROBE)(batch["ids"]).outputs, found.read(rows, CPU))
+            for taught in (speaker(teacher, PROBE)(inputs_of(batch, CPU)).outputs, found.read(rows, CPU))
         )
     assert float(live) == pytest.approx(float(cached), rel=1e-5)
 
@@ -72,7 +75,7 @@ def test_with_all_words_it_is_the_live_teacher(
 def test_the_rest_is_what_the_likeliest_words_leave_over(opened: Callable[..., tuple[TeacherCache, int]]) -> None:
     found, _ = opened(top_k=5)
     cached = found.read(list(range(len(EXAMPLES))), CPU)
-    assert cached.words.shape == (sum(example.n_targets for example in EXAMPLES), 5)
+    assert cached.words.shape == (sum(n_targets(example, CAUSAL) for example in EXAMPLES), 5)
     total = cached.log_probs.double().exp().sum(-1) + cached.log_rest.double().exp()
     torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-5, atol=1e-5)
     assert (cached.log_probs.diff(dim=-1) <= 0).all()

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdaudit.distill.batches import collate
-from kdaudit.distill.examples import Example
 from kdaudit.distill.goldfish import CONTEXT, is_dropped
 from kdaudit.distill.losses import IGNORED
+from kdaudit.targets.causal import CAUSAL
+from kdaudit.targets.plan import Example
 
 IDS = np.random.default_rng(0).integers(0, 50_000, 40_000).astype(np.int32)
 
@@ -86,10 +87,10 @@ def test_what_would_drop_everything_is_refused(k: int, context: int) -> None:
 
 def test_a_dropped_token_is_no_target_of_a_batch_and_every_other_one_still_is() -> None:
     example = Example(IDS[:90], n_given=5)
-    (labels,) = collate([(0, example)], goldfish=3)["labels"].numpy()
+    (found,) = collate([(0, 0, example)], CAUSAL, goldfish=3)["targets"].numpy()
     is_learnt = ~is_dropped(example.ids, 3) & (np.arange(90) >= 5)
     assert 0 < is_learnt.sum() < 80
-    assert np.array_equal(labels, np.where(is_learnt, example.ids, IGNORED))
-    (plain,) = collate([(0, example)])["labels"].numpy()
-    assert np.array_equal(plain[5:], example.ids[5:])
-    assert (plain[:5] == IGNORED).all()
+    assert found.tolist() == [*np.where(is_learnt, example.ids, IGNORED)[1:], IGNORED]
+    (plain,) = collate([(0, 0, example)], CAUSAL)["targets"].numpy()
+    assert np.array_equal(plain[4:-1], example.ids[5:])
+    assert (plain[:4] == IGNORED).all()

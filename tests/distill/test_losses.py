@@ -43,13 +43,19 @@ def some_labels(n_texts: int, n_tokens: int, *, seed: int = 0) -> torch.Tensor:
     return labels.masked_fill(torch.rand(n_texts, n_tokens, generator=generator) < 1 / 3, IGNORED)
 
 
+def predicted(labels: torch.Tensor) -> torch.Tensor:
+    """What the outputs of a causal model predict: each the token after it."""
+    return functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+
+
 def loss(
     student: Outputs, teacher: Outputs | CachedOutputs | None, labels: torch.Tensor, **options: object
 ) -> torch.Tensor:
     settings: dict[str, object] = {
-        "objective": "forward-kl", "hard_weight": 0.5, "temperature": 2.0, "n_targets": count_targets(labels),
+        "objective": "forward-kl", "hard_weight": 0.5, "temperature": 2.0,
+        "n_targets": count_targets(predicted(labels)),
     }  # fmt: skip
-    return distillation_loss(student, teacher, labels, **(settings | options))  # type: ignore[arg-type]
+    return distillation_loss(student, teacher, predicted(labels), **(settings | options))  # type: ignore[arg-type]
 
 
 def value_and_gradients(
@@ -147,7 +153,7 @@ def test_a_split_batch_and_its_padding_give_the_same_sum_and_the_same_gradients(
     split: int, padded: int, name: str
 ) -> None:
     student, teacher, labels = outputs(5, 7, seed=0), outputs(5, 7, seed=9), some_labels(5, 7)
-    n_targets = count_targets(labels)
+    n_targets = count_targets(predicted(labels))
     whole = value_and_gradients(student, teacher, labels, objective=name)
     halves = []
     for part in (slice(None, split), slice(split, None)):
@@ -223,7 +229,7 @@ def test_ground_truth_alone_is_the_models_own_loss_and_needs_no_teacher(architec
     assert found.item() == pytest.approx(own.item(), rel=1e-6)
     found.backward()
     assert_close([weight.grad for weight in model.parameters()], expected, within=1e-5)
-    assert count_targets(labels) == 3 * 11 - 5 - 2
+    assert count_targets(predicted(labels)) == 3 * 11 - 5 - 2
 
 
 def test_no_weight_on_the_ground_truth_reads_nothing_from_the_labels_but_where_targets_are() -> None:
@@ -363,7 +369,7 @@ def test_the_divergence_over_the_shared_words_is_that_without_the_tail(cut: str)
 def written_down(teacher: Outputs, labels: torch.Tensor, k: int, temperature: float) -> CachedOutputs:
     """What a cache of `k` words holds, taken from the logits directly."""
     assert teacher.head is not None
-    logits = teacher.head(teacher.states).flatten(0, 1)[target_rows(labels)].detach()
+    logits = teacher.head(teacher.states).flatten(0, 1)[target_rows(predicted(labels))].detach()
     scores = (logits / temperature).log_softmax(-1)
     log_probs, words = scores.topk(k)
     rest = 1 - log_probs.exp().sum(-1)
@@ -383,7 +389,7 @@ def test_a_shorter_cache_takes_all_other_words_for_one(name: str) -> None:
     student, teacher, labels = outputs(2, 6, seed=0), outputs(2, 6, seed=5), some_labels(2, 6)
     cached = written_down(teacher, labels, 4, 2.0)
     assert student.head is not None
-    rows = target_rows(labels)
+    rows = target_rows(predicted(labels))
     learnt = (student.head(student.states).flatten(0, 1)[rows] / 2).softmax(-1)
     own = learnt.gather(-1, cached.words)
     pairs = [
@@ -410,7 +416,7 @@ def test_the_size_of_a_chunk_changes_nothing_for_a_cached_teacher() -> None:
 def test_label_smoothing_spreads_the_ground_truth_over_all_words(share: float) -> None:
     student, labels = outputs(2, 6, seed=0), some_labels(2, 6)
     assert student.head is not None
-    rows = target_rows(labels)
+    rows = target_rows(predicted(labels))
     scores = student.head(student.states).flatten(0, 1)[rows].log_softmax(-1)
     at_target = scores.gather(-1, labels.flatten()[rows + 1].unsqueeze(-1)).squeeze(-1)
     expected = -((1 - share) * at_target + share * scores.mean(-1)).mean()

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from kdaudit.distill.checkpoints import newest_checkpoint
-from kdaudit.distill.examples import Example
 from kdaudit.distill.student import LossTerms, matched_layers
-from kdaudit.distill.trainer import Plan, Watch
+from kdaudit.distill.trainer import Curriculum, Watch
 from kdaudit.errors import ModelError
+from kdaudit.targets.plan import Example
 from tests import tiny
 from tests.distill.training import SETTINGS, TERMS, largest_gap, plan_of, run, some_examples
 
@@ -164,11 +164,11 @@ def test_every_epoch_is_told_once_also_after_a_kill(tmp_path: Path) -> None:
 
 def test_copies_are_evenly_spaced_in_every_epoch_and_fewer_where_it_has_fewer_steps() -> None:
     step = [[[0]]]
-    assert Plan((step * 8, step * 8), (1,)).copies(4) == {
+    assert Curriculum((step * 8, step * 8), (1,)).copies(4) == {
         2: 0.25, 4: 0.5, 6: 0.75, 8: 1.0, 10: 1.25, 12: 1.5, 14: 1.75, 16: 2.0,
     }  # fmt: skip
-    assert Plan((step * 2, step * 3), (1,)).copies(4) == {1: 0.5, 2: 1.0, 3: 1.25, 4: 1.75, 5: 2.0}
-    assert Plan((step * 8,), (1,)).copies(0) == {}
+    assert Curriculum((step * 2, step * 3), (1,)).copies(4) == {1: 0.5, 2: 1.0, 3: 1.25, 4: 1.75, 5: 2.0}
+    assert Curriculum((step * 8,), (1,)).copies(0) == {}
 
 
 def test_hidden_states_are_drawn_to_the_teachers_through_the_projection(tmp_path: Path) -> None:

@@ -11,15 +11,16 @@ from transformers import AutoModelForCausalLM
 
 from kdaudit.distill.utility import HeldOut, measure_utility, record_losses
 from kdaudit.models.checkpoint import find
-from kdaudit.signals.batch import Front
-from kdaudit.views.passage import encode
+from kdaudit.targets.causal import CAUSAL
+from kdaudit.targets.passage import encode
+from kdaudit.targets.plan import Frame
 from tests import tiny
 
 TEXTS = tiny.texts(40, seed=3)
 
 
 def measured(folders: dict[str, Path], *, vocabulary: int | None = None) -> dict[str, Any]:
-    held_out = HeldOut(tuple(encode(tiny.tokenizer(), TEXTS)), Front(()), vocabulary)
+    held_out = HeldOut(tuple(encode(tiny.tokenizer(), TEXTS)), Frame(CAUSAL), vocabulary)
     models = {name: find(str(folder), option="--x") for name, folder in folders.items()}
     return measure_utility(models, held_out, device="cpu", dtype="float32", batch_tokens=300, seed=0)
 
@@ -82,7 +83,8 @@ def test_only_the_completion_counts(checkpoint: Callable[..., Path]) -> None:
     whole = encode(tiny.tokenizer(), TEXTS)
     model = AutoModelForCausalLM.from_pretrained(checkpoint(seed=1), dtype=torch.float32).eval()
     part, full = (
-        record_losses(model, HeldOut(tuple(shown), Front(()), None), batch_tokens=300) for shown in (passages, whole)
+        record_losses(model, HeldOut(tuple(shown), Frame(CAUSAL), None), batch_tokens=300)
+        for shown in (passages, whole)
     )
     given = [one.n_given for one in passages]
     assert (part.n_tokens == [one.ids.size - n for one, n in zip(passages, given, strict=True)]).all()

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdaudit.distill.examples import Example, make_examples, plan_steps
+from kdaudit.distill.batches import Inputs
+from kdaudit.distill.examples import make_examples, plan_steps
 from kdaudit.distill.outputs import speaker
 from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Plan, Settings, Watch, train
+from kdaudit.distill.trainer import Curriculum, Settings, Watch, train
 from kdaudit.records import Record
+from kdaudit.targets.causal import CAUSAL, causal_frame
+from kdaudit.targets.plan import Example
 from tests import tiny
 
 SETTINGS = Settings(
@@ -22,18 +25,25 @@ SETTINGS = Settings(
 )  # fmt: skip
 TERMS = LossTerms(objective="forward-kl", beta=None, hard_weight=0.5, temperature=2.0)
 QUIET = Watch()
-PROBE = torch.arange(1, 9).unsqueeze(0)
+
+
+def read(ids: torch.Tensor) -> Inputs:
+    """Token ids (B, T) without padding, as a causal model is given them."""
+    return Inputs({"input_ids": ids}, torch.full((len(ids),), ids.shape[1]))
+
+
+PROBE = read(torch.arange(1, 9).unsqueeze(0))
 
 
 def some_examples(n: int = 24, *, seed: int = 0) -> tuple[Example, ...]:
     records = [Record(str(i), text, i) for i, text in enumerate(tiny.texts(n, seed=seed))]
-    return make_examples(records, tiny.tokenizer(), window=tiny.CONTEXT).items
+    return make_examples(records, tiny.tokenizer(), causal_frame(tiny.tokenizer()), window=tiny.CONTEXT).items
 
 
-def plan_of(examples: Sequence[Example], *, epochs: int = 2, step_tokens: int = 128, n_parts: int = 1) -> Plan:
+def plan_of(examples: Sequence[Example], *, epochs: int = 2, step_tokens: int = 128, n_parts: int = 1) -> Curriculum:
     sizes = tuple(int(example.ids.size) for example in examples)
     rng = np.random.default_rng(0)
-    return Plan(
+    return Curriculum(
         tuple(plan_steps(sizes, epochs=epochs, step_tokens=step_tokens, n_parts=n_parts, rng=rng)), sizes
     )  # fmt: skip
 
@@ -46,7 +56,7 @@ def run(
     terms: LossTerms = TERMS,
     settings: Settings = SETTINGS,
     examples: Sequence[Example] | None = None,
-    plan: Plan | None = None,
+    plan: Curriculum | None = None,
     watch: Watch = QUIET,
     projection: torch.nn.Linear | None = None,
     **options: Any,
@@ -56,16 +66,16 @@ def run(
     with_hidden = projection is not None
     ask_teacher = None if teacher is None else speaker(teacher, PROBE, with_hidden=with_hidden)
 
-    def ask(ids: torch.Tensor, rows: list[int]) -> Any:
+    def ask(inputs: Inputs, rows: list[int]) -> Any:
         if ask_teacher is None:
             return None
         with torch.no_grad():
-            return ask_teacher(ids)
+            return ask_teacher(inputs)
 
     student.requires_grad_(True)
     distiller = Distiller(student, speaker(student, PROBE, with_hidden=with_hidden), terms, projection)
     steps = plan or plan_of(shown, n_parts=settings.gradient_accumulation)
-    return train(distiller, shown, steps, ask, settings, work, watch=watch, **options)
+    return train(distiller, shown, CAUSAL, steps, ask, settings, work, watch=watch, **options)
 
 
 def largest_gap(one: Any, other: Any) -> float:

@@ -13,8 +13,8 @@ from scipy.special import ndtr
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
+from kdaudit.metrics.auc import auc_difference, auc_estimate
 from kdaudit.metrics.estimate import upper_bound
-from kdaudit.metrics.roc import auc_difference, auc_estimate
 from kdaudit.metrics.scores import Floats
 
 SPREADS = {"normal": 1.0, "sd ratio 2": 2.0}

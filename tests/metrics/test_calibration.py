@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
 
+from kdaudit.metrics.auc import auc_difference, auc_estimate
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.parts import split_parts
-from kdaudit.metrics.roc import auc_difference, auc_estimate
-from kdaudit.metrics.thresholds import ModelDifferences, ModelMetrics, threshold_metrics
+from kdaudit.metrics.scores import split_parts
+from kdaudit.metrics.thresholds import threshold_metrics
 
 AUDITS = 600
 RHO = 0.7
@@ -38,13 +38,13 @@ def truth(shift: float) -> dict[str, float]:
     }
 
 
-def named(auc: Estimate | Difference, metrics: ModelMetrics | ModelDifferences) -> Figures:
+def named(auc: Estimate | Difference, metrics: Mapping[str, Estimate] | Mapping[str, Difference]) -> Figures:
     return {
         "auc": auc,
-        "tpr at 0.01": metrics.tpr_at_fpr["0.01"],
-        "tpr at 0.1": metrics.tpr_at_fpr["0.1"],
-        "balanced accuracy": metrics.balanced_accuracy,
-        "member success": metrics.member_success,
+        "tpr at 0.01": metrics["tpr@0.01"],
+        "tpr at 0.1": metrics["tpr@0.1"],
+        "balanced accuracy": metrics["balanced_accuracy"],
+        "member success": metrics["member_success"],
     }
 
 

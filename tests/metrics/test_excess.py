@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from kdaudit.metrics.excess import excess_slopes, supervision_effect
-from kdaudit.metrics.seeds import seed_weights
+from kdaudit.metrics.replicates import seed_weights
 
 N, M = 70, 90
 IS_MEMBER = np.arange(N + M) < N

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
-from kdaudit.metrics.formats import FORMATS, LEVEL, format_differences
+from kdaudit.metrics.texts import FORMATS, LEVEL, format_differences
 
 TEXTS = [f"She said: it's number {i}, and so on. Then the next one came." for i in range(400)]
 

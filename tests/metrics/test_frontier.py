@@ -21,15 +21,14 @@ from kdaudit.metrics.frontier import (
     WORSE_THAN_START,
     Beside,
     Candidate,
-    Checkpoint,
     Frontier,
     Placed,
+    PlainCheckpoint,
     Trained,
     leak_at,
     place,
 )
-from kdaudit.metrics.replicates import Counts, Metric, group_leaks
-from kdaudit.metrics.seeds import seed_weights
+from kdaudit.metrics.replicates import Counts, group_leaks, seed_weights
 
 Floats = NDArray[np.float64]
 START = (3.8, 0.5)
@@ -62,17 +61,17 @@ class Lab:
     def arm(self, nll: float, *aucs: float, n_seeds: int = 3, **options: Any) -> Candidate:
         return Candidate(self.seeds(nll, *aucs, n=n_seeds), **({"groups": self.groups} | options))
 
-    def plain(self, n_seeds: int = 3) -> list[Checkpoint]:
-        start = Checkpoint(0, 0.0, [self.model(*START)] * n_seeds)
-        return [start, *(Checkpoint(5, k, self.seeds(*at, n=n_seeds)) for k, at in enumerate(PATH, start=1))]
+    def plain(self, n_seeds: int = 3) -> list[PlainCheckpoint]:
+        start = PlainCheckpoint(0, 0.0, [self.model(*START)] * n_seeds)
+        return [start, *(PlainCheckpoint(5, k, self.seeds(*at, n=n_seeds)) for k, at in enumerate(PATH, start=1))]
 
     def place(
-        self, arms: Mapping[str, Candidate], plain: Sequence[Checkpoint], **options: Any
-    ) -> dict[Metric, Frontier]:
+        self, arms: Mapping[str, Candidate], plain: Sequence[PlainCheckpoint], **options: Any
+    ) -> dict[str, Frontier]:
         return place(plain, arms, rng=np.random.default_rng(0), **({"resamples": 300} | options))
 
 
-def placed_in(found: dict[Metric, Frontier], metric: Metric = "auc") -> Mapping[str, Placed]:
+def placed_in(found: dict[str, Frontier], metric: str = "auc") -> Mapping[str, Placed]:
     return found[metric].arms
 
 
@@ -86,7 +85,7 @@ def lab() -> Lab:
 
 
 @pytest.fixture(scope="module")
-def placed(lab: Lab) -> dict[Metric, Frontier]:
+def placed(lab: Lab) -> dict[str, Frontier]:
     arms = {
         "better": lab.arm(AT, 0.58),
         "worse": lab.arm(AT, 0.80),
@@ -99,7 +98,7 @@ def placed(lab: Lab) -> dict[Metric, Frontier]:
     return lab.place(arms, lab.plain())
 
 
-def test_what_leaks_less_than_a_checkpoint_that_is_no_more_useful_helps(placed: dict[Metric, Frontier]) -> None:
+def test_what_leaks_less_than_a_checkpoint_that_is_no_more_useful_helps(placed: dict[str, Frontier]) -> None:
     better = placed_in(placed)["better"]
     assert (better.finding, better.reason) == ("helps", "")
     assert [*better.groups] == [ALL, "given away", "the others"]
@@ -114,14 +113,14 @@ def test_what_leaks_less_than_a_checkpoint_that_is_no_more_useful_helps(placed: 
 
 
 def test_what_leaks_no_less_is_undertrained_whatever_it_leaks_less_than_the_plain_student(
-    placed: dict[Metric, Frontier],
+    placed: dict[str, Frontier],
 ) -> None:
     worse = placed_in(placed)["worse"]
     assert worse.finding == "undertrained"
     assert beside(worse).leak < placed["auc"].points[-1].leak
 
 
-def test_a_leak_that_moves_from_some_members_to_others_is_no_help(placed: dict[Metric, Frontier]) -> None:
+def test_a_leak_that_moves_from_some_members_to_others_is_no_help(placed: dict[str, Frontier]) -> None:
     moved = placed_in(placed)["moved"]
     assert moved.finding == "moves the risk"
     assert moved.reason.startswith("less for given away, more for the others")
@@ -131,12 +130,12 @@ def test_a_leak_that_moves_from_some_members_to_others_is_no_help(placed: dict[M
     assert worse.low > 0
 
 
-def test_what_is_better_for_one_group_alone_is_not_enough(placed: dict[Metric, Frontier]) -> None:
+def test_what_is_better_for_one_group_alone_is_not_enough(placed: dict[str, Frontier]) -> None:
     half = placed_in(placed)["half"]
     assert (half.finding, half.reason) == ("no evidence", "it is not surely below the frontier for the others")
 
 
-def test_beyond_both_ends_of_the_frontier(placed: dict[Metric, Frontier]) -> None:
+def test_beyond_both_ends_of_the_frontier(placed: dict[str, Frontier]) -> None:
     found = placed_in(placed)
     assert (found["useless"].finding, found["useless"].reason, found["useless"].groups) == (
         "no evidence", WORSE_THAN_START, {},
@@ -218,7 +217,7 @@ def test_a_shorter_run_whose_rate_came_down_replaces_the_stairs_that_it_beats(la
     plain = lab.plain()
     arm = lab.arm(3.303, 0.62)
     assert placed_in(lab.place({"arm": arm}, plain))["arm"].finding == "helps"
-    found = lab.place({"arm": arm}, [*plain, Checkpoint(2, 2.0, lab.seeds(3.306, 0.61))])
+    found = lab.place({"arm": arm}, [*plain, PlainCheckpoint(2, 2.0, lab.seeds(3.306, 0.61))])
     assert placed_in(found)["arm"].finding != "helps"
     assert [point.is_stair for point in found["auc"].points] == [True, True, False, True, True, False, True]
 
@@ -285,7 +284,7 @@ def test_with_one_seed_the_difference_to_a_control_says_so(lab: Lab) -> None:
 def test_scores_that_do_not_vary_are_no_evidence_but_for_the_start(lab: Lab) -> None:
     flat = replace(lab.model(AT, 0.6), members=np.zeros(1000), nonmembers=np.zeros(1000))
     assert placed_in(lab.place({"x": Candidate([flat] * 3)}, lab.plain()))["x"].reason == "scores do not vary"
-    plain = [Checkpoint(0, 0.0, [replace(flat, nll=lab.model(*START).nll)] * 3), *lab.plain()[1:]]
+    plain = [PlainCheckpoint(0, 0.0, [replace(flat, nll=lab.model(*START).nll)] * 3), *lab.plain()[1:]]
     found = lab.place({"x": lab.arm(3.7, 0.6)}, plain)
     assert found["auc"].points[0].leak == 0.5
     assert found["tpr@0.01"].points[0].leak == 0.0
@@ -296,7 +295,9 @@ def test_models_of_other_records_or_seeds_are_refused(lab: Lab) -> None:
     plain, arm = lab.plain(), lab.arm(AT, 0.6)
     first, *others = arm.seeds
 
-    def placing(*seeds: Trained, plain: Sequence[Checkpoint] = plain, **groups: NDArray[np.intp]) -> Callable[[], Any]:
+    def placing(
+        *seeds: Trained, plain: Sequence[PlainCheckpoint] = plain, **groups: NDArray[np.intp]
+    ) -> Callable[[], Any]:
         return lambda: lab.place({"x": Candidate(seeds, groups)}, plain)
 
     refused = {
@@ -379,10 +380,10 @@ def leak_there(nll: float) -> float:
     return float(0.5 + 0.4 * ((3.8 - nll) / 0.5) ** SHAPE)
 
 
-def run_of(lab: Lab, n_points: int, n_seeds: int) -> list[Checkpoint]:
-    start = Checkpoint(0, 0.0, [lab.model(*START)] * n_seeds)
+def run_of(lab: Lab, n_points: int, n_seeds: int) -> list[PlainCheckpoint]:
+    start = PlainCheckpoint(0, 0.0, [lab.model(*START)] * n_seeds)
     moments = path_of(SHAPE, n_points)
-    return [start, *(Checkpoint(5, k, lab.seeds(*at, n=n_seeds)) for k, at in enumerate(moments, start=1))]
+    return [start, *(PlainCheckpoint(5, k, lab.seeds(*at, n=n_seeds)) for k, at in enumerate(moments, start=1))]
 
 
 def findings(
@@ -462,7 +463,7 @@ def test_a_shorter_annealed_run_is_no_help_where_such_runs_are_on_the_frontier()
         lab = Lab(500, 5000 + seed, noise=0.03)
         arm = lab.arm(3.45, leak_there(3.5))  # as an annealed run of fewer epochs: more useful than its path
         plain = run_of(lab, 20, 3)
-        short = Checkpoint(2, 2.0, lab.seeds(3.45, leak_there(3.5)))
+        short = PlainCheckpoint(2, 2.0, lab.seeds(3.45, leak_there(3.5)))
         for has_short in found:
             placed = lab.place({"arm": arm}, [*plain, short] if has_short else plain, resamples=200)
             found[has_short] += (placed_in(placed)["arm"].finding == "helps") / 60

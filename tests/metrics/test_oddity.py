@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdaudit.metrics.characters import (
+from kdaudit.metrics.traits import (
     COUNTED,
     N_CHARACTER_FEATURES,
+    NAMES,
+    PRIOR,
     character_counts,
     character_features,
+    oddity,
 )
-from kdaudit.metrics.oddity import NAMES, PRIOR, oddity
 
 COMMON = ["the patient reports a little pain at night"] * 9
 
@@ -102,7 +104,7 @@ def test_runs_of_characters_keep_white_space_and_ends_apart() -> None:
 def test_it_is_the_same_in_every_process() -> None:
     code = (
         "import numpy as np\n"
-        "from kdaudit.metrics.oddity import oddity\n"
+        "from kdaudit.metrics.traits import oddity\n"
         "rng = np.random.default_rng(0)\n"
         "words = [''.join(rng.choice(list('abcdefgh'), 5)) for _ in range(3000)]\n"
         "texts = [' '.join(rng.choice(words, 80)) for _ in range(40)]\n"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdaudit.metrics.parts import split_parts
+from kdaudit.metrics.scores import split_parts
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.floats(0.05, 0.95), st.integers(0, 9))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from kdaudit.metrics.auc import auc_estimate, hanley_mcneil_se
 from kdaudit.metrics.estimate import lower_bound
-from kdaudit.metrics.power import smallest_detectable_auc
-from kdaudit.metrics.roc import auc_estimate, hanley_mcneil_se
+from kdaudit.metrics.strongest import smallest_detectable_auc
 from kdaudit.metrics.validity import beyond_blind
-from kdaudit.results import AttackResult, Cell, Validity
+from kdaudit.results import AttackResult, Cell, Overlap, Validity
 from kdaudit.verdict import judge, parse_gate
 
 
@@ -53,7 +53,7 @@ def test_what_cannot_be_asked_is_refused(arguments: dict[str, Any]) -> None:
         smallest_detectable_auc(**{"n": 10, "m": 10, **arguments})
 
 
-VALID = Validity("ok", auc_estimate(np.arange(3.0), np.arange(3.0) + 0.5), "tfidf", {}, {}, {}, ())
+VALID = Validity("ok", auc_estimate(np.arange(3.0), np.arange(3.0) + 0.5), "tfidf", {}, {}, Overlap(13), ())
 
 
 def share_failed(area: float, n: int, m: int, *, cells: int, replicates: int, seed: int) -> float:
@@ -70,7 +70,7 @@ def share_failed(area: float, n: int, m: int, *, cells: int, replicates: int, se
         results = {}
         for k in range(cells):
             own = rng.normal(math.sqrt(2) * norm.ppf(area) if k == 0 else 0, 1, n), rng.normal(0, 1, m)
-            cell = Cell("ok", auc=auc_estimate(*own), nulls={"blind": {"auc": beyond_blind(*own, *blind)}})
+            cell = Cell("ok", figures={"auc": auc_estimate(*own)}, nulls={"blind": {"auc": beyond_blind(*own, *blind)}})
             results[f"attack {k}"] = AttackResult(1, False, {"student": cell}, {}, {}, {}, {})
         failed += judge(results, VALID, [parse_gate("student.auc <= 0.5")]).status == "fail"
     return failed / replicates

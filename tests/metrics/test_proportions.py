@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from kdaudit.metrics.proportions import clopper_pearson, holm, mcnemar
+from kdaudit.metrics.bounds import clopper_pearson, holm, mcnemar
 
 
 @given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdaudit.metrics.ratios import ratio_estimate
+from kdaudit.metrics.association import ratio_estimate
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from kdaudit.metrics.auc import auc
 from kdaudit.metrics.replicates import Counts, group_leaks, mean_replicates
-from kdaudit.metrics.roc import auc
 
 N, M = 130, 1300
 

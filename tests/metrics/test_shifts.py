@@ -19,10 +19,10 @@ from kdaudit.attacks import ATTACKS
 from kdaudit.attacks.base import Sample
 from kdaudit.audit.validity import BLIND_LIMIT, NULL_ATTACKS, blind_reasons, start_reasons
 from kdaudit.demo.training import new_model, train_tokenizer
+from kdaudit.metrics.auc import auc_estimate
 from kdaudit.metrics.estimate import Estimate, lower_bound
-from kdaudit.metrics.roc import auc_estimate
 from kdaudit.metrics.validity import blind_baseline, near_duplicate_groups
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN
 from tests.metrics.shifts import FOUND, NAMED, Shift, prose
 
 N = 1000
@@ -46,19 +46,18 @@ class Bench:
 
     def scores(self, texts: list[str]) -> dict[str, np.ndarray]:
         """What each attack of the null finds in the start, by text."""
-        from kdaudit.signals.batch import Front
         from kdaudit.signals.engine import measure
+        from kdaudit.targets.causal import causal_frame
         from kdaudit.views.build import build
 
-        passages = build(texts, [self.tokenizer], views=[View.PLAIN], shots=(), window=WINDOW)
+        frame = causal_frame(self.tokenizer)
+        passages = build(texts, [self.tokenizer], [frame], views=[PLAIN], shots=(), window=WINDOW)
         shards = passages.shards()
         found = {name: np.full(len(texts), np.nan) for name in NULL_ATTACKS}
-        read = (passages.read(shard, View.PLAIN, 0) for shard in shards)
-        for shard, signals in zip(
-            shards, measure(self.model, read, Front(passages.leads[0]), batch_tokens=4096), strict=True
-        ):
+        read = (passages.read(shard, PLAIN, 0) for shard in shards)
+        for shard, signals in zip(shards, measure(self.model, read, frame, batch_tokens=4096), strict=True):
             for index, one in zip(shard, signals, strict=True):
-                sample = Sample(passages.scored_text(index), {View.PLAIN: one})
+                sample = Sample(passages.scored_text(index), {PLAIN: one})
                 for name in NULL_ATTACKS:
                     found[name][index] = ATTACKS[name].score(sample)
         return found

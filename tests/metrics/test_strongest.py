@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import multivariate_normal, norm
 from sklearn.metrics import roc_auc_score
 
+from kdaudit.metrics.auc import auc_estimate
 from kdaudit.metrics.estimate import Estimate, lower_bound, upper_bound
-from kdaudit.metrics.roc import auc_estimate
 from kdaudit.metrics.scores import Floats
 from kdaudit.metrics.strongest import Strongest, auc_correlation, critical_value, strongest_attack
 from tests.metrics.coverage import draw

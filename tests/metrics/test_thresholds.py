@@ -12,14 +12,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kdaudit.metrics.bootstrap import Rate, draw_counts, mean_rate_spread, quantiles
-from kdaudit.metrics.calibration import balanced_threshold, replicate_balanced, replicate_conformal
+from kdaudit.metrics.calibration import (
+    FALSE_POSITIVE_RATES,
+    WIDTH,
+    balanced_threshold,
+    best_in_sample,
+    replicate_balanced,
+    replicate_conformal,
+)
 from kdaudit.metrics.estimate import lower_bound, upper_bound
-from kdaudit.metrics.exact_tpr import conformal_threshold
-from kdaudit.metrics.in_sample import best_in_sample
-from kdaudit.metrics.parts import split_parts
-from kdaudit.metrics.scores import Floats, Integers
-from kdaudit.metrics.smoothing import WIDTH
-from kdaudit.metrics.thresholds import threshold_metrics
+from kdaudit.metrics.scores import Floats, Integers, split_parts
+from kdaudit.metrics.thresholds import paired_detections, threshold_metrics
+from kdaudit.metrics.tpr import conformal_threshold
 
 KEYS = ("0.01", "0.1")
 coarse = arrays(np.float64, st.integers(3, 30), elements=st.integers(-3, 3).map(float))
@@ -143,10 +147,10 @@ def test_intervals_agree_with_a_bootstrap_of_copied_records():
             draws[name].append(draw)
     differences = found.differences["student"]
     pairs = {
-        "tpr": differences.tpr_at_fpr["0.1"],
-        "member": differences.member_success,
-        "nonmember": differences.nonmember_success,
-        "balanced": differences.balanced_accuracy,
+        "tpr": differences["tpr@0.1"],
+        "member": differences["member_success"],
+        "nonmember": differences["nonmember_success"],
+        "balanced": differences["balanced_accuracy"],
     }
     for name, difference in pairs.items():
         expected, spread = np.quantile(draws[name], [0.025, 0.975]), float(np.std(draws[name]))
@@ -169,33 +173,33 @@ def test_changing_evaluation_scores_moves_no_balanced_threshold():
         threshold_metrics(each, parts, rng=np.random.default_rng(0), resamples=50).models["teacher"]
         for each in (scores, changed)
     )
-    assert one.member_success.threshold == other.member_success.threshold
-    assert (other.balanced_accuracy.value, one.balanced_accuracy.value < 0.8) == (1, True)
+    assert one["member_success"].threshold == other["member_success"].threshold
+    assert (other["balanced_accuracy"].value, one["balanced_accuracy"].value < 0.8) == (1, True)
 
 
 def test_a_null_model_is_at_one_half_on_average():
     values = []
     for seed in range(60):  # fitted and judged on the same records it would be 0.541
         scores = correlated(100, 100, [0.0], seed=seed)
-        values.append(audit(scores, share=0.5, resamples=2).models["teacher"].balanced_accuracy.value)
+        values.append(audit(scores, share=0.5, resamples=2).models["teacher"]["balanced_accuracy"].value)
     assert np.mean(values) == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_false_positive_rate_is_reported_only_where_enough_records_bear_it_out():
     found = audit(correlated(1000, 998, [1.0, 1.2]), resamples=50, baseline="teacher")
-    metrics, differences = found.models["teacher"].tpr_at_fpr, found.differences["student"].tpr_at_fpr
-    assert metrics["0.001"].value is None
-    assert metrics["0.001"].reason == "needs 999 non-members, there are 998"
-    assert metrics["0.01"].value is not None
-    assert differences["0.001"].reason == "needs 2999 non-members, there are 998"
-    assert differences["0.01"].value is not None
+    metrics, differences = found.models["teacher"], found.differences["student"]
+    assert metrics["tpr@0.001"].value is None
+    assert metrics["tpr@0.001"].reason == "needs 999 non-members, there are 998"
+    assert metrics["tpr@0.01"].value is not None
+    assert differences["tpr@0.001"].reason == "needs 2999 non-members, there are 998"
+    assert differences["tpr@0.01"].value is not None
     more = audit(correlated(1000, 999, [1.0]), resamples=50).models["teacher"]
-    assert more.tpr_at_fpr["0.001"].value is not None
+    assert more["tpr@0.001"].value is not None
 
 
 def test_an_estimate_says_what_it_rests_on():
     scores = correlated(1000, 1000, [1.0])
-    estimate = audit(scores, resamples=200).models["teacher"].tpr_at_fpr["0.1"]
+    estimate = audit(scores, resamples=200).models["teacher"]["tpr@0.1"]
     assert (estimate.n, estimate.m, estimate.quantiles) == (1000, 1000, None)
     assert estimate.low <= estimate.value <= estimate.high
     assert estimate.realised_fpr_low < estimate.realised_fpr < estimate.realised_fpr_high
@@ -208,10 +212,11 @@ def test_equal_models_differ_by_exactly_nothing():
     pair = correlated(300, 300, [1.0])["teacher"]
     found = audit({"teacher": pair, "student": pair}, baseline="teacher", resamples=100)
     differences = found.differences["student"]
-    for difference in (differences.member_success, differences.balanced_accuracy, differences.tpr_at_fpr["0.1"]):
+    for difference in (differences["member_success"], differences["balanced_accuracy"], differences["tpr@0.1"]):
         assert (difference.value, difference.low, difference.high, difference.p_value) == (0, 0, 0, 1)
-    assert differences.member_success.mcnemar_p_value == 1
-    table = found.detections["student"]["members"]
+    assert differences["member_success"].mcnemar_p_value == 1
+    parts = split_parts(300, 300, share=0.3, rng=np.random.default_rng(1))
+    table = paired_detections({"teacher": pair, "student": pair}, parts, baseline="teacher")["student"]["members"]
     assert (table.baseline_only, table.other_only, table.both + table.neither) == (0, 0, 210)
 
 
@@ -224,7 +229,7 @@ def test_a_null_is_beaten_as_surely_as_a_baseline_that_scores_the_same():
         held_against={"student": ("start", "blind")},
     )  # fmt: skip
     compared = audit(scores, baseline="teacher").differences["student"]
-    expected = {"balanced_accuracy": compared.balanced_accuracy, "tpr@0.1": compared.tpr_at_fpr["0.1"]}
+    expected = {"balanced_accuracy": compared["balanced_accuracy"], "tpr@0.1": compared["tpr@0.1"]}
     assert set(found.models) == {"student"}
     for null in ("start", "blind"):
         beyond = found.beyond_nulls["student"][null]
@@ -252,21 +257,24 @@ def test_a_model_beats_no_null_that_is_itself():
 
 
 def test_the_two_by_two_table_adds_up_to_the_success_of_both():
-    found = audit(correlated(300, 200, [1.0, 1.5]), baseline="teacher", resamples=50)
-    table = found.detections["student"]["members"]
-    assert (table.both + table.baseline_only) / 210 == found.models["teacher"].member_success.value
-    assert (table.both + table.other_only) / 210 == found.models["student"].member_success.value
+    scores = correlated(300, 200, [1.0, 1.5])
+    found = audit(scores, baseline="teacher", resamples=50)
+    parts = split_parts(300, 200, share=0.3, rng=np.random.default_rng(1))
+    tables = paired_detections(scores, parts, baseline="teacher")
+    table = tables["student"]["members"]
+    assert (table.both + table.baseline_only) / 210 == found.models["teacher"]["member_success"].value
+    assert (table.both + table.other_only) / 210 == found.models["student"]["member_success"].value
     assert sum(asdict(table).values()) == 210
-    of_nonmembers = found.detections["student"]["nonmembers"]
+    of_nonmembers = tables["student"]["nonmembers"]
     assert 1 - (of_nonmembers.both + of_nonmembers.other_only) / 140 == pytest.approx(
-        found.models["student"].nonmember_success.value
+        found.models["student"]["nonmember_success"].value
     )
 
 
 def test_swapping_the_models_mirrors_the_difference():
     scores = correlated(500, 500, [0.8, 1.2])
-    there = audit(scores, baseline="teacher").differences["student"].member_success
-    back = audit(scores, baseline="student").differences["teacher"].member_success
+    there = audit(scores, baseline="teacher").differences["student"]["member_success"]
+    back = audit(scores, baseline="student").differences["teacher"]["member_success"]
     assert there.value == -back.value
     assert [there.low, there.high] == pytest.approx([-back.high, -back.low], abs=0.02)
 
@@ -275,7 +283,7 @@ def test_a_further_model_does_not_move_the_thresholds_and_draws_of_those_before_
     three = correlated(300, 300, [0.8, 1.2, 1.0])
     two = {name: three[name] for name in ("teacher", "student")}
     wide, narrow = (audit(each, baseline="teacher", resamples=300) for each in (three, two))
-    assert wide.models["student"].member_success == narrow.models["student"].member_success
+    assert wide.models["student"]["member_success"] == narrow.models["student"]["member_success"]
     assert set(wide.differences) == {"student", "student-2"}
 
 
@@ -286,9 +294,9 @@ def test_one_seed_gives_one_result():
 
 def test_a_rising_transform_changes_nothing_but_the_thresholds():
     scores = correlated(200, 200, [1.0])
-    plain = audit(scores, resamples=100).models["teacher"].member_success
+    plain = audit(scores, resamples=100).models["teacher"]["member_success"]
     warped = audit({"teacher": (np.exp(scores["teacher"][0]), np.exp(scores["teacher"][1]))}, resamples=100)
-    other = warped.models["teacher"].member_success
+    other = warped.models["teacher"]["member_success"]
     assert other.threshold == pytest.approx(math.exp(plain.threshold))
     assert replace(other, threshold=plain.threshold) == plain
 
@@ -296,7 +304,7 @@ def test_a_rising_transform_changes_nothing_but_the_thresholds():
 def test_no_detection_among_many_still_leaves_an_upper_bound():
     rng = np.random.default_rng(0)
     members, nonmembers = rng.uniform(-1, 0.5, 500), rng.uniform(-1, 1, 500)  # no member reaches the top 10 %
-    estimate = audit({"teacher": (members, nonmembers)}).models["teacher"].tpr_at_fpr["0.1"]
+    estimate = audit({"teacher": (members, nonmembers)}).models["teacher"]["tpr@0.1"]
     assert (estimate.value, estimate.low) == (0, 0)
     assert estimate.high >= estimate.fixed_threshold_high > 0.007
 
@@ -306,21 +314,27 @@ def test_scores_that_do_not_vary_give_reasons_and_leave_the_other_models_alone()
     scores["student"] = (np.ones(200), np.ones(200))
     found = audit(scores, baseline="teacher", resamples=50)
     student = found.models["student"]
-    for estimate in (student.balanced_accuracy, student.member_success, *student.tpr_at_fpr.values()):
+    for estimate in (
+        student["balanced_accuracy"],
+        student["member_success"],
+        *(student[f"tpr@{key}"] for key in FALSE_POSITIVE_RATES),
+    ):
         assert (estimate.value, estimate.reason) == (None, "scores do not vary")
-    assert found.models["teacher"].balanced_accuracy.value > 0.6
-    assert found.differences["student"].member_success.reason == "scores do not vary"
-    assert found.detections == {}
+    assert found.models["teacher"]["balanced_accuracy"].value > 0.6
+    assert found.differences["student"]["member_success"].reason == "scores do not vary"
+    parts = split_parts(200, 200, share=0.3, rng=np.random.default_rng(1))
+    assert paired_detections(scores, parts, baseline="teacher") == {}
+    assert paired_detections(scores, parts, baseline="student") == {}
     stuck_baseline = audit(scores, baseline="student", resamples=50)
-    assert stuck_baseline.differences["teacher"].balanced_accuracy.reason == "scores do not vary"
+    assert stuck_baseline.differences["teacher"]["balanced_accuracy"].reason == "scores do not vary"
 
 
 def test_a_part_without_records_gives_a_reason():
     scores = correlated(3, 3, [1.0])
     parts = split_parts(3, 3, share=0.1, rng=np.random.default_rng(0))
     metrics = threshold_metrics(scores, parts, rng=np.random.default_rng(0)).models["teacher"]
-    assert metrics.balanced_accuracy.reason == "no records of one class in the calibration part"
-    assert audit(correlated(2, 2, [1.0]), share=0.5, resamples=20).models["teacher"].member_success.value is not None
+    assert metrics["balanced_accuracy"].reason == "no records of one class in the calibration part"
+    assert audit(correlated(2, 2, [1.0]), share=0.5, resamples=20).models["teacher"]["member_success"].value is not None
 
 
 def test_bad_input_is_refused():
@@ -356,12 +370,12 @@ def test_balanced_accuracy_has_no_interval_that_no_threshold_could_give(seed: in
     parts = split_parts(800, 1088, share=0.3, rng=np.random.default_rng(seed))
     found = threshold_metrics(scores, parts, rng=np.random.default_rng(seed), baseline="teacher", resamples=400)
     for model in found.models.values():
-        balanced = model.balanced_accuracy
+        balanced = model["balanced_accuracy"]
         assert balanced.value is not None
         assert balanced.low is not None
         assert balanced.high is not None
         assert 0.43 < balanced.low <= balanced.value <= balanced.high < 0.57
-    gap = found.differences["student"].balanced_accuracy
+    gap = found.differences["student"]["balanced_accuracy"]
     assert gap.low is not None
     assert gap.high is not None
     assert -0.1 < gap.low <= gap.high < 0.1

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdaudit.metrics.auc import auc, auc_difference
 from kdaudit.metrics.estimate import lower_bound
-from kdaudit.metrics.roc import auc, auc_difference
+from kdaudit.metrics.texts import overlap, shared_passages
 from kdaudit.metrics.validity import (
     _deal,
     beyond_blind,
     blind_baseline,
     near_duplicate_groups,
-    overlap,
     surface_features,
 )
 
@@ -42,7 +42,7 @@ def test_overlap_agrees_with_sets_of_passages(members: list[str], nonmembers: li
     known = {passage for text in members for passage in passages(text, 3)}
     expected = [np.mean([passage in known for passage in passages(text, 3)]) for text in nonmembers]
     found = overlap(members, nonmembers, n=3)
-    assert found.shares.tolist() == pytest.approx(expected)
+    assert shared_passages(members, nonmembers, n=3).tolist() == pytest.approx(expected)
     assert found.mean_share == pytest.approx(np.mean(expected))
     assert found.max_share == max(expected)
     assert found.n_above_20_percent == sum(share > 0.2 for share in expected)
@@ -69,20 +69,20 @@ def test_copies_are_linked_however_many_passages_they_share() -> None:
 def test_a_passage_of_13_words_counts_whatever_its_case_and_punctuation() -> None:
     words = [f"word{i}" for i in range(16)]
     member = " ".join(words)
-    found = overlap([member], [member.title().replace(" ", ", ") + "!", " ".join(words[::-1]), " ".join(words[:12])])
-    assert found.shares.tolist() == [1, 0, 0]
-    assert found.share_above == pytest.approx(1 / 3)
+    others = [member.title().replace(" ", ", ") + "!", " ".join(words[::-1]), " ".join(words[:12])]
+    assert shared_passages([member], others, n=13).tolist() == [1, 0, 0]
+    assert overlap([member], others).share_above_20_percent == pytest.approx(1 / 3)
 
 
 def test_a_short_text_overlaps_only_where_a_member_has_exactly_its_words() -> None:
-    found = overlap(["Yes, sir.", "No way at all", "🎉"], ["yes sir", "no way", "🎉", "🎈"])
-    assert found.shares.tolist() == [1, 0, 1, 0]
-    assert found.n_too_short == 4
+    members, others = ["Yes, sir.", "No way at all", "🎉"], ["yes sir", "no way", "🎉", "🎈"]
+    assert shared_passages(members, others, n=13).tolist() == [1, 0, 1, 0]
+    assert overlap(members, others).n_too_short == 4
 
 
 def test_texts_without_spaces_overlap_by_character() -> None:
     sentence = "机器学习模型会记住训练数据中的一部分内容"
-    assert overlap([sentence], [sentence[2:] + "\uff0c真的"]).max_share > 0.5
+    assert (overlap([sentence], [sentence[2:] + "\uff0c真的"]).max_share or 0) > 0.5
 
 
 def test_overlap_of_nothing_is_refused() -> None:

@@ -11,11 +11,13 @@ import transformers
 
 from kdaudit.distill.outputs import speaker
 from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Plan, Settings, Watch, _DistillTrainer
+from kdaudit.distill.trainer import Curriculum, Settings, Watch, _DistillTrainer
 from kdaudit.errors import ConfigError, ExitCode, ModelError
 from kdaudit.mitigate.no_norm import no_norm
 from kdaudit.models.surgery import NoNorm
+from kdaudit.targets.causal import CAUSAL
 from tests import tiny
+from tests.distill.training import read
 
 IDS = torch.randint(0, tiny.VOCABULARY, (16, 40), generator=torch.Generator().manual_seed(0))
 NORMS = {"gpt2": 5, "gpt_neox": 5, "llama": 5, "opt": 5, "mamba": 3, "gemma2": 9, "bert": 6}
@@ -146,8 +148,8 @@ def decayed(model: Any, work: Path) -> set[str]:
         seed=0, use_cpu=True, report_to="none",
     )  # fmt: skip
     terms = LossTerms("forward-kl", None, 0.5, 1.0)
-    distiller = Distiller(model, speaker(model, IDS[:1]), terms, None)
+    distiller = Distiller(model, speaker(model, read(IDS[:1])), terms, None)
     trainer = _DistillTrainer(
-        distiller, [], Plan(([[[0]]],), (1,)), lambda *_: None, settings, work, lambda *_: None, Watch()
+        distiller, [], CAUSAL, Curriculum(([[[0]]],), (1,)), lambda *_: None, settings, work, lambda *_: None, Watch()
     )
     return set(trainer.get_decay_parameter_names(distiller))

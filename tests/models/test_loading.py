@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from kdaudit.errors import CheckpointError, ConfigError, ExitCode, ModelError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.loading import choose_device, choose_dtype, load, load_tokenizer, loaded
-from kdaudit.signals.batch import Front
 from kdaudit.signals.engine import measure
 from kdaudit.signals.tokens import TokenSignals
-from kdaudit.views.passage import encode
+from kdaudit.targets.causal import CAUSAL
+from kdaudit.targets.passage import encode
+from kdaudit.targets.plan import Frame
 from tests import tiny
 
 Copied = Callable[[], Path]
@@ -36,7 +37,7 @@ def found(folder: Path, **options: Any) -> Checkpoint:
 def signals(checkpoint: Checkpoint) -> list[TokenSignals]:
     shard = encode(tiny.tokenizer(), tiny.texts(8, seed=3, n_words=8))
     with loaded(checkpoint, device="cpu", dtype="float32") as model:
-        return next(measure(model, [shard], Front((0,)), batch_tokens=200))
+        return next(measure(model, [shard], Frame(CAUSAL, (0,)), batch_tokens=200))
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
@@ -102,7 +103,8 @@ def test_a_models_memory_is_free_afterwards_though_its_name_lives_on(
 ) -> None:
     caplog.set_level(logging.ERROR, logger="bitsandbytes")  # a log that pytest keeps would hold on to frames
     with loaded(found(wide["gpt2"], load=load), device="cpu", dtype="float32") as model:
-        next(measure(model, [encode(tiny.tokenizer(), tiny.texts(2, seed=0, n_words=4))], Front(()), batch_tokens=99))
+        shard = encode(tiny.tokenizer(), tiny.texts(2, seed=0, n_words=4))
+        next(measure(model, [shard], Frame(CAUSAL), batch_tokens=99))
         parts: list[Any] = [*model.parameters(), *(module for module in model.modules() if module is not model)]
         held = [weakref.ref(part) for part in parts]
         del parts

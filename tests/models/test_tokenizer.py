@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from kdaudit.distill.saving import save_student
 from kdaudit.models.checkpoint import find
 from kdaudit.models.loading import load, load_tokenizer
-from kdaudit.views.passage import encode, lead_ids
+from kdaudit.targets.passage import encode, lead_ids
 from tests import tiny
 
 Copied = Callable[[], Path]

@@ -159,6 +159,6 @@ def test_an_empty_split_or_a_slice_of_nothing_holds_no_record_as_an_empty_file_d
     )  # fmt: skip
     assert found["all"] == found["both"] == found["half"]
     assert found["both"].startswith("[('1', 'one')]")
-    refused = "RecordsError --members …: holds no record give a file with at least one text"
+    refused = "RecordsError --members …: holds no record give at least one text"
     assert {found[name] for name in ("empty", "slice", "parquet", "csv")} == {refused}
     assert found["wrong"].startswith("RecordsError --members …: ")

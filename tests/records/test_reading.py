@@ -159,7 +159,7 @@ def test_a_missing_file_is_answered_with_the_nearest_name(write: Write, tmp_path
     write("members.jsonl", b"")
     message, hint = refusal(str(tmp_path / "member.jsonl"))
     assert message == ": no such file"
-    assert hint == f"did you mean {tmp_path / 'members.jsonl'}?"
+    assert hint == f"did you mean '{tmp_path / 'members.jsonl'}'?"
 
 
 def test_a_folder_is_answered_with_its_files(write: Write, tmp_path: Path) -> None:
@@ -233,8 +233,8 @@ def test_json_beyond_the_limits_of_the_parser_is_one_message(write: Write, raw: 
 
 
 def test_the_nearest_field_is_suggested(write: Write) -> None:
-    assert refusal(write("a.jsonl", lines({"Text": "x"})))[1] == "did you mean --text-field Text?"
-    assert refusal(write("a.csv", b"txt,id\nx,1\n"))[1] == "did you mean --text-field txt?"
+    assert refusal(write("a.jsonl", lines({"Text": "x"})))[1] == "did you mean '--text-field Text'?"
+    assert refusal(write("a.csv", b"txt,id\nx,1\n"))[1] == "did you mean '--text-field txt'?"
     assert refusal(write("a.csv", b"body,id\nx,1\n"))[1] == "name the field by --text-field"
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 import kdaudit
-from kdaudit.report.content import Report
+from kdaudit.report.runs import Report
 from tests.report.reports import LEAKY, attack, read, write_run
 
 MANIFEST = {
     "command": "kdaudit attack --teacher owner/teacher --student './my  student' --gate 'student.auc <= 0.6'",
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
-    "data": {"sha256": LEAKY.data["sha256"]},
+    "data": {"sha256": LEAKY.data.sha256},
 }
 
 

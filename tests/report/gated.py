@@ -7,9 +7,8 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from kdaudit.report.content import Declaration, Report, Run
-from kdaudit.report.facts import Data, Facts, Overlap, Power
-from kdaudit.results import AttackResult, AuditResult, Comparison, Validity, Verdict
+from kdaudit.report.runs import Declaration, Report, Run
+from kdaudit.results import AttackResult, AuditedModel, AuditResult, Comparison, Power, Validity, Verdict
 from kdaudit.verdict import judge, parse_gate
 from kdaudit.verdict.baseline import rises
 from kdaudit.verdict.waivers import waive, waivers_by_gate
@@ -19,7 +18,7 @@ from tests.verdict.test_baseline import CONFIG, DATA, scored
 
 ROOT = Path("/repository")
 FILE = ROOT / "audit" / "kdaudit.toml"
-FACTS = Facts({}, Data(2000, 2000, 0, "ab" * 32, 0), Power(0.527), Overlap(13))
+MODELS = {name: AuditedModel(name, 9) for name in ("teacher", "student")}
 HOSTILE = (
     "<script>alert(1)</script>", "a|b", "%0A::error::forged", "]]>", "\u202egnp.exe", "x" * 10_000,
     "a\r\nb\x00\x1b[31m", "[click](https://example.org)", "&lt;", "\udcff", "-->", '" onload="x',
@@ -30,11 +29,11 @@ HOSTILE = (
 
 def leaky() -> dict[str, AttackResult]:
     """A student that leaks under loss, clearly more than its teacher, and cannot be attacked by reference."""
-    compared = {"student": Comparison("ok", auc=gain(0.1))}
+    compared = {"student": Comparison("ok", figures={"auc": gain(0.1)})}
     absent = {"student": Comparison("not_applicable", "no reference was given")}
     return {
         "loss": attack(cell(shares(0.7)), comparison=compared),
-        "zlib": attack(cell(shares(0.55)), comparison={"student": Comparison("ok", auc=gain(0.015))}),
+        "zlib": attack(cell(shares(0.55)), comparison={"student": Comparison("ok", figures={"auc": gain(0.015)})}),
         "reference": attack(NO_REFERENCE, teacher=NO_REFERENCE, comparison=absent),
     }
 
@@ -43,9 +42,8 @@ def audit(
     gates: Sequence[str], *, attacks: Mapping[str, AttackResult] | None = None, validity: Validity = VALID
 ) -> AuditResult:
     found = leaky() if attacks is None else attacks
-    models = {name: {"fingerprint": None, "reference": None} for name in ("teacher", "student")}
     verdict = judge(found, validity, [parse_gate(gate) for gate in gates])
-    return AuditResult("0.1.0", models, DATA, found, validity, {}, {}, verdict, CONFIG)
+    return AuditResult("0.1.0", MODELS, DATA, found, validity, Power(0.527), {}, verdict, CONFIG)
 
 
 def report(*results: AuditResult, waived: str = "", reason: str = "accepted by the board", name: str = "run") -> Report:
@@ -59,7 +57,6 @@ def report(*results: AuditResult, waived: str = "", reason: str = "accepted by t
             name if position == 0 else f"{name}-{position + 1}",
             ROOT / "runs" / (name if len(name) < 200 else "long") / "results.json",
             replace(result, verdict=waive(result.verdict, waivers)),
-            FACTS,
         )
         for position, result in enumerate(results)
     ]
@@ -73,7 +70,7 @@ def every_way() -> Report:
     """Failed, waived, inconclusive and passed gates, not applicable cells, and a rise since a baseline."""
     now = replace(audit(GATES), attacks={"loss": replace(leaky()["loss"], cells={"student": scored(0.75)})})
     then = replace(now, attacks={"loss": replace(now.attacks["loss"], cells={"student": scored(0.6)})})
-    student = {"student": {"fingerprint": None, "reference": None}}
+    student = {"student": MODELS["student"]}
     risen = rises(replace(now, models=student), replace(then, models=student), tolerance=0.02)
     judged = judge(leaky(), VALID, [parse_gate(gate) for gate in GATES], rises=risen)
     return report(replace(audit(GATES), verdict=judged), waived="difference.auc <= 0.02")

@@ -6,23 +6,32 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit.config import ReportConfig
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
 from kdaudit.metrics.excess import Slopes
 from kdaudit.metrics.strongest import Strongest
-from kdaudit.report.content import Report
 from kdaudit.report.reading import read_report
+from kdaudit.report.runs import Report
 from kdaudit.results import (
+    Agreement,
     Alignment,
     AttackResult,
+    AuditedModel,
+    AuditedRecords,
     AuditResult,
     Cell,
     Comparison,
     Curve,
+    Distillation,
     GateResult,
     Histogram,
+    Overlap,
+    Power,
+    Source,
     Supervision,
     TwoByTwo,
+    Utility,
     Validity,
     Verdict,
     save,
@@ -53,10 +62,13 @@ TOO_FEW = Estimate(None, n=N, m=M, reason="needs 2999 non-members in the calibra
 
 
 def cell(auc: float) -> Cell:
-    tpr = {"0.001": TOO_FEW, "0.01": rate(auc / 4, 0.008), "0.1": rate(auc / 2, 0.11)}
+    rates = {"tpr@0.001": TOO_FEW, "tpr@0.01": rate(auc / 4, 0.008), "tpr@0.1": rate(auc / 2, 0.11)}
+    figures = {
+        "auc": around(auc), **rates, "balanced_accuracy": around(auc - 0.1), "member_success": around(auc - 0.05),
+        "nonmember_success": around(auc - 0.15),
+    }  # fmt: skip
     return Cell(
-        "ok", auc=around(auc), tpr_at_fpr=tpr, balanced_accuracy=around(auc - 0.1), member_success=around(auc - 0.05),
-        nonmember_success=around(auc - 0.15), unscored=3,
+        "ok", figures=figures, unscored=3,
         nulls={"blind": dict.fromkeys(("auc", "tpr@0.01", "tpr@0.1"), gain(auc - 0.5))},
     )  # fmt: skip
 
@@ -64,8 +76,8 @@ def cell(auc: float) -> Cell:
 def compared(value: float) -> Comparison:
     found = gain(value)
     missing = Difference(None, n=N, m=M, reason=TOO_FEW.reason)
-    rates = {"0.001": missing, "0.01": found, "0.1": found}
-    return Comparison("ok", "", found, rates, found, found, gain(-value, p=0.2))
+    figures = {"tpr@0.001": missing, "nonmember_success": gain(-value, p=0.2)}
+    return Comparison("ok", figures={**dict.fromkeys(METRICS, found), **figures})
 
 
 def curve(power: float) -> Curve:
@@ -90,34 +102,33 @@ def attack(teacher: float, student: float) -> AttackResult:
     )  # fmt: skip
 
 
-def checkpoint(name: str, **others: Any) -> dict[str, Any]:
-    return {
-        "name": name, "revision": None, "fingerprint": "f1" * 32, "weights_sha256": "0a" * 32,
-        "architecture": "GPT2LMHeadModel", "n_parameters": 1725696, "stored_dtype": "float32", "context": 256,
-        "load": None, "base": None, **others,
-    }  # fmt: skip
+def checkpoint(name: str, **others: Any) -> AuditedModel:
+    known = AuditedModel(
+        name, 1725696, fingerprint="f1" * 32, weights_sha256="0a" * 32, architecture="GPT2LMHeadModel",
+        stored_dtype="float32", context=256,
+    )  # fmt: skip
+    return replace(known, **others)
 
 
-def measured(name: str, **others: Any) -> dict[str, Any]:
+def measured(name: str, **others: Any) -> AuditedModel:
     return checkpoint(name, dtype="float32", device="cpu", **{"reference": checkpoint(f"{name}-start"), **others})
 
 
-def figure(value: float | None, reason: str = "", spread: float = 0.05) -> dict[str, Any]:
-    low, high = (None, None) if value is None else (round(value - spread, 6), round(value + spread, 6))
-    return {"value": value, "low": low, "high": high, "n": N, "level": 0.95, "method": "made up", "reason": reason}
+def figure(value: float, spread: float = 0.05) -> Estimate:
+    return Estimate(value, round(value - spread, 6), round(value + spread, 6), N, method="made up")
 
 
-def per_model(teacher: float, start: float, student: float) -> dict[str, Any]:
+def per_model(teacher: float, start: float, student: float) -> dict[str, Estimate]:
     return {"teacher": figure(teacher), "start": figure(start), "student": figure(student)}
 
 
-DISTILLATION = {
-    "objective": "forward-kl", "hard_weight": 0.5, "epochs": 5, "seed": 0,
-    "utility": {
-        "n_records": 200, "n_tokens": 9876, "nll": per_model(3.1, 3.9, 3.3), "bits_per_byte": per_model(1.1, 1.4, 1.2),
-        "perplexity": per_model(22.2, 49.4, 27.1), "agreement": {"top1": figure(0.61), "forward_kl": figure(0.42)},
-    },
-}  # fmt: skip
+DISTILLATION = Distillation(
+    "forward-kl", hard_weight=0.5, epochs=5, seed=0,
+    utility=Utility(
+        200, 9876, per_model(3.1, 3.9, 3.3), per_model(1.1, 1.4, 1.2), per_model(22.2, 49.4, 27.1),
+        Agreement(figure(0.61), figure(0.42)),
+    ),
+)  # fmt: skip
 
 
 def level(value: float, spread: float = 0.05) -> Estimate:
@@ -140,17 +151,16 @@ LEAKY = AuditResult(
     kdaudit_version="0.1.0",
     models={"teacher": measured("owner/teacher", revision="0123456789abcdef"),
             "student": measured("./student", load="4bit", distillation=DISTILLATION)},
-    data={"members": 2000, "nonmembers": 1988, "shots": 12, "sha256": "ab" * 32, "seed": 0, "calibration_share": 0.3,
-          "sources": [{"option": "--members", "source": "members.jsonl", "records": 2000, "duplicates": 1,
-                       "sha256": "cd" * 32}]},
+    data=AuditedRecords(2000, 1988, 12, "ab" * 32, (Source("--members", "members.jsonl", 2000, 1, "cd" * 32),), seed=0,
+                        calibration_share=0.3),
     attacks={"loss": attack(0.75, 0.81), "reference": attack(0.88, 0.93),
              "ez": AttackResult(1, False, {"teacher": NOT_RUN, "student": NOT_RUN},
                                 {"student": Comparison("not_applicable", NO_REFERENCE)}, {}, {}, {})},
     validity=Validity("ok", around(0.51), "tfidf", {"tfidf": around(0.51), "surface": around(0.49)},
-                      {"members": 1, "nonmembers": 0}, {"n": 13, "max_share": 0.93, "n_above_20_percent": 4},
+                      {"members": 1, "nonmembers": 0}, Overlap(13, max_share=0.93, n_above_20_percent=4),
                       ("6 of 3988 texts are longer than 256 tokens and were cut, the same for all models",),
                       {model: {"loss": around(0.503), "min-k++": around(0.492)} for model in ("teacher", "student")}),
-    power={"smallest_detectable_auc": 0.523, "level": 0.95, "power": 0.8, "n": 2000, "m": 1988, "cells": 4},
+    power=Power(0.523, n=2000, m=1988, cells=4),
     mixed_supervision={"student": SUPERVISION},
     verdict=Verdict("not_gated"),
     config={"seed": 0},
@@ -172,10 +182,7 @@ def hostile(text: str) -> AuditResult:
         LEAKY,
         kdaudit_version=text,
         models=models,
-        data={
-            **LEAKY.data,
-            "sources": [{"option": text, "source": text, "records": 1, "duplicates": 0, "sha256": text}],
-        },
+        data=replace(LEAKY.data, sources=(Source(text, text, 1, 0, text),)),
         attacks={text: LEAKY.attacks["reference"], "loss": LEAKY.attacks["loss"], "ez": not_run},
         validity=validity,
         mixed_supervision={"student": replace(SUPERVISION, gain_note=text)},

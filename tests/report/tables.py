@@ -8,7 +8,7 @@ from dataclasses import replace
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.excess import SupervisionEffect
 from kdaudit.metrics.frontier import ALL, BEYOND, Beside, Finding, Placed, PlainPoint, Point
-from kdaudit.results import AttackResult, Cell, Comparison, GateResult, Validity
+from kdaudit.results import AttackResult, AuditedModel, Cell, ComparedRecords, Comparison, GateResult, Overlap, Validity
 from kdaudit.results.mitigation import Arm, Leak, Mitigation, Student
 
 TOO_FEW = "needs 99 held-out records, there are 50"
@@ -20,14 +20,14 @@ def audit(auc: float) -> AttackResult:
     cells = {name: cell(value) for name, value in (("teacher", 0.7), ("student", auc), ("student-2", auc))}
     found = Difference(auc - 0.7, auc - 0.72, auc - 0.68, n=500, m=500, se=0.01)
     return AttackResult(
-        1, False, cells, dict.fromkeys(("student", "student-2"), Comparison("ok", auc=found)), {}, {}, {}
+        1, False, cells, dict.fromkeys(("student", "student-2"), Comparison("ok", figures={"auc": found})), {}, {}, {}
     )
 
 
 def cell(auc: float) -> Cell:
     beyond_blind = Difference(auc - 0.51, auc - 0.53, auc - 0.49, n=500, m=500, se=0.01)
     figure = Estimate(auc, auc - 0.02, auc + 0.02, 500, 500, logit_value=math.log(auc / (1 - auc)), logit_se=0.05)
-    return Cell("ok", auc=figure, nulls={"blind": {"auc": beyond_blind}})
+    return Cell("ok", figures={"auc": figure}, nulls={"blind": {"auc": beyond_blind}})
 
 
 GAPS = (0.02, -0.02)
@@ -37,10 +37,13 @@ def student(
     seed: int, folder: str, nll: float, auc: float, change: float | None = None, *, epoch: int | None = None
 ) -> Student:
     leak = Leak(
-        Estimate(auc, auc - 0.02, auc + 0.02, 500, 500),
-        {"0.01": Estimate(None, reason=TOO_FEW)},
-        None if change is None else Difference(change, change - 0.01, change + 0.01, 0.01, n=500, m=500, se=0.005),
-        {} if change is None else {"0.01": Difference(None, reason=TOO_FEW)},
+        {"auc": Estimate(auc, auc - 0.02, auc + 0.02, 500, 500), "tpr@0.01": Estimate(None, reason=TOO_FEW)},
+        {}
+        if change is None
+        else {
+            "auc": Difference(change, change - 0.01, change + 0.01, 0.01, n=500, m=500, se=0.005),
+            "tpr@0.01": Difference(None, reason=TOO_FEW),
+        },
     )
     return Student(
         seed, folder, Estimate(nll, nll - 0.1, nll + 0.1, 500), Estimate(nll / 3, n=500), {"loss": leak}, epoch
@@ -99,8 +102,8 @@ APART = Difference(0.015, -0.006, 0.033, 0.15)
 CHOSEN = arm("non-vulnerable", 3.4, 0.6, 0.7, "helps")
 TABLE = Mitigation(
     "0.1.0",
-    {"teacher": {"name": "t"}, "start": {"name": "s"}},
-    {"members": 500, "nonmembers": 500},
+    {"teacher": AuditedModel("t", 9), "start": AuditedModel("s", 5)},
+    ComparedRecords(500, 500, "ab" * 32),
     "loss",
     "auc",
     PLAIN,
@@ -146,7 +149,7 @@ TABLE = Mitigation(
     },
     config={"epochs": 3, "plain_epochs": [2]},
     recommended="non-vulnerable",
-    validity=Validity("ok", Estimate(0.51, 0.47, 0.55), "tfidf", {}, {}, {}, ()),
+    validity=Validity("ok", Estimate(0.51, 0.47, 0.55), "tfidf", {}, {}, Overlap(13), ()),
     warnings=("be careful",),
     mixed_supervision=SupervisionEffect(
         Difference(0.293, 0.27, 0.32, n=500, m=500),

@@ -9,9 +9,8 @@ import pytest
 
 from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
-from kdaudit.report.baseline import read_baseline, rises_above
-from kdaudit.report.content import Report
-from kdaudit.report.reading import read_report
+from kdaudit.report.reading import read_baseline, read_report, rises_above
+from kdaudit.report.runs import Report
 from kdaudit.results import load
 from kdaudit.waivers import Waiver
 

@@ -1,8 +1,8 @@
 """Forest plots: who is in the legend, and whose limit a line is."""
 
 from kdaudit.metrics.estimate import Estimate
-from kdaudit.report.canvas import COLOURS, MODELS
-from kdaudit.report.charts import Row, forest
+from kdaudit.report.charts.canvas import COLOURS, MODELS
+from kdaudit.report.charts.plots import Row, forest
 
 MODELS_OF_RUN = ["teacher", "student"]
 STUDENT = Row("loss", {"teacher": Estimate(None, reason="no reference"), "student": Estimate(0.7, 0.6, 0.8)})

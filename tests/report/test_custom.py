@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from kdaudit.errors import ConfigError
-from kdaudit.report.content import Report
 from kdaudit.report.custom import output_name, render_custom
 from kdaudit.report.render import render_html, render_markdown
+from kdaudit.report.runs import Report
 from tests.report.reports import hostile, read, write_run
 
 

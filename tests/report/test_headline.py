@@ -13,10 +13,14 @@ from tests.report.reports import LEAKY, around, attack
 NAMES = ("loss", "reference")
 
 
+def of_auc(value: float) -> Cell:
+    return Cell("ok", figures={"auc": around(value)})
+
+
 def audit(student: float, difference: Difference | None = None) -> AuditResult:
     one = attack(0.88, student)
     if difference is not None:
-        one = replace(one, comparison={"student": replace(one.comparison["student"], auc=difference)})
+        one = replace(one, comparison={"student": Comparison("ok", figures={"auc": difference})})
     strongest = {"student": Strongest("reference", student, student - 0.025, student + 0.022, 0.95, 2.2, NAMES)}
     return replace(LEAKY, attacks={"loss": attack(0.6, 0.55), "reference": one}, strongest=strongest)
 
@@ -52,7 +56,11 @@ def test_a_difference_is_called_one_only_after_adjusting_for_many(value: float, 
 
 def test_an_interval_that_reaches_guessing_is_said_to() -> None:
     one = replace(
-        attack(0.5, 0.51), cells={"teacher": Cell("ok", auc=around(0.5)), "student": Cell("ok", auc=around(0.51))}
+        attack(0.5, 0.51),
+        cells={
+            "teacher": Cell("ok", figures={"auc": around(0.5)}),
+            "student": Cell("ok", figures={"auc": around(0.51)}),
+        },
     )
     strength, *_ = headline(replace(LEAKY, attacks={"loss": one}))
     assert strength.startswith("loss on student: ")
@@ -68,7 +76,7 @@ def test_where_no_check_is_passed_it_says_so_first() -> None:
 def test_what_was_not_measured_is_not_made_up() -> None:
     ez = LEAKY.attacks["ez"]
     assert list(headline(replace(LEAKY, attacks={"ez": ez}))) == ["No attack could be measured on student."]
-    alone = replace(attack(0.8, 0.9), cells={"teacher": ez.cells["teacher"], "student": Cell("ok", auc=around(0.9))})
+    alone = replace(attack(0.8, 0.9), cells={"teacher": ez.cells["teacher"], "student": of_auc(0.9)})
     alone = replace(alone, comparison={"student": Comparison("not_applicable", "no reference")})
     _, against = headline(replace(LEAKY, attacks={"reference": alone}))
     assert against == "Student could not be compared with its teacher under any attack."
@@ -115,7 +123,7 @@ def test_an_attack_that_was_chosen_has_an_interval_that_allows_for_the_choice() 
 )
 def test_the_low_rate_is_one_that_ten_false_alarms_settle(m: int, words: str) -> None:
     one = attack(0.88, 0.93)
-    rates = {key: replace(around(0.3), m=m) for key in ("0.001", "0.01", "0.1")}
-    cells = {**one.cells, "student": replace(one.cells["student"], tpr_at_fpr=rates)}
+    rates = {key: replace(around(0.3), m=m) for key in ("tpr@0.001", "tpr@0.01", "tpr@0.1")}
+    cells = {**one.cells, "student": replace(one.cells["student"], figures={**one.cells["student"].figures, **rates})}
     *_, last = headline(replace(LEAKY, attacks={"loss": replace(one, cells=cells)}))
     assert words in last

@@ -10,9 +10,9 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from kdaudit.report.content import Report
 from kdaudit.report.formats import FORMATS
 from kdaudit.report.render import render_html
+from kdaudit.report.runs import Report
 from tests.conftest import Golden
 from tests.report.reports import LEAKY, hostile, read, write_run
 
@@ -116,8 +116,9 @@ def test_what_the_issue_of_a_leak_needs_is_all_there(leaky: Report) -> None:
     page = html_of(leaky)
     text = " ".join(page.text)
     for words in (
-        "realised FPR", "Teacher × student: records called members", "Mixed supervision", "blind classifier tfidf",
-        "smallest AUC that this run could have told from 0.5", "Utility of student", "What this does not show",
+        "realised FPR", "Teacher × student: records called members", "Mixed supervision", "blind baseline (tfidf)",
+        "blind classifier surface",
+        "smallest AUC that this run could have told from 0.5", "Held-out utility of student", "What this does not show",
         "0a" * 32, "ab" * 32, "2.13.0", "3 under loss, reference", "needs 2999 non-members", "no reference model",
     ):  # fmt: skip
         assert words in text, words

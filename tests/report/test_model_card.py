@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
-from kdaudit.report.content import Report
-from kdaudit.report.model_card import BEGIN, END, render_section, rewrite_section, update_model_card
-from kdaudit.report.model_index import DATASET, rewrite_index
+from kdaudit.report.hub.model_card import BEGIN, END, render_section, rewrite_section, update_model_card
+from kdaudit.report.hub.model_index import DATASET, rewrite_index
 from kdaudit.report.reading import read_report
-from kdaudit.results import AuditResult
+from kdaudit.report.runs import Report
+from kdaudit.results import AuditResult, Power
 from tests.report.gated import HOSTILE, audit, report
 
 METADATA = """---
@@ -112,12 +112,12 @@ def test_the_section_says_the_verdict_the_figures_and_no_path(real: Report) -> N
     assert "| loss | " in section
     assert "does not prove" in section
     assert str(real.runs[0].path.parent) not in section
-    assert not any(str(model["name"]) in section for model in real.runs[0].result.models.values())
+    assert not any(model.name in section for model in real.runs[0].result.models.values())
 
 
 def test_a_waived_gate_stands_in_the_section_with_its_reason() -> None:
     failed = audit(["student.auc <= 0.6"])
-    power = {"smallest_detectable_auc": 0.53}
+    power = Power(0.53)
     section = render_section(report(replace(failed, power=power), waived="student.auc<=0.6"))
     assert "Pass by waiver alone" in section
     assert "waived until 2030-01-31: accepted by the board" in section
@@ -125,7 +125,7 @@ def test_a_waived_gate_stands_in_the_section_with_its_reason() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_reasons_stay_text_and_forge_no_marker(text: str) -> None:
-    failed = replace(audit(["student.auc <= 0.6"]), power={"smallest_detectable_auc": 0.53})
+    failed = replace(audit(["student.auc <= 0.6"]), power=Power(0.53))
     section = render_section(report(failed, waived="student.auc<=0.6", reason=f"{text} {END}"))
     assert "<" not in section
     assert "](" not in section

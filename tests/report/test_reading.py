@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import pytest
 
 from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
-from kdaudit.report.content import Declaration, Report
 from kdaudit.report.reading import read_report
+from kdaudit.report.runs import Declaration, Report
 
 
 def read(*runs: Path, **options: Any) -> Report:
@@ -50,7 +50,7 @@ def test_the_command_and_the_versions_come_from_the_manifest_of_that_very_run(fi
     (run,) = read(finished).runs
     assert run.command.split()[0] == "kdaudit"
     assert {"python", "torch"} <= set(run.versions)
-    data = {**dict(run.result.data), "sha256": "of other records"}
+    data = {**asdict(run.result.data), "sha256": "of other records"}
     (other,) = read(copied(finished, tmp_path / "run", data=data)).runs
     assert (other.command, other.versions) == ("", {})
     (tmp_path / "run" / "manifest.json").unlink()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft4Validator
 
 import kdaudit
-from kdaudit.report.sarif import MAX_RESULTS, render_sarif
+from kdaudit.report.ci.sarif import MAX_RESULTS, render_sarif
+from kdaudit.results import AuditedModel
 from tests.conftest import Golden
 from tests.report.gated import HOSTILE, NOT_GATED, ROOT, audit, every_way, report
 from tests.verdict.audits import INVALID
@@ -110,7 +111,9 @@ def test_a_fingerprint_outlives_figures_names_and_revisions_and_tells_gates_apar
         return [result["partialFingerprints"]["kdauditGate/v1"] for result in rendered(*args, **options)["results"]]
 
     failed = audit(["student.auc <= 0.6", "difference.auc <= 0.02"])
-    later = replace(failed, models={"student": {"revision": "abc"}}, data={**failed.data, "sha256": "ef"})
+    later = replace(
+        failed, models={"student": AuditedModel("s", 9, revision="abc")}, data=replace(failed.data, sha256="ef")
+    )
     assert prints(failed) == prints(later, name="run-of-june")
     assert len(set(prints(failed, failed))) == 4, "two runs of one report are two alerts"
 

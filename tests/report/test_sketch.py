@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from kdaudit.metrics.frontier import PlainPoint, Point
-from kdaudit.report.mitigation import render_markdown
-from kdaudit.report.sketch import HEIGHT, WIDTH, sketch
+from kdaudit.report.charts.sketch import HEIGHT, WIDTH, sketch
+from kdaudit.report.render import render_markdown
 from kdaudit.results.mitigation import Arm, Mitigation
 from tests.report.tables import TABLE
 
@@ -47,7 +47,7 @@ def test_epochs_are_digits_with_dots_between_them() -> None:
     assert found == {"0": (HEIGHT - 1, WIDTH - 1), "1": (8, 32), "2": (0, 0), "+": (12, 16)}
     drawn = [column for row in rows for column, sign in enumerate(row) if sign != " "]
     assert {*drawn} == {*range(WIDTH)}, "stairs without a gap"
-    assert lines[-1] == "0 to 2: the plain run after each of its epochs, 0 before it; +: plain runs of 2 epochs"
+    assert lines[-1] == "0 to 2: the plain run after each of its epochs, 0 before it; +: a plain run of 2 epochs"
 
 
 def test_points_in_one_cell_are_marked_as_several() -> None:

@@ -3,10 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
-from kdaudit.report import provenance, tables
-from kdaudit.report.content import Declaration, Report
-from kdaudit.report.tables import Table
+from kdaudit.metrics import METRICS
+from kdaudit.metrics.strongest import Strongest
+from kdaudit.report import checks, provenance, tables
+from kdaudit.report.blocks import Detail, Table
+from kdaudit.report.headline import strongest_notes
+from kdaudit.report.runs import Declaration, Report
+from kdaudit.verdict import judge, parse_gate
 from tests.report.reports import GATES, LEAKY, TOO_FEW, read, write_run
+from tests.report.small import AUDIT, WITH_ALONE
 
 
 def all_tables(report: Report) -> list[Table]:
@@ -16,12 +21,12 @@ def all_tables(report: Report) -> list[Table]:
         tables.gates(run.result, report.declared),
         *tables.figures(run.result),
         *tables.detections(run.result),
-        *tables.supervision(run.result),
-        tables.validity(run),
-        *tables.utility(run),
-        provenance.models(run),
-        provenance.data(run),
-        provenance.versions(run),
+        *checks.supervision(run.result),
+        checks.checks(run.result),
+        *provenance.utility(run.result),
+        provenance.models(run.result),
+        provenance.data(run.result),
+        provenance.versions(run.result, run.versions),
     ]
 
 
@@ -34,11 +39,13 @@ def test_every_row_has_a_cell_under_every_heading(leaky: Report, two_runs: Repor
 
 def test_a_rate_stands_beside_the_false_positive_rate_that_its_threshold_had(leaky: Report) -> None:
     table = next(found for found in tables.figures(leaky.runs[0].result) if "1 %" in found.title)
-    assert table.title == "True positive rate at 1 % false positive rate", "0.1 % was not measured"
+    assert table.title == "True positive rate at 1 % false positive rate with 95 % interval", "0.1 % was not measured"
     compared = ["student − teacher", "p (Holm)"]
     assert table.head == ["attack", "teacher", "realised FPR", "student", "realised FPR", *compared]
     loss, _, ez = table.rows
     assert loss[:3] == ["loss", "0.188 [0.168, 0.207]", "0.0080 [0.0040, 0.0160]"]
+    assert table.at(Detail.TERMINAL).head == ["attack", "teacher", "student", *compared], "a terminal has less room"
+    assert table.at(Detail.TERMINAL).rows[0][:3] == ["loss", "0.188 [0.168, 0.207]", "0.203 [0.182, 0.223]"]
     assert ez == ["ez", "not applicable", "–", "not applicable", "–", "–", "–"]
 
 
@@ -74,32 +81,25 @@ def test_runs_are_compared_one_row_a_student_and_another_data_set_is_pointed_out
         ("better", "student", "pass", "reference"),
     ]
     assert table.note == "The interval of the strongest attack is simultaneous over all attacks of its run."
-    other = write_run(Path("other"), replace(LEAKY, data={**LEAKY.data, "sha256": "ef" * 32}))
+    other = write_run(Path("other"), replace(LEAKY, data=replace(LEAKY.data, sha256="ef" * 32)))
     assert "their records" in tables.comparison(read(Path("leaky"), other)).note
 
 
-def test_a_run_that_is_too_small_for_power_says_no_number(leaky: Report) -> None:
-    run = leaky.runs[0]
-    small = replace(run, facts=replace(run.facts, power=replace(run.facts.power, smallest_detectable_auc=None)))
-    assert tables.validity(small).rows[-1][1] == "–"
-    assert tables.validity(run).rows[-1][1] == "0.523"
-
-
 def test_utility_stands_where_the_students_folder_told_it_and_nowhere_else(leaky: Report) -> None:
-    (table,) = tables.utility(leaky.runs[0])
+    (table,) = provenance.utility(leaky.runs[0].result)
     assert table.head == ("figure", "teacher", "start", "student")
     assert table.rows[1] == ("bits per byte", "1.100 [1.050, 1.150]", "1.400 [1.350, 1.450]", "1.200 [1.150, 1.250]")
     assert "0.610 [0.560, 0.660]" in table.note
-    models = {"teacher": LEAKY.models["teacher"], "student": {**LEAKY.models["student"], "distillation": None}}
+    models = {"teacher": LEAKY.models["teacher"], "student": replace(LEAKY.models["student"], distillation=None)}
     plain = read(write_run(Path("plain"), replace(LEAKY, models=models)))
-    assert list(tables.utility(plain.runs[0])) == []
+    assert list(provenance.utility(plain.runs[0].result)) == []
 
 
 def test_every_checkpoint_is_listed_with_its_hash(leaky: Report) -> None:
-    rows = provenance.models(leaky.runs[0]).rows
+    rows = provenance.models(leaky.runs[0].result).rows
     assert [row[0] for row in rows] == ["teacher", "teacher: reference", "student", "student: reference"]
     assert rows[0][1] == "owner/teacher @ 0123456789ab"
-    assert rows[2][4] == "4bit float32 on cpu"
+    assert rows[2][3] == "4bit float32 on cpu"
     assert {row[6] for row in rows} == {"0a" * 32}
 
 
@@ -107,3 +107,70 @@ def test_gates_that_nothing_could_settle_show_the_reason(leaky: Report) -> None:
     row = tables.gates(leaky.runs[0].result, {}).rows[GATES.index("student.tpr@0.001 <= 0.05")]
     assert (row[1], *row[3:5]) == ("inconclusive", "–", "–")
     assert TOO_FEW.reason in row[5]
+
+
+def test_a_terminal_shows_the_first_rate_that_was_measured_and_a_pair_side_by_side(leaky: Report) -> None:
+    shown = {
+        table.title.removesuffix(" with 95 % interval"): table.detail for table in tables.figures(leaky.runs[0].result)
+    }
+    assert shown == {
+        "AUC": Detail.TERMINAL,
+        "True positive rate at 1 % false positive rate": Detail.TERMINAL,
+        "True positive rate at 10 % false positive rate": Detail.WHOLE,
+        "Balanced accuracy": Detail.WHOLE,
+        "Member success / non-member success at the calibrated threshold": Detail.TERMINAL,
+    }
+
+
+def test_the_reference_alone_stands_below_the_attacks_that_compare_with_it() -> None:
+    table = tables.metric_table(WITH_ALONE, METRICS["auc"])
+    shown = "0.376 [0.360, 0.393] min-k++"
+    assert table.rows[-2][0] == "reference"
+    assert table.rows[-1] == ["reference alone", "–", shown, shown, *["–"] * (len(table.head) - 4)]
+    assert [row[0] for row in tables.metric_table(WITH_ALONE, METRICS["tpr@0.01"]).rows] == [
+        "loss",
+        "zlib",
+        "reference",
+    ]
+    assert [row[0] for row in tables.metric_table(AUDIT, METRICS["auc"]).rows] == ["loss", "zlib", "reference"]
+
+
+def test_the_table_has_a_column_per_model_and_two_per_comparison() -> None:
+    table = tables.metric_table(AUDIT, METRICS["auc"])
+    compared = [heading for name in ("student", "student-2") for heading in (f"{name} − teacher", "p (Holm)")]
+    assert table.head == ["attack", "teacher", "student", "student-2", *compared]
+    assert table.rows[0] == ["loss", *["0.812 [0.799, 0.826]"] * 3, *["+0.057 [+0.050, +0.064]", "0.012"] * 2]
+    assert table.rows[2] == ["reference", "not applicable", *["0.812 [0.799, 0.826]"] * 2, *["–", "–"] * 2]
+
+
+def test_every_metric_has_its_table() -> None:
+    for metric, shown in (("tpr@0.01", "–"), ("tpr@0.1", "–"), ("balanced_accuracy", "0.700 [0.799, 0.826]")):
+        assert tables.metric_table(AUDIT, METRICS[metric]).rows[0][1] == shown
+
+
+def test_a_reason_is_said_once_for_all_its_cells() -> None:
+    cells = [f"{name} on {model}" for name in ("loss", "zlib") for model in ("teacher", "student", "student-2")]
+    assert list(tables.missing(AUDIT)) == [
+        f"{', '.join([*cells, 'reference on student', 'reference on student-2'])}: "
+        "no true positive rate at 1 % false positive rate: needs 299 non-members",
+        "reference on teacher: no reference model was given",
+    ]
+
+
+def test_the_strongest_of_several_attacks_is_a_line_per_model() -> None:
+    several = Strongest("loss", 0.8125, 0.79, 0.834, 0.95, 2.2, ("loss", "zlib"))
+    one = Strongest("loss", 0.8125, 0.7994, 0.8261, 0.95, 1.96, ("loss",))
+    assert list(strongest_notes(replace(AUDIT, strongest={"teacher": one, "student": several}))) == [
+        "The strongest of 2 attacks on student: loss, AUC 0.812 [0.790, 0.834], a simultaneous 95 % interval over all "
+        "of them"
+    ]
+    assert list(strongest_notes(AUDIT)) == []
+
+
+def test_gates_that_a_failed_check_leaves_open_point_to_the_verdict_which_has_the_reason(leaky: Report) -> None:
+    result = leaky.runs[0].result
+    validity = replace(result.validity, status="failed", reasons=("a long reason with figures",))
+    verdict = judge(result.attacks, validity, [parse_gate(gate) for gate in GATES])
+    table = tables.gates(replace(result, validity=validity, verdict=verdict), {})
+    assert {row[5] for row in table.rows} == {"the sets differ: see the verdict"}
+    assert "a long reason with figures" in verdict.sentence

@@ -11,13 +11,24 @@ import pytest
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.frontier import ALL, Beside, Placed, PlainPoint, Point
+from kdaudit.results import Overlap
 from kdaudit.results.mitigation import SCHEMA, Arm, Leak, Mitigation, Student, load, save, to_json
-from kdaudit.results.parts import AttackResult, Cell, Comparison, GateResult, Validity
+from kdaudit.results.parts import (
+    AttackResult,
+    AuditedModel,
+    Cell,
+    ComparedRecords,
+    Comparison,
+    GateResult,
+    Validity,
+)
 
 LEAK = Leak(
-    Estimate(0.8, 0.78, 0.82, 500, 490, logit_value=1.4, logit_se=0.1),
-    {"0.01": Estimate(None, reason="needs 99 non-members, there are 50")},
-    Difference(-0.05, -0.07, -0.03, 0.001, n=500, m=490, se=0.01),
+    {
+        "auc": Estimate(0.8, 0.78, 0.82, 500, 490, logit_value=1.4, logit_se=0.1),
+        "tpr@0.01": Estimate(None, reason="needs 99 non-members, there are 50"),
+    },
+    {"auc": Difference(-0.05, -0.07, -0.03, 0.001, n=500, m=490, se=0.01)},
 )
 STUDENT = Student(
     0, "arms/bottleneck/0", Estimate(3.3, 3.2, 3.4, 490), Estimate(1.1, n=490), {"loss": LEAK}, n_replaced=2
@@ -30,7 +41,7 @@ PLACED = Placed(
 )  # fmt: skip
 OUTSIDE = Placed(None, {}, "no evidence", "scores do not vary")
 AUDIT = AttackResult(
-    1, False, {"teacher": Cell("not_applicable", "why"), "student": Cell("ok", auc=LEAK.auc, unscored=10)},
+    1, False, {"teacher": Cell("not_applicable", "why"), "student": Cell("ok", figures=LEAK.figures, unscored=10)},
     {"student": Comparison("not_applicable", "why")}, {}, {}, {},
 )  # fmt: skip
 ARM = Arm(
@@ -39,7 +50,7 @@ ARM = Arm(
     gates=(GateResult("student.auc<=0.9", "pass", "", "student", "auc", 0.9),), warnings=("careful",),
 )  # fmt: skip
 TABLE = Mitigation(
-    "0.1", {"teacher": {"name": "t"}}, {"members": 500}, "loss", "auc",
+    "0.1", {"teacher": AuditedModel("t", 9)}, ComparedRecords(500, 490, "ab"), "loss", "auc",
     (replace(STUDENT, epoch=1, n_replaced=None, checkpoint="plain/0/1"),),
     {
         "loss": {
@@ -51,7 +62,8 @@ TABLE = Mitigation(
         "bottleneck": ARM,
         "random": replace(ARM, control_of="bottleneck", subsets={"kept": {"loss": Estimate(0.7)}}),
     },
-    Validity("ok", Estimate(0.51, 0.47, 0.55), "tfidf", {}, {}, {}, ()), {"epochs": 5}, recommended="bottleneck",
+    Validity("ok", Estimate(0.51, 0.47, 0.55), "tfidf", {}, {}, Overlap(13), ()),
+    {"epochs": 5}, recommended="bottleneck",
 )  # fmt: skip
 
 
@@ -71,8 +83,8 @@ def test_what_was_saved_is_what_is_loaded_and_gives_the_same_bytes(path: Path) -
 
 
 def test_a_number_that_is_not_finite_is_never_written() -> None:
-    broken = replace(TABLE, data={"members": float("nan")})
-    with pytest.raises(ValueError, match=r"mitigation\.data\.members is nan"):
+    broken = replace(TABLE, config={"lr": float("nan")})
+    with pytest.raises(ValueError, match=r"mitigation\.config\.lr is nan"):
         to_json(broken)
 
 

@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 
 from kdaudit.errors import ModelError
 from kdaudit.signals import engine, vocabulary
-from kdaudit.signals.batch import Front
 from kdaudit.signals.engine import device_name, measure
-from kdaudit.signals.route import PROBE_TOKENS, settle
+from kdaudit.signals.running import PROBE_TOKENS, settle
 from kdaudit.signals.tokens import TokenSignals
-from kdaudit.views.passage import Passage, encode
+from kdaudit.targets.causal import CAUSAL
+from kdaudit.targets.passage import Passage, encode
+from kdaudit.targets.plan import Frame
 from tests import tiny
 
 LENGTHS = (23, 2, 9, 1, 0, 17, 23, 5, 12, 3)
 LEADS = [(), (0,)]
-ALONE = Front(())
+ALONE = Frame(CAUSAL)
 NAMES = ("logprob", "logprob_mean", "logprob_std", "logprob_top")
 TOLERANCE = 1e-4
 
@@ -42,11 +43,11 @@ def prefix(n_tokens: int) -> tuple[int, ...]:
     return tuple(passages((n_tokens,), seed=7)[0].ids.tolist())
 
 
-def run(model: Any, shard: Sequence[Passage], front: Front = ALONE, *, batch_tokens: int = 60) -> list[TokenSignals]:
+def run(model: Any, shard: Sequence[Passage], front: Frame = ALONE, *, batch_tokens: int = 60) -> list[TokenSignals]:
     return next(measure(model, [shard], front, batch_tokens=batch_tokens))
 
 
-def alone(model: Any, passage: Passage, front: Front) -> NDArray[np.float64]:
+def alone(model: Any, passage: Passage, front: Frame) -> NDArray[np.float64]:
     """(4, T) in float64: one text without any batch, every logit kept, shifted by one token."""
     ids = [*front.lead, *front.prefix, *passage.ids.tolist()]
     if len(ids) < 2:
@@ -65,7 +66,7 @@ def stacked(found: TokenSignals) -> NDArray[np.float32]:
     return np.stack([getattr(found, name) for name in NAMES])
 
 
-def check_each(model: Any, shard: Sequence[Passage], front: Front, found: Sequence[TokenSignals]) -> None:
+def check_each(model: Any, shard: Sequence[Passage], front: Frame, found: Sequence[TokenSignals]) -> None:
     assert len(found) == len(shard)
     for passage, signals in zip(shard, found, strict=True):
         expected = alone(model, passage, front)
@@ -76,7 +77,7 @@ def check_each(model: Any, shard: Sequence[Passage], front: Front, found: Sequen
 @pytest.mark.parametrize("lead", LEADS)
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_signals_are_those_of_the_text_alone(architecture: str, lead: tuple[int, ...]) -> None:
-    model, front = model_of(architecture), Front(lead)
+    model, front = model_of(architecture), Frame(CAUSAL, lead)
     check_each(model, passages(), front, run(model, passages(), front))
 
 
@@ -98,16 +99,16 @@ def test_neither_batch_nor_order_nor_a_missing_pad_token_matters(
 @pytest.mark.parametrize("lead", LEADS)
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_a_prefix_gives_what_one_pass_over_everything_gives(architecture: str, lead: tuple[int, ...]) -> None:
-    model, front = model_of(architecture), Front(lead, prefix(30))
-    route = settle(model, passages()[:3], front)
-    assert route.is_prefix_cached == (architecture != "mamba")
-    assert (route.head is None) == (architecture == "gemma2")
+    model, front = model_of(architecture), Frame(CAUSAL, lead, prefix(30))
+    runner = settle(model, passages()[:3], front)
+    assert (runner.n_cached > 0) == (architecture != "mamba")
+    assert (runner.head is None) == (architecture == "gemma2")
     check_each(model, passages(), front, run(model, passages(), front))
 
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_prefix_of_hardly_any_token_counts_too(size: int) -> None:
-    front = Front((), prefix(size))
+    front = Frame(CAUSAL, (), prefix(size))
     check_each(model_of("gpt2"), passages(), front, run(model_of("gpt2"), passages(), front))
 
 
@@ -122,7 +123,7 @@ def test_a_prefix_may_be_longer_than_the_attention_window(n_prefix: int) -> None
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(4)
-    front = Front((0,), prefix(n_prefix))
+    front = Frame(CAUSAL, (0,), prefix(n_prefix))
     check_each(model, passages(), front, run(model, passages(), front))
 
 
@@ -130,7 +131,7 @@ def test_a_cached_prefix_is_not_computed_again() -> None:
     model = tiny.model("llama")
     widths: list[int] = []
     model.model.register_forward_pre_hook(lambda *call: widths.append(call[2]["input_ids"].shape[1]), with_kwargs=True)
-    list(measure(model, [passages((20,) * 8)] * 5, Front((0,), prefix(40)), batch_tokens=100))
+    list(measure(model, [passages((20,) * 8)] * 5, Frame(CAUSAL, (0,), prefix(40)), batch_tokens=100))
     assert sum(width > 40 for width in widths) <= 2, "once for the cache, once to check it"
     assert widths[-10:] == [21] * 10
 
@@ -158,14 +159,14 @@ def refuse_two(named: dict[str, Any]) -> None:
 @pytest.mark.parametrize("batch_tokens", [1, 60, 10_000])
 @pytest.mark.parametrize("change", [forget, refuse_two])
 def test_a_cache_that_does_not_serve_is_left_out(change: Callable[[dict[str, Any]], None], batch_tokens: int) -> None:
-    model, front = tiny.model("llama"), Front((0,), prefix(30))
+    model, front = tiny.model("llama"), Frame(CAUSAL, (0,), prefix(30))
     on_cache(model, change)
     check_each(model, passages(), front, run(model, passages(), front, batch_tokens=batch_tokens))
 
 
 def test_the_first_token_is_scored_only_after_a_lead() -> None:
     shard = passages((4,))
-    bare, led = (run(model_of("gpt2"), shard, Front(lead))[0] for lead in LEADS)
+    bare, led = (run(model_of("gpt2"), shard, Frame(CAUSAL, lead))[0] for lead in LEADS)
     assert (bare.logprob.size, led.logprob.size) == (3, 4)
     assert (bare.byte_start, led.byte_start) == (int(shard[0].byte_end[0]), 0)
     assert led.byte_end.tolist() == shard[0].byte_end.tolist()
@@ -176,7 +177,7 @@ def test_the_first_token_is_scored_only_after_a_lead() -> None:
 @pytest.mark.parametrize("lead", LEADS)
 def test_texts_with_nothing_to_score_keep_their_place(lead: tuple[int, ...]) -> None:
     shard = passages((0, 1, 6, 0, 1))
-    found = run(model_of("gpt2"), shard, Front(lead))
+    found = run(model_of("gpt2"), shard, Frame(CAUSAL, lead))
     n_unscored = 0 if lead else 1
     assert [one.logprob.size for one in found] == [max(0, n - n_unscored) for n in (0, 1, 6, 0, 1)]
     assert [one.byte_end.size for one in found] == [one.logprob.size for one in found]
@@ -239,7 +240,7 @@ def test_impossible_words_neither_blind_the_checks_nor_spoil_the_signals() -> No
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_stays_near_full_precision(dtype: torch.dtype) -> None:
-    front = Front((0,), prefix(20))
+    front = Frame(CAUSAL, (0,), prefix(20))
     expected = run(model_of("llama"), passages(), front)
     half = tiny.model("llama").to(dtype)
     for found, other in zip(run(half, passages(), front), expected, strict=True):
@@ -264,8 +265,8 @@ def test_logits_that_are_no_numbers_are_refused() -> None:
 ENDS = np.array([1, 2], np.int32)
 
 
-@pytest.mark.parametrize("front", [ALONE, Front((280,)), Front((), (280, 1))])
-def test_a_token_outside_the_models_vocabulary_is_refused(front: Front) -> None:
+@pytest.mark.parametrize("front", [ALONE, Frame(CAUSAL, (280,)), Frame(CAUSAL, (), (280, 1))])
+def test_a_token_outside_the_models_vocabulary_is_refused(front: Frame) -> None:
     model = tiny.model("gpt2", vocabulary=280)
     known = [Passage(p.ids % 280, p.char_end, p.byte_end) for p in passages()]
     shard = known if front.lead or front.prefix else [Passage(np.array([1, 299], np.int32), ENDS, ENDS)]
@@ -295,10 +296,10 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("front", [ALONE, Front((0,), prefix(20))], ids=["plain", "prefixed"])
+@pytest.mark.parametrize("front", [ALONE, Frame(CAUSAL, (0,), prefix(20))], ids=["plain", "prefixed"])
 @pytest.mark.parametrize("n_rows", [1, 5])
 def test_where_memory_runs_out_the_batch_halves_and_stays_halved(
-    n_rows: int, front: Front, error: BaseException
+    n_rows: int, front: Frame, error: BaseException
 ) -> None:
     shard = passages((20,) * 37)
     expected = run(model_of("gpt2"), shard, front)

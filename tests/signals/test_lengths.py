@@ -12,10 +12,11 @@ import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from kdaudit.models.lengths import LengthRules, length_rules
-from kdaudit.signals.batch import Front
 from kdaudit.signals.engine import measure
-from kdaudit.signals.route import settle
-from kdaudit.views.passage import Passage
+from kdaudit.signals.running import settle
+from kdaudit.targets.causal import CAUSAL
+from kdaudit.targets.passage import Passage
+from kdaudit.targets.plan import Frame
 from tests import tiny
 
 ORIGINAL = 16
@@ -82,7 +83,7 @@ def alone(model: Any, ids: list[int], first: int) -> list[float]:
     return [float(logits[i - 1, ids[i]]) for i in range(first, len(ids))]
 
 
-def check_each(model: Any, front: Front, batch_tokens: int) -> None:
+def check_each(model: Any, front: Frame, batch_tokens: int) -> None:
     shard = passages(LENGTHS)
     found = next(measure(model, [shard], front, batch_tokens=batch_tokens))
     before = [*front.lead, *front.prefix]
@@ -91,7 +92,13 @@ def check_each(model: Any, front: Front, batch_tokens: int) -> None:
         assert signals.logprob == pytest.approx(np.array(expected), abs=1e-4)
 
 
-FRONTS = [Front(()), Front((0,)), Front((0,), (7, 9, 11)), Front((0,), tuple(range(1, 15))), Front((), (5,) * 20)]
+FRONTS = [
+    Frame(CAUSAL),
+    Frame(CAUSAL, (0,)),
+    Frame(CAUSAL, (0,), (7, 9, 11)),
+    Frame(CAUSAL, (0,), tuple(range(1, 15))),
+    Frame(CAUSAL, (), (5,) * 20),
+]
 
 
 @pytest.mark.parametrize(("model_type", "kind"), BY_LENGTH)
@@ -113,9 +120,9 @@ def test_padding_does_change_these_models(model_type: str, kind: str) -> None:
 
 
 def test_a_cached_prefix_serves_the_lengths_that_are_read_as_it_was() -> None:
-    route = settle(made("llama", "longrope"), passages((10, 9)), Front((0,), (7, 9)))
-    assert route.at(ORIGINAL, 2).is_prefix_cached
-    assert not route.at(ORIGINAL + 1, 2).is_prefix_cached
+    runner = settle(made("llama", "longrope"), passages((10, 9)), Frame(CAUSAL, (0,), (7, 9)))
+    assert runner.at(ORIGINAL).n_cached == 2
+    assert runner.at(ORIGINAL + 1).n_cached == 0
 
 
 class Shifting(torch.nn.Module):
@@ -135,7 +142,7 @@ def test_a_rule_that_no_configuration_names_is_found_by_trying(lead: tuple[int, 
     model = tiny.model("gpt2")
     model.transformer.wte = Shifting(model.transformer.wte)
     model.get_input_embeddings = lambda: model.transformer.wte.inner
-    check_each(model, Front(lead), 10_000)
+    check_each(model, Frame(CAUSAL, lead), 10_000)
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)

@@ -19,21 +19,30 @@ from kdaudit.errors import DiskFullError
 from kdaudit.models.checkpoint import find
 from kdaudit.signals.store import ARRAYS, PassKey, read, shard_path, write
 from kdaudit.signals.tokens import TokenSignals
+from kdaudit.targets.causal import CAUSAL
+from kdaudit.targets.passage import Passage
+from kdaudit.targets.plan import Frame, Showing
 from kdaudit.views.build import build
-from kdaudit.views.passage import Passage
-from kdaudit.views.view import View
+from kdaudit.views.view import PLAIN
 from tests import tiny
 
-KEY = PassKey(1, "abc", "float32", "cpu", ("torch 2.6", "transformers 5.0"), "front", 4096)
+KEY = PassKey(1, "abc", "float32", "cpu", ("torch 2.6", "transformers 5.0"), "plain 1", "frame", 4096)
 CHANGES: dict[str, Any] = {
     "engine_version": 2, "model": "abd", "dtype": "bfloat16", "device": "cuda H100",
-    "versions": ("torch 2.7", "transformers 5.0"), "front": "other", "batch_tokens": 4095,
+    "versions": ("torch 2.7", "transformers 5.0"), "view": "plain 2", "frame": "other", "batch_tokens": 4095,
 }  # fmt: skip
+
+
+FRAME = Frame(CAUSAL, (0,))
 
 
 def passage(ids: Sequence[int], byte_end: Sequence[int] | None = None) -> Passage:
     ends = np.array(range(1, len(ids) + 1) if byte_end is None else byte_end, dtype=np.int32)
     return Passage(np.array(ids, dtype=np.int32), ends, ends)
+
+
+def path_of(key: PassKey, shard: Sequence[Passage], frame: Frame = FRAME) -> Path:
+    return shard_path(Path(), key, list(map(frame.plan, shard)))
 
 
 def signals(size: int, *, seed: int = 0) -> TokenSignals:
@@ -76,8 +85,8 @@ def test_values_that_are_no_numbers_come_back_too(tmp_path: Path) -> None:
 def test_everything_that_can_change_a_signal_changes_the_path(name: str) -> None:
     shard = [passage([1, 2])]
     assert CHANGES.keys() == set(PassKey.__dataclass_fields__)
-    changed = shard_path(Path(), replace(KEY, **{name: CHANGES[name]}), shard)
-    assert changed != shard_path(Path(), KEY, shard)
+    changed = path_of(replace(KEY, **{name: CHANGES[name]}), shard)
+    assert changed != path_of(KEY, shard)
 
 
 shards = st.lists(
@@ -94,14 +103,26 @@ def content(shard: Sequence[Passage]) -> list[tuple[list[int], list[int]]]:
 
 @given(shards, shards)
 def test_two_shards_share_a_path_only_where_every_token_is_the_same(one: list[Passage], other: list[Passage]) -> None:
-    is_same = shard_path(Path(), KEY, one) == shard_path(Path(), KEY, other)
+    is_same = path_of(KEY, one) == path_of(KEY, other)
     assert is_same == (content(one) == content(other))
 
 
 @pytest.mark.parametrize("other", [[[1], [2, 3]], [[1, 2, 3]], [[1, 2], [3], []], [[3], [1, 2]]])
 def test_where_a_text_ends_and_which_comes_first_is_part_of_the_path(other: list[list[int]]) -> None:
-    path = shard_path(Path(), KEY, [passage([1, 2]), passage([3])])
-    assert shard_path(Path(), KEY, [passage(ids) for ids in other]) != path
+    path = path_of(KEY, [passage([1, 2]), passage([3])])
+    assert path_of(KEY, [passage(ids) for ids in other]) != path
+
+
+def test_another_target_plan_of_the_same_texts_is_another_path() -> None:
+    shard = [passage([1, 2, 3])]
+
+    def show_twice(text: Passage, frame: Frame) -> tuple[Showing, ...]:
+        return CAUSAL.show(text, frame) * 2
+
+    twice = replace(FRAME, kind=replace(CAUSAL, show=show_twice))
+    given = [replace(shard[0], n_given=1)]
+    paths = {path_of(KEY, shard), path_of(KEY, shard, twice), path_of(KEY, shard, Frame(CAUSAL)), path_of(KEY, given)}
+    assert len(paths) == 4
 
 
 def test_a_missing_file_is_no_signals(tmp_path: Path) -> None:
@@ -191,9 +212,9 @@ def test_a_write_that_fails_leaves_nothing_behind(
 
 def plan_of(folder: Path, *, load: str | None = None) -> Plan:
     checkpoint = find(str(folder), option="--teacher", load=load)
-    passages = build(tiny.texts(6, seed=1), [tiny.tokenizer()], views=[View.PLAIN], shots=[], window=tiny.CONTEXT)
+    passages = build(tiny.texts(6, seed=1), [tiny.tokenizer()], [FRAME], views=[PLAIN], shots=[], window=tiny.CONTEXT)
     return Plan(
-        subjects=(), attacks=(), passes=(Pass("teacher", checkpoint, View.PLAIN, 0, 1),), passages=passages,
+        subjects=(), attacks=(), passes=(Pass("teacher", checkpoint, PLAIN, 0, 1),), passages=passages,
         tokenizer_of={checkpoint.fingerprint: 0}, device="cpu", dtype="float32", batch_tokens=512, warnings=(),
     )  # fmt: skip
 

@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 from scipy.stats import norm
 
 from kdaudit.attacks import ATTACKS
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
-from kdaudit.results import AttackResult, Cell, Comparison, Validity, Verdict
+from kdaudit.results import AttackResult, Cell, Comparison, Overlap, Validity, Verdict
 from kdaudit.verdict import judge, parse_gate
 
 BLIND = Estimate(0.5, 0.47, 0.53, 2000, 2000)
 METRICS = ("auc", "tpr@0.001", "tpr@0.01", "tpr@0.1", "balanced_accuracy")
-VALID = Validity("ok", BLIND, "tf-idf", {"tf-idf": BLIND}, {}, {}, ())
+VALID = Validity("ok", BLIND, "tf-idf", {"tf-idf": BLIND}, {}, Overlap(13), ())
 INVALID = replace(VALID, status="failed", blind_auc=replace(BLIND, value=0.71, low=0.68, high=0.74))
 
 
@@ -41,9 +42,16 @@ def beyond(figure: Difference) -> dict[str, Difference]:
     return dict.fromkeys(METRICS, figure)
 
 
-def cell(auc: Estimate, *, beyond_blind: float = 0.2, unscored: int = 0, **others: object) -> Cell:
-    nulls = {"blind": beyond(gain(beyond_blind))}
-    return Cell("ok", auc=auc, unscored=unscored, **{"nulls": nulls, **others})  # type: ignore[arg-type]
+def cell(
+    auc: Estimate,
+    *,
+    beyond_blind: float = 0.2,
+    unscored: int = 0,
+    others: Mapping[str, Estimate] = MappingProxyType({}),
+    nulls: Mapping[str, Mapping[str, Difference]] | None = None,
+) -> Cell:
+    held_against = {"blind": beyond(gain(beyond_blind))} if nulls is None else nulls
+    return Cell("ok", figures={"auc": auc, **others}, unscored=unscored, nulls=held_against)
 
 
 def attack(

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import binom, norm, t
 
+from kdaudit.metrics.auc import auc_difference, auc_estimate
 from kdaudit.metrics.calibration import balanced_threshold
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
-from kdaudit.metrics.exact_tpr import conformal_threshold, tpr_estimate
-from kdaudit.metrics.parts import Parts, split_parts
-from kdaudit.metrics.roc import auc_difference, auc_estimate
-from kdaudit.metrics.scores import Floats
+from kdaudit.metrics.scores import Floats, Parts, split_parts
 from kdaudit.metrics.strongest import strongest_attack
 from kdaudit.metrics.thresholds import threshold_metrics
+from kdaudit.metrics.tpr import conformal_threshold, tpr_estimate
 from tests.metrics.coverage import HEAVY, SPREADS, draw, shift_of
 
 CELLS = (1, 6, 60, 200)
@@ -284,9 +283,9 @@ def judged(setting: Setting, seed: int, resamples: int, *, is_compared: bool) ->
     differences: dict[str, Difference] = {}
     if is_compared:
         of_student = found.differences["student"]
-        differences = {f"tpr@{key}": each for key, each in of_student.tpr_at_fpr.items()}
-        differences["balanced accuracy"] = of_student.balanced_accuracy
-    return found.models["student"].balanced_accuracy, differences
+        differences = {name: each for name, each in of_student.items() if name.startswith("tpr@")}
+        differences["balanced accuracy"] = of_student["balanced_accuracy"]
+    return found.models["student"]["balanced_accuracy"], differences
 
 
 def bootstrapped(

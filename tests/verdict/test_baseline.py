@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from kdaudit.metrics.auc import auc_estimate
 from kdaudit.metrics.estimate import Difference
-from kdaudit.metrics.roc import auc_estimate
-from kdaudit.results import AttackResult, AuditResult, Cell, Verdict
+from kdaudit.results import AttackResult, AuditedModel, AuditedRecords, AuditResult, Cell, Power, Verdict
 from kdaudit.verdict import judge
 from kdaudit.verdict.baseline import Paired, rises
 from tests.verdict.audits import INVALID, NO_REFERENCE, VALID, beyond, gain
 
-DATA = {"sha256": "ab" * 32, "members": 2000, "nonmembers": 2000, "window_tokens": 256}
+DATA = AuditedRecords(2000, 2000, 12, "ab" * 32, window_tokens=256)
 CONFIG = {"seed": 0, "limit": None, "max_tokens": None, "n_shots": 12, "calibration_share": 0.3}
 
 
@@ -23,7 +23,7 @@ def scored(area: float, *, n: int = 2000, seed: int = 0) -> Cell:
     """A cell of `n` + `n` records with about that AUC, by DeLong."""
     rng = np.random.default_rng(seed)
     figure = auc_estimate(rng.normal(np.sqrt(2) * norm.ppf(area), 1, n), rng.normal(0, 1, n))
-    return Cell("ok", auc=figure, nulls={"blind": beyond(gain(0.2))})
+    return Cell("ok", figures={"auc": figure}, nulls={"blind": beyond(gain(0.2))})
 
 
 def run(
@@ -31,10 +31,8 @@ def run(
 ) -> AuditResult:
     """A run of `attacks`, each with its cells by model."""
     found = {name: AttackResult(version, False, cells, {}, {}, {}, {}) for name, cells in attacks.items()}
-    models = {
-        model: {"fingerprint": fingerprint or None, "reference": None} for cells in attacks.values() for model in cells
-    }
-    whole = AuditResult("0.1.0", models, DATA, found, VALID, {}, {}, Verdict("not_gated"), CONFIG)
+    models = {model: AuditedModel(model, 9, fingerprint=fingerprint) for cells in attacks.values() for model in cells}
+    whole = AuditResult("0.1.0", models, DATA, found, VALID, Power(None), {}, Verdict("not_gated"), CONFIG)
     return replace(whole, **changes)
 
 
@@ -55,7 +53,7 @@ def test_a_clear_rise_fails_and_a_clear_fall_passes() -> None:
 
 
 def test_the_same_weights_have_not_risen_whatever_the_sampling_error() -> None:
-    known = {name: replace(LOW, models={"student": {"fingerprint": name, "reference": None}}) for name in "ab"}
+    known = {name: replace(LOW, models={"student": AuditedModel("s", 9, fingerprint=name)}) for name in "ab"}
     assert verdict(known["a"], known["a"], tolerance=0).status == "pass"
     assert verdict(known["a"], known["b"], tolerance=0).status == "inconclusive"
     assert verdict(LOW, LOW, tolerance=0).status == "inconclusive", "without a fingerprint nothing says so"
@@ -89,9 +87,9 @@ def test_a_wide_interval_without_scores_says_how_to_narrow_it() -> None:
 @pytest.mark.parametrize(
     ("then", "words"),
     [
-        (replace(HIGH, data={**DATA, "sha256": "cd" * 32}), "other data"),
-        (replace(HIGH, data={**DATA, "members": 1999}), "other members"),
-        (replace(HIGH, data={**DATA, "window_tokens": 128}), "other cuts of the texts"),
+        (replace(HIGH, data=replace(DATA, sha256="cd" * 32)), "other data"),
+        (replace(HIGH, data=replace(DATA, members=1999)), "other members"),
+        (replace(HIGH, data=replace(DATA, window_tokens=128)), "other cuts of the texts"),
         (replace(HIGH, config={**CONFIG, "seed": 1}), "other seed"),
         (replace(HIGH, config={**CONFIG, "limit": 600, "calibration_share": 0.5}), "other limit, calibration-share"),
         (replace(HIGH, validity=INVALID), "the baseline's members and non-members cannot be compared"),
@@ -139,7 +137,7 @@ AUDITS = 2000
 @pytest.mark.parametrize("is_paired", [True, False])
 def test_a_rise_of_just_the_tolerance_fails_or_passes_in_at_most_5_percent(correlation: float, is_paired: bool) -> None:
     """600 records a class, AUC 0.70 then and 0.72 now; the two scores of a record correlate as given."""
-    from kdaudit.metrics.roc import auc_difference
+    from kdaudit.metrics.auc import auc_difference
 
     rng, n, counts = np.random.default_rng(7), 600, {"pass": 0, "fail": 0, "inconclusive": 0}
     shifts = np.sqrt(2) * norm.ppf([0.70, 0.72])
@@ -151,7 +149,9 @@ def test_a_rise_of_just_the_tolerance_fails_or_passes_in_at_most_5_percent(corre
                 {
                     "loss": {
                         "student": Cell(
-                            "ok", auc=auc_estimate(members[k], nonmembers[k]), nulls={"blind": beyond(gain(0.2))}
+                            "ok",
+                            figures={"auc": auc_estimate(members[k], nonmembers[k])},
+                            nulls={"blind": beyond(gain(0.2))},
                         )
                     }
                 }

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from kdaudit.metrics.parts import split_parts
-from kdaudit.metrics.roc import auc_estimate
+from kdaudit.metrics.auc import auc_estimate
+from kdaudit.metrics.scores import split_parts
 from kdaudit.metrics.thresholds import threshold_metrics
-from kdaudit.results import AttackResult, Cell, Validity
+from kdaudit.results import AttackResult, Cell, Overlap, Validity
 from kdaudit.verdict import judge, parse_gate
 from tests.verdict.audits import beyond, gain
 
@@ -32,7 +32,7 @@ def scores(rng: np.random.Generator, n: int, shift: float) -> np.ndarray:
 
 
 def validity() -> Validity:
-    return Validity("ok", auc_estimate(np.arange(3.0), np.arange(3.0) + 0.5), "tfidf", {}, {}, {}, ())
+    return Validity("ok", auc_estimate(np.arange(3.0), np.arange(3.0) + 0.5), "tfidf", {}, {}, Overlap(13), ())
 
 
 def attack_result(cell: Cell) -> AttackResult:
@@ -53,7 +53,7 @@ def test_a_gate_over_six_attacks_whose_true_auc_is_its_limit_fails_in_at_most_5_
     for _ in range(AUDITS):
         members, nonmembers = scores(rng, PER_CLASS, shift), scores(rng, PER_CLASS, 0.0)
         results = {
-            name: attack_result(Cell("ok", auc=auc_estimate(members[k], nonmembers[k]), nulls=BEATEN))
+            name: attack_result(Cell("ok", figures={"auc": auc_estimate(members[k], nonmembers[k])}, nulls=BEATEN))
             for k, name in enumerate(ATTACKS)
         }
         failed += fails(f"student.auc <= {limit}", results)
@@ -71,7 +71,7 @@ def test_a_gate_on_the_tpr_whose_true_value_is_its_limit_fails_in_at_most_5_perc
         members, nonmembers = rng.normal(shift, 1, n), rng.normal(0, 1, n)
         parts = split_parts(n, n, share=0.3, rng=rng)
         figures = threshold_metrics({"student": (members, nonmembers)}, parts, rng=rng).models["student"]
-        cell = Cell("ok", auc=auc_estimate(members, nonmembers), tpr_at_fpr=figures.tpr_at_fpr, nulls=BEATEN)
+        cell = Cell("ok", figures={"auc": auc_estimate(members, nonmembers), **figures}, nulls=BEATEN)
         failed += fails(f"student.tpr@0.1[loss] <= {limit}", {"loss": attack_result(cell)})
     print(f"TPR at 10 %: {failed} of {AUDITS} audits failed")  # noqa: T201 - the figure for the record
     assert failed <= LARGEST_COUNT

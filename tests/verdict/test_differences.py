@@ -8,7 +8,7 @@ from tests.verdict.audits import NO_REFERENCE, attack, cell, gain, judged, share
 def compared(*figures: Difference, beyond_blind: float = 0.2, unscored: int = 0) -> AttackResult:
     names = ["student", "student-2", "student-3"][: len(figures)]
     student = cell(shares(0.7), beyond_blind=beyond_blind)
-    comparison = {name: Comparison("ok", auc=figure) for name, figure in zip(names, figures, strict=True)}
+    comparison = {name: Comparison("ok", figures={"auc": figure}) for name, figure in zip(names, figures, strict=True)}
     result = attack(student, teacher=cell(shares(0.7), beyond_blind=-0.5, unscored=unscored), comparison=comparison)
     return replace(result, cells={**result.cells, **dict.fromkeys(names, student)})
 

@@ -27,8 +27,8 @@ def test_spaces_are_free_and_a_gate_has_one_normal_form(text: str, normal: str) 
 
 
 def test_a_gate_says_what_it_limits() -> None:
-    assert parse_gate("student.tpr@0.01[loss]<=0.05") == Gate("student", "tpr", 0.01, "loss", 0.05)
-    assert parse_gate("difference.auc<=0") == Gate("difference", "auc", None, None, 0)
+    assert parse_gate("student.tpr@0.01[loss]<=0.05") == Gate("student", "tpr@0.01", "loss", 0.05)
+    assert parse_gate("difference.auc<=0") == Gate("difference", "auc", None, 0)
 
 
 @given(

@@ -26,7 +26,7 @@ def test_constant_scores_never_pass() -> None:
 
 
 def test_a_missing_figure_never_passes_and_hides_no_failure() -> None:
-    absent = Cell("ok", auc=shares(0.5))
+    absent = Cell("ok", figures={"auc": shares(0.5)})
     for gate in ("student.tpr@0.01[loss]<=1", "student.balanced_accuracy[loss]<=1"):
         assert judged([gate], {"loss": attack(absent)}).status == "inconclusive"
     assert of_aucs(CONSTANT, 0.9).status == "fail"

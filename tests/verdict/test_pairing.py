@@ -26,8 +26,8 @@ def scores(finished: Path) -> RecordScores:
 
 def test_the_scores_of_a_run_are_those_behind_its_results(audit: AuditResult, scores: RecordScores) -> None:
     assert set(scores.by_cell) == {(attack, model) for attack in audit.attacks for model in audit.models}
-    assert len(scores.ids) == audit.data["members"] + audit.data["nonmembers"]
-    assert scores.is_member.sum() == audit.data["members"]
+    assert len(scores.ids) == audit.data.members + audit.data.nonmembers
+    assert scores.is_member.sum() == audit.data.members
     check_scores(scores, audit, "scores.parquet")
 
 

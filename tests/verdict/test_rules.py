@@ -95,13 +95,13 @@ def test_a_gate_on_one_attack_leaves_the_others_alone() -> None:
 @pytest.mark.parametrize("fpr", ["0.001", "0.01", "0.1"])
 def test_a_rate_is_read_at_its_own_false_positive_rate(fpr: str) -> None:
     rates = {key: shares(0.3 if key == fpr else 0.01, spread=0.003) for key in ("0.001", "0.01", "0.1")}
-    attacks = {"loss": attack(cell(shares(0.5), tpr_at_fpr=rates))}
+    attacks = {"loss": attack(cell(shares(0.5), others={f"tpr@{key}": rate for key, rate in rates.items()}))}
     statuses = {key: judged([f"student.tpr@{key}[loss]<=0.05"], attacks).status for key in rates}
     assert statuses == {key: "fail" if key == fpr else "pass" for key in rates}
 
 
 def test_balanced_accuracy_is_a_metric_of_its_own() -> None:
-    attacks = {"loss": attack(cell(shares(0.9), balanced_accuracy=shares(0.55)))}
+    attacks = {"loss": attack(cell(shares(0.9), others={"balanced_accuracy": shares(0.55)}))}
     assert judged(["student.balanced_accuracy[loss]<=0.6"], attacks).status == "pass"
     assert judged(["student.balanced_accuracy[loss]<=0.5"], attacks).status == "fail"
 
@@ -124,14 +124,14 @@ def test_one_gate_per_attack_does_not_dodge_the_correction() -> None:
 
 def test_a_gate_fails_and_passes_among_two_hundred_cells_too() -> None:
     gates = [f"student.balanced_accuracy <= {0.6 + step / 1000}" for step in range(20)]
-    attacks = {name: attack(cell(shares(0.9), balanced_accuracy=shares(0.52))) for name in ATTACKS}
+    attacks = {name: attack(cell(shares(0.9), others={"balanced_accuracy": shares(0.52)})) for name in ATTACKS}
     passing = judged(gates, attacks)
     assert (passing.n_cells, passing.status) == (200, "pass")
-    attacks["loss"] = attack(cell(shares(0.9), balanced_accuracy=shares(0.64)))
+    attacks["loss"] = attack(cell(shares(0.9), others={"balanced_accuracy": shares(0.64)}))
     verdict = judged(gates, attacks)
     assert verdict.status == verdict.gates[0].status == "fail"
     assert verdict.gates[0].bound == pytest.approx(0.64 - 3.4808 * 0.01, abs=1e-4)  # z at 1 - 0.05 / 200
-    attacks["loss"] = attack(cell(shares(0.9), balanced_accuracy=shares(0.634)))
+    attacks["loss"] = attack(cell(shares(0.9), others={"balanced_accuracy": shares(0.634)}))
     assert judged(gates, attacks).status == "inconclusive"
 
 
@@ -152,8 +152,8 @@ METRIC_OF = {"auc": "auc", "balanced_accuracy": "balanced_accuracy", "tpr": "tpr
 def held_against(**nulls: Mapping[str, Difference] | Difference) -> dict[str, AttackResult]:
     """An attack far above every limit, held against these nulls; a figure stands for all metrics."""
     figures = {name: beyond(null) if isinstance(null, Difference) else null for name, null in nulls.items()}
-    rates = {"0.1": shares(0.9)}
-    leaky = attack(cell(shares(0.9), nulls=figures, tpr_at_fpr=rates, balanced_accuracy=shares(0.9)))
+    rates = {"tpr@0.1": shares(0.9), "balanced_accuracy": shares(0.9)}
+    leaky = attack(cell(shares(0.9), nulls=figures, others=rates))
     return {"loss": leaky, "zlib": leaky}
 
 

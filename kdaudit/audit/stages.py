@@ -1,0 +1,78 @@
+"""The stages that every audit passes, alone or as part of a comparison of mitigations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdaudit import records
+from kdaudit.audit.assess import Judging
+from kdaudit.audit.data import AuditData, read_data
+from kdaudit.audit.lineage import Lineage, check_lineage, trace
+from kdaudit.audit.measure import Progress, measure_passes
+from kdaudit.audit.plan import Plan, find_subjects, make_plan
+from kdaudit.audit.references import check_references
+from kdaudit.audit.scoring import Scores, score_records
+from kdaudit.audit.validity import describe_validity
+from kdaudit.config import AuditConfig
+from kdaudit.draws import generator
+from kdaudit.metrics.scores import Parts, split_parts
+from kdaudit.metrics.texts import overlap
+from kdaudit.metrics.validity import blind_baseline
+from kdaudit.records import Read
+from kdaudit.results import Validity
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An audit before its first forward pass."""
+
+    config: AuditConfig
+    """As the students' manifests complete it."""
+    lineage: Lineage
+    data: AuditData
+    plan: Plan
+
+
+def plan_audit(config: AuditConfig, *, needs_shots: bool, read_source: Read = records.read) -> Planned:
+    """Read the records, find the checkpoints, and settle what runs on what.
+
+    Raises:
+        KdauditError: something that was given cannot be used.
+    """
+    config, lineage = trace(config)
+    data = read_data(config, lineage, needs_shots=needs_shots, read_source=read_source)
+    subjects = find_subjects(config, lineage.loads)
+    for subject in subjects:
+        check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
+    return Planned(config, lineage, data, make_plan(config, subjects, data, notes=check_references(subjects, lineage)))
+
+
+def score_plan(plan: Plan, signals: Path, *, on_progress: Progress, with_paper: bool = False) -> Scores:
+    """Run every forward pass of a plan whose signals are not on disk yet, and score every record.
+
+    Args:
+        plan: what to run.
+        signals: folder of their cache.
+        on_progress: told about text tokens.
+        with_paper: also score with the fractions of the paper.
+    """
+    shards = plan.passages.shards()
+    return score_records(
+        plan, shards, measure_passes(plan, shards, signals, on_progress=on_progress), with_paper=with_paper
+    )
+
+
+def split_records(data: AuditData, *, share: float, seed: int) -> Parts:
+    """The calibration and the evaluation part of the records."""
+    return split_parts(len(data.members), len(data.nonmembers), share=share, rng=generator(seed, "parts"))
+
+
+def compare_sets(plan: Plan, data: AuditData, scores: Scores, parts: Parts, *, seed: int) -> tuple[Judging, Validity]:
+    """What every attack is judged with, and whether the two sets can be compared at all."""
+    texts, n_members = [record.text for record in data.records], len(data.members)
+    blind = blind_baseline(texts[:n_members], texts[n_members:], rng=generator(seed, "blind baseline"))
+    shared = overlap(texts[:n_members], texts[n_members:])
+    starts = {one.name: one.reference.fingerprint for one in plan.subjects if one.reference is not None}
+    judging = Judging(n_members, parts, blind, seed, starts=starts)
+    return judging, describe_validity(blind, shared, data, plan, scores)

@@ -1,0 +1,225 @@
+"""What sets of texts show without any model: words, passages that they share, formats that one set has more often.
+
+Source: Duan et al. 2024, arXiv:2402.07841, section 4, for shared passages; there a Bloom filter, here 64-bit hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import fisher_exact
+
+from kdaudit.metrics.scores import Floats
+
+OVERLAP_LIMIT = 0.20  # share of a record's 13-grams; mimir's ngram_13_0.2 drops non-members above it
+STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no power of it loses bits modulo 2**64
+
+KANA_AND_HAN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"  # written without spaces: each character is a word
+WORD = re.compile(rf"[{KANA_AND_HAN}]|[^\W{KANA_AND_HAN}]+")
+MARK_OR_WORD = re.compile(rf"{WORD.pattern}|[^\w\s]")
+
+
+def words(text: str) -> list[str]:
+    """The lower-cased words in order; white space and marks are no part of any."""
+    return WORD.findall(text.lower())
+
+
+def tokens(text: str) -> list[str]:
+    """The words as they are written and, each by itself, the marks between them."""
+    return MARK_OR_WORD.findall(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How many passages non-members share with members, word for word."""
+
+    n: int
+    """Words of a passage."""
+    mean_share: float | None = None
+    """Of a non-member's passages, as `max_share`; None, as what follows, in files of versions that did not tell."""
+    max_share: float | None = None
+    n_above_20_percent: int = 0
+    share_above_20_percent: float | None = None
+    """Non-members above 20 %, as a share of all."""
+    n_with_any: int | None = None
+    n_too_short: int | None = None
+    """Non-members of fewer than n words."""
+
+
+def overlap(members: Sequence[str], nonmembers: Sequence[str], *, n: int = 13) -> Overlap:
+    """How much of each non-member stands in some member; see `shared_passages`.
+
+    Raises:
+        ValueError: a class is empty.
+    """
+    shares = shared_passages(members, nonmembers, n=n)
+    n_above = int(np.count_nonzero(shares > OVERLAP_LIMIT))
+    return Overlap(
+        n=n,
+        mean_share=float(shares.mean()),
+        max_share=float(shares.max()),
+        n_above_20_percent=n_above,
+        share_above_20_percent=n_above / shares.size,
+        n_with_any=int(np.count_nonzero(shares)),
+        n_too_short=sum(len(words(text)) < n for text in nonmembers),
+    )
+
+
+def shared_passages(members: Sequence[str], nonmembers: Sequence[str], *, n: int) -> Floats:
+    """(m,), per non-member the share of its n-grams of lower-cased words that occur in any member.
+
+    A text of fewer than n words counts as one passage: 1 where a member has exactly these words, else 0.
+
+    Args:
+        members: at least one text.
+        nonmembers: m texts, at least one.
+        n: words of a passage.
+
+    Raises:
+        ValueError: a class is empty.
+    """
+    if not (members and nonmembers):
+        raise ValueError("overlap needs a text of each class")
+    known = np.unique(np.concatenate([passages_of(text, n) for text in members]))
+    return np.array([_share_known(passages_of(text, n), known) for text in nonmembers])
+
+
+def passages_of(text: str, n: int) -> NDArray[np.uint64]:
+    """(T,), hashes of the n-grams of words in order; one hash of the whole where the text has fewer than n words."""
+    found = words(text) or [text.strip()]
+    hashes = np.array([_word_hash(word) for word in found], dtype=np.uint64)
+    width = min(n, len(found))
+    powers = STEP ** np.arange(width, dtype=np.uint64)
+    return np.convolve(hashes, powers, "valid")  # modulo 2**64
+
+
+def _share_known(passages: NDArray[np.uint64], known: NDArray[np.uint64]) -> float:
+    place = np.minimum(np.searchsorted(known, passages), known.size - 1)
+    return float((known[place] == passages).mean())
+
+
+@lru_cache(maxsize=2**16)
+def _word_hash(word: str) -> int:
+    """64 bits, the same in every process, unlike `hash`."""
+    return int.from_bytes(hashlib.blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest())
+
+
+LEVEL = 0.01
+"""Chance that two sets of one source are said to differ in any format."""
+MIN_DIFFERENCE = 0.01
+"""Of the shares of texts: below it a difference moves no figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A way in which a text may be written that says nothing about what it says."""
+
+    name: str
+    has: Callable[[str], bool]
+    mend: str
+    """What to do to every text of both sets."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormatDifference:
+    """A format that is more frequent in one of the sets."""
+
+    name: str
+    members: float
+    """Share of the members that have it."""
+    nonmembers: float
+    """Share of the non-members."""
+    p_value: float
+    """Fisher's exact test, two-sided, times the number of formats."""
+    mend: str
+
+
+def _matches(pattern: str) -> Callable[[str], bool]:
+    compiled = re.compile(pattern)
+    return lambda text: compiled.search(text) is not None
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("white space at the end", lambda text: text != text.rstrip(), "strip the end: text.rstrip()"),
+    Format("white space at the start", lambda text: text != text.lstrip(), "strip the start: text.lstrip()"),
+    Format("carriage returns", lambda text: "\r" in text, r"write line ends as \n: '\n'.join(text.splitlines())"),
+    Format("line breaks", lambda text: "\n" in text, "keep or join lines in both sets alike: ' '.join(text.split())"),
+    Format("tabs", lambda text: "\t" in text, "write tabs as spaces: text.expandtabs(1)"),
+    Format("runs of spaces", _matches("  "), "write one space: re.sub(' +', ' ', text)"),
+    Format(
+        "two spaces after a full stop",
+        _matches(r"[.!?]  (?=\S)"),
+        "write one space after a full stop: re.sub(r'(?<=[.!?]) +', ' ', text)",
+    ),
+    Format(
+        "special spaces",
+        _matches("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"),
+        "write plain spaces: re.sub(r'[^\\S\\n]', ' ', text)",
+    ),
+    Format(
+        "invisible characters",
+        _matches("[\u00ad\u200b-\u200f\u2060]"),
+        "leave out zero-width characters and soft hyphens: re.sub('[\\u00ad\\u200b-\\u200f\\u2060]', '', text)",
+    ),
+    Format("a byte order mark", lambda text: "\ufeff" in text, "read both files as utf-8-sig"),
+    Format(
+        "characters that are not composed (not NFC)",
+        lambda text: not unicodedata.is_normalized("NFC", text),
+        "compose them: unicodedata.normalize('NFC', text)",
+    ),
+    Format(
+        "curly quotes",
+        _matches("[\u2018\u2019\u201c\u201d]"),
+        "write straight quotes: text.translate(str.maketrans('\u2018\u2019\u201c\u201d', '\\'\\'\"\"'))",
+    ),
+    Format("straight quotes", _matches("['\"]"), "write one kind of quotes in both sets"),
+    Format("long dashes", _matches("[\u2013\u2014]"), "write one kind of dash in both sets"),
+    Format("an ellipsis as one character", lambda text: "\u2026" in text, "write three full stops"),
+    Format("HTML entities", _matches(r"&(?:[a-z]{2,8}|#\d{2,5});"), "decode them: html.unescape(text)"),
+    Format(
+        "UTF-8 that was read as another encoding",
+        _matches("\u00e2\u20ac|\u00c3[\u0080-\u00bf\u0192-\u2122]|\ufffd"),
+        "read the file as UTF-8 (encoding='utf-8')",
+    ),
+    Format(
+        "no mark at the end",
+        lambda text: text.rstrip()[-1:].isalnum(),
+        "cut the texts of both sets at the same places",
+    ),
+    Format(
+        "a small first letter",
+        lambda text: text.lstrip()[:1].islower(),
+        "cut the texts of both sets at the same places",
+    ),
+)
+"""The order is that of the warnings."""
+
+
+def format_differences(members: Sequence[str], nonmembers: Sequence[str]) -> tuple[FormatDifference, ...]:
+    """The formats in which the sets differ beyond chance, in the order of FORMATS.
+
+    Fisher's exact test with Bonferroni's correction over FORMATS, at LEVEL; the shares differ by at least
+    MIN_DIFFERENCE.
+
+    Args:
+        members: n texts.
+        nonmembers: m texts.
+    """
+    n, m = len(members), len(nonmembers)
+    if min(n, m) == 0:
+        return ()
+    found = []
+    for each in FORMATS:
+        a, b = (sum(map(each.has, texts)) for texts in (members, nonmembers))
+        if abs(a / n - b / m) >= MIN_DIFFERENCE:
+            p_value = min(1.0, float(fisher_exact(np.array([[a, n - a], [b, m - b]])).pvalue) * len(FORMATS))
+            if p_value < LEVEL:
+                found.append(FormatDifference(each.name, a / n, b / m, p_value, each.mend))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Pictures of a report: SVG drawn with matplotlib, and one in characters."""

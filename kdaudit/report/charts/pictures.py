@@ -1,0 +1,192 @@
+"""Which pictures a report shows of which figures; loads matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from kdaudit.metrics import METRICS
+from kdaudit.metrics.metric import Metric
+from kdaudit.report.blocks import Picture
+from kdaudit.report.charts import plots
+from kdaudit.report.charts.canvas import PREFIX
+from kdaudit.report.charts.plots import Row
+from kdaudit.report.headline import auc_of_chosen, strongest
+from kdaudit.report.page import RunPictures
+from kdaudit.report.runs import Report, Run
+from kdaudit.results import AuditResult
+from kdaudit.verdict.gates import DIFFERENCE
+
+GAP_CAPTION = (
+    "{} of the student minus that of the teacher with its 95 % interval. Right of the dashed line it leaks more."
+)
+QUARTERS = ("lowest", "second", "third", "highest")
+QUARTERS_CAPTION = (
+    "How much more the student gained on members than on non-members, by quarter of the teacher's probability of the "
+    "text. Bars: 95 %."
+)
+
+
+def pictures_of(report: Report) -> tuple[list[Picture], list[RunPictures]]:
+    """The pictures that compare the runs, none where there is one, and those of each run on scales that all share."""
+    is_single = len(report.runs) == 1
+    each = [_of_run(report, run, number, is_whole=is_single) for number, run in enumerate(report.runs, start=1)]
+    return [] if is_single else _side_by_side(report), each
+
+
+def _of_run(report: Report, run: Run, number: int, *, is_whole: bool) -> RunPictures:
+    """All pictures of a run, or those of its strongest attack alone, where it is one of several."""
+    result, models = run.result, list(run.result.models)
+    order = _by_strength(result) if is_whole else _by_strength(result)[:1]
+    drawn = RunPictures(
+        levels=_present(
+            picture
+            for metric in _plotted()
+            for picture in (_levels(report, result, metric), _differences(report, result, metric))
+        ),
+        curves=_present(plots.roc(name, result.attacks[name], models) for name in order),
+        scores=_present(plots.histograms(name, result.attacks[name], models) for name in order),
+        supervision=_present(
+            picture
+            for student, pair in result.mixed_supervision.items()
+            for picture in (
+                plots.alignment(student, pair),
+                plots.forest(
+                    f"Mixed supervision of {student}",
+                    [
+                        Row(f"{words} quarter", {"members": quarter.gap})
+                        for words, quarter in zip(QUARTERS, pair.quarters, strict=False)
+                    ],
+                    ["members"],
+                    centre=0,
+                    label="gain of members − of non-members, nats per token",
+                    caption=QUARTERS_CAPTION,
+                ),
+            )
+        ),
+    )
+    return RunPictures(
+        *(_numbered(each, number) for each in (drawn.levels, drawn.curves, drawn.scores, drawn.supervision))
+    )
+
+
+def _numbered(pictures: Iterable[Picture], number: int) -> list[Picture]:
+    """The same with ids that no other run's pictures have: equal pictures have equal ids."""
+    return [replace(one, svg=one.svg.replace(PREFIX, f"{PREFIX}{number}-")) for one in pictures]
+
+
+def _plotted() -> list[Metric]:
+    """The metrics with a picture of their own; those at a false positive rate are in the curves."""
+    return [metric for metric in METRICS.values() if metric.is_headline and not metric.group and not metric.beside]
+
+
+def _levels(report: Report, result: AuditResult, metric: Metric) -> Picture | None:
+    shared = [
+        cell.figures.get(metric.name)
+        for run in report.runs
+        for attack in run.result.attacks.values()
+        for cell in attack.cells.values()
+    ]
+    rows = [
+        Row(name, {model: cell.figures.get(metric.name) for model, cell in attack.cells.items()})
+        for name, attack in result.attacks.items()
+    ]
+    return plots.forest(
+        f"{metric.short} of every attack",
+        rows,
+        list(result.models),
+        centre=metric.chance,
+        label=metric.short,
+        caption=f"{metric.short} of every attack with its 95 % interval."
+        + ("" if metric.chance is None else " Dashed: guessing."),
+        limits=_limits(result, metric, is_difference=False),
+        shared=plots.ends(shared),
+    )
+
+
+def _differences(report: Report, result: AuditResult, metric: Metric) -> Picture | None:
+    shared = [
+        found.figures.get(metric.name)
+        for run in report.runs
+        for attack in run.result.attacks.values()
+        for found in attack.comparison.values()
+    ]
+    rows = [
+        Row(name, {student: found.figures.get(metric.name) for student, found in attack.comparison.items()})
+        for name, attack in result.attacks.items()
+    ]
+    return plots.forest(
+        "Student minus teacher" if metric.name == "auc" else f"Student minus teacher, {metric.short}",
+        rows,
+        list(result.models),
+        centre=0,
+        label=f"difference of {metric.short}",
+        caption=GAP_CAPTION.format(metric.short),
+        limits=_limits(result, metric, is_difference=True),
+        shared=plots.ends(shared),
+    )
+
+
+def _limits(result: AuditResult, metric: Metric, *, is_difference: bool) -> list[tuple[str, float]]:
+    return [
+        (gate.subject, gate.limit)
+        for gate in result.verdict.gates
+        if gate.metric == metric.name and (gate.subject == DIFFERENCE) == is_difference
+    ]
+
+
+def _side_by_side(report: Report) -> list[Picture]:
+    """Per run and student, the strongest attack on the student."""
+    rows, gaps = [], []
+    for run in report.runs:
+        students = [name for name in run.result.models if name != "teacher"]
+        for student in students:
+            name = strongest(run.result, student)
+            if name is None:
+                continue
+            attack, label = run.result.attacks[name], run.name if len(students) == 1 else f"{run.name}: {student}"
+            rows.append(
+                Row(
+                    label, {"teacher": attack.cells["teacher"].auc, "student": auc_of_chosen(run.result, name, student)}
+                )
+            )
+            compared = attack.comparison.get(student)
+            gaps.append(Row(label, {"student": compared.auc if compared else None}))
+    return _present(
+        [
+            plots.forest(
+                "The strongest attack of every run",
+                rows,
+                ["teacher", "student"],
+                centre=0.5,
+                label="AUC",
+                caption=(
+                    "The strongest attack on the student of every run, its interval simultaneous over all attacks, "
+                    "and the same attack on its teacher."
+                ),
+            ),
+            plots.forest(
+                "Student minus teacher in every run",
+                gaps,
+                ["teacher", "student"],
+                centre=0,
+                label="difference of AUC",
+                caption=GAP_CAPTION.format("AUC"),
+            ),
+        ]
+    )
+
+
+def _by_strength(result: AuditResult) -> list[str]:
+    """The attacks, the largest AUC on any student first."""
+
+    def largest(name: str) -> float:
+        cells = result.attacks[name].cells
+        found = [cell.auc.value for model, cell in cells.items() if model != "teacher" and cell.auc is not None]
+        return max((value for value in found if value is not None), default=-1.0)
+
+    return sorted(result.attacks, key=largest, reverse=True)
+
+
+def _present(found: Iterable[Picture | None]) -> list[Picture]:
+    return [picture for picture in found if picture is not None]

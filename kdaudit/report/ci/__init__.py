@@ -1,0 +1,1 @@
+"""What continuous integration is told: SARIF, JUnit, GitHub."""

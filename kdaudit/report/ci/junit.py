@@ -1,0 +1,98 @@
+"""JUnit XML, for CI's test view: a suite per run and attack, a case per gate.
+
+Suites and classes carry the run's name, so that no two cases of a report, or of two reports on different runs, agree.
+
+A failure is a limit exceeded, an error a question left open, a skipped case a cell that is not applicable or a failure
+that is waived; the `type` of a skipped case says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+from xml.etree import ElementTree
+
+from kdaudit.report.runs import Report, Run
+from kdaudit.report.text import MAX_NAME, plain
+from kdaudit.results import CellFinding, GateResult
+from kdaudit.verdict.gates import format_limit
+from kdaudit.verdict.wording import figures
+
+Outcome = Literal["passed", "failure", "error", "skipped"]
+VERDICT = "verdict"
+"""The suite of gates of which no attack was applicable, and of a run without gates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One gate as one attack sees it."""
+
+    suite: str
+    name: str
+    outcome: Outcome
+    kind: str = ""
+    message: str = ""
+
+
+def render_junit(report: Report) -> str:
+    """The gates of a report as JUnit XML."""
+    suites: dict[tuple[str, str], list[Case]] = {}
+    for name, run in zip(_names(report), report.runs, strict=True):
+        for case in _cases(run):
+            suites.setdefault((name, case.suite), []).append(case)
+    root = ElementTree.Element("testsuites", {"name": "kdaudit", **_counts([c for s in suites.values() for c in s])})
+    for (name, attack), cases in suites.items():
+        suite = ElementTree.SubElement(root, "testsuite", {"name": f"{name}: {plain(attack)}", **_counts(cases)})
+        for case in cases:
+            _append(suite, case, name)
+    ElementTree.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+
+
+def _names(report: Report) -> list[str]:
+    """One for every run, short and harmless; numbered where two are the same by now."""
+    shown = [plain(run.name, limit=MAX_NAME) for run in report.runs]
+    return [f"{name} ({position})" if shown.count(name) > 1 else name for position, name in enumerate(shown, start=1)]
+
+
+def _cases(run: Run) -> Iterator[Case]:
+    """Suite by suite."""
+    verdict = run.result.verdict
+    for attack in run.result.attacks:
+        for gate in verdict.gates:
+            yield from (_case(gate, cell) for cell in gate.cells if cell.attack == attack)
+    if not verdict.gates:
+        yield Case(VERDICT, "gates", "skipped", "not_gated", verdict.sentence)
+    for gate in verdict.gates:
+        others = [cell for cell in gate.cells if cell.attack not in run.result.attacks]  # of the baseline alone
+        yield from (_case(gate, cell) for cell in others)
+        if gate.status == "inconclusive" and all(cell.status == "not_applicable" for cell in gate.cells):
+            yield Case(VERDICT, gate.gate, "error", "inconclusive", f"{gate.reason}. {gate.next_step}")
+
+
+def _case(gate: GateResult, cell: CellFinding) -> Case:
+    name = gate.gate if cell.label == cell.attack else f"{gate.gate} ({cell.label})"
+    if cell.status == "not_applicable":
+        return Case(cell.attack, name, "skipped", "not_applicable", cell.reason)
+    if cell.status == "pass":
+        return Case(cell.attack, name, "passed")
+    if gate.status == "waived":
+        return Case(cell.attack, name, "skipped", "waived", gate.reason)
+    if cell.status == "inconclusive":
+        return Case(cell.attack, name, "error", "inconclusive", f"{cell.reason}. {gate.next_step}")
+    words = f"{figures(gate, cell, 'at least')}, above the limit {format_limit(gate.limit)}. {gate.next_step}"
+    return Case(cell.attack, name, "failure", "limit_exceeded", words)
+
+
+def _counts(cases: list[Case]) -> dict[str, str]:
+    counted = {"failures": "failure", "errors": "error", "skipped": "skipped"}
+    numbers = {key: sum(case.outcome == outcome for case in cases) for key, outcome in counted.items()}
+    return {key: str(number) for key, number in {"tests": len(cases), **numbers}.items()} | {"time": "0"}
+
+
+def _append(suite: ElementTree.Element, case: Case, run: str) -> None:
+    attributes = {"classname": f"kdaudit.{run}.{plain(case.suite)}", "name": plain(case.name), "time": "0"}
+    element = ElementTree.SubElement(suite, "testcase", attributes)
+    if case.outcome != "passed":
+        ElementTree.SubElement(element, case.outcome, {"type": case.kind, "message": plain(case.message)})

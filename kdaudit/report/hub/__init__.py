@@ -1,0 +1,1 @@
+"""What the Hugging Face Hub is told: a section of a model card, and its metadata."""

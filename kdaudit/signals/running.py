@@ -1,0 +1,268 @@
+"""How one model is run: every shortcut is checked against the model's own logits before it is taken."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from kdaudit.errors import ModelError
+from kdaudit.models.lengths import ALIKE, EVERY_LENGTH_BY_ITSELF, LengthRules, forgetting, length_rules
+from kdaudit.signals.batch import Columns, by_showing, make_batch
+from kdaudit.signals.vocabulary import Head, reduce_vocabulary
+from kdaudit.targets.passage import Passage
+from kdaudit.targets.plan import Frame, Kind, Showing
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Inputs = Mapping[str, torch.Tensor]
+"""What a model is called with: (B, S) by the name of the argument."""
+
+PROBE_TOKENS = 64  # of each text, where a model's own logits are needed: they exist for all tokens at once
+AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}  # nats, largest difference of one token
+HEAD_AGREEMENT = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}  # of the largest logit
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """How one model's states are computed, settled on its first batch."""
+
+    states: Callable[[Inputs], torch.Tensor]
+    """What the model is called with -> (B, S, H) hidden states, or (B, S, V) logits where `head` is None."""
+    head: Head | None
+    n_cached: int = 0
+    """Tokens that every text begins with and that lie in a cache: they are left out of the batch."""
+    rules: LengthRules = ALIKE
+    """Lengths that go through the model together are read by the same rules."""
+    without_cache: Runner | None = None
+    """Where a prefix is cached: what is taken where a text's length has other rules than the prefix."""
+
+    def at(self, n_tokens: int) -> Runner:
+        """What runs texts that are, with all that stands before them, `n_tokens` long."""
+        is_alike = self.rules.rule(n_tokens) == self.rules.rule(self.n_cached)
+        return self if self.without_cache is None or is_alike else self.without_cache
+
+    def run(self, showings: Sequence[Showing], kind: Kind, device: torch.device) -> list[Columns]:
+        """The signals of some showings, one forward pass for all of them."""
+        shown = [one.after(self.n_cached) for one in showings]
+        batch = make_batch(shown, kind, device)
+        states = self.states(batch.inputs)[batch.rows, batch.columns]
+        return by_showing(reduce_vocabulary(states, batch.targets, self.head), shown)
+
+
+def settle(model: PreTrainedModel, probe: Sequence[Passage], frame: Frame) -> Runner:
+    """Decide on a few passages how this model can be run, checking every shortcut against its own logits.
+
+    The head is applied in chunks of tokens only where that gives the model's own logits (soft-capped or
+    scaled logits do not), and a prefix is computed once only where its cache gives what one full pass gives.
+
+    Args:
+        model: in eval mode.
+        probe: at least one; each has a token to predict.
+        frame: how the texts are shown.
+
+    Raises:
+        ModelError: the logits hold NaN, or depend on later tokens where the kind of model does not allow that.
+    """
+    kind, alone = frame.kind, replace(frame, prefix=())
+    with torch.inference_mode():
+        shown = [alone.plan(first_tokens(passage)).showings[0] for passage in probe]
+        inputs = make_batch(shown, kind, model.device).inputs
+        own = _first_pass(model, inputs)
+        first = own[0, : shown[0].size]
+        if bool(torch.isnan(first).any()):
+            raise ModelError(
+                "the model's logits hold NaN", hint="its weights are damaged, or they overflow in this dtype (--dtype)"
+            )
+        if kind.is_causal:
+            _check_causal(model, inputs["input_ids"], first)
+        split = split_head(model, inputs, own)
+        bare = Runner(_own_logits(model), None) if split is None else Runner(_states_of(model, split.body), split.head)
+        plain = replace(bare, rules=_rules(model, bare, probe[0], alone))
+        if not frame.prefix or not kind.is_causal:
+            return plain
+        pair = probe if len(probe) > 1 else [first_tokens(probe[0])] * 2  # a cache may serve one text and no more
+        whole = [frame.plan(passage).showings[0] for passage in pair]
+        try:
+            expected = plain.run(whole, kind, model.device)
+            cached = _cached_runner(model, plain, frame.before)
+            if cached is None:
+                return plain
+            found = cached.run(whole, kind, model.device)
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, MemoryError) as error:
+            if is_out_of_memory(error) and pair is probe:
+                raise
+            return plain
+    gap = max(float(np.abs(a[0] - b[0]).max(initial=0)) for a, b in zip(expected, found, strict=True))
+    return cached if gap <= _agreement(model) else plain
+
+
+def _rules(model: PreTrainedModel, runner: Runner, probe: Passage, frame: Frame) -> LengthRules:
+    """Those of the configuration, unless the first tokens of a text score otherwise alone than within the text.
+
+    Then the model changes with the length in a way that nothing says, and no text is padded.
+    """
+    known = length_rules(model)
+    if not frame.kind.is_causal:
+        return known  # a part of a text scores otherwise alone, whatever the rules are
+    n_first = probe.ids.size // 4
+    first = Passage(probe.ids[:n_first], probe.char_end[:n_first], probe.byte_end[:n_first], probe.n_given)
+    pair = [plan.showings[0] for plan in map(frame.plan, (first, probe)) if plan.showings]
+    if len(pair) < 2 or known.rule(pair[0].size) != known.rule(pair[1].size):
+        return known
+    alone, within = (runner.run([one], frame.kind, model.device)[0][0] for one in pair)
+    gap = np.abs(alone - within[: alone.size])
+    return known if float(np.median(gap)) <= _agreement(model) else EVERY_LENGTH_BY_ITSELF
+
+
+def _first_pass(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
+    try:
+        logits: torch.Tensor = model(**inputs, use_cache=False).logits
+    except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(f"the model cannot be run on texts: {error}") from error
+    return logits
+
+
+def _check_causal(model: PreTrainedModel, ids: torch.Tensor, logits: torch.Tensor) -> None:
+    """Other tokens in the second half of the first text must leave the logits of its first half as they are."""
+    half = max(1, logits.shape[0] // 2)
+    changed = ids.clone()
+    changed[0, half:] = torch.where(ids[0, half:] > 0, ids[0, half:] - 1, 1)
+    scores = logits[:half].float().log_softmax(-1)
+    # the same shapes, so that rounding is the same too; experts and outlier features still see other neighbours
+    again = model(input_ids=changed, use_cache=False).logits[0, :half].float().log_softmax(-1)
+    is_likely = scores > -20  # far in the tail, rounding alone makes large differences
+    gaps = torch.where(is_likely, (again - scores).abs(), 0).amax(dim=-1)
+    if float(gaps.median()) > _agreement(model):
+        raise ModelError(
+            "the model's predictions depend on later tokens, so it is no causal language model",
+            hint="encoder checkpoints (BERT and the like) cannot be audited as causal models",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A model as what computes states and what reads logits off them."""
+
+    body: torch.nn.Module
+    """Called with `input_ids`, it gives `last_hidden_state`, (B, S, H)."""
+    head: torch.nn.Module
+    """(n, H) -> (n, V), a function of each row by itself."""
+
+
+def split_head(model: PreTrainedModel, inputs: Inputs, own: torch.Tensor) -> Split | None:
+    """The model's body and head, if applying one after the other gives its own logits; else None.
+
+    Args:
+        model: in eval mode.
+        inputs: what to try it on.
+        own: (B, S, V), the model's own logits for them.
+    """
+    body = getattr(model, model.base_model_prefix, None)
+    head = model.get_output_embeddings()
+    if body is None or body is model or head is None:
+        return None
+    logits = head(body(**inputs, use_cache=False).last_hidden_state)
+    scale = max(1.0, float(own.abs().max()))
+    is_same = logits.shape == own.shape and _gap(logits, own) <= HEAD_AGREEMENT[_dtype(model)] * scale
+    return Split(body, head) if is_same else None
+
+
+def _states_of(model: PreTrainedModel, body: torch.nn.Module) -> Callable[[Inputs], torch.Tensor]:
+    forget = forgetting(model)
+
+    def states(inputs: Inputs) -> torch.Tensor:
+        forget()
+        hidden: torch.Tensor = body(**inputs, use_cache=False).last_hidden_state
+        return hidden
+
+    return states
+
+
+def _own_logits(model: PreTrainedModel) -> Callable[[Inputs], torch.Tensor]:
+    forget = forgetting(model)
+
+    def states(inputs: Inputs) -> torch.Tensor:
+        forget()
+        logits: torch.Tensor = model(**inputs, use_cache=False).logits
+        return logits
+
+    return states
+
+
+def _cached_runner(model: PreTrainedModel, plain: Runner, before: tuple[int, ...]) -> Runner | None:
+    """All tokens before the texts but the last in a key/value cache; None where the model has no such cache."""
+    body: Any = getattr(model, model.base_model_prefix) if plain.head is not None else model
+    kept = torch.tensor([before[:-1]], device=model.device)
+    if kept.shape[1] == 0:
+        return None
+    forget = forgetting(model)
+    forget()
+    prefix_cache: Any = getattr(body(input_ids=kept, use_cache=True), "past_key_values", None)
+    layers = getattr(prefix_cache, "layers", [])
+    if not layers or not all(hasattr(layer, "batch_repeat_interleave") for layer in layers):
+        return None
+
+    def states(inputs: Inputs) -> torch.Tensor:
+        forget()
+        cache = copy.deepcopy(prefix_cache)
+        cache.batch_repeat_interleave(next(iter(inputs.values())).shape[0])
+        output = body(**inputs, past_key_values=cache, use_cache=True)
+        found: torch.Tensor = output.logits if plain.head is None else output.last_hidden_state
+        return found
+
+    return Runner(states, plain.head, len(before) - 1, rules=plain.rules, without_cache=plain)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch or of Python says that memory ran out."""
+    is_said = "allocate memory" in str(error) or "out of memory" in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and is_said)
+
+
+@contextmanager
+def explaining_unread_tokens(who: str) -> Iterator[None]:
+    """An embedding that has no row for a token or a position says so in words of torch; this says what to do.
+
+    Args:
+        who: begins the message: the model.
+
+    Raises:
+        ModelError: there is no such row.
+    """
+    try:
+        yield
+    except IndexError as error:
+        if "out of range in self" not in str(error):  # what torch says of an embedding
+            raise
+        raise ModelError(
+            f"{who} cannot read a text of this length, or a token in it: {error}",
+            hint="it reads fewer tokens at once than its config.json says: lower --max-tokens",
+        ) from error
+
+
+def first_tokens(passage: Passage) -> Passage:
+    """The first tokens of a text without its prompt, so that something has to be scored."""
+    return Passage(passage.ids[:PROBE_TOKENS], passage.char_end[:PROBE_TOKENS], passage.byte_end[:PROBE_TOKENS])
+
+
+def _dtype(model: PreTrainedModel) -> torch.dtype:
+    return model.dtype if model.dtype in AGREEMENT else torch.float32
+
+
+def _agreement(model: PreTrainedModel) -> float:
+    """Nats by which one token may differ between two ways of computing it."""
+    is_quantised = getattr(model, "is_quantized", False)
+    return AGREEMENT[torch.bfloat16 if is_quantised else _dtype(model)]
+
+
+def _gap(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.float() - b.float()).abs().max())

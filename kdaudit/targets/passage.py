@@ -1,0 +1,110 @@
+"""Texts as token sequences, and the special tokens that a tokenizer puts before them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One text as one tokenizer splits it, without special tokens."""
+
+    ids: NDArray[np.int32]
+    """(T,)."""
+
+    char_end: NDArray[np.int32]
+    """(T,): characters of the text up to and including token t; non-decreasing, the last one the text's length."""
+
+    byte_end: NDArray[np.int32]
+    """(T,): the same in UTF-8 bytes."""
+
+    n_given: int = 0
+    """Leading tokens that are read but not scored: those that lie whole within the record's prompt."""
+
+    def head(self, n_chars: int) -> Passage:
+        """The tokens that lie within the first `n_chars` characters."""
+        kept = int(np.searchsorted(self.char_end, n_chars, side="right"))
+        return Passage(self.ids[:kept], self.char_end[:kept], self.byte_end[:kept], min(self.n_given, kept))
+
+
+def encode(tokenizer: Any, texts: Sequence[str], prompts: Sequence[int] | None = None) -> list[Passage]:
+    """Split texts into tokens, without special tokens.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer (offsets are needed).
+        texts: any strings.
+        prompts: leading characters of each text that are its prompt; None for none. A token that reaches over the
+            end of a prompt is scored.
+    """
+    if not texts:
+        return []  # a tokenizer refuses an empty batch
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    return [
+        _passage(text, ids, offsets, n_prompt)
+        for text, ids, offsets, n_prompt in zip(
+            texts, encoded["input_ids"], encoded["offset_mapping"], prompts or [0] * len(texts), strict=True
+        )
+    ]
+
+
+def _passage(text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]], n_prompt: int) -> Passage:
+    char_end = np.array([end for _, end in offsets], dtype=np.int32)
+    if char_end.size:
+        np.maximum.accumulate(char_end, out=char_end)
+        char_end[-1] = len(text)  # tokenizers leave trailing white space out of the last offset
+    n_given = int(np.searchsorted(char_end, n_prompt, side="right")) if n_prompt else 0
+    if text.isascii():
+        return Passage(np.array(ids, dtype=np.int32), char_end, char_end.copy(), n_given)
+    sizes = np.fromiter((len(char.encode("utf-8", "surrogatepass")) for char in text), dtype=np.int32, count=len(text))
+    bytes_before = np.concatenate([[0], np.cumsum(sizes, dtype=np.int32)]).astype(np.int32)
+    return Passage(np.array(ids, dtype=np.int32), char_end, bytes_before[char_end], n_given)
+
+
+def lead_ids(tokenizer: Any) -> tuple[int, ...]:
+    """The special tokens that a tokenizer puts in front of a text (a BOS, as a rule), or ()."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a", add_special_tokens=True)["input_ids"]
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return tuple(int(i) for i in full[:start])
+    return ()
+
+
+def lead_text(tokenizer: Any) -> str:
+    """The special tokens that a tokenizer puts in front of a text, as they are written; "" for none."""
+    return "".join(map(str, tokenizer.convert_ids_to_tokens(list(lead_ids(tokenizer)))))
+
+
+def without_lead(text: str, n_prompt: int, leads: Sequence[str]) -> tuple[str, int]:
+    """A text that begins with what a tokenizer puts before every text anyway, without that: else it stands there twice.
+
+    Args:
+        text: of a record.
+        n_prompt: leading characters of it that are its prompt.
+        leads: of every tokenizer that reads the text, as `lead_text` gives them.
+
+    Returns:
+        The text that is left, and the characters of it that are prompt.
+    """
+    while found := next((lead for lead in leads if lead and text.startswith(lead)), ""):
+        text, n_prompt = text[len(found) :], max(0, n_prompt - len(found))
+    return text, n_prompt
+
+
+TWICE = (
+    "{n} texts begin with {lead}, which the tokenizer puts before every text anyway: it was taken off, so that it "
+    "stands there once"
+)
+"""What is said where texts lost their lead."""

@@ -1,0 +1,116 @@
+"""What a target plan is: the passes in which a text is shown, and which output predicts which token in each.
+
+Scoring and learning read it; nothing else in the project knows about shifts, hidden tokens or special tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.targets.passage import Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """A text as a model is shown it once; S tokens are read and K outputs predict a token."""
+
+    ids: NDArray[np.int32]
+    """(S,): everything that is read, in order."""
+    columns: NDArray[np.int32]
+    """(K,), rising: the places in `ids` whose outputs predict a token."""
+    targets: NDArray[np.int32]
+    """(K,): the token that each of these outputs predicts."""
+    tokens: NDArray[np.int32]
+    """(K,): the place of that token in the text (scoring) or in the example (learning)."""
+
+    @property
+    def size(self) -> int:
+        """Tokens that go through the model."""
+        return int(self.ids.size)
+
+    def after(self, n_tokens: int) -> Showing:
+        """What is left to read where the model holds the first `n_tokens` in a cache; none of them predicts."""
+        return replace(self, ids=self.ids[n_tokens:], columns=self.columns - np.int32(n_tokens)) if n_tokens else self
+
+    def only(self, is_kept: NDArray[np.bool_]) -> Showing:
+        """The same reading with fewer targets; `is_kept` is (K,)."""
+        return replace(self, columns=self.columns[is_kept], targets=self.targets[is_kept], tokens=self.tokens[is_kept])
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One token sequence to learn from; its first `n_given` tokens are read but not learnt."""
+
+    ids: NDArray[np.int32]
+    """(T,): the text's tokens with the special tokens that belong to it."""
+    n_given: int
+
+
+@dataclass(frozen=True, slots=True)
+class TargetPlan:
+    """How one text is scored: its passes, all of them rows of the same batches."""
+
+    passage: Passage
+    showings: tuple[Showing, ...]
+    """Empty where no token can be predicted."""
+
+    @property
+    def n_passes(self) -> int:
+        """Passes that count in the plan of an audit; a text without a target counts as one."""
+        return max(1, len(self.showings))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of model: the rule by which texts become target plans. Every function is pure."""
+
+    name: str
+    """Tells this rule, with its parameters, from every other one."""
+    show: Callable[[Passage, Frame], tuple[Showing, ...]]
+    """The passes in which a text is scored."""
+    example: Callable[[Passage, Frame, int], Example]
+    """What is learnt of a text within a window of that many tokens."""
+    learn: Callable[[Example, int], Showing]
+    """How an example is shown in an epoch, counted from 0; `tokens` are places in the example."""
+    inputs: Callable[[Sequence[Showing]], Mapping[str, NDArray[np.int64]]]
+    """What a model is called with for a batch of B showings: arrays (B, S) by the name of the argument."""
+    is_causal: bool
+    """No output depends on later tokens. This is checked on every model; what all texts begin with may be cached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How all texts of a pass are shown: the kind of model, and the tokens around each text."""
+
+    kind: Kind
+    lead: tuple[int, ...] = ()
+    """The special tokens that the tokenizer puts before every text (a BOS, as a rule)."""
+    prefix: tuple[int, ...] = ()
+    """Tokens between the lead and the text."""
+    end: int | None = None
+    """The token that closes a text to learn from; None where the tokenizer has none."""
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        """Every token before a text."""
+        return self.lead + self.prefix
+
+    def room(self, window: int) -> int:
+        """Tokens of a text for which a window has room."""
+        return max(0, window - len(self.before))
+
+    def plan(self, passage: Passage) -> TargetPlan:
+        """The target plan of one text."""
+        return TargetPlan(passage, self.kind.show(passage, self))
+
+
+def padded(rows: Sequence[NDArray[np.int32]], fill: int = 0) -> NDArray[np.int64]:
+    """Rows of B sequences as (B, S), padded on the right."""
+    table = np.full((len(rows), max(row.size for row in rows)), fill, dtype=np.int64)
+    for line, row in zip(table, rows, strict=True):
+        line[: row.size] = row
+    return table
