@@ -15,7 +15,6 @@ from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.foreign import reading
 from kdaudit.mitigate import METHODS
-from kdaudit.mitigate.base import Strength
 from kdaudit.mitigate.settings import MitigateConfig
 from kdaudit.options import Declared, Option, options_of
 
@@ -46,6 +45,7 @@ class Shown:
 OWN = {"out", "overwrite", "resume", "manifest_out", "keep_epochs"}
 """Options of `distill` that a comparison of many students has itself, or cannot have."""
 DISTILLATION = tuple(one for one in options_of(DistillConfig) if one.name not in OWN)
+STRENGTHS = tuple(declared for method in METHODS.values() for declared in method.declared)
 IN_FILE = {"gates", "exit_zero"}
 """All that this command takes from a configuration file."""
 
@@ -65,7 +65,7 @@ def mitigate(given: Given) -> None:
     config = MitigateConfig(
         **given.to(options_of(MitigateConfig)),
         distill=plain,
-        strength=Strength(**given.to(options_of(Strength))),
+        strengths=given.to(STRENGTHS),
         repeats=manifest,
     )
     from kdaudit.cli.progress import StageBars, hush_libraries  # loads torch: not at the top, so --help stays light
@@ -118,7 +118,7 @@ COMMAND = Command(
     tuple(
         _offered(one)
         for one in (
-            *(options_of(MitigateConfig) + options_of(Strength) + options_of(Shown)),
+            *(options_of(MitigateConfig) + STRENGTHS + options_of(Shown)),
             *(replace(one, default=None, is_optional=True) if one.default is MISSING else one for one in DISTILLATION),
         )
     ),
