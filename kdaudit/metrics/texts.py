@@ -14,7 +14,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import fisher_exact
 
 from kdaudit.metrics.scores import Floats
 
@@ -214,6 +213,8 @@ def format_differences(members: Sequence[str], nonmembers: Sequence[str]) -> tup
         members: n texts.
         nonmembers: m texts.
     """
+    from scipy.stats import fisher_exact  # slow to import, and a report reads results without it
+
     n, m = len(members), len(nonmembers)
     if min(n, m) == 0:
         return ()

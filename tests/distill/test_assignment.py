@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdaudit.distill.assignment import assign, parse_holdout
+from kdaudit.distill.data import assign, parse_holdout
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import RecordsError
 from kdaudit.records import Record, RecordSet
