@@ -1,74 +1,115 @@
-"""One frozen dataclass per command, checked when built; all problems are reported at once."""
+"""What `kdaudit attack` and `kdaudit report` are given: each option is declared here, once, and checked when built."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from kdaudit.errors import ConfigError, did_you_mean
-from kdaudit.foreign import is_file, read_text, reason
-from kdaudit.waivers import Waiver, expired, read_waivers
+from kdaudit.errors import ConfigError
+from kdaudit.options import Option, flag_of, problems_of, split_at_commas, strip_each
+from kdaudit.waivers import Waiver, expired
 
-MAX_BYTES = 2**22  # of a configuration file
-MAX_DOTTED = 5 * 10**7  # squares of the dots in each of its lines: one of 7,000, or a thousand gates in each of ten
 LOADS = ("4bit", "8bit")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-"""Of a report, in the order in which they are written."""
 TOLERANCE = 0.02
 """How far an AUC may rise above the baseline's."""
+
+MODELS, DATA, MEASURE, COMPUTE = "Models", "Records", "Attacks and gates", "Computation"
+"""Panels of the help."""
+
+
+def _day(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError as error:
+        raise ConfigError(f"--today: '{text}' is not a date", hint="write it as 2030-01-31") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """Everything that decides an audit's numbers, as the user gave it."""
 
-    teacher: str
-    students: tuple[str, ...]
-    members: str | None = None
-    nonmembers: str | None = None
-    train: str | None = None
-    """The students' training file, where it is no longer where their manifest says."""
-    manifest: Path | None = None
-    """Of the first student, where it does not lie in its folder."""
-    key_file: Path | None = None
-    """Key of the manifest's record ids, where it does not lie beside the training file."""
-    shots: str | None = None
-    text_field: str = "text"
-    id_field: str = "id"
-    teacher_reference: str | None = None
-    student_references: tuple[str | None, ...] = ()
-    """One per student, or one for all of them; None: what the student's manifest says, if it has one."""
-    attacks: tuple[str, ...] = ()
-    out: Path = Path("kdaudit-run")
-    gates: tuple[str, ...] = ()
-    seed: int = 0
-    max_tokens: int | None = None
-    limit: int | None = None
-    """Records per class, drawn by the seed."""
-    batch_tokens: int | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    n_shots: int = 12
-    calibration_share: float = 0.3
-    teacher_load: str | None = None
-    student_load: str | None = None
-    trust_remote_code: bool = False
-    allow_pickle: bool = False
-    paper_compat: bool = False
-    overwrite: bool = False
+    # fmt: off
+    teacher: Annotated[str, Option(
+        "The teacher: a checkpoint folder or a Hub id, or an adapter in either form. @revision pins a commit.",
+        MODELS, names="checkpoint")]
+    students: Annotated[tuple[str, ...], Option(
+        "A student that was distilled from the teacher. Repeat it for several: they are called student, student-2, …",
+        MODELS, flag="--student", names="checkpoint")]
+    members: Annotated[str | None, Option(
+        "Texts that were in the training data, as .jsonl, .csv, .txt, .parquet or hub:NAME[:CONFIG]:SPLIT. Default: "
+        "the records that the manifest of a distilled student names.", DATA, names="records")] = None
+    nonmembers: Annotated[str | None, Option(
+        "Texts of the same kind that were not in the training data, in any of the same forms.",
+        DATA, names="records")] = None
+    train: Annotated[str | None, Option(
+        "The training file of a distilled student. Needed where the file has moved since the manifest was written.",
+        DATA, names="records")] = None
+    manifest: Annotated[Path | None, Option(
+        "The manifest of the student. Default: kdaudit.json in its folder.", DATA)] = None
+    key_file: Annotated[Path | None, Option(
+        "The key of the manifest's record ids. Default: the key beside the training file.", DATA)] = None
+    text_field: Annotated[str, Option("The field or column that holds the text.", DATA)] = "text"
+    id_field: Annotated[str, Option(
+        "The field or column that holds the id. Where there is none, the id is a keyed hash of the text.", DATA)] = "id"
+    shots: Annotated[str | None, Option(
+        "Non-member texts that prefix attacks put before a text. Default: some of --nonmembers, which are then left "
+        "out of the audit.", DATA, names="records")] = None
+    n_shots: Annotated[int, Option("How many shots prefix attacks put before a text.", MEASURE, least=1)] = 12
+    reference: Annotated[str | None, Option(
+        "A reference model for the teacher and for every student that has no reference of its own.",
+        MODELS, names="checkpoint")] = None
+    teacher_reference: Annotated[str | None, Option(
+        "The checkpoint that the teacher started from, before it saw the members.", MODELS, names="checkpoint")] = None
+    student_references: Annotated[tuple[str | None, ...], Option(
+        "The checkpoint that the student started from. Give one for all students, or one for each --student.",
+        MODELS, flag="--student-reference", names="checkpoint")] = ()
+    """None for a student: what its manifest says, if it has one."""
+    attacks: Annotated[tuple[str, ...], Option(
+        "An attack, or a group of attacks (paper, all). Repeatable. Default: paper.", MEASURE, flag="--attack")] = ()
+    gates: Annotated[tuple[str, ...], Option(
+        "A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable.",
+        MEASURE, flag="--gate", separator=";", parse=strip_each)] = ()
+    out: Annotated[Path, Option(
+        "The run folder. The same command continues an unfinished run in it.")] = Path("kdaudit-run")
+    overwrite: Annotated[bool, Option("Replace another run in the folder.", in_file=False)] = False
+    seed: Annotated[int, Option("The seed of every random draw.", least=0)] = 0
+    limit: Annotated[int | None, Option(
+        "The largest number of records of each class. The seed draws them.", DATA, least=1)] = None
+    max_tokens: Annotated[int | None, Option(
+        "The number of tokens after which a text is cut. Default: the smallest context of the models.",
+        COMPUTE, least=2)] = None
+    calibration_share: Annotated[float, Option(
+        "The share of each class that fits thresholds. These records do not measure the thresholds.",
+        MEASURE, least=0.05, most=0.95)] = 0.3
+    batch_tokens: Annotated[int | None, Option(
+        "The number of tokens in one forward pass. Default: 4096 on a CPU, 16384 elsewhere.", COMPUTE, least=1)] = None
+    device: Annotated[str, Option("The device: auto, cuda, cuda:N, mps or cpu.", COMPUTE)] = "auto"
+    dtype: Annotated[str, Option(
+        "The precision: auto, float32, bfloat16 or float16. auto is float32 on a CPU, and the checkpoint's own "
+        "elsewhere.", COMPUTE, choices=DTYPES)] = "auto"
+    teacher_load: Annotated[str | None, Option(
+        "Quantise the teacher with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
+    student_load: Annotated[str | None, Option(
+        "Quantise the students with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
+    allow_pickle: Annotated[bool, Option(
+        "Read pickled weights, which can run code. Default: read safetensors only.", MODELS)] = False
+    trust_remote_code: Annotated[bool, Option("Run the modelling code that a checkpoint brings.", MODELS)] = False
+    paper_compat: Annotated[bool, Option(
+        "Add the paper's in-sample figures to results.json. No gate reads them.", MEASURE)] = False
+    # fmt: on
 
     def __post_init__(self) -> None:
         """Check every field.
 
         Raises:
-            ConfigError: lists every problem, one a line.
+            ConfigError: lists every problem, each in a line of its own.
         """
-        problems = list(_problems(self))
+        problems = [*problems_of(self), *_contradictions(self)]
         if problems:
             raise ConfigError("\n".join(problems), hint="kdaudit attack --help lists the options")
 
@@ -76,13 +117,14 @@ class AuditConfig:
     def reference_of(self) -> dict[str, str | None]:
         """The reference checkpoint of every audited model, by model name."""
         names = student_names(len(self.students))
-        return {"teacher": self.teacher_reference, **dict(zip(names, self.references_by_student, strict=True))}
+        references = dict(zip(names, self.references_by_student, strict=True))
+        return {"teacher": self.teacher_reference or self.reference, **references}
 
     @property
     def references_by_student(self) -> tuple[str | None, ...]:
         """One for every student."""
-        given = self.student_references
-        return given * len(self.students) if len(given) == 1 else given or (None,) * len(self.students)
+        given = self.student_references or (self.reference,)
+        return given * len(self.students) if len(given) == 1 else given
 
     def identity(self) -> dict[str, Any]:
         """What a run folder must share with this configuration to be continued by it.
@@ -90,12 +132,12 @@ class AuditConfig:
         Gates and the folder itself change no measurement; checkpoints and records count by their contents,
         not by their names.
         """
-        names = {"teacher", "students", "teacher_reference", "student_references", "members", "nonmembers", "shots"}
-        names |= {"train", "manifest", "key_file"}
+        names = {"teacher", "students", "teacher_reference", "student_references", "reference"}
+        names |= {"members", "nonmembers", "shots", "train", "manifest", "key_file", "out", "gates", "overwrite"}
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
-            if name not in names | {"out", "gates", "overwrite"}
+            if name not in names
         }
 
 
@@ -103,55 +145,60 @@ class AuditConfig:
 class ReportConfig:
     """What a report is made of, as the user gave it."""
 
-    runs: tuple[Path, ...]
-    """Run folders, or results files."""
-    formats: tuple[str, ...] = ("html", "md")
-    out: Path | None = None
-    """None: beside the results of the first run."""
-    gates: tuple[str, ...] = ()
-    """None given: each run keeps the gates that it was measured with."""
+    # fmt: off
+    runs: Annotated[tuple[Path, ...], Option(
+        "Run folders of `kdaudit attack`, or their results.json. Several runs are compared. Or one folder of `kdaudit "
+        "mitigate`.", in_file=False, is_argument=True, metavar="RUN…")]
+    formats: Annotated[tuple[str, ...], Option(
+        "A format: html, md, json, sarif or junit. Repeatable, or joined by commas. Default: html,md.",
+        flag="--format", parse=split_at_commas)] = ("html", "md")
+    out: Annotated[Path | None, Option(
+        "The folder for the reports. Default: the folder of the first run.", in_file=False)] = None
+    gates: Annotated[tuple[str, ...], Option(
+        "A limit to judge by, such as 'student.auc <= 0.60'. Repeatable. Default: the gates of each run.",
+        flag="--gate", variable="KDAUDIT_GATES", separator=";", parse=strip_each)] = ()
     gates_file: Path | None = None
     """The configuration file that declares the gates; None where they were given otherwise."""
-    template: Path | None = None
-    baseline: Path | None = None
-    """An earlier run, as folder or results file: no AUC may rise above its by more than `tolerance`."""
-    tolerance: float | None = None
-    """None: TOLERANCE."""
+    template: Annotated[Path | None, Option(
+        "A jinja2 template of your own, rendered in a sandbox. `kdaudit docs report` says what it is given.")] = None
+    baseline: Annotated[Path | None, Option(
+        "An earlier run. The report fails where an AUC rose above the earlier one by more than the tolerance.")] = None
+    tolerance: Annotated[float | None, Option(
+        f"How far an AUC may rise above the baseline's. Default: {TOLERANCE}.", least=0, most=1)] = None
+    today: Annotated[date | None, Option(
+        "The date by which waivers expire. Default: today in UTC.",
+        in_file=False, metavar="YYYY-MM-DD", typed=str, parse=_day)] = None
+    """None: no waiver has expired."""
     waivers: tuple[Waiver, ...] = ()
     file_gates: tuple[str, ...] = ()
     """Gates of the configuration file, judged or not: its waivers may name them."""
-    model_card: Path | None = None
-    """An existing README.md whose section is rewritten."""
-    model_index: bool = False
+    model_card: Annotated[Path | None, Option(
+        "An existing README.md. The section between kdaudit:begin and kdaudit:end is written anew.")] = None
+    model_index: Annotated[bool, Option("Write the AUCs into the metadata of --model-card too.")] = False
     from_file: frozenset[str] = frozenset()
     """Fields that the configuration file decides: a comparison of mitigations leaves those that are for audits."""
-    today: date = date.min
-    """Waivers whose last day is before it are refused."""
+    # fmt: on
 
     def __post_init__(self) -> None:
         """Check every field.
 
         Raises:
-            ConfigError: lists every problem, one a line.
+            ConfigError: lists every problem, each in a line of its own.
         """
-        problems = []
+        problems = [*problems_of(self)]
         if not self.runs:
             problems.append("RUN: no run is given")
         if not self.formats and self.template is None:
             problems.append("--format: none is given, and no --template: there is nothing to write")
-        if any(not gate.strip() for gate in self.gates):
-            problems.append("--gate: an empty value was given; is a variable unset?")
         if self.model_card and len(self.runs) > 1:
             problems.append("--model-card: a card is about one run; give one RUN")
         if self.model_index and not self.model_card:
             problems.append("--model-index is given but --model-card is not: there is no metadata to extend")
-        if self.tolerance is not None and not 0 <= self.tolerance <= 1:
-            problems.append(f"--tolerance: {self.tolerance} lies outside 0 to 1")
         if self.tolerance is not None and self.baseline is None:
             problems.append("--tolerance is given but --baseline is not: there is nothing to rise above")
         if problems:
             raise ConfigError("\n".join(problems), hint="kdaudit report --help lists the options")
-        if over := expired(self.waivers, self.today):
+        if self.today and (over := expired(self.waivers, self.today)):
             raise ConfigError("\n".join(over), hint="keep the limit again, or decide anew and set a later date")
 
 
@@ -165,146 +212,24 @@ def student_names(n_students: int) -> tuple[str, ...]:
     return tuple("student" if i == 0 else f"student-{i + 1}" for i in range(n_students))
 
 
-def _problems(config: AuditConfig) -> Iterable[str]:
+def _contradictions(config: AuditConfig) -> Iterator[str]:
     if not config.students:
         yield "--student: at least one student is needed"
     for name in ("train", "key_file"):
         if config.members is not None and getattr(config, name) is not None:
-            yield f"--{name.replace('_', '-')}: serves a student's manifest; --members already says who was a member"
+            yield f"{flag_of(name)}: it belongs to a student's manifest, but --members already says who was a member"
     if (config.members is None) != (config.nonmembers is None) and not (config.train and config.nonmembers):
         given, missing = ("--members", "--nonmembers") if config.members else ("--nonmembers", "--members")
         yield (
-            f"{given} is given but {missing} is not: an audit compares the two (with --train FILE, --nonmembers says "
-            "where a manifest's non-members moved to)"
+            f"{given} is given but {missing} is not: an audit compares the two (--nonmembers may stand beside --train "
+            "alone: both then say where the records of a manifest are now)"
         )
     if len(config.student_references) not in {0, 1, len(config.students)}:
         yield (
             f"--student-reference: {len(config.student_references)} given, but {len(config.students)} of --student; "
             "give one for each, in the same order, or one for all"
         )
-    yield from _empty_settings(config)
     if config.id_field == config.text_field:
-        yield f"--id-field: '{config.id_field}' is the field of the text, and ids stand in the run's files"
-    minimum = {"max_tokens": 2, "limit": 1, "batch_tokens": 1, "n_shots": 1}
-    for name, least in minimum.items():
-        value = getattr(config, name)
-        if value is not None and value < least:
-            yield f"--{name.replace('_', '-')}: {value} is too small, the least is {least}"
-    if config.seed < 0:
-        yield f"--seed: {config.seed} is negative"
-    if not 0.05 <= config.calibration_share <= 0.95:
-        yield f"--calibration-share: {config.calibration_share} lies outside 0.05 to 0.95"
-    choices = {"device": DEVICES, "dtype": DTYPES, "teacher_load": LOADS, "student_load": LOADS}
-    for name, allowed in choices.items():
-        value = getattr(config, name)
-        if value is not None and value not in allowed and not (name == "device" and value.startswith("cuda:")):
-            listed = ", ".join((*allowed, "cuda:N") if name == "device" else allowed)
-            yield f"--{name.replace('_', '-')}: '{value}' is none of {listed}"
-
-
-def _empty_settings(config: AuditConfig) -> Iterable[str]:
-    for name, option in _TEXT_OPTIONS.items():
-        value = getattr(config, name)
-        given = value if isinstance(value, tuple) else () if value is None else (value,)
-        if any(text is not None and not text.strip() for text in given):
-            yield f"{option}: an empty value was given; is a variable unset?"
-
-
-_TEXT_OPTIONS = {
-    "teacher": "--teacher",
-    "students": "--student",
-    "members": "--members",
-    "nonmembers": "--nonmembers",
-    "train": "--train",
-    "shots": "--shots",
-    "teacher_reference": "--teacher-reference",
-    "student_references": "--student-reference",
-    "attacks": "--attack",
-    "gates": "--gate",
-    "text_field": "--text-field",
-    "id_field": "--id-field",
-}
-
-
-def find_config_file(folder: Path) -> Path | None:
-    """The configuration that applies in `folder`: kdaudit.toml, else a pyproject.toml with [tool.kdaudit]."""
-    own = folder / "kdaudit.toml"
-    if is_file(own):
-        return own
-    project = folder / "pyproject.toml"
-    return project if is_file(project) and "kdaudit" in _table(_parse(project), "tool", project) else None
-
-
-def read_config_file(path: Path, *, known: Mapping[str, type]) -> dict[str, Any]:
-    """The settings in a kdaudit.toml, or under [tool.kdaudit] of a pyproject.toml.
-
-    Args:
-        path: the file.
-        known: the keys that a command takes, written with underscores, each with the type of its value;
-            Waiver for an array of tables, which comes back as a tuple of them.
-
-    Raises:
-        ConfigError: the file cannot be read, a key is unknown, or a value has another type.
-    """
-    table = _parse(path)
-    if path.name == "pyproject.toml":
-        table = _table(_table(table, "tool", path), "kdaudit", path)
-    settings: dict[str, Any] = {}
-    for raw_key, value in table.items():
-        key = raw_key.replace("-", "_")
-        if key not in known:
-            hint = did_you_mean(key, known, otherwise=f"known keys: {', '.join(sorted(known))}")
-            raise ConfigError(f"{path}: unknown key '{raw_key}'", hint=hint)
-        if known[key] is Waiver:
-            settings[key] = read_waivers(value, path)
-            continue
-        _check_type(path, raw_key, value, known[key])
-        settings[key] = value
-    return settings
-
-
-_TYPE_WORDS = {
-    str: "a string",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    list: "a list of strings",
-}
-_TYPE_EXAMPLES = {
-    str: '{key} = "…"',
-    int: "{key} = 1",
-    float: "{key} = 0.5",
-    bool: "{key} = true",
-    list: '{key} = ["…"]',
-}
-
-
-def _check_type(path: Path, key: str, value: object, wanted: type) -> None:
-    accepted = (int, float) if wanted is float else wanted
-    if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
-        raise ConfigError(
-            f"{path}: '{key}' must be {_TYPE_WORDS[wanted]}, not {type(value).__name__}",
-            hint=f"write it as {_TYPE_EXAMPLES[wanted].format(key=key)}",
-        )
-    if isinstance(value, list) and not all(isinstance(item, str) for item in value):
-        raise ConfigError(f"{path}: every entry of '{key}' must be a string")
-
-
-def _table(parent: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
-    found = parent.get(key, {})
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: '{key}' must be a table, not {type(found).__name__}", hint="write [tool.kdaudit]")
-    return found
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        text = read_text(path, at_most=MAX_BYTES, encoding="utf-8-sig")
-        # a parser remembers every beginning of a dotted key
-        if sum(line.count(".") ** 2 for line in text.splitlines()) > MAX_DOTTED:
-            raise ConfigError(f"{path} has lines of more dots than settings can have")
-        return tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"--config: cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # also of a number without end, or nested without end
-        raise ConfigError(f"{path} is not valid TOML: {reason(error)}") from error
+        yield f"--id-field: '{config.id_field}' is the field of the text; ids are written into the run's files"
+    if config.device not in DEVICES and not config.device.startswith("cuda:"):
+        yield f"--device: '{config.device}' is none of {', '.join(DEVICES)}, cuda:N"

@@ -14,24 +14,24 @@ class AuditKeywords(TypedDict, total=False):
     key_file: str | Path | None
     text_field: str
     id_field: str
+    n_shots: int
     teacher_reference: str | None
     student_references: str | Sequence[str | None]
     attacks: str | Sequence[str]
     gates: str | Sequence[str]
+    overwrite: bool
     seed: int
-    max_tokens: int | None
     limit: int | None
+    max_tokens: int | None
+    calibration_share: float
     batch_tokens: int | None
     device: str
     dtype: str
-    n_shots: int
-    calibration_share: float
     teacher_load: str | None
     student_load: str | None
-    trust_remote_code: bool
     allow_pickle: bool
+    trust_remote_code: bool
     paper_compat: bool
-    overwrite: bool
 
 
 class DistillKeywords(TypedDict, total=False):
@@ -45,6 +45,8 @@ class DistillKeywords(TypedDict, total=False):
     text_field: str
     id_field: str
     limit: int | None
+    key_file: str | Path | None
+    manifest_out: str | Path | None
     objective: str
     beta: float | None
     hard_weight: float | None
@@ -62,6 +64,7 @@ class DistillKeywords(TypedDict, total=False):
     batch_tokens: int
     gradient_accumulation: int
     max_tokens: int | None
+    copies_per_epoch: int
     lora: int | None
     teacher_load: str | None
     student_load: str | None
@@ -70,14 +73,11 @@ class DistillKeywords(TypedDict, total=False):
     gradient_checkpointing: bool
     teacher_cache: str | Path | None
     teacher_top_k: int
-    copies_per_epoch: int
     seed: int
     split_seed: int | None
     report_to: str
     resume: bool | None
-    key_file: str | Path | None
-    manifest_out: str | Path | None
-    chat_date: str
-    trust_remote_code: bool
-    allow_pickle: bool
     overwrite: bool
+    allow_pickle: bool
+    trust_remote_code: bool
+    chat_date: str

@@ -20,7 +20,7 @@ from kdaudit.artefacts import create_text, remove_leftovers, write_text
 from kdaudit.errors import ConfigError, RecordsError
 from kdaudit.foreign import read_json, read_text, reason
 from kdaudit.records import Record, RecordSet
-from kdaudit.records.record import digest
+from kdaudit.records.sets import digest
 
 SCHEMA = "kdaudit.distillation/1"
 FILE_NAME = "kdaudit.json"

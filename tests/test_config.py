@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdaudit.config import AuditConfig, find_config_file, read_config_file, student_names
+from kdaudit.config import AuditConfig, student_names
+from kdaudit.config_file import find_config_file, read_config_file
 from kdaudit.errors import ConfigError
+from kdaudit.options import Declared, options_of
 
 PLAIN = AuditConfig(teacher="t", students=("s",))
-KNOWN = {"seed": int, "gates": list, "calibration_share": float, "out": str, "quiet": bool}
+KNOWN = options_of(AuditConfig)
 
 
 def test_every_problem_is_said_at_once() -> None:
@@ -24,7 +26,7 @@ def test_every_problem_is_said_at_once() -> None:
     lines = str(caught.value).splitlines()
     assert len(lines) == 12
     for option in ("--student:", "--members is given but --nonmembers is not", "--student-reference: 2", "--seed: -1",
-                   "--max-tokens: 1", "--limit: 0", "--batch-tokens: 0", "--n-shots: 0", "--calibration-share: 1.0",
+                   "--max-tokens: 1", "--limit: 0", "--batch-tokens: 0", "--n-shots: 0", "--calibration-share: 1",
                    "--device: 'tpu'", "--dtype: 'int4'", "--teacher-load: '2bit'"):  # fmt: skip
         assert sum(option in line for line in lines) == 1, option
 
@@ -65,6 +67,14 @@ def test_one_reference_serves_every_student_and_none_is_none() -> None:
     assert [each[name] for name in student_names(3)] == ["x", "y", "z"]
 
 
+def test_a_reference_for_all_serves_where_a_model_has_none_of_its_own() -> None:
+    two = replace(PLAIN, students=("a", "b"), reference="r")
+    assert two.reference_of == {"teacher": "r", "student": "r", "student-2": "r"}
+    assert replace(two, teacher_reference="t0").reference_of == {"teacher": "t0", "student": "r", "student-2": "r"}
+    own = replace(two, student_references=("x", None))
+    assert own.reference_of == {"teacher": "r", "student": "x", "student-2": None}
+
+
 CHANGES: dict[str, Any] = {
     "text_field": "body", "id_field": "number", "attacks": ("loss",), "seed": 1, "max_tokens": 8, "limit": 8,
     "batch_tokens": 8, "device": "cpu", "dtype": "float32", "n_shots": 3, "calibration_share": 0.5,
@@ -73,8 +83,8 @@ CHANGES: dict[str, Any] = {
 }  # fmt: skip
 FREE: dict[str, Any] = {
     "teacher": "T", "students": ("S",), "members": "m", "nonmembers": "n", "shots": "x", "teacher_reference": "r",
-    "student_references": ("r",), "out": Path("elsewhere"), "gates": ("student.auc <= 0.6",), "overwrite": True,
-    "manifest": Path("k.json"),
+    "student_references": ("r",), "reference": "r", "out": Path("elsewhere"), "gates": ("student.auc <= 0.6",),
+    "overwrite": True, "manifest": Path("k.json"),
 }  # fmt: skip
 OF_A_MANIFEST: dict[str, Any] = {"train": "t", "key_file": Path("key")}
 
@@ -96,7 +106,7 @@ def test_names_gates_and_folders_do_not_change_the_identity() -> None:
 
 @pytest.mark.parametrize("name", OF_A_MANIFEST)
 def test_what_serves_a_manifest_is_refused_beside_records_given_by_hand(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}: serves a student's manifest"):
+    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}: it belongs to a student's manifest"):
         AuditConfig(teacher="t", students=("s",), members="m", nonmembers="n", **{name: OF_A_MANIFEST[name]})
 
 
@@ -116,13 +126,19 @@ def test_kdaudit_toml_comes_before_pyproject(tmp_path: Path) -> None:
     assert find_config_file(tmp_path) == own
 
 
-@given(st.sampled_from(sorted(KNOWN)))
-def test_dashes_and_underscores_are_one_key(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
-    values = {"seed": 3, "gates": ["a", "b"], "calibration_share": 0.5, "out": "x", "quiet": True}
-    written = {"gates": '["a", "b"]', "out": '"x"', "quiet": "true"}.get(name, str(values[name]))
+@given(st.sampled_from(KNOWN))
+def test_dashes_and_underscores_are_one_key(tmp_path_factory: pytest.TempPathFactory, declared: Declared) -> None:
+    name = declared.name
+    written, value = {int: ("3", 3), float: ("0.5", 0.5), bool: ("true", True), list: ('["a", "b"]', ["a", "b"])}.get(
+        declared.kind, ('"x"', "x")
+    )
     path = tmp_path_factory.mktemp("config") / "kdaudit.toml"
     path.write_text(f"{name.replace('_', '-')} = {written}\n", encoding="utf-8")
-    assert read_config_file(path, known=KNOWN) == {name: values[name]}
+    if declared.option.in_file:
+        assert read_config_file(path, known=KNOWN) == {name: value}
+    else:
+        with pytest.raises(ConfigError, match="unknown key"):
+            read_config_file(path, known=KNOWN)
 
 
 def test_a_whole_number_is_a_number_and_a_byte_order_mark_is_no_key(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from kdaudit.config import read_config_file
+from kdaudit.config import AuditConfig
+from kdaudit.config_file import read_config_file
 from kdaudit.errors import ConfigError
+from kdaudit.options import options_of
 from kdaudit.waivers import Waiver, expired
 
 FILE = """seed = 1
@@ -25,7 +27,7 @@ expires = "2030-02-01"
 
 def read(path: Path, content: str) -> tuple[Waiver, ...]:
     path.write_text(content, encoding="utf-8")
-    found: tuple[Waiver, ...] = read_config_file(path, known={"seed": int, "waivers": Waiver})["waivers"]
+    found: tuple[Waiver, ...] = read_config_file(path, known=options_of(AuditConfig))["waivers"]
     return found
 
 

@@ -4,38 +4,62 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from kdaudit.cli import output
+from kdaudit.cli.attack import write_summary
+from kdaudit.cli.command import Command, Given
+from kdaudit.errors import ConfigError
+from kdaudit.options import Option, options_of, problems_of
 
 
-def demo(
-    out: Annotated[Path, typer.Option(help="The folder for the notes, the checkpoints and both run folders.")] = Path(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoConfig:
+    """What the demo is given."""
+
+    out: Annotated[Path, Option("The folder for the notes, the checkpoints and both run folders.")] = Path(
         "kdaudit-demo"
-    ),
-    seed: Annotated[int, typer.Option(help="The seed of the notes, the training and the audits.", min=0)] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone, without progress.")] = False,
-) -> None:
+    )
+    seed: Annotated[int, Option("The seed of the notes, the training and the audits.", least=0)] = 0
+    quiet: Annotated[bool, Option("Print the result alone, without progress.", flag="--quiet -q")] = False
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ConfigError: the seed is negative.
+        """
+        if problems := [*problems_of(self)]:
+            raise ConfigError("\n".join(problems), hint="kdaudit demo --help lists the options")
+
+
+def demo(given: Given) -> None:
     """Train a small teacher and student on fictitious clinical notes and audit them: two to four minutes, no network.
 
     The student saw the members and must be detected; its start did not and must be at chance. Exit 4 if either fails.
     """
-    from kdaudit.cli.audit import hush_libraries, write_summary  # loads torch: not at the top, so --help stays light
-    from kdaudit.cli.progress import StageBars
-    from kdaudit.demo.run import check_controls, run_demo
+    config = DemoConfig(**given.to(options_of(DemoConfig)))
+    from kdaudit.cli.progress import StageBars, hush_libraries  # loads torch: not at the top, so --help stays light
 
     hush_libraries()
-    with StageBars(is_shown=not quiet) as bars:
+    from kdaudit.demo.run import check_controls, run_demo
+
+    with StageBars(is_shown=not config.quiet) as bars:
         command = shlex.join(["kdaudit", *sys.argv[1:]])
-        controls = run_demo(out, seed=seed, command=command, on_progress=bars.update)
-    write_summary(controls.positive, controls.positive_folder)
-    write_summary(controls.negative, controls.negative_folder)
+        controls = run_demo(config.out, seed=config.seed, command=command, on_progress=bars.update)
+    for result, folder in (
+        (controls.positive, controls.positive_folder),
+        (controls.negative, controls.negative_folder),
+    ):
+        write_summary(result, folder)
     output.heading("Positive control: teacher and student, both trained on the members")
-    output.print_result(controls.positive, controls.positive_folder, is_quiet=quiet)
+    output.print_result(controls.positive, controls.positive_folder, is_quiet=config.quiet)
     output.heading("Negative control: their starts, which saw neither members nor non-members")
-    output.print_result(controls.negative, controls.negative_folder, is_quiet=quiet)
+    output.print_result(controls.negative, controls.negative_folder, is_quiet=config.quiet)
     check_controls(controls)
     output.heading("Both controls came out as they must: the student is detected, its start is at chance.")
+
+
+COMMAND = Command("demo", demo, options_of(DemoConfig), variables="KDAUDIT_DEMO", example="kdaudit demo --out demo")

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 import kdaudit
 from kdaudit.cli import output
+from kdaudit.cli.command import Command, Given
 from kdaudit.errors import ConfigError, did_you_mean
+from kdaudit.options import Option, options_of
 
 PACKAGE = Path(kdaudit.__file__).parent
 FOLDERS = (PACKAGE / "docs", PACKAGE.parent / ".github" / "docs")
 """In the wheel, and in a checkout."""
 
 
-def docs(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What is asked for."""
+
     topic: Annotated[
-        str | None, typer.Argument(help="The page to print. Without it the pages are listed.", show_default=False)
-    ] = None,
-) -> None:
+        str | None,
+        Option("The page to print. Without it the pages are listed.", is_argument=True, shows_default=False),
+    ] = None
+
+
+def docs(given: Given) -> None:
     """Print a page of the documentation, or list the pages. Needs no network."""
+    topic = Shown(**given.to(options_of(Shown))).topic
     found = pages()
     if topic is None:
         output.print_topics({name: title_of(text) for name, text in found.items()})
@@ -40,3 +48,6 @@ def pages() -> dict[str, str]:
 def title_of(text: str) -> str:
     """The heading of a page."""
     return text.split("\n", 1)[0].removeprefix("# ")
+
+
+COMMAND = Command("docs", docs, options_of(Shown), variables="KDAUDIT_DOCS", example="kdaudit docs tutorial")

@@ -12,7 +12,7 @@ import typer
 
 import kdaudit
 from kdaudit.cli import attack, demo, distill, docs, mitigate, output, report
-from kdaudit.cli.paths import with_paths
+from kdaudit.cli.command import add
 from kdaudit.errors import ExitCode, KdauditError
 
 UsageProblem: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -26,26 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-EXAMPLES = {
-    "attack": "kdaudit attack --teacher TEACHER --student STUDENT --members saw.jsonl --nonmembers unseen.jsonl",
-    "distill": "kdaudit distill --teacher TEACHER --student START --train texts.jsonl --teacher-saw train --out OUT",
-    "mitigate": "kdaudit mitigate --from STUDENT --method all --seeds 3 --out OUT",
-    "report": "kdaudit report kdaudit-run --format html --gate 'student.auc <= 0.60'",
-    "demo": "kdaudit demo --out demo",
-    "docs": "kdaudit docs tutorial",
-}
-"""By command, shown at the end of its help."""
-for name, command, prefix in (
-    ("attack", attack.attack, "KDAUDIT"),
-    ("distill", distill.distill, "KDAUDIT_DISTILL"),
-    ("mitigate", mitigate.mitigate, "KDAUDIT_MITIGATE"),
-    ("report", report.report, "KDAUDIT_REPORT"),
-    ("demo", demo.demo, "KDAUDIT_DEMO"),
-    ("docs", docs.docs, "KDAUDIT_DOCS"),
-):
-    app.command(name=name, epilog=f"Example: {EXAMPLES[name]}", context_settings={"auto_envvar_prefix": prefix})(
-        with_paths(command)
-    )
+COMMANDS = (attack.COMMAND, distill.COMMAND, mitigate.COMMAND, report.COMMAND, demo.COMMAND, docs.COMMAND)
+for command in COMMANDS:
+    add(app, command, known=[option for other in COMMANDS for option in other.options if other.reads_file])
 
 
 def print_version(wanted: bool) -> None:

@@ -1,8 +1,10 @@
-"""Bars for long work, one per stage, on stderr; none where it is no terminal."""
+"""Long work on the terminal: a bar for each stage, and libraries that keep still."""
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from types import TracebackType
 
 from rich.console import Console
@@ -63,3 +65,28 @@ class StageBars:
                 visible(stage), total=total, completed=done, note=visible(note)
             )
         self._progress.update(self._tasks[stage], completed=done, total=total, note=visible(note))
+
+
+def hush_libraries() -> None:
+    """Keep the libraries' own bars and advice off the terminal: what matters is said by kdaudit."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="bitsandbytes|peft|transformers")
+    logging.captureWarnings(capture=True)
+    of_libraries = [handler for name in logging.root.manager.loggerDict for handler in logging.getLogger(name).handlers]
+    if logging.lastResort is not None:  # on stderr; of a warning's logger it takes the place of a handler for nothing
+        logging.getLogger("py.warnings").addHandler(logging.lastResort)
+        of_libraries.append(logging.lastResort)
+    for handler in of_libraries:
+        handler.addFilter(_in_sight)
+
+
+def _in_sight(record: logging.LogRecord) -> bool:
+    """A library logs what stands in foreign files: no control character in it reaches the terminal."""
+    record.msg, record.args = "\n".join(map(visible, record.getMessage().split("\n"))), ()
+    return True

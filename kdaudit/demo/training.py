@@ -98,11 +98,10 @@ def _learn(
     import torch
 
     from kdaudit.distill.batches import probe
-    from kdaudit.distill.examples import make_examples, plan_steps
-    from kdaudit.distill.outputs import speaker
-    from kdaudit.distill.saving import save_student
-    from kdaudit.distill.student import Distiller, LossTerms
-    from kdaudit.distill.trainer import Curriculum, Settings, Watch
+    from kdaudit.distill.data import Curriculum, make_examples, plan_steps
+    from kdaudit.distill.folder import save_student
+    from kdaudit.distill.student import Distiller, LossTerms, speaker
+    from kdaudit.distill.trainer import Settings, Watch
     from kdaudit.distill.trainer import train as run_loop
     from kdaudit.records import Record
     from kdaudit.targets.causal import causal_frame

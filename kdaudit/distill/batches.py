@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from kdaudit.distill.goldfish import is_dropped
 from kdaudit.distill.losses import IGNORED
 from kdaudit.targets.plan import Example, Kind, Showing
 
@@ -78,7 +80,7 @@ def collate(rows: Sequence[Row], kind: Kind, *, goldfish: int | None = None) -> 
     Args:
         rows: the examples; one whose index is NOTHING teaches nothing.
         kind: of teacher and student.
-        goldfish: one token in this many is not learnt; see `goldfish.is_dropped`. None: all are.
+        goldfish: one token in this many is not learnt; see `is_dropped`. None: all are.
 
     Returns:
         `tensors` and `sizes`, the fields of Inputs: the trainer moves plain dictionaries only; `targets`, int64,
@@ -104,3 +106,45 @@ def inputs_of(batch: Mapping[str, Any], device: torch.device) -> Inputs:
 def probe(example: Example, kind: Kind, device: torch.device, *, n_tokens: int) -> Inputs:
     """The first tokens of an example, to try on a model how it can be asked."""
     return inputs_of(collate([(0, 0, Example(example.ids[:n_tokens], example.n_given))], kind), device)
+
+
+CONTEXT = 13
+"""Tokens that are hashed, as in the paper."""
+
+
+def is_dropped(ids: NDArray[np.int32], k: int, *, context: int = CONTEXT) -> NDArray[np.bool_]:
+    """Which tokens the goldfish loss leaves out, so that no text can be recited whole.
+
+    A token is left out where the hash of the tokens before it is a multiple of k: where the same passage comes again,
+    the same token is left out.
+
+    Source: Hans et al. 2024, arXiv:2406.10209, section 3, with another hash.
+
+    Args:
+        ids: (T,), token ids, at least 0.
+        k: about one token in k is dropped; at least 2.
+        context: tokens that are hashed, at least 1; a token with fewer before it is kept.
+
+    Returns:
+        (T,), the same for equal contexts, on every machine.
+
+    Raises:
+        ValueError: k or context is too small.
+    """
+    if k < 2 or context < 1:
+        raise ValueError(f"k is {k} and context {context}, at least 2 and 1 are needed")
+    dropped = np.zeros(ids.size, dtype=np.bool_)
+    if ids.size > context:
+        hashed = np.zeros(ids.size - context, dtype=np.uint64)
+        for column in sliding_window_view(ids[:-1].astype(np.uint64), context).T:
+            hashed = _mixed(hashed ^ column)
+        dropped[context:] = hashed % np.uint64(k) == 0
+    return dropped
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """One step of SplitMix64. Source: Steele et al. 2014, doi:10.1145/2660193.2660195."""
+    z = values + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from kdaudit.artefacts import replacing
 from kdaudit.distill.batches import collate, inputs_of, n_targets
 from kdaudit.distill.losses import CHUNK_ELEMENTS, CachedOutputs, target_rows
-from kdaudit.distill.outputs import Speaker
+from kdaudit.distill.student import Speaker
 from kdaudit.errors import ModelError
 from kdaudit.foreign import is_file, reading
 from kdaudit.targets.plan import Example, Kind

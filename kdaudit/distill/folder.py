@@ -1,20 +1,26 @@
-"""The student's folder while it is being made: whose it is, and what in it can be continued."""
+"""The student's folder: whose it is, what in it can be continued, and how weights and checkpoints are put there."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdaudit import lock, manifest
-from kdaudit.artefacts import write_text, writing
+from kdaudit.artefacts import remove_leftovers, waiting_name, write_text, writing
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError
-from kdaudit.foreign import is_file, read_json, reason
+from kdaudit.foreign import check_regular, is_file, is_folder, read_json, reason
+from kdaudit.models.altered import save
 from kdaudit.models.weights import sha256_files, weight_files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LEFTOVERS = ("training", "start", "epochs")
 
@@ -116,3 +122,107 @@ def begin(folder: StudentFolder, identity: Mapping[str, Any]) -> None:
         OutputError: it cannot be written.
     """
     write_text(folder.identity, json.dumps(identity, indent=1) + "\n")
+
+
+def save_student(model: PreTrainedModel | Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save weights (safetensors), configuration and tokenizer; files of other names in the folder stay.
+
+    Args:
+        model: a transformers model, or a peft model, of which the adapter alone is saved.
+        tokenizer: its own.
+        folder: where; it is made.
+
+    Raises:
+        DiskFullError: no space is left.
+        OutputError: the folder cannot be written.
+    """
+    waiting = waiting_name(folder)
+    with writing(folder):
+        try:
+            remove_leftovers(folder)
+            shutil.rmtree(waiting, ignore_errors=True)
+            waiting.mkdir(parents=True)
+            for settings in getattr(model, "peft_config", {}).values():
+                if isinstance(settings.target_modules, set):  # whose order is another one in every process
+                    settings.target_modules = sorted(settings.target_modules)
+            save(model, waiting)
+            tokenizer.save_pretrained(waiting)
+            (waiting / "README.md").unlink(missing_ok=True)  # peft's empty model card: kdaudit writes its own
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted(waiting.iterdir(), key=lambda path: (path.name == "config.json", path.name)):
+                os.replace(path, folder / path.name)
+        finally:
+            shutil.rmtree(waiting, ignore_errors=True)
+
+
+PREFIX = "checkpoint-"
+SEAL = "sha256.json"
+DAMAGED = "damaged-"
+
+
+def seal(checkpoint: Path) -> None:
+    """Write down the hash of every file of a checkpoint; the last file that is written.
+
+    Raises:
+        DiskFullError: no space is left.
+        OutputError: it cannot be written.
+    """
+    with writing(checkpoint):
+        hashes = _hashes(checkpoint)
+    write_text(checkpoint / SEAL, json.dumps(hashes, indent=1) + "\n")
+
+
+def newest_checkpoint(work: Path) -> Path | None:
+    """The newest checkpoint that was written to its end and is still as it was written."""
+    return next((path for path in _newest_first(work) if _is_whole(path)), None)
+
+
+def set_damaged_aside(work: Path) -> Mapping[int, Path]:
+    """Rename checkpoints that were not written to their end, or changed since; by step, where they lie now.
+
+    Raises:
+        OutputError: one cannot be renamed.
+    """
+    aside = {}
+    with writing(work):
+        for path in _newest_first(work):
+            if _is_whole(path):
+                continue
+            step = _step(path)
+            there = work / f"{DAMAGED}{step}"
+            shutil.rmtree(there, ignore_errors=True)
+            os.replace(path, there)
+            aside[step] = there
+    return aside
+
+
+def _newest_first(work: Path) -> list[Path]:
+    found = [path for path in work.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal()]
+    return sorted(found, key=lambda path: -_step(path))
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix(PREFIX))
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        return is_folder(checkpoint) and read_json(checkpoint / SEAL) == _hashes(checkpoint)
+    except (OSError, ValueError):
+        return False
+
+
+def _hashes(checkpoint: Path) -> dict[str, str]:
+    """The hash of every file except the seal, by its name.
+
+    Raises:
+        OSError: one cannot be read or is not a file.
+    """
+    hashes = {}
+    for path in sorted(checkpoint.iterdir()):
+        if path.name == SEAL:
+            continue
+        check_regular(path)
+        with path.open("rb") as file:
+            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes

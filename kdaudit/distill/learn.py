@@ -17,20 +17,17 @@ from zlib import crc32
 import numpy as np
 
 from kdaudit import manifest
-from kdaudit.distill.batches import NOTHING, Inputs, probe
+from kdaudit.distill.batches import NOTHING, Inputs, is_dropped, probe
 from kdaudit.distill.cache import CACHE_VERSION, CacheKey, open_cache
-from kdaudit.distill.folder import StudentFolder
-from kdaudit.distill.generation import continue_all
-from kdaudit.distill.goldfish import is_dropped
+from kdaudit.distill.data import Curriculum
+from kdaudit.distill.folder import StudentFolder, save_student
+from kdaudit.distill.generation import continue_all, teacher_sequences
 from kdaudit.distill.losses import CachedOutputs
 from kdaudit.distill.models import Models, learner
-from kdaudit.distill.outputs import Speaker, speaker
 from kdaudit.distill.prepare import Prepared, main_first
-from kdaudit.distill.saving import save_student
-from kdaudit.distill.sequences import teacher_sequences
 from kdaudit.distill.settings import DistillConfig
-from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Ask, Curriculum, Settings, Watch, train
+from kdaudit.distill.student import Distiller, LossTerms, Speaker, speaker
+from kdaudit.distill.trainer import Ask, Settings, Watch, train
 from kdaudit.draws import generator
 from kdaudit.models.context import scoring_batch_tokens
 from kdaudit.models.loading import loaded

@@ -9,14 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kdaudit import manifest, records
-from kdaudit.distill.assignment import Assignment, assign, leave_out
-from kdaudit.distill.checkpoints import newest_checkpoint, set_damaged_aside
-from kdaudit.distill.examples import Examples, make_examples, plan_steps
-from kdaudit.distill.folder import StudentFolder, claim
+from kdaudit.distill.data import Assignment, Curriculum, Examples, assign, leave_out, make_examples, plan_steps
+from kdaudit.distill.folder import StudentFolder, claim, newest_checkpoint, set_damaged_aside
 from kdaudit.distill.losses import settle_beta
 from kdaudit.distill.models import Compute, Models, choose_compute, find_models
 from kdaudit.distill.settings import DistillConfig
-from kdaudit.distill.trainer import Curriculum, check_loggers
+from kdaudit.distill.trainer import check_loggers
 from kdaudit.distill.utility import HeldOut
 from kdaudit.draws import generator
 from kdaudit.errors import CheckpointError, RecordsError

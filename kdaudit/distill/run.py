@@ -10,8 +10,7 @@ from typing import Any
 
 from kdaudit import manifest, records
 from kdaudit.artefacts import write_text
-from kdaudit.distill.card import model_card
-from kdaudit.distill.describe import describe
+from kdaudit.distill.describe import describe, model_card
 from kdaudit.distill.folder import begin, claim, earlier_student
 from kdaudit.distill.learn import Told, learn
 from kdaudit.distill.models import Compute, choose_compute, find_models

@@ -1,16 +1,16 @@
-"""What a distillation is given: one frozen dataclass, checked when built, all problems at once."""
+"""What a distillation is given: each option is declared here, once, and checked when built."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from kdaudit.config import DTYPES, LOADS
 from kdaudit.errors import ConfigError
 from kdaudit.models.repeatable import CHAT_DATE
+from kdaudit.options import Option, flag_of, problems_of
 
 OBJECTIVES = ("forward-kl", "reverse-kl", "jsd", "skew-kl", "hard")
 """The names in `kdaudit.distill.losses.OBJECTIVES`, which needs torch."""
@@ -24,74 +24,126 @@ LEARNING_RATES = {"full": 5e-5, "lora": 2e-4}
 BATCH_TOKENS = 8192
 TOP_K = 64
 
+DATA, LOSS, TRAINING, MODELS = "Records and membership", "Loss", "Training", "Models"
+"""Panels of the help."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillConfig:
     """Everything that decides a distilled student, as the user gave it."""
 
-    teacher: str
-    train: str
-    out: Path
-    student: str | None = None
-    student_layers: str | None = None
-    """Layers of the teacher that the student starts from: 0,2,4."""
-    student_config: Path | None = None
-    nonmembers: str | None = None
-    holdout: str | None = None
-    """A share (0.2) or a count (500)."""
-    coins: bool = False
-    teacher_saw: str | None = None
-    text_field: str = "text"
-    id_field: str = "id"
-    limit: int | None = None
-    objective: str = "forward-kl"
-    beta: float | None = None
-    hard_weight: float | None = None
-    temperature: float = TEMPERATURE
-    label_smoothing: float = 0.0
-    goldfish: int | None = None
-    """One token in so many is no target."""
-    on_policy: float = 0.0
-    sequence_level: bool = False
-    hidden_weight: float = 0.0
-    epochs: int = 3
-    lr: float | None = None
-    schedule: str = "one-cycle"
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    batch_tokens: int = BATCH_TOKENS
-    gradient_accumulation: int = 1
-    max_tokens: int | None = None
-    lora: int | None = None
-    teacher_load: str | None = None
-    student_load: str | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    gradient_checkpointing: bool = False
-    teacher_cache: Path | None = None
-    teacher_top_k: int = TOP_K
-    copies_per_epoch: int = 0
+    # fmt: off
+    teacher: Annotated[str, Option(
+        "The teacher: a checkpoint folder or a Hub id. @revision pins a commit.", names="checkpoint")]
+    train: Annotated[str, Option(
+        "The records to train on, as .jsonl, .csv, .txt, .parquet or hub:NAME[:CONFIG]:SPLIT. A record is a text, a "
+        "prompt with a completion, or chat messages.", names="records")]
+    out: Annotated[Path, Option("The folder for the student. The same command continues an unfinished run in it.")]
+    student: Annotated[str | None, Option("Start from this checkpoint.", MODELS, names="checkpoint")] = None
+    student_layers: Annotated[str | None, Option(
+        "Start from these layers of the teacher, such as 0,2,4. The first layer is 0.", MODELS)] = None
+    student_config: Annotated[Path | None, Option(
+        "Start from random weights of the architecture in this config.json.", MODELS)] = None
+    nonmembers: Annotated[str | None, Option(
+        "Records that neither the teacher nor the student ever sees.", DATA, names="records")] = None
+    holdout: Annotated[str | None, Option(
+        f"Hold out this share (0.2) or this number (500) of the records of --train. Default: {HOLDOUT}.", DATA)] = None
+    coins: Annotated[bool, Option(
+        "Toss a fair coin for every record: heads trains on it, tails holds it out.", DATA)] = False
+    teacher_saw: Annotated[str | None, Option(
+        "Which records of --train the teacher was trained on: train, none or unknown. Needed without --nonmembers.",
+        DATA, choices=TEACHER_SAW)] = None
+    text_field: Annotated[str, Option("The field or column that holds the text.", DATA)] = "text"
+    id_field: Annotated[str, Option("The field or column that holds the id.", DATA)] = "id"
+    limit: Annotated[int | None, Option(
+        "The largest number of records of each file. The seed draws them.", DATA, least=1)] = None
+    key_file: Annotated[Path | None, Option(
+        "The secret key of the record ids. Default: FILE.kdaudit-key beside --train.", DATA)] = None
+    manifest_out: Annotated[Path | None, Option("The file for the manifest. Default: OUT/kdaudit.json.", DATA)] = None
+    objective: Annotated[str, Option(
+        "The divergence: forward-kl, reverse-kl, jsd or skew-kl. hard means the ground truth alone.",
+        LOSS, choices=OBJECTIVES)] = "forward-kl"
+    beta: Annotated[float | None, Option(
+        "The weight inside jsd (default 0.5; 0 is forward KL) or skew-kl (default 0.1).", LOSS)] = None
+    hard_weight: Annotated[float | None, Option(
+        f"w in the loss w * cross-entropy + (1 - w) * T^2 * divergence. Default: {HARD_WEIGHT}. 0 means the "
+        "teacher alone.", LOSS, least=0, most=1)] = None
+    temperature: Annotated[float, Option(
+        "T, the temperature of both models in the divergence.", LOSS, above=0)] = TEMPERATURE
+    label_smoothing: Annotated[float, Option(
+        "The share of the ground truth that is spread over all words.", LOSS, least=0, most=1)] = 0.0
+    goldfish: Annotated[int | None, Option(
+        "Leave one token in this many out of the targets. A hash of the tokens before it chooses it.",
+        LOSS, least=2)] = None
+    on_policy: Annotated[float, Option(
+        "The share of steps on sequences that the student writes itself. It continues each record's prompt, or the "
+        "first quarter of its text. These sequences have no ground truth.", LOSS, least=0, most=1)] = 0.0
+    sequence_level: Annotated[bool, Option("Learn from what the teacher writes after each prompt.", LOSS)] = False
+    hidden_weight: Annotated[float, Option(
+        "The weight of the loss that matches hidden states through a learned projection.", LOSS, least=0)] = 0.0
+    epochs: Annotated[int, Option("The number of passes over the members.", TRAINING, least=1)] = 3
+    lr: Annotated[float | None, Option(
+        f"The peak learning rate of AdamW. Default: {LEARNING_RATES['full']:g}, and {LEARNING_RATES['lora']:g} "
+        "with --lora. Gradients are clipped at 1.", TRAINING, above=0)] = None
+    schedule: Annotated[str, Option(
+        "The schedule of the learning rate: one-cycle or linear.", TRAINING, choices=SCHEDULES)] = "one-cycle"
+    warmup: Annotated[float, Option(
+        "The share of the steps in which the learning rate rises.", TRAINING, least=0, most=1)] = 0.1
+    weight_decay: Annotated[float, Option("The weight decay of AdamW.", TRAINING, least=0)] = 0.01
+    batch_tokens: Annotated[int, Option(
+        "The number of tokens in one optimiser step over all processes. Padding does not count.",
+        TRAINING, least=1)] = BATCH_TOKENS
+    gradient_accumulation: Annotated[int, Option(
+        "Split every step into this many batches. It changes memory, not results.", TRAINING, least=1)] = 1
+    max_tokens: Annotated[int | None, Option(
+        "The number of tokens after which a text is cut. Default: the smaller context of the two models.",
+        TRAINING, least=2)] = None
+    copies_per_epoch: Annotated[int, Option(
+        "Keep a copy of the student after every epoch.",
+        TRAINING, key="keep_epochs", typed=bool, parse=int, least=0)] = 0
     """Copies of the student that are kept, evenly spaced in every epoch, the last one at its end."""
-    seed: int = 0
-    split_seed: int | None = None
-    """Draws who is held out, and the limit; None: `seed`."""
-    report_to: str = "none"
-    resume: bool | None = None
-    key_file: Path | None = None
-    manifest_out: Path | None = None
+    lora: Annotated[int | None, Option(
+        "Train a LoRA adapter of this rank on all linear layers.", MODELS, least=1)] = None
+    teacher_load: Annotated[str | None, Option(
+        "Quantise the teacher with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
+    student_load: Annotated[str | None, Option(
+        "Quantise the weights that --lora adapts with bitsandbytes (QLoRA): 4bit or 8bit.",
+        MODELS, choices=LOADS)] = None
+    device: Annotated[str, Option(
+        "The device: auto or cpu. For several devices, start kdaudit by accelerate launch.",
+        TRAINING, choices=("auto", "cpu"))] = "auto"
+    dtype: Annotated[str, Option(
+        "The precision of the computation: auto, float32, bfloat16 or float16. Trained weights stay in float32. auto "
+        "is float32 on a CPU and bfloat16 elsewhere.", TRAINING, choices=DTYPES)] = "auto"
+    gradient_checkpointing: Annotated[bool, Option("Use less memory and about a third more time.", TRAINING)] = False
+    teacher_cache: Annotated[Path | None, Option(
+        "Write the teacher's likeliest words to this folder once, then train without the teacher in memory.",
+        MODELS)] = None
+    teacher_top_k: Annotated[int, Option(
+        "The number of words that the cache holds for each token. All other words count as one.",
+        MODELS, least=1)] = TOP_K
+    seed: Annotated[int, Option("The seed of every random draw.", least=0)] = 0
+    split_seed: Annotated[int | None, Option(
+        "The seed that draws the held-out records and --limit. Default: --seed.", DATA, least=0)] = None
+    report_to: Annotated[str, Option(
+        "Where the training is logged: none, tensorboard, wandb, mlflow, …", TRAINING)] = "none"
+    resume: Annotated[bool | None, Option(
+        "Continue the unfinished run in OUT, or discard it. Default: continue.",
+        flag="--resume/--no-resume", shows_default=False)] = None
+    overwrite: Annotated[bool, Option("Replace another student in OUT.")] = False
+    allow_pickle: Annotated[bool, Option("Read pickled weights, which can run code.", MODELS)] = False
+    trust_remote_code: Annotated[bool, Option("Run the modelling code that a checkpoint brings.", MODELS)] = False
     chat_date: str = CHAT_DATE
-    """What chat templates are told that today is; no option, but what a manifest recorded counts."""
-    trust_remote_code: bool = False
-    allow_pickle: bool = False
-    overwrite: bool = False
+    """The date of today for chat templates. It is not an option; the one that a manifest recorded counts."""
+    # fmt: on
 
     def __post_init__(self) -> None:
         """Check every field.
 
         Raises:
-            ConfigError: lists every problem, one a line.
+            ConfigError: lists every problem, each in a line of its own.
         """
-        problems = [*_problems(self), *_contradictions(self)]
+        problems = [*problems_of(self), *_contradictions(self)]
         if problems:
             raise ConfigError("\n".join(problems), hint="kdaudit distill --help lists the options")
 
@@ -114,7 +166,7 @@ class DistillConfig:
 
     @property
     def records_seed(self) -> int:
-        """Of every draw that says which records are trained on and which are held out."""
+        """The seed of every draw that says which records are trained on and which are held out."""
         return self.seed if self.split_seed is None else self.split_seed
 
     @property
@@ -142,68 +194,27 @@ class DistillConfig:
         }
 
 
-def _problems(config: DistillConfig) -> Iterator[str]:
-    minimum = {
-        **dict.fromkeys(("epochs", "batch_tokens", "gradient_accumulation", "limit", "lora", "teacher_top_k"), 1),
-        **dict.fromkeys(("max_tokens", "goldfish"), 2),
-        **dict.fromkeys(("seed", "split_seed", "copies_per_epoch"), 0),
-    }
-    for name, least in minimum.items():
-        value = getattr(config, name)
-        if value is not None and value < least:
-            yield f"{option(name)}: {value} is too small, the least is {least}"
-    shares = ("hard_weight", "on_policy", "warmup", "label_smoothing")
-    for name in shares:
-        value = getattr(config, name)
-        if value is not None and not 0 <= value <= 1:
-            yield f"{option(name)}: {value:g} lies outside 0 to 1"
-    for name in ("temperature", "lr"):
-        value = getattr(config, name)
-        if value is not None and not 0 < value < math.inf:
-            yield f"{option(name)}: {value:g} is not above 0"
+def _contradictions(config: DistillConfig) -> Iterator[str]:
     if config.warmup == 1:
         yield "--warmup: 1 leaves no step after the warm-up"
-    for name in ("hidden_weight", "weight_decay"):
-        if not 0 <= getattr(config, name) < math.inf:
-            yield f"{option(name)}: {getattr(config, name):g} is negative or no number"
-    choices = {
-        "objective": OBJECTIVES,
-        "schedule": SCHEDULES,
-        "dtype": DTYPES,
-        "device": ("auto", "cpu"),
-        "teacher_load": LOADS,
-        "student_load": LOADS,
-        "teacher_saw": TEACHER_SAW,
-    }
-    for name, allowed in choices.items():
-        value = getattr(config, name)
-        if value is not None and value not in allowed:
-            yield f"{option(name)}: '{value}' is none of {', '.join(allowed)}"
-    for name in ("teacher", "train", "student", "nonmembers", "student_layers", "holdout", "text_field", "id_field"):
-        value = getattr(config, name)
-        if value is not None and not value.strip():
-            yield f"{option(name)}: an empty value was given; is a variable unset?"
     if config.id_field == config.text_field:
         yield f"--id-field: '{config.id_field}' is the field of the text"
-
-
-def _contradictions(config: DistillConfig) -> Iterator[str]:
     starts = [name for name in ("student", "student_layers", "student_config") if getattr(config, name) is not None]
     if len(starts) != 1:
-        given = " and ".join(map(option, starts)) or "none"
+        given = " and ".join(map(flag_of, starts)) or "none"
         yield f"give one start for the student: --student, --student-layers or --student-config ({given} given)"
     held = [name for name in ("nonmembers", "holdout", "coins") if getattr(config, name)]
     if len(held) > 1:
-        yield f"{' and '.join(map(option, held))}: only one of them says who is not a member"
+        yield f"{' and '.join(map(flag_of, held))}: only one of them says who is not a member"
     if config.nonmembers is None and config.teacher_saw is None:
         yield (
             "--teacher-saw train, none or unknown is needed: records held out of the training file may have been in "
             "the teacher's; --nonmembers FILE gives records that neither saw"
         )
     if config.nonmembers is not None and config.teacher_saw is not None:
-        yield "--teacher-saw: --nonmembers says already that neither model saw them"
+        yield "--teacher-saw and --nonmembers: give only one; neither model may have seen the records of --nonmembers"
     if config.objective == "hard" and config.hard_weight is not None:
-        yield "--hard-weight: --objective hard is weight 1 on the ground truth by itself"
+        yield "--hard-weight: --objective hard always has weight 1 on the ground truth"
     if config.on_policy and config.weight == 1:
         yield "--on-policy: the student's own sequences have no ground truth, and the teacher has no weight"
     if config.on_policy and config.sequence_level:
@@ -224,8 +235,3 @@ def _cache_contradictions(config: DistillConfig) -> Iterator[str]:
         yield "--teacher-cache: it holds log-probabilities, --hidden-weight needs the teacher's hidden states"
     if config.weight == 1:
         yield "--teacher-cache: the teacher has no weight in this loss"
-
-
-def option(name: str) -> str:
-    """The option of a field."""
-    return f"--{name.replace('_', '-')}"

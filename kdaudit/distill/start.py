@@ -93,7 +93,7 @@ def find_start(config: DistillConfig, teacher: Checkpoint, folder: Path) -> Chec
 
 
 def _save_start(model: PreTrainedModel, teacher: Checkpoint, folder: Path) -> None:
-    from kdaudit.distill.saving import save_student
+    from kdaudit.distill.folder import save_student
     from kdaudit.models.loading import load_tokenizer
 
     save_student(model, load_tokenizer(teacher), folder)

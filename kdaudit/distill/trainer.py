@@ -26,7 +26,8 @@ from transformers import (
 )
 
 from kdaudit.distill.batches import NOTHING, ExampleSet, Inputs, PlannedBatches, collate
-from kdaudit.distill.checkpoints import newest_checkpoint, seal
+from kdaudit.distill.data import Curriculum
+from kdaudit.distill.folder import newest_checkpoint, seal
 from kdaudit.distill.losses import count_targets
 from kdaudit.distill.student import Distiller, Taught
 from kdaudit.errors import ConfigError, ModelError
@@ -43,48 +44,6 @@ LOG_STEPS = 10
 
 Ask = Callable[[Inputs, list[int]], Taught]
 """A batch and the examples in it -> what the teacher says of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Curriculum:
-    """The optimiser steps of a training run."""
-
-    epochs: tuple[list[list[list[int]]], ...]
-    """Per epoch its steps, each in parts: one batch for every process and accumulation."""
-    sizes: tuple[int, ...]
-    """Tokens of every example."""
-
-    @property
-    def steps(self) -> list[list[list[int]]]:
-        """All steps, one epoch after the other."""
-        return [step for epoch in self.epochs for step in epoch]
-
-    @property
-    def epoch_ends(self) -> list[int]:
-        """The number of steps that are finished at the end of each epoch."""
-        ends, total = [], 0
-        for epoch in self.epochs:
-            total += len(epoch)
-            ends.append(total)
-        return ends
-
-    def copies(self, per_epoch: int) -> dict[int, float]:
-        """After which steps a copy of the student is kept, and how many epochs are done by then.
-
-        `per_epoch` of them are evenly spaced in every epoch, the last one at its end; fewer where an epoch has fewer
-        steps.
-        """
-        start, found = 0, {}
-        for number, end in enumerate(self.epoch_ends):
-            for k in range(1, per_epoch + 1):
-                found[max(start + round((end - start) * k / per_epoch), start + 1)] = number + k / per_epoch
-            start = end
-        return found
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens that go through the student in all."""
-        return len(self.epochs) * sum(self.sizes)
 
 
 @dataclass(frozen=True, slots=True)

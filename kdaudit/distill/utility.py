@@ -13,7 +13,7 @@ import torch
 
 from kdaudit.distill.batches import Inputs
 from kdaudit.distill.losses import CHUNK_ELEMENTS, kl
-from kdaudit.distill.outputs import Spoken, speaker
+from kdaudit.distill.student import Spoken, speaker
 from kdaudit.draws import generator
 from kdaudit.errors import ModelError
 from kdaudit.metrics.association import ratio_estimate

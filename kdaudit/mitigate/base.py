@@ -5,46 +5,47 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from kdaudit.errors import ConfigError
-from kdaudit.metrics.scores import Floats, Integers
+from kdaudit.options import Option, problems_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from transformers import PreTrainedModel
+
+    from kdaudit.metrics.scores import Floats, Integers
+
+PANEL = "Methods"
+"""The panel of the help in which methods and their strengths stand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strength:
     """How strongly the methods are applied, as the user gave it."""
 
-    bottleneck: float = 0.25
-    """Width of the bottleneck; below 1 a share of the hidden states' size."""
-    goldfish: int = 4
-    """One token in so many is no target."""
-    lora: int = 8
-    """Rank of the adapter."""
-    label_smoothing: float = 0.1
-    """Share of the ground truth that is spread over all words."""
+    # fmt: off
+    bottleneck: Annotated[float, Option(
+        "The width of the bottleneck. A number below 1 is a share of the hidden size.", PANEL)] = 0.25
+    goldfish: Annotated[int, Option(
+        "For the method goldfish: leave one token in this many out of the targets.",
+        PANEL, key="method_goldfish", least=2)] = 4
+    lora: Annotated[int, Option("For the method lora: the rank of the adapter.", PANEL, key="method_lora", least=1)] = 8
+    label_smoothing: Annotated[float, Option(
+        "For the method label-smoothing: the share that is spread over all words.",
+        PANEL, key="method_label_smoothing", above=0, below=1)] = 0.1
+    # fmt: on
 
     def __post_init__(self) -> None:
         """Check every field.
 
         Raises:
-            ConfigError: lists every problem, one a line.
+            ConfigError: lists every problem, each in a line of its own.
         """
-        problems = []
-        if not (0 < self.bottleneck < 1 or (self.bottleneck >= 1 and self.bottleneck == int(self.bottleneck))):
+        problems = [*problems_of(self)]
+        if self.bottleneck <= 0 or (self.bottleneck > 1 and self.bottleneck % 1):
             problems.append(f"--bottleneck: {self.bottleneck:g} is neither a share below 1 nor a whole number")
-        if self.goldfish < 2:
-            problems.append(f"--method-goldfish: {self.goldfish} is too small, the least is 2")
-        if self.lora < 1:
-            problems.append(f"--method-lora: {self.lora} is too small, the least is 1")
-        if not 0 < self.label_smoothing < 1:
-            problems.append(f"--method-label-smoothing: {self.label_smoothing:g} lies outside 0 to 1")
         if problems:
             raise ConfigError("\n".join(problems), hint="kdaudit mitigate --help lists the options")
 
@@ -71,10 +72,10 @@ class Selection:
     """Members whose score is NaN; they are kept."""
 
 
-Operate = Callable[["PreTrainedModel", "torch.Tensor", Strength], Operation]
+Operate: TypeAlias = "Callable[[PreTrainedModel, torch.Tensor, Strength], Operation]"
 """(model, ids, strength): changes the student's start in place; ids (B, T) are of training texts, without padding."""
 
-Select = Callable[[Floats, Floats, np.random.Generator], Selection]
+Select: TypeAlias = "Callable[[Floats, Floats, np.random.Generator], Selection]"
 """(scores of members, of non-members, rng): scores are of an attack on the teacher, NaN where not scored."""
 
 

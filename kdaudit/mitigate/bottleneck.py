@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from kdaudit.errors import ConfigError
 from kdaudit.mitigate.base import Method, Operation, modules_found
-from kdaudit.models.altered import alter
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +56,8 @@ def bottleneck(model: PreTrainedModel, width: float) -> Operation:
     Raises:
         ConfigError: the model has no expansion that is known by name, or the bottleneck is too wide to save a weight.
     """
+    from kdaudit.models.altered import alter
+
     expansions = {path: module for path, module in model.named_modules() if _is_expansion(path, module)}
     if not expansions:
         raise ConfigError(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kdaudit.errors import ConfigError, ModelError
 from kdaudit.mitigate.base import Method, Operation, modules_found
-from kdaudit.models.altered import alter
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +43,8 @@ def no_norm(model: PreTrainedModel, ids: torch.Tensor) -> Operation:
         ModelError: a fit is not finite.
     """
     import torch
+
+    from kdaudit.models.altered import alter
 
     fits, is_pre_norm = _fit(model, ids.to(model.device))
     if not fits:

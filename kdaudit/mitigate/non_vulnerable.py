@@ -9,13 +9,16 @@ Source: arXiv:2505.11837; the crossed conformal threshold and the control are kd
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from kdaudit.errors import ConfigError, InsufficientDataError
-from kdaudit.metrics.calibration import MIN_RANK, conformal_rank
-from kdaudit.metrics.scores import Floats, split_parts
 from kdaudit.mitigate.base import Method, Selection
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kdaudit.metrics.scores import Floats
 
 FALSE_POSITIVE_RATE = "0.1"
 
@@ -32,6 +35,8 @@ def select(members: Floats, nonmembers: Floats, rng: np.random.Generator) -> Sel
         InsufficientDataError: there are too few non-members for a threshold.
         ConfigError: no member is detected, or every one is.
     """
+    import numpy as np  # inside functions: the command line reads the methods' names
+
     is_detected = detected(members, nonmembers, rng)
     n_dropped = int(is_detected.sum())
     _check(n_dropped, is_detected)
@@ -51,6 +56,10 @@ def detected(members: Floats, nonmembers: Floats, rng: np.random.Generator) -> N
     Raises:
         InsufficientDataError: there are too few non-members for a threshold.
     """
+    import numpy as np
+
+    from kdaudit.metrics.scores import split_parts
+
     known = nonmembers[~np.isnan(nonmembers)]
     halves = split_parts(members.size, known.size, share=0.5, rng=rng)
     is_detected = np.zeros(members.size, dtype=np.bool_)
@@ -64,6 +73,10 @@ def detected(members: Floats, nonmembers: Floats, rng: np.random.Generator) -> N
 
 def _threshold(nonmembers: Floats, n_known: int) -> float:
     """The k-th largest score, k = floor(0.1 (m + 1)): a further non-member exceeds it with chance at most 10 %."""
+    import numpy as np
+
+    from kdaudit.metrics.calibration import MIN_RANK, conformal_rank
+
     rank = conformal_rank(FALSE_POSITIVE_RATE, nonmembers.size)
     if rank < MIN_RANK:
         raise InsufficientDataError(

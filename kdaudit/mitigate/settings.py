@@ -1,26 +1,26 @@
-"""What a comparison of mitigations is given: one frozen dataclass, checked when built."""
+"""What a comparison of mitigations is given: each option is declared here, once, and checked when built."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from kdaudit.attacks import ATTACKS, get_attack
 from kdaudit.distill.settings import DistillConfig
-from kdaudit.distill.start import origin
 from kdaudit.errors import ConfigError
-from kdaudit.manifest import Manifest
 from kdaudit.mitigate import expand
-from kdaudit.mitigate.base import Method, Strength
-from kdaudit.verdict import Gate, parse_gate
-from kdaudit.verdict.arms import problems_of_gates
+from kdaudit.mitigate.base import PANEL, Method, Strength
+from kdaudit.options import Option, problems_of, split_at_commas, strip_each
 
-SEEDS = 3
+if TYPE_CHECKING:
+    from kdaudit.manifest import Manifest
+    from kdaudit.verdict import Gate
+else:
+    Manifest = object  # the readers of records come with it: not at the top, so --help stays light
+
 ATTACKED_BY = ("reference", "loss", "min-k")
 """The attacks on every student; verdicts rest on the first that can run."""
-VULNERABILITY_ATTACK = "reference"
 POINTS = 4
 """Copies of the plain student in every epoch: the fewest with which the stairs are fine enough."""
 PLAIN = "plain"
@@ -28,36 +28,63 @@ CONTROL = "-control"
 HINT = "kdaudit mitigate --help lists the options"
 
 
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"--plain-epochs: '{text}' is not a list of whole numbers", hint="join them by commas: --plain-epochs 1,2,8"
+        ) from error
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MitigateConfig:
     """Everything that decides a comparison of mitigations, as the user gave it."""
 
+    # fmt: off
     distill: DistillConfig
-    """Of the plain student; folders and seeds of all students follow from `out` and its seed."""
-    out: Path
-    methods: tuple[str, ...]
+    """The plain student. The folders and seeds of all students follow from `out` and its seed."""
+    methods: Annotated[tuple[str, ...], Option(
+        "A way to distil. Repeatable, or joined by commas. all means every one that --list-methods prints.",
+        flag="--method", parse=split_at_commas)]
+    out: Annotated[Path, Option(
+        "The folder for every student and the table. The same command continues an unfinished comparison in it.")]
+    repeated: Annotated[str | None, Option(
+        "A student that `kdaudit distill` made. Every option that you do not give is taken from its manifest.",
+        flag="--from", names="checkpoint")] = None
+    gates: Annotated[tuple[str, ...], Option(
+        "A limit such as 'student.auc <= 0.60' for every arm. The most useful arm that passes is recommended.",
+        flag="--gate", variable="KDAUDIT_GATES", separator=";", parse=strip_each)] = ()
+    seeds: Annotated[int, Option(
+        "How often every arm is trained. With one training, no arm can be found to help.", least=1)] = 3
+    frontier_points: Annotated[int, Option(
+        "The copies of the plain student that are kept in every epoch, at least 4. Arms are held against them.",
+        least=POINTS)] = POINTS
+    plain_epochs: Annotated[tuple[int, ...] | None, Option(
+        "The epochs of further, shorter plain runs, joined by commas, such as 1,2,8. Arms are held against them too. "
+        "Default: about a quarter, half and three quarters of --epochs.",
+        typed=str, parse=_whole_numbers, least=1)] = None
+    vulnerability_attack: Annotated[str, Option(
+        "The attack that says which members the teacher gives away.", PANEL)] = "reference"
+    teacher_reference: Annotated[str | None, Option(
+        "The checkpoint that the teacher started from. Default: the student's start, where it never saw the members.",
+        PANEL, names="checkpoint")] = None
     strength: Strength = field(default_factory=Strength)
-    seeds: int = SEEDS
-    frontier_points: int = POINTS
-    """Copies of the plain student in every epoch, each a point of the frontier."""
-    plain_epochs: tuple[int, ...] | None = None
-    """Epochs of the further plain runs; None: about a quarter, half and three quarters of the plain run's."""
-    gates: tuple[str, ...] = ()
-    vulnerability_attack: str = VULNERABILITY_ATTACK
-    teacher_reference: str | None = None
-    """What the teacher started from; None: the student's start, where it may serve as a reference."""
     repeats: Manifest | None = None
-    """Of the student whose settings were taken: the records must still be those that it was distilled with."""
+    """The manifest of the student whose settings were taken: it must have been distilled with the same records."""
+    # fmt: on
 
     def __post_init__(self) -> None:
         """Check every field that can be checked without the models.
 
         Raises:
-            ConfigError: lists every problem, one a line.
+            ConfigError: lists every problem, each in a line of its own.
         """
-        problems = [*_problems(self)]
+        problems = [*problems_of(self), *_contradictions(self, self.chosen)]
         if problems:
             raise ConfigError("\n".join(problems), hint=HINT)
+        from kdaudit.verdict.arms import problems_of_gates  # imports numpy: not at the top, so --help stays light
+
         if problems := [*problems_of_gates(self.parsed_gates(), ATTACKED_BY)]:
             raise ConfigError("\n".join(problems), hint="--gate takes the place of those in a configuration file")
         for arm in self.arms:
@@ -81,7 +108,7 @@ class MitigateConfig:
 
     @property
     def training_seeds(self) -> tuple[int, ...]:
-        """Of the trainings; the records are split by the same seed in all of them."""
+        """The seeds of the trainings. The records are split by the same seed in all of them."""
         return tuple(range(self.distill.seed, self.distill.seed + self.seeds))
 
     @property
@@ -125,6 +152,8 @@ class MitigateConfig:
 
     def parsed_gates(self) -> tuple[Gate, ...]:
         """The gates, each on `student`, `teacher` or `difference`."""
+        from kdaudit.verdict import parse_gate
+
         return tuple(parse_gate(text) for text in self.gates)
 
     def _of(self, name: str, seed: int, changes: Mapping[str, Any]) -> DistillConfig:
@@ -149,26 +178,21 @@ class ArmPlan:
     """One way to distil, apart from the plain one."""
 
     name: str
-    """Also of its folder."""
+    """The name of its folder too."""
     method: Method
     control_of: str | None = None
     """The arm for which this one does at random what that one does by choice."""
 
 
-def _problems(config: MitigateConfig) -> Iterator[str]:
-    if config.seeds < 1:
-        yield f"--seeds: {config.seeds} is too small, the least is 1"
-    if config.frontier_points < POINTS:
-        yield f"--frontier-points: {config.frontier_points} is too small, the least is {POINTS}"
+def _contradictions(config: MitigateConfig, methods: Sequence[Method]) -> Iterator[str]:
+    from kdaudit.distill.start import origin
+
     if config.distill.epochs < 2:
         yield (
             f"--epochs: {config.distill.epochs} leaves no frontier: every method is compared with plain runs that "
             "ended earlier, so 2 are the least"
         )
-    if config.plain_epochs is not None and min(config.plain_epochs, default=1) < 1:
-        yield f"--plain-epochs: {min(config.plain_epochs)} is too small, the least is 1"
     yield from _attack_problems(config)
-    methods = expand(config.methods)
     operating = [method.name for method in methods if method.operate]
     if operating and origin(config.distill) != "checkpoint":
         yield f"--method {operating[0]}: it changes the student's start, which must be given as a checkpoint: --student"
@@ -183,6 +207,8 @@ def _problems(config: MitigateConfig) -> Iterator[str]:
 
 
 def _attack_problems(config: MitigateConfig) -> Iterator[str]:
+    from kdaudit.attacks import ATTACKS, get_attack
+
     chosen = get_attack(config.vulnerability_attack)
     if chosen.needs_shots:
         known = ", ".join(name for name, attack in ATTACKS.items() if not attack.needs_shots)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdaudit.artefacts import write_text
+from kdaudit.distill.folder import save_student
 from kdaudit.distill.prepare import Prepared
-from kdaudit.distill.saving import save_student
 from kdaudit.errors import ConfigError
 from kdaudit.mitigate.base import Method, Operation, Strength
 from kdaudit.models.loading import load

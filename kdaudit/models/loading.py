@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
 from kdaudit.foreign import reading, reason
+from kdaudit.models.adapters import with_adapter
 from kdaudit.models.altered import is_causal, model_class, read_alteration, read_config
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
 from kdaudit.models.fit import check_fit
-from kdaudit.models.patterns import check_patterns
 from kdaudit.models.repeatable import check_repeats, switch_off_sampling
-from kdaudit.models.sizes import check_built, check_rank
+from kdaudit.models.sizes import check_built
 from kdaudit.models.tokenizer import as_filed
-from kdaudit.models.weights import ADAPTER_CONFIG, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -139,7 +138,7 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
         )
     check_fit(model, info["unexpected_keys"], whole)
     if checkpoint.base is not None:
-        model = _with_adapter(model, checkpoint)
+        model = with_adapter(model, checkpoint)
     model.eval()
     model.requires_grad_(False)
     check_repeats(model, checkpoint.name)
@@ -200,35 +199,6 @@ def _loader(checkpoint: Checkpoint) -> tuple[Any, dict[str, Any]]:
     if not is_causal(alteration):
         raise ModelError(f"{checkpoint.name} is not a causal language model but a changed {alteration.architecture}")
     return model_class(alteration), {"config": read_config(checkpoint.folder, alteration, checkpoint.name)}
-
-
-def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
-    from peft import PeftConfig, PeftModel  # ten seconds: only for adapters
-
-    folder = str(checkpoint.folder)
-    what = f"the adapter {checkpoint.name} cannot be loaded"
-    names = [name for name, _ in model.named_modules()]
-    settings = read_json(checkpoint.folder / ADAPTER_CONFIG, checkpoint.name)
-    if checkpoint.base is not None:
-        check_rank(settings, checkpoint.hidden_size, checkpoint.n_parameters - checkpoint.base.n_parameters, what)
-    check_patterns(settings, names, what)
-    with reading(what, ModelError, hint="look at its adapter_config.json, or save the adapter again"):
-        config: Any = PeftConfig.from_pretrained(folder)
-        if config.is_prompt_learning:
-            raise ModelError(
-                f"{checkpoint.name} is a prompt-learning adapter ({config.peft_type.value})",
-                hint="kdaudit reads adapters that change weights, such as LoRA",
-            )
-        config.inference_mode = True
-        adapted = PeftModel(model, config)
-        found = adapted.load_adapter(folder, "default")  # unlike from_pretrained, says what did not fit
-    strangers = [*found.missing_keys, *found.unexpected_keys]
-    if strangers:
-        raise ModelError(
-            f"the adapter {checkpoint.name} does not fit its base: {len(strangers)} weights ({strangers[0]}, ...)",
-            hint=f"it was trained on another model than {checkpoint.base.name if checkpoint.base else ''}",
-        )
-    return adapted.get_base_model()
 
 
 def _without_packing(model: Any) -> None:

@@ -1,8 +1,7 @@
 """Records: the texts whose membership is asked about, read from files and data sets."""
 
 from kdaudit.records.reading import IN_MEMORY, Read, Render, collect, read
-from kdaudit.records.record import Record, RecordSet
-from kdaudit.records.sets import check_alike, check_disjoint, draw_shots, sample
+from kdaudit.records.sets import Record, RecordSet, check_alike, check_disjoint, draw_shots, sample
 
 __all__ = [
     "IN_MEMORY",

@@ -10,8 +10,8 @@ from typing import BinaryIO
 from kdaudit.errors import RecordsError, did_you_mean
 from kdaudit.foreign import check_regular
 from kdaudit.records import hub, rows
-from kdaudit.records.record import Record, RecordSet, digest, keyed_ids
 from kdaudit.records.rows import MAX_PROBLEMS, Problem, Row
+from kdaudit.records.sets import Record, RecordSet, digest, keyed_ids
 
 SUFFIXES = (".jsonl", ".ndjson", ".json-lines", ".csv", ".tsv", ".txt", ".parquet")
 IN_MEMORY = "in memory"

@@ -26,11 +26,10 @@ import torch
 from torch.nn import functional
 
 from kdaudit.distill.batches import Inputs, collate, probe
-from kdaudit.distill.examples import make_examples, plan_steps
+from kdaudit.distill.data import Curriculum, make_examples, plan_steps
 from kdaudit.distill.losses import IGNORED, distillation_loss
-from kdaudit.distill.outputs import speaker
-from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Curriculum, Settings, Watch, train
+from kdaudit.distill.student import Distiller, LossTerms, speaker
+from kdaudit.distill.trainer import Settings, Watch, train
 from kdaudit.targets.causal import CAUSAL, causal_frame
 from kdaudit.targets.plan import Example
 

@@ -31,7 +31,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stopped:
         found.append(config)
         raise StoppedError
 
-    monkeypatch.setattr("kdaudit.cli.audit.audit_with_progress", stop)
+    monkeypatch.setattr("kdaudit.cli.attack.audit_with_progress", stop)
     monkeypatch.setattr("kdaudit.distill.run.run_distill", stop)
     monkeypatch.setattr("kdaudit.report.mitigation.read_mitigation", stop)
 
@@ -111,11 +111,12 @@ def test_every_command_expands_its_paths(stopped: Stopped, tmp_path: Path) -> No
 def test_what_cannot_be_expanded_is_refused_and_what_is_called_so_is_taken(stopped: Stopped) -> None:
     options = ("attack", "--teacher", "t", "--student", "s")
     check_refused(stopped(*options, "--members", "$NO_SUCH/m")[1], "--members: $NO_SUCH/m names the variable NO_SUCH")
+    check_refused(stopped("attack", "--teacher", "t", "--student", "$NO_SUCH/s")[1], "--student: $NO_SUCH/s names")
     check_refused(stopped(*options, "--out", "~nosuchuser/run")[1], "--out: ~nosuchuser/run", "./~nosuchuser/run")
     Path("kdaudit.toml").write_text('nonmembers = "${NO_SUCH}"', encoding="utf-8")
     check_refused(stopped(*options, "--members", "m")[1], "${NO_SUCH} names the variable NO_SUCH")
     Path("kdaudit.toml").unlink()
-    check_refused(stopped("report", "$NO_SUCH/run")[1], "$NO_SUCH/run names the variable NO_SUCH")
+    check_refused(stopped("report", "$NO_SUCH/run")[1], "RUN…: $NO_SUCH/run names the variable NO_SUCH")
     for name in ("in $US.csv", "~m.csv", "5$.csv", "$5.csv"):
         Path(name).write_text("text\none\n", encoding="utf-8")
         config, done = stopped(*options, "--members", name, "--nonmembers", "n")

@@ -14,7 +14,8 @@ import pytest
 
 import kdaudit as package
 from kdaudit.attacks import ATTACKS, GROUPS
-from kdaudit.cli.main import EXAMPLES, main
+from kdaudit.cli.command import Command
+from kdaudit.cli.main import COMMANDS, main
 from kdaudit.cli.progress import StageBars
 from kdaudit.errors import ExitCode
 from tests.commands import FINISHED, Given, check_refused, fewer_resamples, kdaudit
@@ -25,7 +26,7 @@ HEAVY = {
 }
 
 
-@pytest.mark.parametrize("command", [[], ["attack"], ["demo"], ["report"], ["mitigate"]])
+@pytest.mark.parametrize("command", [[], *([command.name] for command in COMMANDS)])
 def test_help_loads_no_heavy_library(command: list[str]) -> None:
     code = (
         "import sys\nfrom kdaudit.cli.main import main\n"
@@ -45,12 +46,11 @@ def test_help_names_every_exit_code_and_every_option() -> None:
         assert option in shown
 
 
-@pytest.mark.parametrize("command", ["attack", "distill", "mitigate", "report", "demo"])
-def test_the_example_of_a_help_page_names_options_that_the_command_has(command: str) -> None:
-    shown = kdaudit(command, "--help").out
-    example = EXAMPLES[command]
-    assert example in " ".join(shown.split())
-    for option in re.findall(r"--[a-z-]+", example):
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_example_of_a_help_page_names_options_that_the_command_has(command: Command) -> None:
+    shown = kdaudit(command.name, "--help").out
+    assert command.example in " ".join(shown.split())
+    for option in re.findall(r"--[a-z-]+", command.example):
         assert re.search(rf"{option}\b", shown.split("Example:")[0])
 
 
@@ -101,7 +101,7 @@ def test_a_bug_shows_its_traceback_and_is_no_finding(
     def fall_over(*_: object, **options: object) -> None:
         raise RuntimeError("[boom] with [/red] brackets")
 
-    monkeypatch.setattr("kdaudit.cli.audit.run_audit", fall_over)
+    monkeypatch.setattr("kdaudit.audit.run.run_audit", fall_over)
     done = given.attack(tmp_path, "--attack", "loss")
     assert done.code == ExitCode.FAILED
     assert "Traceback" in done.err
@@ -234,7 +234,7 @@ def test_no_control_character_of_a_name_reaches_the_terminal(
 def test_what_libraries_log_and_warn_of_reaches_the_terminal_without_control_characters() -> None:
     code = (
         "import logging, sys, warnings\n"
-        "from kdaudit.cli.audit import hush_libraries\n"
+        "from kdaudit.cli.progress import hush_libraries\n"
         "hush_libraries()\n"
         "names = ('transformers', 'datasets', 'huggingface_hub', 'any')\n"
         "for name in names: logging.getLogger(name).error('%s', sys.argv[1])\n"

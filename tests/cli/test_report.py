@@ -110,7 +110,7 @@ def test_gates_and_formats_of_the_file_hold_unless_the_command_line_says_otherwi
     ("options", "words"),
     [
         (("--format", "pdf"), ("--format: 'pdf' is none of html, md, ",)),
-        (("--format", ""), ("--format: '' is none of",)),
+        (("--format", ""), ("--format: an empty value was given",)),
         (("--gate", ""), ("--gate: an empty value was given",)),
         (("--gate", "student.auc < 0.6"), ("operator '<'",)),
         (("--gate", "student-2.auc <= 0.6"), ("run/results.json", "the run has no student-2")),

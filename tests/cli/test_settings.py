@@ -23,7 +23,7 @@ def ask(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
         configs.append(config)
         return result
 
-    monkeypatch.setattr("kdaudit.cli.audit.audit_with_progress", pretend)
+    monkeypatch.setattr("kdaudit.cli.attack.audit_with_progress", pretend)
 
     def run(*options: object) -> tuple[AuditConfig, Done]:
         done = kdaudit("attack", "--teacher", "t", "--student", "s", *options)
@@ -113,7 +113,7 @@ def test_with_json_the_note_on_gates_goes_to_stderr(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("kdaudit.toml").write_text('gates = ["student.auc <= 0.1"]\n', encoding="utf-8")
-    monkeypatch.setattr("kdaudit.cli.audit.audit_with_progress", lambda *_, **options: load(finished / "results.json"))
+    monkeypatch.setattr("kdaudit.cli.attack.audit_with_progress", lambda *_, **options: load(finished / "results.json"))
     done = given.attack(finished, "--gate", "student.auc <= 0.3", "--json")
     assert done.out == (finished / "results.json").read_text(encoding="utf-8")
     assert "replace the 1 of" in done.err
@@ -171,3 +171,28 @@ def test_a_wrong_value_in_the_environment_is_a_usage_error(
     done = given.attack(tmp_path / "run")
     assert done.code == 2
     assert "seed" in done.err.lower()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("attack", "--members", "a", "--seed", "1", "--members", "b", "--seed=2"), ("--members", "--seed")),
+        (("attack", "--quiet", "-q"), ("--quiet",)),
+        (("distill", "--no-resume", "--resume"), ("--resume",)),
+        (("distill", "--out", "a", "--out", "a"), ("--out",)),
+        (("mitigate", "--epochs", "2", "--epochs", "3"), ("--epochs",)),
+        (("report", "run", "--out", "a", "--out", "b"), ("--out",)),
+        (("demo", "--seed", "1", "--seed", "1"), ("--seed",)),
+    ],
+)
+def test_an_option_that_has_one_value_and_is_given_twice_is_refused_by_name(
+    arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    done = kdaudit(*arguments)
+    check_refused(done, *(f"{word}: given 2 times, but it has one value" for word in words), "--help says")
+
+
+def test_an_option_that_can_be_repeated_counts_every_time_and_help_may_be_asked_for_twice(ask: Ask) -> None:
+    config, _ = ask("--student", "b", "--attack", "loss", "--attack", "zlib")
+    assert (config.students, config.attacks) == (("s", "b"), ("loss", "zlib"))
+    assert kdaudit("attack", "--help", "--help").code == 0

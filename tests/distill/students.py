@@ -12,7 +12,7 @@ import pytest
 from tests import tiny
 from tests.commands import Done, Given, kdaudit, texts
 
-FAST = ("--epochs", 1, "--batch-tokens", 200, "--lr", 1e-3, "--quiet")
+FAST: dict[str, object] = {"--epochs": 1, "--batch-tokens": 200, "--lr": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Recipe:
     train: Path
 
     def distill(self, out: Path, *options: object, start: tuple[object, ...] | None = None) -> Done:
-        """`kdaudit distill`, 1 epoch; the teacher saw nothing unless the options say otherwise."""
+        """`kdaudit distill`, 1 epoch; the teacher saw nothing. Both hold unless the options say otherwise."""
         begun = ("--student", self.start) if start is None else start
         saw = () if "--nonmembers" in options or "--teacher-saw" in options else ("--teacher-saw", "none")
-        return kdaudit(
-            "distill", "--teacher", self.teacher, *begun, "--train", self.train, "--out", out, *FAST, *saw, *options
-        )
+        fast = [part for name, value in FAST.items() if name not in options for part in (name, value)]
+        given = ("--teacher", self.teacher, *begun, "--train", self.train, "--out", out, *fast, *saw, "--quiet")
+        return kdaudit("distill", *given, *options)
 
     def attack(self, student: Path, out: Path, *options: object) -> Done:
         """`kdaudit attack` with no word on records."""

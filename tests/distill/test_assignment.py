@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdaudit.distill.assignment import assign, parse_holdout
+from kdaudit.distill.data import assign, parse_holdout
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import RecordsError
 from kdaudit.records import Record, RecordSet
-from kdaudit.records.record import digest
+from kdaudit.records.sets import digest
 
 CONFIG = DistillConfig(teacher="t", train="d.jsonl", out=Path("o"), student="s", teacher_saw="none")
 

@@ -13,7 +13,7 @@ from kdaudit.distill import cache
 from kdaudit.distill.batches import collate, inputs_of, n_targets
 from kdaudit.distill.cache import CacheKey, TeacherCache, open_cache
 from kdaudit.distill.losses import distillation_loss
-from kdaudit.distill.outputs import Speaker, speaker
+from kdaudit.distill.student import Speaker, speaker
 from kdaudit.targets.causal import CAUSAL
 from tests import tiny
 from tests.distill.training import PROBE, some_examples

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdaudit.distill.checkpoints import SEAL, newest_checkpoint, seal, set_damaged_aside
+from kdaudit.distill.folder import SEAL, newest_checkpoint, seal, set_damaged_aside
 from tests.commands import Done, check_refused
 from tests.distill.students import Recipe
 from tests.models.test_pickles import Touch

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kdaudit.records.record import keyed_ids
+from kdaudit.records.sets import keyed_ids
 from tests import tiny
 from tests.commands import NAMES, check_refused, files_in, read_texts, results
 from tests.distill.students import Recipe, manifest_of

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdaudit.distill.batches import NOTHING, ExampleSet, PlannedBatches, collate, n_targets
-from kdaudit.distill.examples import make_examples, plan_steps
+from kdaudit.distill.data import make_examples, plan_steps
 from kdaudit.distill.losses import IGNORED, count_targets
 from kdaudit.errors import RecordsError
 from kdaudit.records import Record

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdaudit.distill.generation import continue_all, prompt_of, write_all
-from kdaudit.distill.sequences import teacher_sequences
+from kdaudit.distill.generation import continue_all, prompt_of, teacher_sequences, write_all
 from kdaudit.targets.plan import Example
 from tests import tiny
 from tests.distill.training import some_examples

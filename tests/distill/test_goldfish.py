@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdaudit.distill.batches import collate
-from kdaudit.distill.goldfish import CONTEXT, is_dropped
+from kdaudit.distill.batches import CONTEXT, collate, is_dropped
 from kdaudit.distill.losses import IGNORED
 from kdaudit.targets.causal import CAUSAL
 from kdaudit.targets.plan import Example

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import kl_div
 
 from kdaudit.distill.batches import collate, inputs_of
-from kdaudit.distill.outputs import speaker
+from kdaudit.distill.student import speaker
 from kdaudit.distill.utility import HeldOut, record_agreement
 from kdaudit.targets.causal import CAUSAL
 from kdaudit.targets.plan import Example, Frame

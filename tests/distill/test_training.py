@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdaudit.distill.checkpoints import newest_checkpoint
+from kdaudit.distill.data import Curriculum
+from kdaudit.distill.folder import newest_checkpoint
 from kdaudit.distill.student import LossTerms, matched_layers
-from kdaudit.distill.trainer import Curriculum, Watch
+from kdaudit.distill.trainer import Watch
 from kdaudit.errors import ModelError
 from kdaudit.targets.plan import Example
 from tests import tiny

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from kdaudit.distill.batches import Inputs
-from kdaudit.distill.examples import make_examples, plan_steps
-from kdaudit.distill.outputs import speaker
-from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Curriculum, Settings, Watch, train
+from kdaudit.distill.data import Curriculum, make_examples, plan_steps
+from kdaudit.distill.student import Distiller, LossTerms, speaker
+from kdaudit.distill.trainer import Settings, Watch, train
 from kdaudit.records import Record
 from kdaudit.targets.causal import CAUSAL, causal_frame
 from kdaudit.targets.plan import Example

@@ -34,6 +34,14 @@ REPEAT = (
 """Of what the manifest says; its folder cannot be, so that nothing is trained where the manifest can be read."""
 
 
+def with_option(command: tuple[str, ...], name: str, value: str) -> tuple[str, ...]:
+    """The command with this value of an option, in place of the one that it has."""
+    if name not in command:
+        return (*command, name, value)
+    at = command.index(name)
+    return (*command[: at + 1], value, *command[at + 2 :])
+
+
 @dataclass(frozen=True)
 class Case:
     """One malformed input: what is done to a copy of a folder where all is well, and the command that meets it."""
@@ -313,7 +321,7 @@ def chat_templates() -> Iterator[Case]:
 def options() -> Iterator[Case]:
     for option in OPTIONS:
         for value in VALUES:
-            yield Case("option", f"{option} {value!r:.20}", command=(*ATTACK, option, value))
+            yield Case("option", f"{option} {value!r:.20}", command=with_option(ATTACK, option, value))
     for gate in (
         "student.auc <= " + "9" * 10_000, "student.auc <= 1e999", "student.auc <= nan", "." * 10_000, "student" * 5000,
         "student.tpr@" + "0" * 5000 + "1 <= 0.1", "student.auc[" + "[" * 5000, "student.auc" + " " * 30_000 + "<= 0.6",
@@ -369,10 +377,10 @@ def records() -> Iterator[Case]:
         "crs.csv": lambda: b"text\ra\rb",
     }  # fmt: skip
     for name, content in contents.items():
-        yield Case("records", name, made(name, content), (*ATTACK, "--members", name))
+        yield Case("records", name, made(name, content), with_option(ATTACK, "--members", name))
     for label, change in NO_FILES.items():
-        yield Case("records", label, change("x.jsonl"), (*ATTACK, "--members", "x.jsonl"))
-    yield Case("records", "a terabyte in a line", terabyte("x.txt"), (*ATTACK, "--members", "x.txt"))
+        yield Case("records", label, change("x.jsonl"), with_option(ATTACK, "--members", "x.jsonl"))
+    yield Case("records", "a terabyte in a line", terabyte("x.txt"), with_option(ATTACK, "--members", "x.txt"))
 
 
 def made(name: str, content: Callable[[], bytes]) -> Change:
@@ -488,7 +496,7 @@ def run_folders() -> Iterator[Case]:
         "é" * 120,
         "~nosuchuser/x",
     ):
-        yield Case("run folder", f"named {name!r:.20}", command=(*ATTACK, f"--out=./{name}"))
+        yield Case("run folder", f"named {name!r:.20}", command=with_option(ATTACK, "--out", f"./{name}"))
 
 
 def replaced(name: str, change: Callable[[str], Change]) -> Change:

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdaudit import manifest, records
-from kdaudit.cli.settings import KEYS
-from kdaudit.config import ReportConfig, find_config_file, read_config_file
+from kdaudit.cli.main import COMMANDS
+from kdaudit.config import ReportConfig
+from kdaudit.config_file import find_config_file, read_config_file
 from kdaudit.models.altered import read_alteration
 from kdaudit.models.repeatable import check_template
 from kdaudit.models.weights import count_weights, weight_files
@@ -117,7 +118,7 @@ def read_gate(path: Path) -> object:
 
 def read_config(path: Path) -> object:
     find_config_file(path.parent)
-    return read_config_file(path, known={key: kind for keys in KEYS.values() for key, kind in keys.items()})
+    return read_config_file(path, known=[one for command in COMMANDS if command.reads_file for one in command.options])
 
 
 def read_manifest(path: Path) -> object:

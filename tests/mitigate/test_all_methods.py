@@ -52,7 +52,7 @@ def test_strengths_reach_the_settings() -> None:
         ({"bottleneck": 0.0}, "--bottleneck: 0 is neither"),
         ({"bottleneck": -3.0}, "--bottleneck: -3 is neither"),
         ({"bottleneck": 2.5}, "--bottleneck: 2.5 is neither"),
-        ({"bottleneck": float("nan")}, "--bottleneck: nan is neither"),
+        ({"bottleneck": float("nan")}, "--bottleneck: nan is not a finite number"),
         ({"goldfish": 1}, "--method-goldfish: 1 is too small"),
         ({"lora": 0}, "--method-lora: 0 is too small"),
         ({"label_smoothing": 1.0}, "--method-label-smoothing: 1 lies outside"),

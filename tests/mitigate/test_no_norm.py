@@ -9,9 +9,9 @@ import pytest
 import torch
 import transformers
 
-from kdaudit.distill.outputs import speaker
-from kdaudit.distill.student import Distiller, LossTerms
-from kdaudit.distill.trainer import Curriculum, Settings, Watch, _DistillTrainer
+from kdaudit.distill.data import Curriculum
+from kdaudit.distill.student import Distiller, LossTerms, speaker
+from kdaudit.distill.trainer import Settings, Watch, _DistillTrainer
 from kdaudit.errors import ConfigError, ExitCode, ModelError
 from kdaudit.mitigate.no_norm import no_norm
 from kdaudit.models.surgery import NoNorm

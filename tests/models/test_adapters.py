@@ -84,7 +84,9 @@ def test_it_is_described_with_its_base(pair: Path) -> None:
     assert adapter.fingerprint != alone.fingerprint
 
 
-def test_its_base_may_be_given_relative_to_the_adapter(pair: Path) -> None:
+def test_its_base_may_be_given_relative_to_the_adapter(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (pair / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(pair / "a" / "b")  # a folder of that name, seen from here, would come first
     expected = logits(found(pair / "adapter"))
     shutil.copytree(pair / "base", pair / "adapter" / "base")
     for name in ("../base", "base"):

@@ -14,7 +14,7 @@ import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from kdaudit.distill.saving import save_student
+from kdaudit.distill.folder import save_student
 from kdaudit.models.checkpoint import find
 from kdaudit.models.loading import load, load_tokenizer
 from kdaudit.targets.passage import encode, lead_ids

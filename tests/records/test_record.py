@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdaudit.records import Record
-from kdaudit.records.record import digest, keyed_ids
+from kdaudit.records.sets import digest, keyed_ids
 
 
 def test_the_id_of_a_text_depends_on_the_whole_set() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kdaudit.errors import RecordsError
 from kdaudit.records import Record, RecordSet, check_disjoint, draw_shots, sample
-from kdaudit.records.record import digest
+from kdaudit.records.sets import digest
 
 
 def record_set(option: str, *rows: tuple[str, str]) -> RecordSet:

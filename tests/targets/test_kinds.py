@@ -15,7 +15,7 @@ from torch.nn import functional
 from kdaudit.audit import plan as planning
 from kdaudit.distill.batches import collate, inputs_of, n_targets
 from kdaudit.distill.losses import count_targets, distillation_loss
-from kdaudit.distill.outputs import speaker
+from kdaudit.distill.student import speaker
 from kdaudit.signals.engine import measure
 from kdaudit.signals.tokens import TokenSignals
 from kdaudit.targets.causal import CAUSAL

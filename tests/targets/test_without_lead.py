@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from kdaudit.distill.examples import make_examples
+from kdaudit.distill.data import make_examples
 from kdaudit.records import Record
 from kdaudit.targets.causal import causal_frame
 from kdaudit.targets.passage import lead_text, without_lead

@@ -5,14 +5,14 @@ import time
 import pytest
 
 from kdaudit.errors import CheckpointError
-from kdaudit.models import patterns
-from kdaudit.models.patterns import check_patterns
+from kdaudit.models import adapters
+from kdaudit.models.adapters import check_patterns
 
 NAMES = [f"transformer.h.{i}.attn.c_attn" for i in range(500)]
 
 
 def test_a_pattern_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patterns, "SECONDS", 1)
+    monkeypatch.setattr(adapters, "SECONDS", 1)
     for settings in ({"target_modules": r"(.+)+\d\d$"}, {"rank_pattern": {r"(.+)+\d\d": 3}}):
         started = time.monotonic()
         with pytest.raises(CheckpointError, match=r"^x: matching its patterns .* takes more than 1 seconds$"):
