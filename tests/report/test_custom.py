@@ -110,42 +110,12 @@ def test_the_template_of_the_documentation_says_what_it_promises(leaky: Report, 
 
 def test_a_template_of_an_earlier_version_finds_every_part_by_its_name(two_runs: Report) -> None:
     parts = [
-        "name",
-        "path",
-        "status",
-        "status_words",
-        "sentence",
-        "next_step",
-        "headline",
-        "gates.rows",
-        "figures",
-        "missing",
-        "detections",
-        "supervision",
-        "supervision_notes",
-        "validity.rows",
-        "trust",
-        "notes",
-        "utility",
-        "models.rows",
-        "data.rows",
-        "versions.rows",
-        "command",
-        "pictures.levels",
-        "pictures.curves",
-        "pictures.scores",
-        "pictures.supervision",
+        *("name", "path", "status", "status_words", "sentence", "next_step", "headline", "gates.rows", "figures"),
+        *("missing", "detections", "supervision", "supervision_notes", "validity.rows", "trust", "notes", "utility"),
+        *("models.rows", "data.rows", "versions.rows", "command", "pictures.levels", "pictures.curves"),
+        *("pictures.scores", "pictures.supervision"),
     ]
-    whole = [
-        "status",
-        "status_words",
-        "sentence",
-        "next_step",
-        "comparison.rows",
-        "kdaudit_version",
-        "limits",
-        "compared",
-    ]
+    whole = ["comparison.rows", "compared", "kdaudit_version", "limits", *parts[2:6]]
     names = [f"page.runs[1].{part}" for part in parts] + [f"page.{part}" for part in whole]
     template = "".join(f"{{{{ {name} is defined }}}}" for name in names)
     assert rendered(two_runs, template, "mine.html.j2") == "True" * len(names)
