@@ -150,7 +150,7 @@ class ReportConfig:
         "Run folders of `kdaudit attack`, or their results.json. Several runs are compared. Or one folder of `kdaudit "
         "mitigate`.", in_file=False, is_argument=True, metavar="RUN…")]
     formats: Annotated[tuple[str, ...], Option(
-        "A format: html, md, json, sarif or junit. Repeatable, or joined by commas. Default: html,md.",
+        "A format, such as html, md, json, sarif or junit. Repeatable, or joined by commas. Default: html,md.",
         flag="--format", parse=split_at_commas)] = ("html", "md")
     out: Annotated[Path | None, Option(
         "The folder for the reports. Default: the folder of the first run.", in_file=False)] = None
