@@ -15,7 +15,7 @@ from kdaudit.errors import DiskFullError, OutputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to; at the end of the block it takes the place of `path`, after any failure it is gone.
+    """Give a temporary path to write to, which replaces `path` when the block ends; a failure removes it.
 
     Raises:
         DiskFullError: no space is left; an older file is still whole.

@@ -27,7 +27,7 @@ def reason(error: BaseException) -> str:
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:2]) or type(error).__name__
-    if isinstance(error, KeyError | RecursionError | ZeroDivisionError | AssertionError):  # 'x' alone is no sentence
+    if isinstance(error, KeyError | RecursionError | ZeroDivisionError | AssertionError):  # 'x' alone says nothing
         text = f"{type(error).__name__}: {text}"
     return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 1].rstrip()}…"
 
@@ -101,7 +101,7 @@ def read_text(path: Path, *, at_most: int = MAX_JSON, encoding: str = "utf-8") -
     """The text of a regular file, line ends as Python reads them.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
         ValueError: it is too large, or not of that encoding.
     """
     return read_bytes(path, at_most=at_most).decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
@@ -116,7 +116,7 @@ def read_json(path: Path, *, at_most: int = MAX_JSON, only_numbers: bool = False
         only_numbers: whether NaN, infinities and numbers beyond a float are refused; config.json may hold them.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
         ValueError: it is too large, nested without end, or no JSON.
     """
     how: dict[str, Any] = {"parse_constant": _finite, "parse_float": _finite} if only_numbers else {}
@@ -129,5 +129,5 @@ def read_json(path: Path, *, at_most: int = MAX_JSON, only_numbers: bool = False
 
 def _finite(digits: str) -> float:
     if not math.isfinite(float(digits)):
-        raise ValueError(f"it holds {digits:.20}, which is no number")
+        raise ValueError(f"it holds {digits:.20}, which is not a number")
     return float(digits)

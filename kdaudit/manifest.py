@@ -102,7 +102,7 @@ def key_path(source: str, given: Path | None) -> Path:
     """Where the key of a training file lies: as given, else beside the file.
 
     Raises:
-        ConfigError: the source is no file, so nothing lies beside it.
+        ConfigError: the source is not a file, so nothing lies beside it.
     """
     if given is not None:
         return given

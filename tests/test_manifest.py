@@ -77,7 +77,7 @@ def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
     manifest.save(GOOD, bytes(32), path)
     for digits in ("NaN", "-Infinity", "1e999"):
         path.write_text(json.dumps(GOOD | {"schema": manifest.SCHEMA, "x": 0}).replace('"x": 0', f'"x": {digits}'))
-        with pytest.raises(ConfigError, match="which is no number"):
+        with pytest.raises(ConfigError, match="which is not a number"):
             manifest.load(path)
 
 

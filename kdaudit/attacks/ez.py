@@ -1,6 +1,6 @@
 """EZ: where the target errs, a member's tokens still gained on the reference.
 
-Source: arXiv:2601.12104. A token that ties with the top choice is no error. Differs from the authors' code: there a
+Source: arXiv:2601.12104. A token that ties with the top choice counts as right. Differs from the authors' code: there a
 text with fewer than two error tokens, or without a loss on any of them, gets 0, and the first token is left out; here
 the former is not scored, the latter gets its share of 1, and every scored token counts.
 """

@@ -94,7 +94,7 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
         loads: by student, how its manifest says that it computes; what `config` says comes first.
 
     Raises:
-        CheckpointError: one is none, or two of the models are the same.
+        CheckpointError: one is not a checkpoint, or two of the models are the same.
     """
     options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
     names = ("teacher", *student_names(len(config.students)))

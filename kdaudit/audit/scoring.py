@@ -36,7 +36,7 @@ class Scores:
     """For --paper-compat: the same with the paper's fractions, for the attacks where they differ; else empty."""
     with_paper: bool
     likelihoods: Mapping[str, Likelihoods]
-    """By checkpoint fingerprint."""
+    """Checkpoint fingerprint -> what that model makes of each record in the plain view."""
     of_starts: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
     """Fingerprint of a start (a reference) -> attack of ALONE -> (n,): what the attack finds in a model that saw
     neither set, whatever attacks the audit runs."""

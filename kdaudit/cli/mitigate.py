@@ -99,7 +99,7 @@ def _plain_run(given: Given) -> tuple[DistillConfig, Manifest | None]:
                 f"--{lacking[0]} is needed, or --from", hint="--from STUDENT takes everything from its manifest"
             )
         return DistillConfig(**given.to(DISTILLATION), out=out), None
-    from kdaudit.mitigate.repeat import manifest_of, settings_of
+    from kdaudit.mitigate.recipe import manifest_of, settings_of
 
     chosen = given.to(one for one in DISTILLATION if given.is_chosen(one.name))
     manifest = manifest_of(repeated)

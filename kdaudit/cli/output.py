@@ -17,7 +17,7 @@ from rich.segment import Segment
 from rich.table import Table as Grid
 from rich.text import Text
 
-from kdaudit.report.blocks import Block, Detail, Notes, Paragraph, Section, Table, Verbatim, Verdict, shown
+from kdaudit.report.blocks import Block, Detail, Notes, Paragraph, Section, Table, Verbatim, VerdictCard, shown
 from kdaudit.report.text import counted, plain, visible
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kdaudit.audit.plan import Plan
     from kdaudit.distill.prepare import Prepared
     from kdaudit.mitigate.base import Method
-    from kdaudit.mitigate.run import Plan as MitigationPlan
+    from kdaudit.mitigate.run import MitigationPlan
     from kdaudit.report.page import RunPage
     from kdaudit.report.runs import Report
     from kdaudit.results import AuditResult
@@ -255,7 +255,7 @@ def show(blocks: Sequence[Block], *, is_result: bool = True) -> None:
                 _print(escape(line if block.tone == "key" else f"  {line}"), is_result=is_result)
         elif isinstance(block, Verbatim):
             _print("\n" + escape("\n".join(block.lines)), is_result=is_result)
-        elif isinstance(block, Verdict):
+        elif isinstance(block, VerdictCard):
             _print(f"\n[{STATUS_STYLES[block.status]}]{escape(block.sentence)}[/]", is_result=is_result)
             if block.next_step:
                 _print(escape(block.next_step), is_result=is_result)

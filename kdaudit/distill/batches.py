@@ -78,7 +78,7 @@ def collate(rows: Sequence[Row], kind: Kind, *, goldfish: int | None = None) -> 
     Args:
         rows: the examples; one whose index is NOTHING teaches nothing.
         kind: of teacher and student.
-        goldfish: one token in this many is not a target; see `goldfish.is_dropped`. None: all are.
+        goldfish: one token in this many is not learnt; see `goldfish.is_dropped`. None: all are.
 
     Returns:
         `tensors` and `sizes`, the fields of Inputs: the trainer moves plain dictionaries only; `targets`, int64,

@@ -70,10 +70,10 @@ def _is_whole(checkpoint: Path) -> bool:
 
 
 def _hashes(checkpoint: Path) -> dict[str, str]:
-    """By name, of every file but the seal.
+    """The hash of every file except the seal, by its name.
 
     Raises:
-        OSError: one cannot be read, or is no file.
+        OSError: one cannot be read or is not a file.
     """
     hashes = {}
     for path in sorted(checkpoint.iterdir()):

@@ -1,4 +1,4 @@
-"""What a student's manifest says, but for its utility."""
+"""What a student's manifest says, without its utility."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIBRARIES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "dat
 def describe(
     prepared: Prepared, student: Checkpoint, identity: Mapping[str, Any], losses: list[float], command: str
 ) -> dict[str, Any]:
-    """The manifest but for the utility; no text, and no id that could be looked up without the key."""
+    """The manifest without the utility; it holds no text, and no id that could be looked up without the key."""
     config, models = prepared.config, prepared.models
     folder, assignment = prepared.folder, prepared.assignment
     start_origin = origin(config)

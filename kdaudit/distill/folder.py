@@ -47,7 +47,7 @@ class StudentFolder:
         return self.path / "epochs"
 
     def copy(self, epochs: float) -> Path:
-        """The student after so many epochs: 1, or 1.25 for a quarter of the second."""
+        """The copy of the student after that many epochs: 1, or 1.25 for a quarter of the second."""
         return self.copies / f"{epochs:g}"
 
 
@@ -55,7 +55,7 @@ def claim(config: DistillConfig) -> StudentFolder:
     """The folder of `config`, made where it does not exist.
 
     Raises:
-        ConfigError: it holds something that is no student of ours, or --resume finds nothing to continue.
+        ConfigError: it holds something other than a student of kdaudit, or --resume finds nothing to continue.
         OutputError: it cannot be written.
     """
     folder = StudentFolder(config.out, config.manifest_out or config.out / manifest.FILE_NAME)

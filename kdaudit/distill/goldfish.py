@@ -1,4 +1,4 @@
-"""Goldfish loss: some tokens are never a target, so that no text can be recited whole.
+"""Goldfish loss: some tokens are never learnt, so that no text can be recited whole.
 
 Which ones depends on the tokens before alone: where the same passage comes again, the same token is left out.
 
@@ -16,7 +16,7 @@ CONTEXT = 13
 
 
 def is_dropped(ids: NDArray[np.int32], k: int, *, context: int = CONTEXT) -> NDArray[np.bool_]:
-    """Which tokens are no target: those before which the hash of the last tokens is a multiple of k.
+    """Which tokens are not learnt: those before which the hash of the last tokens is a multiple of k.
 
     Args:
         ids: (T,), token ids, at least 0.

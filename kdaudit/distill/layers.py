@@ -45,7 +45,7 @@ class Applied:
     logits: torch.Tensor
     """(1, T, V): what the rest of the model makes of the last of them."""
     settings: tuple[Mapping[str, object], ...]
-    """By layer: every plain value in it, but for its number."""
+    """Every plain value of each layer, except its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def find_stack(model: PreTrainedModel, n_layers: int) -> tuple[str, torch.nn.Mod
     """Where the layers of a model lie.
 
     Raises:
-        ConfigError: there is not one list of so many layers.
+        ConfigError: there is not exactly one list of that many layers.
     """
     lists = {
         name: module
@@ -142,7 +142,7 @@ def check_described(model: PreTrainedModel, name: str) -> None:
     """
     from transformers.initialization import no_init_weights
 
-    what = f"--student-layers: the configuration that these layers of {type(model).__name__} need is none"
+    what = f"--student-layers: these layers of {type(model).__name__} need a configuration that does not exist"
     with reading(what, ConfigError, hint=WAY_OUT), torch.device("meta"), no_init_weights():
         built = type(model)(copy.deepcopy(model.config))
     own, described = (
@@ -248,7 +248,7 @@ def _check_called_once(calls: Mapping[int, Sequence[Call]]) -> None:
 
 
 def _kept(value: Any) -> Any:
-    """As it is now: a layer may change what it is given in place."""
+    """A value as it is now: a layer may change what it is given in place."""
     return value.clone() if isinstance(value, torch.Tensor) else value
 
 

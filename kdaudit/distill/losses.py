@@ -67,7 +67,7 @@ def kl(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
 
     Args:
         log_p: (n, V), normalised; -inf where a word can never come.
-        log_q: likewise.
+        log_q: (n, V), in the same form.
     """
     p = log_p.exp()
     divergence: torch.Tensor = torch.linalg.vecdot(p, (log_p - log_q).where(p > 0, 0.0))  # -inf minus -inf is NaN
@@ -200,7 +200,8 @@ def distillation_loss(
         n_targets: targets of the whole optimiser step over all its batches and processes, so that their split
             changes nothing.
         beta: the objective's parameter; None for its default.
-        vocabulary: the divergence compares the first so many words; None for all, the same number in both.
+        vocabulary: the number of words, from the first on, that the divergence compares; None for all, of which both
+            models then have the same number.
         label_smoothing: share of the ground truth that is spread evenly over the student's words, 0 to 1.
         chunk: tokens; None for what suits the device.
 

@@ -31,7 +31,7 @@ class Models:
     teacher: Checkpoint
     start: Checkpoint
     tokenizer: Any
-    """Of teacher and student."""
+    """The tokenizer of teacher and student."""
     frame: Frame
     """How the texts are shown to both."""
     window: int
@@ -47,9 +47,9 @@ class Compute:
 
     device: str
     dtype: str
-    """Of the teacher and of everything that is not trained."""
+    """The precision of the teacher and of everything that is not trained."""
     mixed_precision: str
-    """Of the student's training, its weights being float32: no, bf16 or fp16."""
+    """The precision in which a student of float32 weights is trained: no, bf16 or fp16."""
     n_processes: int
     is_main: bool
 
@@ -95,7 +95,7 @@ def find_models(config: DistillConfig, start_folder: Path) -> Models:
         start_folder: of a start that is made of the teacher's layers or of random weights.
 
     Raises:
-        CheckpointError: one is no checkpoint.
+        CheckpointError: one is not a checkpoint.
         ConfigError: tokenizers or vocabularies do not fit, or the window is too large.
     """
     options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}

@@ -39,13 +39,13 @@ def parse_layers(text: str, n_layers: int) -> list[int]:
     """Layers of the teacher, counted from 0, in rising order.
 
     Raises:
-        ConfigError: one is no number, is not there, or stands twice.
+        ConfigError: one is not a number, is not there, or stands twice.
     """
     hint = f"the teacher has layers 0 to {n_layers - 1}: for example --student-layers 0,{max(1, n_layers - 1)}"
     try:
         layers = [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"--student-layers: '{text}' is no list of layer numbers", hint=hint) from error
+        raise ConfigError(f"--student-layers: '{text}' is not a list of layer numbers", hint=hint) from error
     strangers = [layer for layer in layers if not 0 <= layer < n_layers]
     if strangers:
         raise ConfigError(f"--student-layers: the teacher has no layer {strangers[0]}", hint=hint)
@@ -55,7 +55,7 @@ def parse_layers(text: str, n_layers: int) -> list[int]:
 
 
 def find_start(config: DistillConfig, teacher: Checkpoint, folder: Path) -> Checkpoint:
-    """The student's start, made in `folder` where it is no checkpoint yet.
+    """The student's start; it is made in `folder` where it is not a checkpoint yet.
 
     Args:
         config: says where it comes from.
@@ -63,7 +63,7 @@ def find_start(config: DistillConfig, teacher: Checkpoint, folder: Path) -> Chec
         folder: of a start that has to be made.
 
     Raises:
-        CheckpointError: the checkpoint is none, or an adapter.
+        CheckpointError: what was given is not a checkpoint, or is an adapter.
         ConfigError: layers or configuration do not fit.
     """
     options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}

@@ -62,7 +62,7 @@ class Distiller(torch.nn.Module):
             targets: (B, T), the token that each output predicts, IGNORED where it predicts none.
             taught: what the teacher says of the same batch.
             n_targets: of the whole optimiser step.
-            is_own: the student wrote the sequences itself, so they are no ground truth.
+            is_own: the student wrote the sequences itself; nothing of them is ground truth.
         """
         said = self._speak(inputs)
         terms = self._terms

@@ -102,7 +102,7 @@ class Settings:
     use_cpu: bool
     report_to: str
     goldfish: int | None = None
-    """One token in so many is no target."""
+    """One token in this many is not learnt; None: all are."""
     copies_per_epoch: int = 0
     """How often `Watch.on_copy` is told in every epoch."""
 
@@ -304,18 +304,18 @@ class _DistillTrainer(Trainer):
 
 
 def _reading(checkpoint: str | None) -> AbstractContextManager[None]:
-    """Of a checkpoint that is as it was written, yet not what this run would write."""
+    """Explain errors of a checkpoint that is as it was written, yet not what this run would write."""
     return reading(f"{checkpoint} cannot be continued", ModelError, hint="start over by --no-resume")
 
 
 class _Teller(TrainerCallback):
-    """Says how far the loop is, when to write a checkpoint, and that a gradient is no number."""
+    """Says how far the loop is, when to write a checkpoint, and when a gradient is not finite."""
 
     def __init__(self, plan: Curriculum, watch: Watch, settings: Settings) -> None:
         self._watch, self._checks_gradients = watch, settings.mixed_precision != "fp16"
         sizes = plan.sizes
         per_step = [sum(sizes[i] for part in step for i in part) for step in plan.steps]
-        self._done = list(accumulate(per_step, initial=0))  # after so many steps
+        self._done = list(accumulate(per_step, initial=0))  # tokens after each step
         self._n_steps = len(per_step)
         self._total, self._copies = plan.n_tokens, plan.copies(settings.copies_per_epoch)
         self._every = max(1, math.ceil(self._n_steps / SAVES))
@@ -374,7 +374,7 @@ def check_loggers(report_to: str) -> None:
     lacking = [name for name in _loggers(report_to) if name not in there]
     if lacking:
         raise ConfigError(
-            f"--report-to: '{lacking[0]}' is no logger, or is not installed",
+            f"--report-to: '{lacking[0]}' is not a logger, or is not installed",
             hint=f"installed here: {', '.join(there) or 'none'}; or leave it out",
         )
 

@@ -129,7 +129,7 @@ def _losses_of_start(
     batch_tokens: int,
     on_tokens: Callable[[int], None],
 ) -> tuple[Likelihoods, str]:
-    """As `record_losses`, and why there are no figures of the start, if so: the student is none the worse for it."""
+    """What `record_losses` gives for the start, and "" or why it has no figures, which is no fault of the student."""
     with loaded(checkpoint, device=device, dtype=dtype) as start:
         try:
             found = record_losses(start, held_out, batch_tokens=batch_tokens, on_tokens=on_tokens)
@@ -225,7 +225,7 @@ def _batches(sizes: Sequence[int], batch_tokens: int, rules: Sequence[LengthRule
 
 
 def perplexity(found: Estimate) -> Estimate:
-    """E to the power of an estimate; None where that is no number any more."""
+    """E to the power of an estimate; None where the result is too large for a number."""
     parts = (found.value, found.low, found.high)
     value, low, high = (None if part is None or part > MOST else math.exp(part) for part in parts)
     if value is None or high is None:

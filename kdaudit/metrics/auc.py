@@ -15,7 +15,7 @@ from scipy.special import logit, ndtr, ndtri
 from kdaudit.metrics.bootstrap import NULL_LEVEL
 from kdaudit.metrics.bounds import auc_bound, edge_weight
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
-from kdaudit.metrics.metric import Case, Family, Figures, Ladder, Metric
+from kdaudit.metrics.metric import Case, Family, Figures, Metric, Ranked
 from kdaudit.metrics.scores import DO_NOT_VARY, Floats, finite, missing_reason
 
 Z_95 = float(ndtri(0.975))
@@ -247,7 +247,7 @@ def _beyond(case: Case, model: str, null: str) -> Difference:
     return replace(found, quantiles=None)
 
 
-def auc_wins(members: Floats, nonmembers: Ladder, drawn: Floats) -> Floats:
+def auc_wins(members: Floats, nonmembers: Ranked, drawn: Floats) -> Floats:
     """Share of the drawn non-members (m, b) below each member, a tie counting half: (n, b)."""
     up_to = np.zeros((nonmembers.ranked.size + 1, drawn.shape[1]))
     np.cumsum(drawn[nonmembers.order], axis=0, out=up_to[1:])

@@ -51,7 +51,7 @@ class Metric:
     """How to read it: a sentence or two below its table."""
     beside: str = ""
     """The metric that it is always printed together with, as one pair."""
-    per_member: Callable[[Floats, Ladder, Floats], Floats] | None = None
+    per_member: Callable[[Floats, Ranked, Floats], Floats] | None = None
     """(members (n,), non-members, drawn (m, b)) to what every member adds in each replicate (n, b); the metric over a
     group is the mean of it. A comparison of mitigations places its arms by the metrics that have it."""
 
@@ -73,7 +73,7 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Ladder:
+class Ranked:
     """Non-members sorted once, so that a replicate is a pass over counts."""
 
     order: np.ndarray[tuple[int], np.dtype[np.intp]]
@@ -81,7 +81,7 @@ class Ladder:
     """(m,), rising."""
 
     @classmethod
-    def of(cls, nonmembers: Floats) -> Ladder:
+    def of(cls, nonmembers: Floats) -> Ranked:
         """Sort the scores (m,)."""
         order = np.argsort(nonmembers, kind="stable")
         return cls(order, nonmembers[order])

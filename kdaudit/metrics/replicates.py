@@ -11,7 +11,7 @@ import numpy as np
 
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.bootstrap import draw_counts
-from kdaudit.metrics.metric import Ladder
+from kdaudit.metrics.metric import Ranked
 from kdaudit.metrics.scores import Floats
 
 PLACED_BY: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if metric.per_member)
@@ -53,7 +53,7 @@ def group_leaks(metric: str, members: Floats, nonmembers: Floats, counts: Counts
     if per_member is None:
         raise ValueError(f"{metric} is not the mean of what every member adds")
     values = np.empty((groups.shape[0], counts.members.shape[1]))
-    of_nonmembers = Ladder.of(nonmembers)
+    of_nonmembers = Ranked.of(nonmembers)
     for start in range(0, values.shape[1], BLOCK):
         block = slice(start, start + BLOCK)
         drawn = counts.members[:, block]

@@ -118,7 +118,7 @@ MIN_DIFFERENCE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class TextFormat:
     """A way in which a text may be written that says nothing about what it says."""
 
     name: str
@@ -146,54 +146,56 @@ def _matches(pattern: str) -> Callable[[str], bool]:
     return lambda text: compiled.search(text) is not None
 
 
-FORMATS: tuple[Format, ...] = (
-    Format("white space at the end", lambda text: text != text.rstrip(), "strip the end: text.rstrip()"),
-    Format("white space at the start", lambda text: text != text.lstrip(), "strip the start: text.lstrip()"),
-    Format("carriage returns", lambda text: "\r" in text, r"write line ends as \n: '\n'.join(text.splitlines())"),
-    Format("line breaks", lambda text: "\n" in text, "keep or join lines in both sets alike: ' '.join(text.split())"),
-    Format("tabs", lambda text: "\t" in text, "write tabs as spaces: text.expandtabs(1)"),
-    Format("runs of spaces", _matches("  "), "write one space: re.sub(' +', ' ', text)"),
-    Format(
+TEXT_FORMATS: tuple[TextFormat, ...] = (
+    TextFormat("white space at the end", lambda text: text != text.rstrip(), "strip the end: text.rstrip()"),
+    TextFormat("white space at the start", lambda text: text != text.lstrip(), "strip the start: text.lstrip()"),
+    TextFormat("carriage returns", lambda text: "\r" in text, r"write line ends as \n: '\n'.join(text.splitlines())"),
+    TextFormat(
+        "line breaks", lambda text: "\n" in text, "keep or join lines in both sets alike: ' '.join(text.split())"
+    ),
+    TextFormat("tabs", lambda text: "\t" in text, "write tabs as spaces: text.expandtabs(1)"),
+    TextFormat("runs of spaces", _matches("  "), "write one space: re.sub(' +', ' ', text)"),
+    TextFormat(
         "two spaces after a full stop",
         _matches(r"[.!?]  (?=\S)"),
         "write one space after a full stop: re.sub(r'(?<=[.!?]) +', ' ', text)",
     ),
-    Format(
+    TextFormat(
         "special spaces",
         _matches("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"),
         "write plain spaces: re.sub(r'[^\\S\\n]', ' ', text)",
     ),
-    Format(
+    TextFormat(
         "invisible characters",
         _matches("[\u00ad\u200b-\u200f\u2060]"),
         "leave out zero-width characters and soft hyphens: re.sub('[\\u00ad\\u200b-\\u200f\\u2060]', '', text)",
     ),
-    Format("a byte order mark", lambda text: "\ufeff" in text, "read both files as utf-8-sig"),
-    Format(
+    TextFormat("a byte order mark", lambda text: "\ufeff" in text, "read both files as utf-8-sig"),
+    TextFormat(
         "characters that are not composed (not NFC)",
         lambda text: not unicodedata.is_normalized("NFC", text),
         "compose them: unicodedata.normalize('NFC', text)",
     ),
-    Format(
+    TextFormat(
         "curly quotes",
         _matches("[\u2018\u2019\u201c\u201d]"),
         "write straight quotes: text.translate(str.maketrans('\u2018\u2019\u201c\u201d', '\\'\\'\"\"'))",
     ),
-    Format("straight quotes", _matches("['\"]"), "write one kind of quotes in both sets"),
-    Format("long dashes", _matches("[\u2013\u2014]"), "write one kind of dash in both sets"),
-    Format("an ellipsis as one character", lambda text: "\u2026" in text, "write three full stops"),
-    Format("HTML entities", _matches(r"&(?:[a-z]{2,8}|#\d{2,5});"), "decode them: html.unescape(text)"),
-    Format(
+    TextFormat("straight quotes", _matches("['\"]"), "write one kind of quotes in both sets"),
+    TextFormat("long dashes", _matches("[\u2013\u2014]"), "write one kind of dash in both sets"),
+    TextFormat("an ellipsis as one character", lambda text: "\u2026" in text, "write three full stops"),
+    TextFormat("HTML entities", _matches(r"&(?:[a-z]{2,8}|#\d{2,5});"), "decode them: html.unescape(text)"),
+    TextFormat(
         "UTF-8 that was read as another encoding",
         _matches("\u00e2\u20ac|\u00c3[\u0080-\u00bf\u0192-\u2122]|\ufffd"),
         "read the file as UTF-8 (encoding='utf-8')",
     ),
-    Format(
+    TextFormat(
         "no mark at the end",
         lambda text: text.rstrip()[-1:].isalnum(),
         "cut the texts of both sets at the same places",
     ),
-    Format(
+    TextFormat(
         "a small first letter",
         lambda text: text.lstrip()[:1].islower(),
         "cut the texts of both sets at the same places",
@@ -203,9 +205,9 @@ FORMATS: tuple[Format, ...] = (
 
 
 def format_differences(members: Sequence[str], nonmembers: Sequence[str]) -> tuple[FormatDifference, ...]:
-    """The formats in which the sets differ beyond chance, in the order of FORMATS.
+    """The formats in which the sets differ beyond chance, in the order of TEXT_FORMATS.
 
-    Fisher's exact test with Bonferroni's correction over FORMATS, at LEVEL; the shares differ by at least
+    Fisher's exact test with Bonferroni's correction over TEXT_FORMATS, at LEVEL; the shares differ by at least
     MIN_DIFFERENCE.
 
     Args:
@@ -216,10 +218,10 @@ def format_differences(members: Sequence[str], nonmembers: Sequence[str]) -> tup
     if min(n, m) == 0:
         return ()
     found = []
-    for each in FORMATS:
+    for each in TEXT_FORMATS:
         a, b = (sum(map(each.has, texts)) for texts in (members, nonmembers))
         if abs(a / n - b / m) >= MIN_DIFFERENCE:
-            p_value = min(1.0, float(fisher_exact(np.array([[a, n - a], [b, m - b]])).pvalue) * len(FORMATS))
+            p_value = min(1.0, float(fisher_exact(np.array([[a, n - a], [b, m - b]])).pvalue) * len(TEXT_FORMATS))
             if p_value < LEVEL:
                 found.append(FormatDifference(each.name, a / n, b / m, p_value, each.mend))
     return tuple(found)

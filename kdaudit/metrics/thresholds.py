@@ -46,7 +46,7 @@ from kdaudit.metrics.calibration import (
     too_few,
 )
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.metric import Case, Family, Figures, Ladder, Metric, Pair
+from kdaudit.metrics.metric import Case, Family, Figures, Metric, Pair, Ranked
 from kdaudit.metrics.scores import Floats, Parts, finite, missing_reason
 from kdaudit.metrics.tpr import conformal_threshold, tpr_estimate
 
@@ -355,7 +355,7 @@ def measure(case: Case) -> Figures:
     )
 
 
-def found_at_one_percent(members: Floats, nonmembers: Ladder, drawn: Floats) -> Floats:
+def found_at_one_percent(members: Floats, nonmembers: Ranked, drawn: Floats) -> Floats:
     """1 where a member lies above the drawn non-members' (m, b) conformal threshold at 1 % FPR, else 0: (n, b)."""
     reached = np.cumsum(drawn[nonmembers.order[::-1]], axis=0)
     place = (reached >= conformal_rank("0.01", nonmembers.ranked.size)).argmax(axis=0)

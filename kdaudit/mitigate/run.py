@@ -70,7 +70,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MitigationPlan:
     """What is to be done, before anything long."""
 
     jobs: tuple[Job, ...]
@@ -89,7 +89,7 @@ class Plan:
 class Listener:
     """What a comparison tells whoever started it."""
 
-    on_plan: Callable[[Plan], None] = lambda _: None
+    on_plan: Callable[[MitigationPlan], None] = lambda _: None
     on_progress: Callable[[str, int, int, str], None] = lambda stage, done, total, note: None
     """(stage, done, total, a word on the state)."""
 
@@ -185,7 +185,7 @@ def _check_repeated(config: MitigateConfig, prepared: Prepared) -> None:
         manifest.check_source(config.repeats, prepared.nonmembers, "nonmembers")
 
 
-def _plan(config: MitigateConfig, prepared: Prepared, listener: Listener) -> Plan:
+def _plan(config: MitigateConfig, prepared: Prepared, listener: Listener) -> MitigationPlan:
     """Change the starts, choose the members, and time a step."""
     for arm in config.arms:
         changed = config.student(arm, config.training_seeds[0])
@@ -208,7 +208,7 @@ def _plan(config: MitigateConfig, prepared: Prepared, listener: Listener) -> Pla
                 settings = replace(settings, student=str(starts[arm.name].folder))
             jobs.append(_job(settings, arm.name, seed, prepared, left_out.get(arm.name, frozenset())))
     operations = {name: start.operation for name, start in starts.items()}
-    return Plan(
+    return MitigationPlan(
         tuple(jobs), len(prepared.assignment.members), len(prepared.assignment.held_out), operations, selections,
         groups, attacks_of(prepared)[0], _seconds(config, prepared, jobs),
     )  # fmt: skip
@@ -274,7 +274,7 @@ def _seconds(config: MitigateConfig, prepared: Prepared, jobs: list[Job]) -> flo
     return per_token * (sum(job.n_tokens for job in waiting) + AUDIT_SHARE * audit)
 
 
-def _distil(plan: Plan, command: str, listener: Listener) -> None:
+def _distil(plan: MitigationPlan, command: str, listener: Listener) -> None:
     total, done = sum(job.n_tokens for job in plan.jobs), 0
     for job in plan.jobs:
 

@@ -36,7 +36,7 @@ class Alteration:
     """What was changed in a model."""
 
     model_type: str
-    """Of the model before the change, as transformers names it."""
+    """The type of the model before the change, as transformers names it."""
     architecture: str
     """Its class in transformers."""
     parts: Mapping[str, Mapping[str, Any]]
@@ -120,7 +120,7 @@ def is_causal(alteration: Alteration) -> bool:
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
-    """`save_pretrained`, after which plain transformers can load a changed model too, and only rightly.
+    """Save a model so that plain transformers loads a changed one with its changes, or not at all.
 
     The folder of a changed model gets the modelling file, and its config.json points to it.
 

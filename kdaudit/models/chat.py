@@ -37,14 +37,14 @@ def chat_renderer(find_tokenizer: Callable[[], PreTrainedTokenizerBase], *, toda
     """Apply a tokenizer's chat template; tokenizer and process are there from the first chat to the end of the block.
 
     A template is a program of whoever made the checkpoint: what it takes in time and memory is limited, and an error in
-    it is no error of ours.
+    it is not an error of ours.
 
     Args:
         find_tokenizer: loads it.
         today: what a template that asks for the date is told.
 
     Raises:
-        ConfigError: `today` is no date; by the renderer: there is no chat template, or one that draws by chance.
+        ConfigError: `today` is not a date; by the renderer: there is no chat template, or one that draws by chance.
         CheckpointError: by the renderer: the template is none, or takes more time or memory than a chat can need.
         ValueError: by the renderer: it refuses or fails on these messages; the message goes on after "the template".
     """
@@ -104,7 +104,7 @@ def _template(tokenizer: Any) -> str | Mapping[str, str]:
         raise CheckpointError(f"{what} is applied by code of the checkpoint's own", hint=HINT)
     named = found if isinstance(found, dict) else {"default": found}
     if "default" not in named or not all(isinstance(one, str) for one in named.values()):
-        raise CheckpointError(f"{what} is no text, or none of its templates is called default", hint=HINT)
+        raise CheckpointError(f"{what} is not a text, or none of its templates is called default", hint=HINT)
     n_characters = sum(map(len, named.values()))
     if n_characters > MAX_TEMPLATE:
         raise CheckpointError(
@@ -122,7 +122,7 @@ def _failure(answer: Mapping[str, Any], what: str) -> Exception:
     error, line = str(answer.get("error")), answer.get("line")
     where = f" in its line {line}" if line else ""
     hopeless = {
-        "TemplateSyntaxError": "is no template: a syntax error", "MemoryError": "takes too much memory",
+        "TemplateSyntaxError": "is not a template: a syntax error", "MemoryError": "takes too much memory",
         "OverflowError": "makes a text or a number without end",
     }  # fmt: skip
     if error in hopeless:

@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Any
 
 SECONDS = 3
-"""Of the processor for one chat: a text of a million tokens takes a tenth of one."""
+"""Processor time for one chat: a text of a million tokens takes a tenth of one."""
 SECONDS_EACH = 0.1
-"""Of the processor for the average chat: no file keeps a template busy for long, however many chats it holds."""
+"""Processor time for the average chat: no file keeps a template busy for long, however many chats it holds."""
 MEMORY = 2**29
 """Bytes beside those of the program itself."""
 

@@ -66,7 +66,7 @@ class Checkpoint:
 
     @property
     def fingerprint(self) -> str:
-        """Of everything in the folder that can change a log-probability, and of how it is loaded."""
+        """A hash over everything in the folder that can change a log-probability, and over how it is loaded."""
         return sha256_text(json.dumps([self.weights_sha256, self.config_sha256, self.load]))
 
     def describe(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def locate(name: str, option: str, *, allow_pickle: bool, trust_remote_code: boo
         raise CheckpointError(f"{option}: there is no folder {name}", hint="give a checkpoint folder or a Hub id")
     if revision and (REVISION.fullmatch(revision) is None or ".." in revision):
         raise CheckpointError(
-            f"{option}: {revision[:SHOWN]!r} is no revision of {repository}",
+            f"{option}: {revision[:SHOWN]!r} is not a revision of {repository}",
             hint="a revision is a commit, a branch or a tag of the Hub repository",
         )
     return _download(repository, revision or None, option, allow_pickle=allow_pickle, code=trust_remote_code)

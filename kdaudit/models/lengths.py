@@ -22,7 +22,7 @@ class LengthRules:
     bounds: tuple[int, ...] = ()
     """Tokens up to which one set of rules holds, rising."""
     own_from: int | None = None
-    """Beyond so many tokens every length has rules of its own; None: nowhere."""
+    """Beyond this number of tokens every length has rules of its own; None: nowhere."""
 
     def rule(self, n_tokens: int) -> int:
         """The same number for two lengths that are read alike."""

@@ -165,7 +165,7 @@ def _saying_what_memory_needs(checkpoint: Checkpoint) -> Iterator[None]:
 
 @contextmanager
 def _hiding_advice_on_pickles(checkpoint: Checkpoint) -> Iterator[None]:
-    """Of a pickle that holds more than weights, torch's own message advises to let the file run code."""
+    """Torch's own message on a pickle that holds more than weights advises to let the file run code."""
     try:
         yield
     except (UnpicklingError, EOFError) as error:
@@ -198,7 +198,7 @@ def _loader(checkpoint: Checkpoint) -> tuple[Any, dict[str, Any]]:
     if alteration is None:
         return AutoModelForCausalLM, {"trust_remote_code": checkpoint.trust_remote_code}
     if not is_causal(alteration):
-        raise ModelError(f"{checkpoint.name} is no causal language model but a changed {alteration.architecture}")
+        raise ModelError(f"{checkpoint.name} is not a causal language model but a changed {alteration.architecture}")
     return model_class(alteration), {"config": read_config(checkpoint.folder, alteration, checkpoint.name)}
 
 

@@ -20,7 +20,7 @@ CHAT_DATE = "2024-07-26"
 """What chat templates are told that today is: the day that Llama 3's own fall back to. Manifests record it."""
 PROBE_TOKENS = 128
 TOLERANCE = 1e-3
-"""Of the largest logit: sums on an accelerator may come in another order each time."""
+"""A share of the largest logit: sums on an accelerator may come in another order each time."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}>")
 
@@ -41,7 +41,7 @@ def read_date(text: object) -> date:
     """A recorded CHAT_DATE.
 
     Raises:
-        ConfigError: it is no date.
+        ConfigError: it is not a date.
     """
     try:
         return date.fromisoformat(str(text))

@@ -14,7 +14,7 @@ EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_expe
 MOST = {**dict.fromkeys(LAYERS, 1000), **dict.fromkeys(EXPERTS, 100_000), **dict.fromkeys(WIDTHS, 2**31)}
 """By the name of a setting: more than any model has, and few enough to be counted to."""
 MOST_ENTRIES = 100_000
-"""Of a list or a table in config.json."""
+"""Entries of a list or a table in config.json."""
 SHOWN_DIGITS = 20
 PER_BYTE = 8
 """Weights that the densest packing puts into one byte."""
@@ -34,7 +34,7 @@ def check_settings(settings: Mapping[str, Any], what: str) -> None:
     """
     kinds = settings.get("architectures")
     if kinds is not None and not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
-        raise CheckpointError(f"{what}: architectures is no list of names")
+        raise CheckpointError(f"{what}: architectures is not a list of names")
     if "transformers_weights" in settings:  # it names another file than the one that is fingerprinted
         raise CheckpointError(
             f"{what}: transformers_weights names the file of the weights",

@@ -20,7 +20,7 @@ def as_filed(loaded: Any, folder: Path) -> Any:
         folder: of the checkpoint; without a tokenizer.json nothing says otherwise than `loaded`.
 
     Raises:
-        ValueError: the file is no tokenizer. Other errors of the library are as it raises them.
+        ValueError: the file holds another thing than a tokenizer. Other errors of the library are as it raises them.
     """
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast

@@ -24,7 +24,7 @@ GENERATION = "generation_config.json"
 TEMPLATES = "additional_chat_templates"
 SAFE = ".safetensors"
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-"""Of what torch.save and pickle write."""
+"""The first bytes of what torch.save and pickle write."""
 HEAD_BYTES = 9
 MAX_HEADER = 2**25
 """Bytes of a safetensors header: a shard with 100,000 tensors takes about 15 MB."""
@@ -157,8 +157,8 @@ def _check_content(path: Path, option: str, *, allow_pickle: bool) -> None:
         return
     if is_pickle or path.suffix != SAFE:
         raise CheckpointError(
-            f"{option}: {path} is no safetensors file but {'a pickle' if is_pickle else 'of another kind'}, which can "
-            "run code when read",
+            f"{option}: {path} is not a safetensors file but {'a pickle' if is_pickle else 'another kind'}, "
+            "which can run code when read",
             hint="convert it to safetensors (model.save_pretrained)",
         )
     length = int.from_bytes(head[:8], "little")
@@ -197,7 +197,7 @@ def read_json(path: Path, option: str) -> dict[str, Any]:
     """A JSON object of a checkpoint folder.
 
     Raises:
-        CheckpointError: it cannot be read or is no object.
+        CheckpointError: it cannot be read or is not an object.
     """
     try:
         content = foreign.read_json(path)
@@ -244,5 +244,5 @@ def _version(file: BinaryIO) -> tuple[int, ...]:
 
 
 def sha256_text(text: str) -> str:
-    """Of a text."""
+    """The SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()

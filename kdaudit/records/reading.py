@@ -213,7 +213,7 @@ def _shown(row: Row, field: str, render: Render | None, known: Mapping[str, str]
 def _answer(row: Row, render: Render | None) -> tuple[str, int] | Problem:
     messages = row.fields[rows.CHAT]
     if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
-        what = f"field '{rows.CHAT}' is no list of messages"
+        what = f"field '{rows.CHAT}' is not a list of messages"
         return Problem(row.line, what, 'each message is {"role": "user", "content": "…"}')
     if messages[-1]["role"] != "assistant":
         return Problem(row.line, "the last message is not the assistant's", "end each chat with the answer to score")
@@ -265,7 +265,7 @@ def _encoding_problem(line: int, value: str, what: str) -> Problem | None:
 
 
 def _id(value: object) -> str | None:
-    """The id as a string; an empty cell of a table is no id."""
+    """The id as a string; an empty cell of a table does not count as one."""
     return None if value is None or value == "" else str(value)
 
 

@@ -34,7 +34,7 @@ class RecordSet:
     n_duplicates: int
     """Texts that stood in the source again and were dropped."""
     sha256: str
-    """Of the ids and texts in order; changes when anything that is scored changes."""
+    """A hash over the ids and texts in order; it changes when anything that is scored changes."""
 
 
 def digest(records: Iterable[Record]) -> str:

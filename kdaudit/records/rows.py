@@ -22,14 +22,14 @@ ROWS_AT_A_TIME = 1000  # rows of a column store in memory beside the texts that 
 CHATS_AT_A_TIME = 20
 SHOWN_NAMES = 10
 MAX_CHARACTERS = 2**22
-"""Of one text: what a model with a context of a million tokens reads."""
+"""Characters of one text: what a model with a context of a million tokens reads."""
 MAX_LINE = 2**26
-"""Bytes of a line: a file without line ends is no file of records."""
+"""Bytes of a line: a file without line ends does not hold records."""
 MAX_PROBLEMS = 10_000
 """After which a file is read no further."""
 MAX_COLUMNS = 10_000
 MAX_ROWS = 10**7
-"""Of a Parquet file, whose packing makes any number out of nothing."""
+"""Rows of a Parquet file, whose packing makes any number out of nothing."""
 UNPACKED = 2**30
 """Bytes of a Parquet file's wanted columns, unpacked, up to which their packing is not looked at."""
 MAX_PACKING = 100

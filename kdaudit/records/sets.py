@@ -48,7 +48,7 @@ def check_disjoint(sets: Sequence[RecordSet]) -> None:
 def check_alike(members: RecordSet, nonmembers: RecordSet) -> None:
     """Refuse members that have prompts beside non-members that have none, or the other way round.
 
-    Of a record with a prompt the completion alone is scored: the two sets would differ in what is scored of them.
+    The completion alone is scored where a record has a prompt: the two sets would differ in what is scored of them.
 
     Raises:
         RecordsError: naming the set without prompts.

@@ -114,7 +114,7 @@ class Verbatim:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VerdictCard:
     """What was decided, why, and what to do now."""
 
     kind: ClassVar[str] = "verdict"
@@ -142,7 +142,7 @@ class Section:
     detail: Detail = Detail.TERMINAL
 
 
-Block: TypeAlias = "Paragraph | Notes | Table | Pictures | Verbatim | Verdict | Section"
+Block: TypeAlias = "Paragraph | Notes | Table | Pictures | Verbatim | VerdictCard | Section"
 
 
 def shown(blocks: Sequence[Block], most: int) -> list[Block]:

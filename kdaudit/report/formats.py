@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class ReportFormat:
     """How a report is written."""
 
     file: str
@@ -36,12 +36,12 @@ class Format:
         return text
 
 
-FORMATS: Mapping[str, Format] = {
-    "html": Format("report.html", "render", "render_html", is_for_mitigations=True),
-    "md": Format("report.md", "render", "render_markdown", is_for_mitigations=True),
-    "json": Format("report.json", "layout", "render_json", is_for_mitigations=True),
-    "sarif": Format("report.sarif", "ci.sarif", "render_sarif"),
-    "junit": Format("report.xml", "ci.junit", "render_junit"),
+FORMATS: Mapping[str, ReportFormat] = {
+    "html": ReportFormat("report.html", "render", "render_html", is_for_mitigations=True),
+    "md": ReportFormat("report.md", "render", "render_markdown", is_for_mitigations=True),
+    "json": ReportFormat("report.json", "json_report", "render_json", is_for_mitigations=True),
+    "sarif": ReportFormat("report.sarif", "ci.sarif", "render_sarif"),
+    "junit": ReportFormat("report.xml", "ci.junit", "render_junit"),
 }
 
 

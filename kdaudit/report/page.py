@@ -19,7 +19,7 @@ from kdaudit.report.blocks import (
     Status,
     Table,
     Verbatim,
-    Verdict,
+    VerdictCard,
     shown,
 )
 from kdaudit.report.headline import headline, strongest_notes
@@ -99,9 +99,9 @@ class RunPage:
     """None where a format shows none."""
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> VerdictCard:
         """As it is shown above everything else."""
-        return Verdict(self.status, self.status_words, self.sentence, self.next_step)
+        return VerdictCard(self.status, self.status_words, self.sentence, self.next_step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Page:
 
     title: str
     heading: str
-    verdict: Verdict | None
+    verdict: VerdictCard | None
     short: Section
     sections: Sequence[Section]
     written: str
@@ -150,7 +150,7 @@ def report_page(report: Report, *, with_pictures: bool) -> Page:
     return Page(
         title=f"kdaudit: {words}",
         heading=f"Membership inference: {len(runs)} runs compared",
-        verdict=Verdict(report.status, words, sentence),
+        verdict=VerdictCard(report.status, words, sentence),
         short=Section("Side by side", "comparison", [comparison, Pictures(compared)], link="Side by side"),
         sections=[_run_section(run, f"run-{number}") for number, run in enumerate(runs, start=1)],
         written=_written(run.path for run in runs),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from kdaudit.attacks import ATTACKS
@@ -13,7 +13,7 @@ from kdaudit.report.blocks import Detail, Table
 from kdaudit.report.headline import auc_of_chosen, is_simultaneous, strongest
 from kdaudit.report.runs import Declaration, Report
 from kdaudit.report.text import ABSENT, capital, change, counted, difference, interval, level, number, p_value
-from kdaudit.results import AuditResult, Cell, Comparison, GateResult, TwoByTwo
+from kdaudit.results import AuditResult, GateResult, TwoByTwo
 from kdaudit.verdict.wording import not_comparable
 
 STATUS_WORDS = {
@@ -101,15 +101,15 @@ def figures(result: AuditResult) -> Iterator[Table]:
     """
     shown: set[str] = set()
     for metric in METRICS.values():
-        if metric.beside and metric.beside in shown:
+        if metric.name in shown:  # beside another one
             continue
         is_measured = any(found.value is not None for found in _of_metric(result, metric.name))
         if metric.group and not is_measured:
             continue
         is_short = metric.is_headline and not (metric.group and metric.group in shown)
-        shown |= {metric.name, metric.group} if is_short else {metric.name}
-        build = _pair_table if metric.beside else metric_table
-        yield replace(build(result, metric), detail=Detail.TERMINAL if is_short else Detail.WHOLE)
+        shown |= {metric.beside, *([metric.group] if is_short else [])}
+        table = metric_table(result, *([metric, METRICS[metric.beside]] if metric.beside else [metric]))
+        yield table if is_short else replace(table, detail=Detail.WHOLE)
 
 
 def _of_metric(result: AuditResult, metric: str) -> Iterator[Estimate]:
@@ -119,39 +119,40 @@ def _of_metric(result: AuditResult, metric: str) -> Iterator[Estimate]:
                 yield found
 
 
-def metric_table(result: AuditResult, metric: Metric) -> Table:
-    """One metric: levels, differences with their p-values; where a threshold was drawn, what it let through."""
-    has_threshold = any(found.realised_fpr is not None for found in _of_metric(result, metric.name))
-    compared = students(result) if metric.has_difference else []
+def metric_table(result: AuditResult, *metrics: Metric) -> Table:
+    """Levels and differences of one metric, or of several side by side in every cell.
+
+    One alone has its p-values, and where a threshold was drawn, what that let through.
+    """
+    first, *others = metrics
+    has_threshold = not others and any(found.realised_fpr is not None for found in _of_metric(result, first.name))
+    compared = students(result) if first.has_difference else []
     head, extra = ["attack"], []
     for model in result.models:
         head.append(model)
         if has_threshold:
             extra.append(len(head))
             head.append("realised FPR")
-    head += [heading for student in compared for heading in (f"{student} − teacher", "p (Holm)")]
+    head += [words for name in compared for words in (f"{name} − teacher", *([] if others else ["p (Holm)"]))]
     rows = []
     for name, attack in result.attacks.items():
         row = [name]
         for model in result.models:
-            row += _levels(attack.cells[model], metric.name, has_threshold=has_threshold)
+            cell = attack.cells[model]
+            levels = " / ".join(level(cell.figures.get(metric.name)) for metric in metrics)
+            row.append(levels if cell.status == "ok" else NOT_APPLICABLE)
+            row += [_realised(cell.figures.get(first.name))] if has_threshold else []
         for student in compared:
-            row += _changes(attack.comparison.get(student), metric.name)
+            found = attack.comparison.get(student)
+            changes = [found.figures.get(metric.name) if found else None for metric in metrics]
+            is_absent = found is not None and found.status != "ok"
+            row.append(NOT_APPLICABLE if is_absent else " / ".join(map(change, changes)))
+            row += [] if others else [p_value(changes[0].p_value_holm if changes[0] else None)]
         rows.append(row)
-    if metric.name == "auc" and result.validity.reference_alone:
+    if first.name == "auc" and result.validity.reference_alone:
         _add_reference_alone(rows, result, n_compared=2 * len(compared))
-    return Table(f"{capital(metric.title)} with 95 % interval", head, rows, metric.note, extra=extra)
-
-
-def _levels(cell: Cell, metric: str, *, has_threshold: bool) -> list[str]:
-    found = cell.figures.get(metric)
-    shown = level(found) if cell.status == "ok" else NOT_APPLICABLE
-    return [shown, _realised(found)] if has_threshold else [shown]
-
-
-def _changes(comparison: Comparison | None, metric: str) -> tuple[str, str]:
-    found = comparison.figures.get(metric) if comparison else None
-    return change(found), p_value(found.p_value_holm if found else None)
+    title = " / ".join([*(metric.short for metric in metrics[:-1]), metrics[-1].title])
+    return Table(f"{capital(title)} with 95 % interval", head, rows, first.note, extra=extra)
 
 
 def _realised(found: Estimate | None) -> str:
@@ -179,30 +180,6 @@ def _strongest_alone(by_attack: Mapping[str, Estimate]) -> str:
         return ABSENT
     name = max(distance, key=lambda one: distance[one])
     return f"{interval(by_attack[name])} {name}"
-
-
-def _pair_table(result: AuditResult, metric: Metric) -> Table:
-    """Two metrics side by side in every cell."""
-    pair = (metric, METRICS[metric.beside])
-    rows = [
-        [
-            name,
-            *(_both(attack.cells[model], pair) for model in result.models),
-            *(_both(attack.comparison.get(student), pair) for student in students(result)),
-        ]
-        for name, attack in result.attacks.items()
-    ]
-    head = ["attack", *result.models, *(f"{name} − teacher" for name in students(result))]
-    title = f"{capital(pair[0].short)} / {pair[1].title} with 95 % interval"
-    return Table(title, head, rows, metric.note)
-
-
-def _both(found: Cell | Comparison | None, pair: Sequence[Metric]) -> str:
-    if found is None or found.status != "ok":
-        return NOT_APPLICABLE
-    if isinstance(found, Cell):
-        return " / ".join(level(found.figures.get(metric.name)) for metric in pair)
-    return " / ".join(change(found.figures.get(metric.name)) for metric in pair)
 
 
 def missing(result: AuditResult) -> Iterator[str]:

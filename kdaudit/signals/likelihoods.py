@@ -20,7 +20,7 @@ class Likelihoods:
     mean_logprob: Floats
     """Nats per token."""
     mean_prob: Floats
-    """Mean of p(x_t | x_<t): alignment with the ground truth."""
+    """Mean of the probability of each token: alignment with the ground truth."""
     top_share: Floats
     """Share of the tokens that are the model's top choice."""
     nll: Floats
@@ -28,7 +28,7 @@ class Likelihoods:
     n_tokens: Floats
     """Scored tokens: 0, not NaN, where nothing is scored."""
     n_bytes: Floats
-    """UTF-8 bytes that they spell; likewise."""
+    """UTF-8 bytes that they spell; 0 where nothing is scored."""
 
 
 def nothing_scored(n: int) -> Likelihoods:

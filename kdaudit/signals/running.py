@@ -143,7 +143,7 @@ def _check_causal(model: PreTrainedModel, ids: torch.Tensor, logits: torch.Tenso
     gaps = torch.where(is_likely, (again - scores).abs(), 0).amax(dim=-1)
     if float(gaps.median()) > _agreement(model):
         raise ModelError(
-            "the model's predictions depend on later tokens, so it is no causal language model",
+            "the model's predictions depend on later tokens, so it is not a causal language model",
             hint="encoder checkpoints (BERT and the like) cannot be audited as causal models",
         )
 
@@ -236,7 +236,7 @@ def explaining_unread_tokens(who: str) -> Iterator[None]:
         who: begins the message: the model.
 
     Raises:
-        ModelError: there is no such row.
+        ModelError: the embedding lacks a row.
     """
     try:
         yield

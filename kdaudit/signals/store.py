@@ -1,4 +1,4 @@
-"""Signals on disk: one file per shard, written atomically, named by everything that can change a number in it."""
+"""Signals on disk: one file per shard, whole or absent, whose name changes with whatever can change a number in it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PassKey:
     device: str
     """Kind and name of the device: rounding differs between them."""
     versions: tuple[str, ...]
-    """Of the libraries that compute."""
+    """The versions of the libraries that compute."""
     view: str
     """Name and version of what is shown of each record."""
     frame: str
@@ -67,7 +67,7 @@ def write(path: Path, signals: Sequence[TokenSignals]) -> None:
 
 
 def read(path: Path, *, n_texts: int | None = None) -> list[TokenSignals] | None:
-    """The signals of one shard, or None where there is no file, or one that is not as `write` leaves it.
+    """The signals of one shard; None where the file is absent or is not as `write` leaves it.
 
     Args:
         path: of the shard.

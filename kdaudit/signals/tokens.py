@@ -1,4 +1,4 @@
-"""What one forward pass leaves behind: per-token numbers, without torch."""
+"""What a model says of a text: numbers per token, without torch."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 class TokenSignals:
     """Per-token signals of one text; the float arrays have shape (T,), float32, in nats.
 
-    T counts the scored tokens: not padding, not a prefix, and the first token only after a BOS, else
-    nothing predicts it. A text with nothing to score has T = 0.
+    T counts the tokens that the text's target plan scores, in the order of the text. A text with nothing to score
+    has T = 0.
     """
 
     logprob: NDArray[np.float32]
-    """log p(x_t | x_<t)."""
+    """log p(x_t | context), where the context is what the target plan shows: the tokens before t, in a causal model."""
 
     logprob_mean: NDArray[np.float32]
-    """Mean of log p(v | x_<t) over the vocabulary under p: minus the entropy at t."""
+    """Mean of log p(v | context) over the vocabulary under p: minus the entropy at t."""
 
     logprob_std: NDArray[np.float32]
-    """Standard deviation of log p(v | x_<t) under p; 0 where p is one-hot or uniform."""
+    """Standard deviation of log p(v | context) under p; 0 where p is one-hot or uniform."""
 
     logprob_top: NDArray[np.float32]
-    """max over v of log p(v | x_<t); equal to `logprob` where the text's token is the top choice."""
+    """max over v of log p(v | context); equal to `logprob` where the text's token is the top choice."""
 
     byte_end: NDArray[np.int32]
     """(T,): UTF-8 bytes of the text up to and including token t; tokens that split a character share its end."""

@@ -191,7 +191,7 @@ def refusals() -> dict[str, tuple[tuple[object, ...], tuple[object, ...] | None,
     return {
         "a layer that is not there": ((), ("--student-layers", "0,9"), ("no layer 9", "layers 0 to 1")),
         "layers out of order": ((), ("--student-layers", "1,0"), ("not in rising order",)),
-        "no layer number": ((), ("--student-layers", "a"), ("no list of layer numbers",)),
+        "no layer number": ((), ("--student-layers", "a"), ("not a list of layer numbers",)),
         "no start": ((), (), ("give one start",)),
         "an empty hold-out": (("--holdout", 0), None, ("no record is held out", "--nonmembers")),
         "all held out": (("--holdout", "1.0"), None, ("all 60 records are held out",)),

@@ -47,7 +47,19 @@ def test_the_teacher_of_itself_is_at_loss_0(tmp_path: Path) -> None:
         twin, tmp_path, teacher=tiny.model("llama", seed=1), terms=replace(TERMS, hard_weight=0.0),
         settings=replace(SETTINGS, lr=1e-12, weight_decay=0.0),
     )  # fmt: skip
-    assert losses == [] or max(map(abs, losses)) < 1e-5
+    assert len(losses) == 2  # 24 steps, a mean over every 10
+    assert max(map(abs, losses)) < 1e-5
+
+
+def losses_by_step() -> tuple[list[float], Watch]:
+    """The loss of every step, once a run has told it."""
+    told: list[float] = []
+
+    def note(done: int, total: int, loss: float | None) -> None:
+        if loss is not None:
+            told.append(loss)
+
+    return told, Watch(on_step=note)
 
 
 class KilledError(Exception):
@@ -208,14 +220,17 @@ def test_sequences_of_the_students_own_have_no_ground_truth(tmp_path: Path) -> N
         seen.append((step, part))
         return [replace(example, n_given=3) for example in examples] if step % 2 else None
 
-    twin = student(seed=1)
-    losses = run(
-        twin, tmp_path, teacher=tiny.model("llama", seed=1), terms=replace(TERMS, hard_weight=1.0),
-        settings=replace(SETTINGS, lr=1e-12, gradient_accumulation=2), rewrite=rewrite,
+    settings = replace(SETTINGS, lr=1e-12, gradient_accumulation=2)
+    mixed, watch = losses_by_step()
+    run(
+        student(seed=1), tmp_path, teacher=tiny.model("llama", seed=1), terms=replace(TERMS, hard_weight=1.0),
+        settings=settings, rewrite=rewrite, watch=watch,
     )  # fmt: skip
     assert {part for _, part in seen} == {0, 1}
     assert [step for step, part in seen if part == 0] == sorted({step for step, _ in seen})
-    # with all weight on the ground truth, half of the steps have none: only the teacher's divergence from itself, 0
-    alone = run(student(seed=1), tmp_path / "hard", terms=HARD, settings=replace(SETTINGS, lr=1e-12))
-    if losses and alone:
-        assert losses[0] == pytest.approx(alone[0] / 2, rel=0.15)
+    # with all weight on the ground truth, every second step has none: only the teacher's divergence from itself, 0
+    alone, watch = losses_by_step()
+    run(student(seed=1), tmp_path / "hard", terms=HARD, settings=settings, watch=watch)
+    assert len(mixed) == len(alone) == 23  # of 24 steps: the loss of a step is told with the next one
+    assert mixed[1::2] == pytest.approx([0] * 11, abs=1e-5)
+    assert mixed[::2] == pytest.approx(alone[::2], rel=1e-5)

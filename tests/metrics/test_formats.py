@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
-from kdaudit.metrics.texts import FORMATS, LEVEL, format_differences
+from kdaudit.metrics.texts import LEVEL, TEXT_FORMATS, format_differences
 
 TEXTS = [f"She said: it's number {i}, and so on. Then the next one came." for i in range(400)]
 
@@ -46,7 +46,7 @@ def test_each_format_is_named_where_one_set_has_it(name: str, change: Callable[[
 
 
 def test_every_format_of_the_table_has_its_case() -> None:
-    assert [name for name, _ in CASES] == [each.name for each in FORMATS]
+    assert [name for name, _ in CASES] == [each.name for each in TEXT_FORMATS]
 
 
 def test_sets_that_are_both_written_so_do_not_differ() -> None:
@@ -67,7 +67,7 @@ def test_the_p_value_is_fishers_times_the_number_of_formats() -> None:
     nonmembers = [f"{text} " if i < 20 else text for i, text in enumerate(TEXTS[200:])]
     (found,) = format_differences(TEXTS[:200], nonmembers)
     one_sided = hypergeom.sf(19, 400, 20, 200)  # all 20 fall into one half
-    assert found.p_value == pytest.approx(2 * one_sided * len(FORMATS))
+    assert found.p_value == pytest.approx(2 * one_sided * len(TEXT_FORMATS))
     assert found.p_value < LEVEL
     assert (found.members, found.nonmembers) == (0, 0.1)
 

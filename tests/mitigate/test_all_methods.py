@@ -13,7 +13,7 @@ from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.mitigate import METHODS, expand
 from kdaudit.mitigate.base import Method, Strength
 
-NO_METHODS = {"__init__", "base", "settings", "starts", "scoring", "figures", "table", "run", "repeat"}
+NO_METHODS = {"__init__", "base", "settings", "starts", "scoring", "figures", "table", "run", "recipe"}
 
 
 def test_every_file_of_a_method_is_in_the_table() -> None:

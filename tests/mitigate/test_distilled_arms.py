@@ -1,5 +1,6 @@
 """What mitigations ask of a distillation happens in it."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,7 +61,16 @@ def test_the_split_stays_where_only_the_seed_of_the_training_changes(given: Give
     assert prepare(replace(plain, seed=5, out=tmp_path / "c")).assignment != first
 
 
-def test_a_rehearsal_takes_time_and_leaves_the_students_folder_alone(given: Given, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("first", "second"), [(6.0, 2.0), (2.0, 6.0)])
+def test_a_rehearsal_gives_the_seconds_per_token_of_its_faster_step_and_leaves_the_students_folder_alone(
+    first: float, second: float, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settled = prepare(config(given, tmp_path / "student", sequence_level=True))
-    assert 0 < rehearse(settled, tmp_path / "rehearsal") < 1
+    sizes = settled.plan.sizes
+    n_tokens = [sum(sizes[i] for part in step for i in part) for step in settled.plan.steps[:2]]
+    clock = iter([10.0, 10 + first, 10 + first + second])  # before the first step, after it, after the second
+    monkeypatch.setattr(sys.modules[rehearse.__module__], "perf_counter", lambda: next(clock))
+    expected = min(first / n_tokens[0], second / n_tokens[1])
+    assert rehearse(settled, tmp_path / "rehearsal") == pytest.approx(expected)
+    assert next(clock, None) is None
     assert list((tmp_path / "student").iterdir()) == []

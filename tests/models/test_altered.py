@@ -122,7 +122,7 @@ def test_a_changed_masked_model_is_rebuilt_too_and_is_no_causal_one(folders: dic
     model = model_class(alteration).from_pretrained(folders["bert"], config=config).eval()
     assert torch.equal(logits_of(model), logits_of(altered("bert")))
     with (
-        pytest.raises(ModelError, match="no causal language model but a changed BertForMaskedLM"),
+        pytest.raises(ModelError, match="not a causal language model but a changed BertForMaskedLM"),
         loaded(found(folders["bert"]), device="cpu", dtype="float32"),
     ):
         pass
@@ -230,7 +230,7 @@ def test_a_record_that_cannot_be_used_is_refused(change: Callable[[Any], Any], c
 def test_a_record_names_a_model_of_transformers_or_nothing_is_loaded(name: str, copied: Callable[[], Path]) -> None:
     folder = copied()
     edit_record(folder, lambda record: record.update(architecture=name))
-    with pytest.raises(ModelError, match="no causal"), loaded(found(folder), device="cpu", dtype="float32"):
+    with pytest.raises(ModelError, match="not a causal"), loaded(found(folder), device="cpu", dtype="float32"):
         pass
 
 

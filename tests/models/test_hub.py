@@ -101,5 +101,5 @@ def test_a_hub_checkpoint_of_which_only_pickles_exist_says_how_to_get_them(cache
 
 @pytest.mark.parametrize("revision", ["/dev/zero", "../../x", "-x", "a b", "\x1b[31m", "x" + "/.." * 3])
 def test_what_is_no_revision_is_refused_before_a_file_of_that_name_is_read(revision: str) -> None:
-    with pytest.raises(CheckpointError, match="is no revision of owner/name"):
+    with pytest.raises(CheckpointError, match="is not a revision of owner/name"):
         find(f"owner/name@{revision}", option="--teacher")

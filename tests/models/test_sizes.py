@@ -19,8 +19,8 @@ ABSURD: dict[str, tuple[dict[str, Any], str]] = {
     "labels": ({"id2label": {str(i): "" for i in range(200_000)}}, "id2label has 200,000 entries"),
     "settings": ({str(i): i for i in range(200_000)}, "it has 200,000 entries"),
     "many labels": ({"num_labels": 10**8}, "num_labels is 100000000"),
-    "a number for a name": ({"architectures": 3}, "architectures is no list of names"),
-    "numbers for names": ({"architectures": [3]}, "architectures is no list of names"),
+    "a number for a name": ({"architectures": 3}, "architectures is not a list of names"),
+    "numbers for names": ({"architectures": [3]}, "architectures is not a list of names"),
 }
 
 

@@ -2,13 +2,13 @@
 
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.report.charts.canvas import COLOURS, MODELS
-from kdaudit.report.charts.plots import Row, forest
+from kdaudit.report.charts.plots import ForestRow, forest
 
 MODELS_OF_RUN = ["teacher", "student"]
-STUDENT = Row("loss", {"teacher": Estimate(None, reason="no reference"), "student": Estimate(0.7, 0.6, 0.8)})
+STUDENT = ForestRow("loss", {"teacher": Estimate(None, reason="no reference"), "student": Estimate(0.7, 0.6, 0.8)})
 
 
-def drawn(row: Row, *limits: tuple[str, float]) -> str:
+def drawn(row: ForestRow, *limits: tuple[str, float]) -> str:
     chart = forest("AUC", [row], MODELS_OF_RUN, centre=0.5, label="AUC", caption="", limits=limits)
     assert chart is not None
     return chart.svg
@@ -30,5 +30,5 @@ def test_a_limit_says_whose_it_is_in_its_models_colour() -> None:
 
 
 def test_a_picture_without_a_value_is_none() -> None:
-    empty = Row("loss", {"teacher": None, "student": Estimate(None, reason="too few")})
+    empty = ForestRow("loss", {"teacher": None, "student": Estimate(None, reason="too few")})
     assert forest("AUC", [empty], MODELS_OF_RUN, centre=0.5, label="AUC", caption="", limits=[("student", 0.6)]) is None

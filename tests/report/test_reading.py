@@ -133,3 +133,10 @@ def test_the_worst_run_is_the_reports_status(statuses: tuple[Any, ...], worst: s
         for status in statuses
     ]
     assert Report(tuple(runs)).status == worst
+
+
+def test_an_unfinished_comparison_names_the_command_that_continues_it(tmp_path: Path) -> None:
+    (tmp_path / "plain" / "seed-0").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="the comparison is not finished") as error:
+        read(tmp_path)
+    assert error.value.hint == "its `kdaudit mitigate` command continues it"

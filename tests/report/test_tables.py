@@ -46,7 +46,7 @@ def test_a_rate_stands_beside_the_false_positive_rate_that_its_threshold_had(lea
     assert loss[:3] == ["loss", "0.188 [0.168, 0.207]", "0.0080 [0.0040, 0.0160]"]
     assert table.at(Detail.TERMINAL).head == ["attack", "teacher", "student", *compared], "a terminal has less room"
     assert table.at(Detail.TERMINAL).rows[0][:3] == ["loss", "0.188 [0.168, 0.207]", "0.203 [0.182, 0.223]"]
-    assert ez == ["ez", "not applicable", "–", "not applicable", "–", "–", "–"]
+    assert ez == ["ez", "not applicable", "–", "not applicable", "–", "not applicable", "–"]
 
 
 def test_member_and_non_member_success_stand_together(leaky: Report) -> None:
@@ -140,7 +140,7 @@ def test_the_table_has_a_column_per_model_and_two_per_comparison() -> None:
     compared = [heading for name in ("student", "student-2") for heading in (f"{name} − teacher", "p (Holm)")]
     assert table.head == ["attack", "teacher", "student", "student-2", *compared]
     assert table.rows[0] == ["loss", *["0.812 [0.799, 0.826]"] * 3, *["+0.057 [+0.050, +0.064]", "0.012"] * 2]
-    assert table.rows[2] == ["reference", "not applicable", *["0.812 [0.799, 0.826]"] * 2, *["–", "–"] * 2]
+    assert table.rows[2] == ["reference", "not applicable", *["0.812 [0.799, 0.826]"] * 2, *["not applicable", "–"] * 2]
 
 
 def test_every_metric_has_its_table() -> None:

@@ -249,7 +249,7 @@ def test_half_precision_stays_near_full_precision(dtype: torch.dtype) -> None:
 
 
 def test_an_encoder_is_refused() -> None:
-    with pytest.raises(ModelError, match="no causal language model") as caught:
+    with pytest.raises(ModelError, match="not a causal language model") as caught:
         run(model_of("bert"), passages())
     assert "BERT" in caught.value.hint
 

@@ -6,17 +6,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from kdaudit.metrics import METRICS
+from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.metric import Metric
 from kdaudit.report.blocks import Picture
 from kdaudit.report.charts import plots
 from kdaudit.report.charts.canvas import PREFIX
-from kdaudit.report.charts.plots import Row
+from kdaudit.report.charts.plots import ForestRow
 from kdaudit.report.headline import auc_of_chosen, strongest
 from kdaudit.report.page import RunPictures
 from kdaudit.report.runs import Report, Run
-from kdaudit.results import AuditResult
+from kdaudit.results import AttackResult, AuditResult
 from kdaudit.verdict.gates import DIFFERENCE
 
+LEVEL_CAPTION = "{} of every attack with its 95 % interval."
 GAP_CAPTION = (
     "{} of the student minus that of the teacher with its 95 % interval. Right of the dashed line it leaks more."
 )
@@ -42,7 +44,9 @@ def _of_run(report: Report, run: Run, number: int, *, is_whole: bool) -> RunPict
         levels=_present(
             picture
             for metric in _plotted()
-            for picture in (_levels(report, result, metric), _differences(report, result, metric))
+            for picture in (
+                _forest(report, result, metric, is_difference=is_difference) for is_difference in (False, True)
+            )
         ),
         curves=_present(plots.roc(name, result.attacks[name], models) for name in order),
         scores=_present(plots.histograms(name, result.attacks[name], models) for name in order),
@@ -54,7 +58,7 @@ def _of_run(report: Report, run: Run, number: int, *, is_whole: bool) -> RunPict
                 plots.forest(
                     f"Mixed supervision of {student}",
                     [
-                        Row(f"{words} quarter", {"members": quarter.gap})
+                        ForestRow(f"{words} quarter", {"members": quarter.gap})
                         for words, quarter in zip(QUARTERS, pair.quarters, strict=False)
                     ],
                     ["members"],
@@ -80,50 +84,30 @@ def _plotted() -> list[Metric]:
     return [metric for metric in METRICS.values() if metric.is_headline and not metric.group and not metric.beside]
 
 
-def _levels(report: Report, result: AuditResult, metric: Metric) -> Picture | None:
-    shared = [
-        cell.figures.get(metric.name)
-        for run in report.runs
-        for attack in run.result.attacks.values()
-        for cell in attack.cells.values()
-    ]
-    rows = [
-        Row(name, {model: cell.figures.get(metric.name) for model, cell in attack.cells.items()})
-        for name, attack in result.attacks.items()
-    ]
-    return plots.forest(
-        f"{metric.short} of every attack",
-        rows,
-        list(result.models),
-        centre=metric.chance,
-        label=metric.short,
-        caption=f"{metric.short} of every attack with its 95 % interval."
-        + ("" if metric.chance is None else " Dashed: guessing."),
-        limits=_limits(result, metric, is_difference=False),
-        shared=plots.ends(shared),
-    )
+def _forest(report: Report, result: AuditResult, metric: Metric, *, is_difference: bool) -> Picture | None:
+    """One metric of every attack, or what the students have more of it than the teacher; on a scale of all runs."""
 
+    def figures(attack: AttackResult) -> dict[str, Estimate | Difference | None]:
+        parts = attack.comparison if is_difference else attack.cells
+        return {model: part.figures.get(metric.name) for model, part in parts.items()}
 
-def _differences(report: Report, result: AuditResult, metric: Metric) -> Picture | None:
-    shared = [
-        found.figures.get(metric.name)
-        for run in report.runs
-        for attack in run.result.attacks.values()
-        for found in attack.comparison.values()
-    ]
-    rows = [
-        Row(name, {student: found.figures.get(metric.name) for student, found in attack.comparison.items()})
-        for name, attack in result.attacks.items()
-    ]
+    words = metric.short
+    guessing = "" if metric.chance is None else " Dashed: guessing."
+    if is_difference:
+        title, label, caption = f"Student minus teacher, {words}", f"difference of {words}", GAP_CAPTION.format(words)
+    else:
+        title, label, caption = f"{words} of every attack", words, f"{LEVEL_CAPTION.format(words)}{guessing}"
     return plots.forest(
-        "Student minus teacher" if metric.name == "auc" else f"Student minus teacher, {metric.short}",
-        rows,
+        title,
+        [ForestRow(name, figures(attack)) for name, attack in result.attacks.items()],
         list(result.models),
-        centre=0,
-        label=f"difference of {metric.short}",
-        caption=GAP_CAPTION.format(metric.short),
-        limits=_limits(result, metric, is_difference=True),
-        shared=plots.ends(shared),
+        centre=0 if is_difference else metric.chance,
+        label=label,
+        caption=caption,
+        limits=_limits(result, metric, is_difference=is_difference),
+        shared=plots.ends(
+            found for run in report.runs for attack in run.result.attacks.values() for found in figures(attack).values()
+        ),
     )
 
 
@@ -146,12 +130,12 @@ def _side_by_side(report: Report) -> list[Picture]:
                 continue
             attack, label = run.result.attacks[name], run.name if len(students) == 1 else f"{run.name}: {student}"
             rows.append(
-                Row(
+                ForestRow(
                     label, {"teacher": attack.cells["teacher"].auc, "student": auc_of_chosen(run.result, name, student)}
                 )
             )
             compared = attack.comparison.get(student)
-            gaps.append(Row(label, {"student": compared.auc if compared else None}))
+            gaps.append(ForestRow(label, {"student": compared.auc if compared else None}))
     return _present(
         [
             plots.forest(

@@ -27,7 +27,7 @@ MAX_NUMBER = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ForestRow:
     """One line of a forest plot: a label, and a figure per series."""
 
     label: str
@@ -63,7 +63,7 @@ def roc(name: str, attack: AttackResult, models: Sequence[str]) -> Picture | Non
 
 def forest(
     title: str,
-    rows: Sequence[Row],
+    rows: Sequence[ForestRow],
     models: Sequence[str],
     *,
     centre: float | None,

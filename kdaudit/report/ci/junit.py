@@ -25,7 +25,7 @@ VERDICT = "verdict"
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class GateCase:
     """One gate as one attack sees it."""
 
     suite: str
@@ -37,7 +37,7 @@ class Case:
 
 def render_junit(report: Report) -> str:
     """The gates of a report as JUnit XML."""
-    suites: dict[tuple[str, str], list[Case]] = {}
+    suites: dict[tuple[str, str], list[GateCase]] = {}
     for name, run in zip(_names(report), report.runs, strict=True):
         for case in _cases(run):
             suites.setdefault((name, case.suite), []).append(case)
@@ -56,42 +56,42 @@ def _names(report: Report) -> list[str]:
     return [f"{name} ({position})" if shown.count(name) > 1 else name for position, name in enumerate(shown, start=1)]
 
 
-def _cases(run: Run) -> Iterator[Case]:
+def _cases(run: Run) -> Iterator[GateCase]:
     """Suite by suite."""
     verdict = run.result.verdict
     for attack in run.result.attacks:
         for gate in verdict.gates:
             yield from (_case(gate, cell) for cell in gate.cells if cell.attack == attack)
     if not verdict.gates:
-        yield Case(VERDICT, "gates", "skipped", "not_gated", verdict.sentence)
+        yield GateCase(VERDICT, "gates", "skipped", "not_gated", verdict.sentence)
     for gate in verdict.gates:
         others = [cell for cell in gate.cells if cell.attack not in run.result.attacks]  # of the baseline alone
         yield from (_case(gate, cell) for cell in others)
         if gate.status == "inconclusive" and all(cell.status == "not_applicable" for cell in gate.cells):
-            yield Case(VERDICT, gate.gate, "error", "inconclusive", f"{gate.reason}. {gate.next_step}")
+            yield GateCase(VERDICT, gate.gate, "error", "inconclusive", f"{gate.reason}. {gate.next_step}")
 
 
-def _case(gate: GateResult, cell: CellFinding) -> Case:
+def _case(gate: GateResult, cell: CellFinding) -> GateCase:
     name = gate.gate if cell.label == cell.attack else f"{gate.gate} ({cell.label})"
     if cell.status == "not_applicable":
-        return Case(cell.attack, name, "skipped", "not_applicable", cell.reason)
+        return GateCase(cell.attack, name, "skipped", "not_applicable", cell.reason)
     if cell.status == "pass":
-        return Case(cell.attack, name, "passed")
+        return GateCase(cell.attack, name, "passed")
     if gate.status == "waived":
-        return Case(cell.attack, name, "skipped", "waived", gate.reason)
+        return GateCase(cell.attack, name, "skipped", "waived", gate.reason)
     if cell.status == "inconclusive":
-        return Case(cell.attack, name, "error", "inconclusive", f"{cell.reason}. {gate.next_step}")
+        return GateCase(cell.attack, name, "error", "inconclusive", f"{cell.reason}. {gate.next_step}")
     words = f"{figures(gate, cell, 'at least')}, above the limit {format_limit(gate.limit)}. {gate.next_step}"
-    return Case(cell.attack, name, "failure", "limit_exceeded", words)
+    return GateCase(cell.attack, name, "failure", "limit_exceeded", words)
 
 
-def _counts(cases: list[Case]) -> dict[str, str]:
+def _counts(cases: list[GateCase]) -> dict[str, str]:
     counted = {"failures": "failure", "errors": "error", "skipped": "skipped"}
     numbers = {key: sum(case.outcome == outcome for case in cases) for key, outcome in counted.items()}
     return {key: str(number) for key, number in {"tests": len(cases), **numbers}.items()} | {"time": "0"}
 
 
-def _append(suite: ElementTree.Element, case: Case, run: str) -> None:
+def _append(suite: ElementTree.Element, case: GateCase, run: str) -> None:
     attributes = {"classname": f"kdaudit.{run}.{plain(case.suite)}", "name": plain(case.name), "time": "0"}
     element = ElementTree.SubElement(suite, "testcase", attributes)
     if case.outcome != "passed":

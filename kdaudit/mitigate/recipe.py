@@ -1,4 +1,4 @@
-"""What a student was distilled from and how, read from its manifest, to distil it again."""
+"""The recipe of a finished student: what it was distilled from and how, read from its manifest to distil it again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kdaudit.models.hub import locate
 
 STARTS = ("student", "student_layers", "student_config")
 HELD_OUT = ("nonmembers", "holdout", "coins", "teacher_saw")
-"""One of several says the same: what is given takes the place of all."""
+"""Settings that say who is held out: one that is given replaces all of them."""
 SETTLED = {"split_seed", "copies_per_epoch"}
 """What a comparison settles itself."""
 
@@ -42,7 +42,7 @@ def manifest_of(student: str) -> Manifest:
 
 
 def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of the configuration that a student was distilled with, but for its folder; what is given goes before.
+    """The settings that a student was distilled with, apart from its folder; those that are given replace them.
 
     Args:
         found: its manifest.
