@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from kdaudit.errors import ConfigError
-from kdaudit.options import Option, problems_of
+from kdaudit.options import Option, problems_of, refuse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,8 +45,7 @@ class Strength:
         problems = [*problems_of(self)]
         if self.bottleneck <= 0 or (self.bottleneck > 1 and self.bottleneck % 1):
             problems.append(f"--bottleneck: {self.bottleneck:g} is neither a share below 1 nor a whole number")
-        if problems:
-            raise ConfigError("\n".join(problems), hint="kdaudit mitigate --help lists the options")
+        refuse(problems, "mitigate")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError
 from kdaudit.mitigate import expand
 from kdaudit.mitigate.base import PANEL, Method, Strength
-from kdaudit.options import Option, problems_of, split_at_commas, strip_each
+from kdaudit.options import Option, problems_of, refuse, split_at_commas, strip_each
 
 if TYPE_CHECKING:
     from kdaudit.manifest import Manifest
@@ -25,7 +25,6 @@ POINTS = 4
 """Copies of the plain student in every epoch: the fewest with which the stairs are fine enough."""
 PLAIN = "plain"
 CONTROL = "-control"
-HINT = "kdaudit mitigate --help lists the options"
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
@@ -80,9 +79,7 @@ class MitigateConfig:
         Raises:
             ConfigError: lists every problem, each in a line of its own.
         """
-        problems = [*problems_of(self), *_contradictions(self, self.chosen)]
-        if problems:
-            raise ConfigError("\n".join(problems), hint=HINT)
+        refuse([*problems_of(self), *_contradictions(self, self.chosen)], "mitigate")
         from kdaudit.verdict.arms import problems_of_gates  # imports numpy: not at the top, so --help stays light
 
         if problems := [*problems_of_gates(self.parsed_gates(), ATTACKED_BY)]:
