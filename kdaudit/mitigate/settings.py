@@ -11,7 +11,7 @@ from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError
 from kdaudit.mitigate import METHODS, expand
 from kdaudit.mitigate.base import PANEL, Method
-from kdaudit.options import Option, problems_of, split_at_commas, strip_each
+from kdaudit.options import Option, problems_of, refuse, split_at_commas, strip_each
 
 if TYPE_CHECKING:
     from kdaudit.manifest import Manifest
@@ -25,7 +25,6 @@ POINTS = 4
 """Copies of the plain student in every epoch: the fewest with which the stairs are fine enough."""
 PLAIN = "plain"
 CONTROL = "-control"
-HINT = "kdaudit mitigate --help lists the options"
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
@@ -85,9 +84,7 @@ class MitigateConfig:
         strengths = [f"no method has the strength '{name}'" for name in self.strengths if name not in known]
         for name, method in known.items():
             strengths += method.problems(self.strengths[name]) if name in self.strengths else []
-        problems = [*problems_of(self), *strengths, *_contradictions(self, self.chosen)]
-        if problems:
-            raise ConfigError("\n".join(problems), hint=HINT)
+        refuse([*problems_of(self), *strengths, *_contradictions(self, self.chosen)], "mitigate")
         from kdaudit.verdict.arms import problems_of_gates  # imports numpy: not at the top, so --help stays light
 
         if problems := [*problems_of_gates(self.parsed_gates(), ATTACKED_BY)]:
