@@ -61,9 +61,9 @@ def command(line: str) -> None:
     _write(f"{line}\n", sys.stdout)
 
 
-def heading(text: str) -> None:
-    """One bold line on stdout."""
-    _print(f"\n[bold]{escape(text)}[/bold]")
+def heading(text: str, *, is_result: bool = True) -> None:
+    """One bold line."""
+    _print(f"\n[bold]{escape(text)}[/bold]", is_result=is_result)
 
 
 def print_attacks(attacks: Mapping[str, Attack], groups: Mapping[str, Sequence[str]]) -> None:
@@ -241,7 +241,7 @@ def show(blocks: Sequence[Block], *, is_result: bool = True) -> None:
     """Print what a terminal shows of a page, block by block."""
     for block in shown(blocks, Detail.TERMINAL):
         if isinstance(block, Section):
-            _print(f"\n[bold]{escape(block.title)}[/bold]", is_result=is_result)
+            heading(block.title, is_result=is_result)
             show(block.blocks, is_result=is_result)
         elif isinstance(block, Table):
             _print_table(block, is_result=is_result)
@@ -250,7 +250,7 @@ def show(blocks: Sequence[Block], *, is_result: bool = True) -> None:
             _print(f"[dim]{text}[/dim]" if block.tone == "note" else text, is_result=is_result)
         elif isinstance(block, Notes):
             if block.title:
-                _print(f"\n[bold]{escape(block.title)}[/bold]", is_result=is_result)
+                heading(block.title, is_result=is_result)
             for line in block.lines:
                 _print(escape(line if block.tone == "key" else f"  {line}"), is_result=is_result)
         elif isinstance(block, Verbatim):
@@ -264,7 +264,7 @@ def show(blocks: Sequence[Block], *, is_result: bool = True) -> None:
 def _print_table(table: Table, *, is_result: bool) -> None:
     longest = max((len(plain(row[0])) for row in table.rows), default=0)
     width = _console(is_result=is_result).width
-    drawn = Grid(title=table.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    drawn = Grid(box=None, pad_edge=False)
     for column, title in enumerate(table.head):
         drawn.add_column(
             escape(title),
@@ -274,7 +274,8 @@ def _print_table(table: Table, *, is_result: bool) -> None:
         )
     for row in table.rows:
         drawn.add_row(*(escape(plain(cell)) for cell in row))
-    _print("", is_result=is_result)
+    if table.title:
+        heading(table.title, is_result=is_result)
     _print(drawn, is_result=is_result)
     if table.note:
         _print(f"[dim]{escape(table.note)}[/dim]", is_result=is_result)

@@ -1,9 +1,11 @@
 """A user's own template: it sees figures, it cannot touch anything, and its mistakes are its own."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+import kdaudit
 from kdaudit.errors import ConfigError
 from kdaudit.report.custom import output_name, render_custom
 from kdaudit.report.render import render_html, render_markdown
@@ -92,3 +94,28 @@ def test_a_template_never_replaces_itself_nor_a_file_of_kdaudit(name: str) -> No
 
 def test_the_output_is_called_like_the_template() -> None:
     assert output_name(Path("some/where/board.html.j2")) == "board.html"
+
+
+def test_the_template_of_the_documentation_says_what_it_promises(leaky: Report, two_runs: Report) -> None:
+    page = (Path(kdaudit.__file__).parents[1] / ".github" / "docs" / "report.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```jinja\n(.*?)```", page, re.DOTALL)
+    one = leaky.runs[0].result.verdict.sentence
+    assert rendered(leaky, example).startswith(
+        f"{one}\nleaky: fail. The strongest of 2 attacks on student is reference"
+    )
+    both = rendered(two_runs, example)
+    assert both.startswith("Verdicts of 2 runs: fail: leaky; pass: better.\n")
+    assert "\nbetter: pass. The strongest" in both
+
+
+def test_a_template_of_an_earlier_version_finds_every_part_by_its_name(two_runs: Report) -> None:
+    parts = [
+        *("name", "path", "status", "status_words", "sentence", "next_step", "headline", "gates.rows", "figures"),
+        *("missing", "detections", "supervision", "supervision_notes", "validity.rows", "trust", "notes", "utility"),
+        *("models.rows", "data.rows", "versions.rows", "command", "pictures.levels", "pictures.curves"),
+        *("pictures.scores", "pictures.supervision"),
+    ]
+    whole = ["comparison.rows", "compared", "kdaudit_version", "limits", *parts[2:6]]
+    names = [f"page.runs[1].{part}" for part in parts] + [f"page.{part}" for part in whole]
+    template = "".join(f"{{{{ {name} is defined }}}}" for name in names)
+    assert rendered(two_runs, template, "mine.html.j2") == "True" * len(names)
