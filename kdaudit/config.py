@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kdaudit.errors import ConfigError
-from kdaudit.options import Option, flag_of, problems_of, split_at_commas, strip_each
+from kdaudit.options import Option, flag_of, problems_of, refuse, split_at_commas, strip_each
 from kdaudit.waivers import Waiver, expired
 
 LOADS = ("4bit", "8bit")
@@ -109,9 +109,7 @@ class AuditConfig:
         Raises:
             ConfigError: lists every problem, each in a line of its own.
         """
-        problems = [*problems_of(self), *_contradictions(self)]
-        if problems:
-            raise ConfigError("\n".join(problems), hint="kdaudit attack --help lists the options")
+        refuse([*problems_of(self), *_contradictions(self)], "attack")
 
     @property
     def reference_of(self) -> dict[str, str | None]:
@@ -196,8 +194,7 @@ class ReportConfig:
             problems.append("--model-index is given but --model-card is not: there is no metadata to extend")
         if self.tolerance is not None and self.baseline is None:
             problems.append("--tolerance is given but --baseline is not: there is nothing to rise above")
-        if problems:
-            raise ConfigError("\n".join(problems), hint="kdaudit report --help lists the options")
+        refuse(problems, "report")
         if self.today and (over := expired(self.waivers, self.today)):
             raise ConfigError("\n".join(over), hint="keep the limit again, or decide anew and set a later date")
 

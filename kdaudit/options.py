@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -179,6 +179,16 @@ def problems_of(config: Any) -> Iterator[str]:
         value = getattr(config, declared.field)
         found = [declared.problem(one) for one in (value if isinstance(value, tuple) else (value,))]
         yield from (f"{declared.flag}: {problem}" for problem in dict.fromkeys(found) if problem)
+
+
+def refuse(problems: Iterable[str], command: str) -> None:
+    """Raise one error for all problems, if there are any.
+
+    Raises:
+        ConfigError: it lists every problem, each in a line of its own.
+    """
+    if lines := [*problems]:
+        raise ConfigError("\n".join(lines), hint=f"kdaudit {command} --help lists the options")
 
 
 def flag_of(field: str) -> str:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -157,7 +158,10 @@ def test_texts_alone_are_records_without_ids(given: Given, folder: Path) -> None
     texts = [[row["text"] for row in rows_of(path)] for path in (given.members, given.nonmembers)]
     found = kdaudit.audit("teacher", "student", members=texts[0], nonmembers=iter(texts[1]), attacks="loss")
     paths = Path("members.jsonl"), "nonmembers.jsonl"
-    expected = kdaudit.audit("teacher", "student", members=paths[0], nonmembers=paths[1], attacks="loss")
+    out = folder / "for-report"
+    expected = kdaudit.audit("teacher", "student", members=paths[0], nonmembers=paths[1], attacks="loss", out=out)
+    assert kdaudit_command("report", out, "--format", "md").code == 0
+    shutil.rmtree(out)
     assert found.attacks == expected.attacks
 
 
@@ -207,6 +211,33 @@ def test_gates_are_judged_as_by_the_command(given: Given, finished: Path, tmp_pa
     assert (judged.status, judged.sentence) == (reported["status"], reported["sentence"])
     with pytest.raises(kdaudit.KdauditError, match="the run has no attack 'zlib'"):
         kdaudit.judge(kdaudit.load_results(finished), ["student.auc[zlib] <= 0.6"])
+
+
+def test_a_student_of_records_in_memory_is_audited_with_them_given_again_or_in_a_file(
+    given: Given, folder: Path, tmp_path: Path
+) -> None:
+    members, nonmembers = rows_of(given.members), rows_of(given.nonmembers)
+    made = kdaudit.distill(
+        given.teacher, members, tmp_path / "made", student=given.start, nonmembers=nonmembers, epochs=1, lr=1e-3
+    )
+    with pytest.raises(kdaudit.KdauditError, match="distilled on records in memory, and they are not given") as caught:
+        kdaudit.audit(given.teacher, made.folder, attacks="loss")
+    assert "give them again: train FILE" in str(caught.value)
+    found = [
+        kdaudit.audit(given.teacher, made.folder, train=train, nonmembers=others, attacks="loss")
+        for train, others in ((members, nonmembers), (given.members, given.nonmembers))
+    ]
+    assert found[0].attacks == found[1].attacks
+    said = found[0].models["student"].distillation
+    assert said is not None
+    assert said.utility == made.utility
+    content = b"".join(files_in(made.folder).values())
+    assert not [name for name in NAMES if name.encode() in content]
+    assert not list(tmp_path.glob("made/*key*"))
+    again = kdaudit.distill(
+        given.teacher, members, tmp_path / "made", student=given.start, nonmembers=nonmembers, epochs=1, lr=1e-3
+    )
+    assert again == made
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from kdaudit.cli.command import Command, ConfigFile, Given, add
 from kdaudit.config import AuditConfig, ReportConfig
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError
-from kdaudit.mitigate.base import Strength
 from kdaudit.mitigate.settings import MitigateConfig
 from kdaudit.options import Option, options_of, problems_of
 
@@ -120,7 +119,7 @@ def test_a_value_is_held_against_its_declaration(field: str, value: object, prob
     assert [*problems_of(CHECKED(**{field: value}))] == ([] if problem is None else [f"{flag}: {problem}"])
 
 
-@pytest.mark.parametrize("config", [AuditConfig, ReportConfig, DistillConfig, MitigateConfig, Strength])
+@pytest.mark.parametrize("config", [AuditConfig, ReportConfig, DistillConfig, MitigateConfig])
 def test_every_option_has_its_help_and_a_name_of_its_own(config: type) -> None:
     options = options_of(config)
     assert len({one.name for one in options}) == len({one.flag for one in options}) == len(options) > 0

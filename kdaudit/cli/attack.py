@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,12 +51,11 @@ def attack(given: Given) -> None:
 
     Exit codes: 0 passed or nothing gated, 1 a gate failed, 2 usage or input wrong, 3 inconclusive, 4 anything else.
     """
-    config = AuditConfig(**given.to(options_of(AuditConfig)))
-    shown = Shown(**given.to(options_of(Shown)))
+    config = given.build(AuditConfig)
+    shown = given.build(Shown)
     from kdaudit.verdict import exit_code
 
-    command = shlex.join(["kdaudit", *sys.argv[1:]])
-    result = audit_with_progress(config, command=command, is_quiet=shown.quiet or shown.json_output)
+    result = audit_with_progress(config, command=given.line, is_quiet=shown.quiet or shown.json_output)
     gates_note = given.note_on_gates()
     if shown.json_output:
         output.print_json(config.out)

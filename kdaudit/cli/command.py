@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from inspect import Parameter, Signature
 from pathlib import Path
 from types import GenericAlias
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
 
 from kdaudit.config_file import WAIVERS, find_config_file, read_config_file
 from kdaudit.errors import ConfigError
-from kdaudit.options import Declared, Option, expand
+from kdaudit.options import Declared, Option, expand, options_of
+
+Built = TypeVar("Built")
 
 CONFIG_FILE = "config_file"
 """The field of the option --config, in every command that reads a configuration file."""
@@ -43,6 +47,10 @@ class Given:
     in_file: Mapping[str, Any]
     """What the configuration file says to this command."""
 
+    def build(self, config: Callable[..., Built], **more: Any) -> Built:
+        """A configuration of what was given, and of what is no option."""
+        return config(**self.to(options_of(config)), **more)
+
     def to(self, options: Iterable[Declared]) -> dict[str, Any]:
         """The values of some options by field: what their dataclass is built with."""
         return {one.field: self.values[one.name] for one in options if one.name in self.values}
@@ -50,6 +58,11 @@ class Given:
     def is_chosen(self, name: str) -> bool:
         """Whether the value is more than the default."""
         return self.sources.get(name, "DEFAULT") != "DEFAULT"
+
+    @property
+    def line(self) -> str:
+        """The command as typed, for the manifests."""
+        return shlex.join(["kdaudit", *sys.argv[1:]])
 
     @property
     def config_file(self) -> Path | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +9,7 @@ from typing import Annotated
 from kdaudit.cli import output
 from kdaudit.cli.attack import write_summary
 from kdaudit.cli.command import Command, Given
-from kdaudit.errors import ConfigError
-from kdaudit.options import Option, options_of, problems_of
+from kdaudit.options import Option, options_of, problems_of, refuse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +28,7 @@ class DemoConfig:
         Raises:
             ConfigError: the seed is negative.
         """
-        if problems := [*problems_of(self)]:
-            raise ConfigError("\n".join(problems), hint="kdaudit demo --help lists the options")
+        refuse(problems_of(self), "demo")
 
 
 def demo(given: Given) -> None:
@@ -40,20 +36,16 @@ def demo(given: Given) -> None:
 
     The student saw the members and must be detected; its start did not and must be at chance. Exit 4 if either fails.
     """
-    config = DemoConfig(**given.to(options_of(DemoConfig)))
+    config = given.build(DemoConfig)
     from kdaudit.cli.progress import StageBars, hush_libraries  # loads torch: not at the top, so --help stays light
 
     hush_libraries()
     from kdaudit.demo.run import check_controls, run_demo
 
     with StageBars(is_shown=not config.quiet) as bars:
-        command = shlex.join(["kdaudit", *sys.argv[1:]])
-        controls = run_demo(config.out, seed=config.seed, command=command, on_progress=bars.update)
-    for result, folder in (
-        (controls.positive, controls.positive_folder),
-        (controls.negative, controls.negative_folder),
-    ):
-        write_summary(result, folder)
+        controls = run_demo(config.out, seed=config.seed, command=given.line, on_progress=bars.update)
+    write_summary(controls.positive, controls.positive_folder)
+    write_summary(controls.negative, controls.negative_folder)
     output.heading("Positive control: teacher and student, both trained on the members")
     output.print_result(controls.positive, controls.positive_folder, is_quiet=config.quiet)
     output.heading("Negative control: their starts, which saw neither members nor non-members")

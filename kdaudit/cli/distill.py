@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from dataclasses import dataclass
 
 from kdaudit.cli import output
@@ -28,8 +26,8 @@ def distill(given: Given) -> None:
 
     Exit codes: 0 done, 2 usage or input wrong, 4 anything else. A killed run continues with the same command.
     """
-    config = DistillConfig(**given.to(options_of(DistillConfig)))
-    is_quiet = Shown(**given.to(options_of(Shown))).quiet
+    config = given.build(DistillConfig)
+    is_quiet = given.build(Shown).quiet
     from kdaudit.cli.progress import StageBars, hush_libraries  # loads torch: not at the top, so --help stays light
 
     hush_libraries()  # before the trainer's libraries are loaded, which have advice to give
@@ -43,7 +41,7 @@ def distill(given: Given) -> None:
             on_progress=bars.update,
         )
         try:
-            content = run_distill(config, command=shlex.join(["kdaudit", *sys.argv[1:]]), told=told)
+            content = run_distill(config, command=given.line, told=told)
         except KeyboardInterrupt:
             output.note(f"interrupted; the same command continues from the last checkpoint in {config.out}")
             raise

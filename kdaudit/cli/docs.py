@@ -29,7 +29,7 @@ class Shown:
 
 def docs(given: Given) -> None:
     """Print a page of the documentation, or list the pages. Needs no network."""
-    topic = Shown(**given.to(options_of(Shown))).topic
+    topic = given.build(Shown).topic
     found = pages()
     if topic is None:
         output.print_topics({name: title_of(text) for name, text in found.items()})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import MISSING, dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +13,6 @@ from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.foreign import reading
 from kdaudit.mitigate import METHODS
-from kdaudit.mitigate.base import Strength
 from kdaudit.mitigate.settings import MitigateConfig
 from kdaudit.options import Declared, Option, options_of
 
@@ -46,6 +43,7 @@ class Shown:
 OWN = {"out", "overwrite", "resume", "manifest_out", "keep_epochs"}
 """Options of `distill` that a comparison of many students has itself, or cannot have."""
 DISTILLATION = tuple(one for one in options_of(DistillConfig) if one.name not in OWN)
+STRENGTHS = tuple(declared for method in METHODS.values() for declared in method.declared)
 IN_FILE = {"gates", "exit_zero"}
 """All that this command takes from a configuration file."""
 
@@ -60,26 +58,20 @@ def mitigate(given: Given) -> None:
     Exit codes: 0 done, or some arm passes every gate; 1 none passes; 2 usage or input wrong; 3 too few records for a
     method; 4 anything else.
     """
-    shown = Shown(**given.to(options_of(Shown)))
+    shown = given.build(Shown)
     plain, manifest = _plain_run(given)
-    config = MitigateConfig(
-        **given.to(options_of(MitigateConfig)),
-        distill=plain,
-        strength=Strength(**given.to(options_of(Strength))),
-        repeats=manifest,
-    )
+    config = given.build(MitigateConfig, distill=plain, strengths=given.to(STRENGTHS), repeats=manifest)
     from kdaudit.cli.progress import StageBars, hush_libraries  # loads torch: not at the top, so --help stays light
 
     hush_libraries()  # before the trainer's libraries are loaded, which have advice to give
     from kdaudit.mitigate.run import FILE_NAME, Listener, run_mitigation
 
-    command = shlex.join(["kdaudit", *sys.argv[1:]])
     with StageBars(is_shown=not shown.quiet) as bars:
         listener = Listener(
             on_plan=lambda plan: None if shown.quiet else output.print_mitigation_plan(plan), on_progress=bars.update
         )
         try:
-            table = run_mitigation(config, command=command, overwrite=shown.overwrite, listener=listener)
+            table = run_mitigation(config, command=given.line, overwrite=shown.overwrite, listener=listener)
         except KeyboardInterrupt:
             output.note(f"interrupted; the same command continues from what is in {config.out}")
             raise
@@ -118,7 +110,7 @@ COMMAND = Command(
     tuple(
         _offered(one)
         for one in (
-            *(options_of(MitigateConfig) + options_of(Strength) + options_of(Shown)),
+            *(options_of(MitigateConfig) + STRENGTHS + options_of(Shown)),
             *(replace(one, default=None, is_optional=True) if one.default is MISSING else one for one in DISTILLATION),
         )
     ),

@@ -41,7 +41,7 @@ def report(given: Given) -> None:
 
     Exit codes: 0 passed or nothing gated, 1 a gate failed, 2 usage or input wrong, 3 inconclusive, 4 anything else.
     """
-    shown = Shown(**given.to(options_of(Shown)))
+    shown = given.build(Shown)
     values = {"today": datetime.now(UTC).date(), **given.to(options_of(ReportConfig))}
     if "template" in values:
         values.setdefault("formats", ())

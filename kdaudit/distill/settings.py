@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kdaudit.config import DTYPES, LOADS
-from kdaudit.errors import ConfigError
 from kdaudit.models.repeatable import CHAT_DATE
-from kdaudit.options import Option, flag_of, problems_of
+from kdaudit.options import Option, flag_of, problems_of, refuse
 
 OBJECTIVES = ("forward-kl", "reverse-kl", "jsd", "skew-kl", "hard")
 """The names in `kdaudit.distill.losses.OBJECTIVES`, which needs torch."""
@@ -143,9 +142,7 @@ class DistillConfig:
         Raises:
             ConfigError: lists every problem, each in a line of its own.
         """
-        problems = [*problems_of(self), *_contradictions(self)]
-        if problems:
-            raise ConfigError("\n".join(problems), hint="kdaudit distill --help lists the options")
+        refuse([*problems_of(self), *_contradictions(self)], "distill")
 
     @property
     def weight(self) -> float:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from kdaudit.errors import ConfigError
-from kdaudit.options import Option, problems_of
+from kdaudit.options import Declared, Option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,33 +20,15 @@ PANEL = "Methods"
 """The panel of the help in which methods and their strengths stand."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Strength:
-    """How strongly the methods are applied, as the user gave it."""
+    """How strongly a method is applied: one number, which an option of the command line sets."""
 
-    # fmt: off
-    bottleneck: Annotated[float, Option(
-        "The width of the bottleneck. A number below 1 is a share of the hidden size.", PANEL)] = 0.25
-    goldfish: Annotated[int, Option(
-        "For the method goldfish: leave one token in this many out of the targets.",
-        PANEL, key="method_goldfish", least=2)] = 4
-    lora: Annotated[int, Option("For the method lora: the rank of the adapter.", PANEL, key="method_lora", least=1)] = 8
-    label_smoothing: Annotated[float, Option(
-        "For the method label-smoothing: the share that is spread over all words.",
-        PANEL, key="method_label_smoothing", above=0, below=1)] = 0.1
-    # fmt: on
-
-    def __post_init__(self) -> None:
-        """Check every field.
-
-        Raises:
-            ConfigError: lists every problem, each in a line of its own.
-        """
-        problems = [*problems_of(self)]
-        if self.bottleneck <= 0 or (self.bottleneck > 1 and self.bottleneck % 1):
-            problems.append(f"--bottleneck: {self.bottleneck:g} is neither a share below 1 nor a whole number")
-        if problems:
-            raise ConfigError("\n".join(problems), hint="kdaudit mitigate --help lists the options")
+    default: float
+    """A whole number where the option takes only those."""
+    option: Option
+    problem: Callable[[float], str | None] = lambda _: None
+    """What is wrong with a number that the option allows, if anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +53,15 @@ class Selection:
     """Members whose score is NaN; they are kept."""
 
 
-Operate: TypeAlias = "Callable[[PreTrainedModel, torch.Tensor, Strength], Operation]"
-"""(model, ids, strength): changes the student's start in place; ids (B, T) are of training texts, without padding."""
+Operate: TypeAlias = "Callable[[PreTrainedModel, torch.Tensor, Any], Operation]"
+"""(model, ids, strength): changes the student's start in place; ids (B, T) are of training texts, without padding, and
+the strength is None where the method has none."""
 
 Select: TypeAlias = "Callable[[Floats, Floats, np.random.Generator], Selection]"
 """(scores of members, of non-members, rng): scores are of an attack on the teacher, NaN where not scored."""
 
 
-def _nothing(_: Strength) -> dict[str, Any]:
+def _nothing(_: Any) -> dict[str, Any]:
     return {}
 
 
@@ -91,12 +73,33 @@ class Method:
     summary: str
     """One line for `--help` and reports: what is changed."""
     source: str
-    settings: Callable[[Strength], Mapping[str, Any]] = _nothing
-    """Fields of the distillation's configuration, with their values."""
+    strength: Strength | None = None
+    settings: Callable[[Any], Mapping[str, Any]] = _nothing
+    """By the strength: fields of the distillation's configuration, with their values."""
     operate: Operate | None = None
     """A surgery on the student's start."""
     select: Select | None = None
     """Members that are left out; the arm has a control then, which leaves out as many at random."""
+
+    @property
+    def field(self) -> str:
+        """The name as Python writes it."""
+        return self.name.replace("-", "_")
+
+    @property
+    def declared(self) -> tuple[Declared, ...]:
+        """The option that sets the strength, if there is one."""
+        if self.strength is None:
+            return ()
+        default, option = self.strength.default, self.strength.option
+        return (Declared(self.field, type(default), False, False, default, option),)
+
+    def problems(self, strength: float) -> Iterator[str]:
+        """What is wrong with a strength, each in a line of its own."""
+        for declared in self.declared:
+            found = declared.problem(strength) or (self.strength.problem(strength) if self.strength else None)
+            if found:
+                yield f"{declared.flag}: {found}"
 
     @property
     def is_plain(self) -> bool:

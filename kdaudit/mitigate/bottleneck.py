@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kdaudit.errors import ConfigError
-from kdaudit.mitigate.base import Method, Operation, modules_found
+from kdaudit.mitigate.base import PANEL, Method, Operation, Strength, modules_found
+from kdaudit.options import Option
 
 if TYPE_CHECKING:
     import torch
@@ -127,9 +128,19 @@ def _start(model: PreTrainedModel, starts: Mapping[str, tuple[torch.Tensor, torc
             part.up.bias.copy_(bias - HEIGHT * up.sum(dim=1))
 
 
+def _problem(width: float) -> str | None:
+    is_width = 0 < width < 1 or (width >= 1 and width == int(width))
+    return None if is_width else f"{width:g} is neither a share below 1 nor a whole number"
+
+
 METHOD = Method(
     "bottleneck",
     summary="narrows every feed-forward expansion to a bottleneck with a GELU",
     source="arXiv:2505.11837",
-    operate=lambda model, _, strength: bottleneck(model, strength.bottleneck),
+    strength=Strength(
+        0.25,
+        Option("The width of the bottleneck. A number below 1 is a share of the hidden size.", PANEL),
+        problem=_problem,
+    ),
+    operate=lambda model, _, strength: bottleneck(model, strength),
 )

@@ -13,6 +13,7 @@ from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import find
 from kdaudit.models.hub import locate
+from kdaudit.records import IN_MEMORY
 
 STARTS = ("student", "student_layers", "student_config")
 HELD_OUT = ("nonmembers", "holdout", "coins", "teacher_saw")
@@ -50,9 +51,15 @@ def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         CheckpointError: its teacher or its start is gone, or was changed.
-        ConfigError: the key of its record ids is gone: a new one would know no record.
+        ConfigError: its training records were in memory, or the key of its record ids is gone: a new one would know no
+            record.
     """
     training, data = found.content["training"], found.data
+    if data["train"]["source"] == IN_MEMORY and "train" not in given:
+        raise ConfigError(
+            f"--from: {found.path} was distilled on records in memory, which are in no file",
+            hint="write them into one, in their order, and give it by --train",
+        )
     known = {field.name for field in fields(DistillConfig)} - SETTLED
     settings = {name: value for name, value in training.items() if name in known}
     is_hard = settings.get("objective") == "hard"

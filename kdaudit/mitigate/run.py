@@ -191,7 +191,7 @@ def _plan(config: MitigateConfig, prepared: Prepared, listener: Listener) -> Mit
         changed = config.student(arm, config.training_seeds[0])
         settle_beta(changed.objective, changed.beta)
     starts = {
-        arm.name: changed_start(prepared, arm.method, config.strength, config.out / arm.name)
+        arm.name: changed_start(prepared, arm.method, config.strength(arm.method), config.out / arm.name)
         for arm in config.arms
         if arm.method.operate
     }

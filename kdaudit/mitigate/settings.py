@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError
-from kdaudit.mitigate import expand
-from kdaudit.mitigate.base import PANEL, Method, Strength
-from kdaudit.options import Option, problems_of, split_at_commas, strip_each
+from kdaudit.mitigate import METHODS, expand
+from kdaudit.mitigate.base import PANEL, Method
+from kdaudit.options import Option, problems_of, refuse, split_at_commas, strip_each
 
 if TYPE_CHECKING:
     from kdaudit.manifest import Manifest
@@ -25,7 +25,6 @@ POINTS = 4
 """Copies of the plain student in every epoch: the fewest with which the stairs are fine enough."""
 PLAIN = "plain"
 CONTROL = "-control"
-HINT = "kdaudit mitigate --help lists the options"
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
@@ -69,7 +68,8 @@ class MitigateConfig:
     teacher_reference: Annotated[str | None, Option(
         "The checkpoint that the teacher started from. Default: the student's start, where it never saw the members.",
         PANEL, names="checkpoint")] = None
-    strength: Strength = field(default_factory=Strength)
+    strengths: Mapping[str, float] = field(default_factory=dict)
+    """By the field of a method that has a strength; a method that is left out has its default."""
     repeats: Manifest | None = None
     """The manifest of the student whose settings were taken: it must have been distilled with the same records."""
     # fmt: on
@@ -80,9 +80,11 @@ class MitigateConfig:
         Raises:
             ConfigError: lists every problem, each in a line of its own.
         """
-        problems = [*problems_of(self), *_contradictions(self, self.chosen)]
-        if problems:
-            raise ConfigError("\n".join(problems), hint=HINT)
+        known = {method.field: method for method in METHODS.values() if method.strength}
+        strengths = [f"no method has the strength '{name}'" for name in self.strengths if name not in known]
+        for name, method in known.items():
+            strengths += method.problems(self.strengths[name]) if name in self.strengths else []
+        refuse([*problems_of(self), *strengths, *_contradictions(self, self.chosen)], "mitigate")
         from kdaudit.verdict.arms import problems_of_gates  # imports numpy: not at the top, so --help stays light
 
         if problems := [*problems_of_gates(self.parsed_gates(), ATTACKED_BY)]:
@@ -105,6 +107,10 @@ class MitigateConfig:
     def chosen(self) -> tuple[Method, ...]:
         """The methods, in report order."""
         return expand(self.methods)
+
+    def strength(self, method: Method) -> float | None:
+        """How strongly a method is applied; None where it has no strength."""
+        return self.strengths.get(method.field, method.strength.default) if method.strength else None
 
     @property
     def training_seeds(self) -> tuple[int, ...]:
@@ -138,7 +144,7 @@ class MitigateConfig:
         Raises:
             ConfigError: what the arm sets contradicts the plain run, or is what the plain run does already.
         """
-        settings = arm.method.settings(self.strength)
+        settings = arm.method.settings(self.strength(arm.method))
         try:
             changed = self._of(arm.name, seed, settings)
         except ConfigError as error:

@@ -15,7 +15,7 @@ from kdaudit.artefacts import write_text
 from kdaudit.distill.folder import save_student
 from kdaudit.distill.prepare import Prepared
 from kdaudit.errors import ConfigError
-from kdaudit.mitigate.base import Method, Operation, Strength
+from kdaudit.mitigate.base import Method, Operation
 from kdaudit.models.loading import load
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Start:
     operation: Operation
 
 
-def changed_start(prepared: Prepared, method: Method, strength: Strength, folder: Path) -> Start:
+def changed_start(prepared: Prepared, method: Method, strength: float | None, folder: Path) -> Start:
     """The start of a method that operates on it; done already where nothing that decides it has changed.
 
     Args:
@@ -50,7 +50,7 @@ def changed_start(prepared: Prepared, method: Method, strength: Strength, folder
         raise ValueError(f"{method.name} leaves the start as it is")
     ids = probe_ids(prepared)
     start = prepared.models.start
-    decided_by = [start.fingerprint, method.name, asdict(strength), hashlib.sha256(ids.tobytes()).hexdigest()]
+    decided_by = [start.fingerprint, method.name, strength, hashlib.sha256(ids.tobytes()).hexdigest()]
     key = hashlib.sha256(json.dumps(decided_by).encode()).hexdigest()[:12]
     made, about = folder / f"start-{key}", folder / f"start-{key}.json"
     if not (about.is_file() and (made / "config.json").is_file()):

@@ -21,6 +21,7 @@ from kdaudit.metrics import METRICS
 from kdaudit.metrics.frontier import Frontier, Placed, Point
 from kdaudit.metrics.replicates import PLACED_BY
 from kdaudit.metrics.scores import Integers
+from kdaudit.mitigate import METHODS
 from kdaudit.mitigate.base import Operation, Selection
 from kdaudit.mitigate.figures import (
     MIN_GROUP,
@@ -333,5 +334,5 @@ def _describe_config(config: MitigateConfig) -> dict[str, Any]:
         "plain_epochs": list(config.further),
         "gates": [str(gate) for gate in config.parsed_gates()],
         "vulnerability_attack": config.vulnerability_attack,
-        **{f"strength_{name}": getattr(config.strength, name) for name in config.strength.__slots__},
+        **{f"strength_{one.field}": config.strength(one) for one in METHODS.values() if one.strength},
     }

@@ -11,9 +11,15 @@ import kdaudit.mitigate
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.mitigate import METHODS, expand
-from kdaudit.mitigate.base import Method, Strength
+from kdaudit.mitigate.base import Method
+from kdaudit.mitigate.settings import MitigateConfig
 
+PLAIN_RUN = DistillConfig(teacher="t", train="f", out=Path("o"), student="s", nonmembers="n", epochs=2)
 NO_METHODS = {"__init__", "base", "settings", "starts", "scoring", "figures", "table", "run", "recipe"}
+
+
+def standard(method: Method) -> float | None:
+    return method.strength.default if method.strength else None
 
 
 def test_every_file_of_a_method_is_in_the_table() -> None:
@@ -25,21 +31,22 @@ def test_every_file_of_a_method_is_in_the_table() -> None:
 def test_a_method_says_what_it_is_and_changes_one_kind_of_thing(method: Method) -> None:
     assert method.summary
     assert "arXiv:" in method.source
-    changes = [bool(method.settings(Strength())), method.operate is not None, method.select is not None]
+    changes = [bool(method.settings(standard(method))), method.operate is not None, method.select is not None]
     assert sum(changes) == (method.name != "early-stop")
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
 def test_what_a_method_sets_can_be_set_in_a_distillation(method: Method) -> None:
     plain = DistillConfig(teacher="t", train="f", out=Path("o"), student="s", nonmembers="n")
-    settings = method.settings(Strength())
+    settings = method.settings(standard(method))
     assert settings.keys() <= asdict(plain).keys()
     assert not settings or replace(plain, **settings).identity() != plain.identity()
 
 
 def test_strengths_reach_the_settings() -> None:
-    strength = Strength(goldfish=7, lora=3, label_smoothing=0.2)
-    found = {name: method.settings(strength) for name, method in METHODS.items()}
+    given = {"goldfish": 7, "lora": 3, "label_smoothing": 0.2}
+    config = MitigateConfig(distill=PLAIN_RUN, methods=("all",), out=Path("o"), strengths=given)
+    found = {name: method.settings(config.strength(method)) for name, method in METHODS.items()}
     assert found["goldfish"] == {"goldfish": 7}
     assert found["lora"] == {"lora": 3}
     assert found["label-smoothing"] == {"label_smoothing": 0.2}
@@ -64,7 +71,7 @@ def test_strengths_reach_the_settings() -> None:
 )
 def test_a_strength_out_of_range_is_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Strength(**settings)  # type: ignore[arg-type]
+        MitigateConfig(distill=PLAIN_RUN, methods=("soft-only",), out=Path("o"), strengths=settings)
     assert message in str(caught.value)
     assert caught.value.exit_code == ExitCode.BAD_INPUT
 

@@ -55,6 +55,15 @@ def test_what_is_given_replaces_the_recipe_and_whatever_says_the_same(found: Man
     assert (again.objective, again.beta, again.seed, again.records_seed) == ("jsd", None, 1, 7)
 
 
+def test_records_in_memory_are_to_be_given_as_a_file(found: Manifest, tmp_path: Path) -> None:
+    data = {**found.data, "train": {"source": "in memory"}}
+    changed = Manifest(found.path, {**found.content, "data": data})
+    with pytest.raises(ConfigError, match="records in memory") as caught:
+        settings_of(changed, {})
+    assert "--train" in caught.value.hint
+    assert settings_of(changed, {"train": "t.jsonl"})["train"] == "t.jsonl"
+
+
 def test_hard_labels_alone_have_no_weight_to_set(found: Manifest, tmp_path: Path) -> None:
     training = {**found.content["training"], "objective": "hard", "hard_weight": 1.0}
     hard = Manifest(found.path, {**found.content, "training": training})
