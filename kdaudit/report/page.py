@@ -142,22 +142,30 @@ def report_page(report: Report, *, with_pictures: bool) -> Page:
 
         compared, drawn = pictures_of(report)
     runs = [_run_page(report, run, pictures) for run, pictures in zip(report.runs, drawn, strict=True)]
-    if len(runs) == 1:
-        return _single(runs[0], report.runs[0].result.kdaudit_version)
-    words = tables.STATUS_WORDS[report.status]
-    sentence = _counted(report)
-    comparison = tables.comparison(report)
+    first, *others = runs
+    verdict = first.verdict
+    comparison = tables.comparison(report) if others else None
+    if comparison is None:
+        subject = first.name
+        short = Section("In short", "run-1", _short_blocks(first), link="In short")
+        sections = _sections(first, "run-1")
+    else:
+        subject = f"{len(runs)} runs compared"
+        verdict = VerdictCard(report.status, tables.STATUS_WORDS[report.status], _counted(report))
+        short = Section("Side by side", "comparison", [comparison, Pictures(compared)], link="Side by side")
+        sections = [_run_section(run, f"run-{number}") for number, run in enumerate(runs, start=1)]
     return Page(
-        title=f"kdaudit: {words}",
-        heading=f"Membership inference: {len(runs)} runs compared",
-        verdict=VerdictCard(report.status, words, sentence),
-        short=Section("Side by side", "comparison", [comparison, Pictures(compared)], link="Side by side"),
-        sections=[_run_section(run, f"run-{number}") for number, run in enumerate(runs, start=1)],
+        title=f"kdaudit: {verdict.words}",
+        heading=f"Membership inference: {subject}",
+        verdict=verdict,
+        short=short,
+        sections=sections,
         written=_written(run.path for run in runs),
         runs=runs,
-        status=report.status,
-        status_words=words,
-        sentence=sentence,
+        status=verdict.status,
+        status_words=verdict.words,
+        sentence=verdict.sentence,
+        next_step=verdict.next_step,
         comparison=comparison,
         compared=compared,
         kdaudit_version=kdaudit.__version__,
@@ -166,26 +174,8 @@ def report_page(report: Report, *, with_pictures: bool) -> Page:
 
 def result_page(result: AuditResult) -> Page:
     """Lay one result out without pictures, as `attack` ends with it."""
-    run = Run("", Path(), result)
-    return _single(_run_page(Report((run,)), run, None), result.kdaudit_version)
-
-
-def _single(run: RunPage, measured_by: str) -> Page:
-    key = "run-1"
-    return Page(
-        title=f"kdaudit: {run.status_words}",
-        heading=f"Membership inference: {run.name}",
-        verdict=run.verdict,
-        short=Section("In short", key, _short_blocks(run), link="In short"),
-        sections=_sections(run, key),
-        written=_written([run.path]) if run.name else f"Measured with kdaudit {measured_by}.",
-        runs=[run],
-        status=run.status,
-        status_words=run.status_words,
-        sentence=run.sentence,
-        next_step=run.next_step,
-        kdaudit_version=kdaudit.__version__,
-    )
+    page = report_page(Report((Run("", Path(), result),)), with_pictures=False)
+    return replace(page, written=f"Measured with kdaudit {result.kdaudit_version}.")
 
 
 def _written(paths: Iterable[str]) -> str:
