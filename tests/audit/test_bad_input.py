@@ -131,7 +131,7 @@ def test_hardly_any_record_is_measured_without_a_fall(n: int, given: Given, tmp_
         (("--gate", "student.tpr@0.05 <= 0.5"), ["tpr@0.05 is not measured", "tpr@0.01"]),
         (("--gate", "better than last year"), ["not understood", "SUBJECT.METRIC"]),
         (("--n-shots", "0", "--max-tokens", "1"), ["--n-shots: 0", "--max-tokens: 1"]),
-        (("--calibration-share", "1"), ["--calibration-share: 1.0"]),
+        (("--calibration-share", "1"), ["--calibration-share: 1 lies"]),
         (("--dtype", "float8"), ["--dtype: 'float8' is none of auto, float32"]),
         (("--text-field", "body"), ["lines 1", "'body'"]),
         (("--id-field", "number"), ["no record has the field 'number'"]),

@@ -128,7 +128,7 @@ def test_an_interrupted_overwrite_leaves_no_findings_of_the_replaced_run(
     def interrupt(*_: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kdaudit.audit.run.blind_baseline", interrupt)
+    monkeypatch.setattr("kdaudit.audit.stages.blind_baseline", interrupt)
     assert given.attack(out, "--attack", "loss", "--seed", 3, "--overwrite").code == 130
     assert not (out / "results.json").exists()
     assert not (out / "summary.md").exists()
