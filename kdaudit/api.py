@@ -5,7 +5,6 @@ Every name here is also one of the package. Importing this module loads nothing 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, get_args, get_origin, ge
 from kdaudit.config import AuditConfig
 from kdaudit.errors import ConfigError, KdauditError, did_you_mean
 from kdaudit.keywords import AuditKeywords, DistillKeywords
+from kdaudit.options import options_of
 from kdaudit.records import IN_MEMORY, Read, RecordSet, collect
 from kdaudit.records import read as read_file
 
@@ -249,7 +249,7 @@ def _as_sequence(given: str | Path | Sequence[str | Path]) -> Sequence[str | Pat
 def _run_folder(out: str | Path | None) -> Iterator[Path]:
     """The folder that was asked for, or one that is gone at the end of the block."""
     if out is not None:
-        yield Path(out).expanduser()
+        yield Path(out)
         return
     with TemporaryDirectory(prefix="kdaudit-") as folder:
         yield Path(folder) / "run"
@@ -261,7 +261,7 @@ def _sources(**given: Source | None) -> tuple[dict[str, str | None], Read]:
     in_memory: dict[str, list[Any]] = {}
     for name, source in given.items():
         if source is None or isinstance(source, str | Path):
-            sources[name] = None if source is None else os.path.expanduser(source)
+            sources[name] = None if source is None else str(source)
         else:
             sources[name] = IN_MEMORY
             in_memory[f"--{name}"] = _rows(source, name)
@@ -294,11 +294,14 @@ def _config(kind: Callable[..., Config], given: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: a keyword is unknown or its value is of another type.
     """
-    known = get_type_hints(kind)
-    for name in given:
+    known, options = get_type_hints(kind), {option.field: option for option in options_of(kind)}
+    settings = {}
+    for name, value in given.items():
         if name not in known:
-            raise ConfigError(f"unknown keyword '{name}'", hint=did_you_mean(name, known))
-    return kind(**{name: _converted(value, known[name], name) for name, value in given.items()})
+            raise ConfigError(f"unknown keyword '{name}'", hint=did_you_mean(name, options))
+        converted = _converted(value, known[name], name)
+        settings[name] = options[name].expanded(converted) if name in options else converted
+    return kind(**settings)
 
 
 def _converted(value: Any, hint: Any, name: str) -> Any:
@@ -308,7 +311,7 @@ def _converted(value: Any, hint: Any, name: str) -> Any:
         items = [value] if isinstance(value, str | Path) or value is None else value
         return tuple(str(item) if isinstance(item, Path) else item for item in items)
     if isinstance(value, str | Path) and Path in allowed:
-        return Path(value).expanduser()
+        return Path(value)
     if isinstance(value, Path) and str in allowed:
         return str(value)
     is_flag = isinstance(value, bool)

@@ -17,7 +17,7 @@ MAX_BYTES = 2**22
 MAX_DOTTED = 5 * 10**7
 """The squares of the dots in each line, added up: a line of 7,000 dots, or a thousand gates in each of ten lines."""
 WAIVERS = "waivers"
-"""The key that every command knows and that is no option: an array of tables."""
+"""The key that every command knows, though it has no option: an array of tables."""
 
 
 def find_config_file(folder: Path) -> Path | None:

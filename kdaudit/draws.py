@@ -1,4 +1,4 @@
-"""Random numbers: one seed a run, one stream for every named draw."""
+"""Random numbers: a run has one seed, and every named draw has its own stream."""
 
 from __future__ import annotations
 

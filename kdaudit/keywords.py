@@ -11,73 +11,140 @@ class AuditKeywords(TypedDict, total=False):
     """The further options of `kdaudit.audit`."""
 
     manifest: str | Path | None
+    """The manifest of the student. Default: kdaudit.json in its folder."""
     key_file: str | Path | None
+    """The key of the manifest's record ids. Default: the key beside the training file."""
     text_field: str
+    """The field or column that holds the text."""
     id_field: str
+    """The field or column that holds the id. Where there is none, the id is a keyed hash of the text."""
     n_shots: int
-    teacher_reference: str | None
-    student_references: str | Sequence[str | None]
+    """How many shots prefix attacks put before a text."""
+    teacher_reference: str | Path | None
+    """The checkpoint that the teacher started from, before it saw the members."""
+    student_references: str | Sequence[str | Path | None]
+    """The checkpoint that the student started from. Give one for all students, or one for each student."""
     attacks: str | Sequence[str]
+    """An attack, or a group of attacks (paper, all). Repeatable. Default: paper."""
     gates: str | Sequence[str]
+    """A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable."""
     overwrite: bool
+    """Replace another run in the folder."""
     seed: int
+    """The seed of every random draw."""
     limit: int | None
+    """The largest number of records of each class. The seed draws them."""
     max_tokens: int | None
+    """The number of tokens after which a text is cut. Default: the smallest context of the models."""
     calibration_share: float
+    """The share of each class that fits thresholds. These records do not measure the thresholds."""
     batch_tokens: int | None
+    """The number of tokens in one forward pass. Default: 4096 on a CPU, 16384 elsewhere."""
     device: str
+    """The device: auto, cuda, cuda:N, mps or cpu."""
     dtype: str
+    """The precision: auto, float32, bfloat16 or float16. auto is float32 on a CPU, and the checkpoint's own
+    elsewhere."""
     teacher_load: str | None
+    """Quantise the teacher with bitsandbytes: 4bit or 8bit."""
     student_load: str | None
+    """Quantise the students with bitsandbytes: 4bit or 8bit."""
     allow_pickle: bool
+    """Read pickled weights, which can run code. Default: read safetensors only."""
     trust_remote_code: bool
+    """Run the modelling code that a checkpoint brings."""
     paper_compat: bool
+    """Add the paper's in-sample figures to results.json. No gate reads them."""
 
 
 class DistillKeywords(TypedDict, total=False):
     """The further options of `kdaudit.distill`."""
 
     student_layers: str | None
+    """Start from these layers of the teacher, such as 0,2,4. The first layer is 0."""
     student_config: str | Path | None
+    """Start from random weights of the architecture in this config.json."""
     holdout: str | None
+    """Hold out this share (0.2) or this number (500) of the records of train. Default: 0.2."""
     coins: bool
+    """Toss a fair coin for every record: heads trains on it, tails holds it out."""
     teacher_saw: str | None
+    """Which records of train the teacher was trained on: train, none or unknown. Needed without nonmembers."""
     text_field: str
+    """The field or column that holds the text."""
     id_field: str
+    """The field or column that holds the id."""
     limit: int | None
+    """The largest number of records of each file. The seed draws them."""
     key_file: str | Path | None
+    """The secret key of the record ids. Default: FILE.kdaudit-key beside train."""
     manifest_out: str | Path | None
+    """The file for the manifest. Default: OUT/kdaudit.json."""
     objective: str
+    """The divergence: forward-kl, reverse-kl, jsd or skew-kl. hard means the ground truth alone."""
     beta: float | None
+    """The weight inside jsd (default 0.5; 0 is forward KL) or skew-kl (default 0.1)."""
     hard_weight: float | None
+    """w in the loss w * cross-entropy + (1 - w) * T^2 * divergence. Default: 0.5. 0 means the teacher alone."""
     temperature: float
+    """T, the temperature of both models in the divergence."""
     label_smoothing: float
+    """The share of the ground truth that is spread over all words."""
     goldfish: int | None
+    """Leave one token in this many out of the targets. A hash of the tokens before it chooses it."""
     on_policy: float
+    """The share of steps on sequences that the student writes itself. It continues each record's prompt, or the first
+    quarter of its text. These sequences have no ground truth."""
     sequence_level: bool
+    """Learn from what the teacher writes after each prompt."""
     hidden_weight: float
+    """The weight of the loss that matches hidden states through a learned projection."""
     epochs: int
+    """The number of passes over the members."""
     lr: float | None
+    """The peak learning rate of AdamW. Default: 5e-05, and 0.0002 with lora. Gradients are clipped at 1."""
     schedule: str
+    """The schedule of the learning rate: one-cycle or linear."""
     warmup: float
+    """The share of the steps in which the learning rate rises."""
     weight_decay: float
+    """The weight decay of AdamW."""
     batch_tokens: int
+    """The number of tokens in one optimiser step over all processes. Padding does not count."""
     gradient_accumulation: int
+    """Split every step into this many batches. It changes memory, not results."""
     max_tokens: int | None
+    """The number of tokens after which a text is cut. Default: the smaller context of the two models."""
     copies_per_epoch: int
+    """Keep a copy of the student after every epoch."""
     lora: int | None
+    """Train a LoRA adapter of this rank on all linear layers."""
     teacher_load: str | None
+    """Quantise the teacher with bitsandbytes: 4bit or 8bit."""
     student_load: str | None
+    """Quantise the weights that lora adapts with bitsandbytes (QLoRA): 4bit or 8bit."""
     device: str
+    """The device: auto or cpu. For several devices, start kdaudit by accelerate launch."""
     dtype: str
+    """The precision of the computation: auto, float32, bfloat16 or float16. Trained weights stay in float32. auto is
+    float32 on a CPU and bfloat16 elsewhere."""
     gradient_checkpointing: bool
+    """Use less memory and about a third more time."""
     teacher_cache: str | Path | None
+    """Write the teacher's likeliest words to this folder once, then train without the teacher in memory."""
     teacher_top_k: int
+    """The number of words that the cache holds for each token. All other words count as one."""
     seed: int
+    """The seed of every random draw."""
     split_seed: int | None
+    """The seed that draws the held-out records and limit. Default: seed."""
     report_to: str
+    """Where the training is logged: none, tensorboard, wandb, mlflow, …"""
     resume: bool | None
+    """Continue the unfinished run in OUT, or discard it. Default: continue."""
     overwrite: bool
+    """Replace another student in OUT."""
     allow_pickle: bool
+    """Read pickled weights, which can run code."""
     trust_remote_code: bool
-    chat_date: str
+    """Run the modelling code that a checkpoint brings."""

@@ -41,7 +41,7 @@ def read_waivers(value: object, path: Path) -> tuple[Waiver, ...]:
     """What a TOML parser made of the key `waivers` of the file at `path`.
 
     Raises:
-        ConfigError: an entry is no table, lacks a key, has an unknown one, or a value of another type.
+        ConfigError: an entry is not a table, lacks a key, has an unknown one, or a value of another type.
     """
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise ConfigError(f"{path}: 'waivers' must be an array of tables", hint=EXAMPLE)
@@ -76,7 +76,7 @@ def _date(value: object, where: str) -> date:
     try:
         return date.fromisoformat(value if isinstance(value, str) else "")
     except ValueError as error:
-        raise ConfigError(f"{where}: expires is no date: {value!r:.40}", hint=EXAMPLE) from error
+        raise ConfigError(f"{where}: expires is not a date: {value!r:.40}", hint=EXAMPLE) from error
 
 
 def _lines(text: str, n: int) -> list[int]:

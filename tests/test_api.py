@@ -7,8 +7,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
+from textwrap import indent, wrap
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -20,6 +20,7 @@ from kdaudit import api
 from kdaudit.cli.docs import pages
 from kdaudit.config import AuditConfig
 from kdaudit.distill.settings import DistillConfig
+from kdaudit.options import options_of
 from tests.commands import NAMES, Given, fewer_resamples, files_in, results
 from tests.commands import kdaudit as kdaudit_command
 from tests.conftest import Golden
@@ -63,14 +64,15 @@ def test_a_function_and_the_subpackage_of_its_name_are_both_there(name: str, mod
     assert done.stdout.split() == [f"kdaudit.{name}.{module}", "True"]
 
 
-def shown(hint: Any) -> str:
-    """A type as a user of Python gives it: a list where a configuration has a tuple, a text where it has a path."""
-    parts = [shown(one) for one in get_args(hint)]
+def shown(hint: Any, *, is_path: bool = False) -> str:
+    """A type as a user of Python gives it: a list where a configuration has a tuple, a path where a text names one."""
+    parts = [shown(one, is_path=is_path) for one in get_args(hint)]
     if get_origin(hint) is tuple:
         return f"str | Sequence[{parts[0]}]"
     if parts:
         return " | ".join(parts)
-    return {NoneType: "None", Path: "str | Path", Ellipsis: "..."}.get(hint) or hint.__name__
+    text = "str | Path" if is_path else "str"
+    return {NoneType: "None", Path: "str | Path", Ellipsis: "...", str: text}.get(hint) or hint.__name__
 
 
 def keywords() -> Iterator[str]:
@@ -80,7 +82,11 @@ def keywords() -> Iterator[str]:
         hints = get_type_hints(config)
         yield f"\nclass {config.__name__.removesuffix('Config')}Keywords(TypedDict, total=False):"
         yield f'    """The further options of `kdaudit.{function.__name__}`."""\n'
-        yield from (f"    {one.name}: {shown(hints[one.name])}" for one in fields(config) if one.name not in own)
+        for one in options_of(config):
+            if one.field not in own:
+                yield f"    {one.field}: {shown(hints[one.field], is_path=one.option.names is not None)}"
+                words = re.sub(r"--([a-z-]+)", lambda found: found[1].replace("-", "_"), one.option.help)
+                yield indent("\n".join(wrap(f'"""{words}"""', 116)), "    ")
         yield ""
 
 

@@ -56,9 +56,9 @@ def test_an_inline_array_is_found_by_its_key(tmp_path: Path) -> None:
         ('gate = "g"\nreason = "r"', "'expires' is missing"),
         ('gate = "g"\nreason = " "\nexpires = 2030-01-01', "the reason is empty"),
         ('gate = "g"\nreason = "r"\nexpires = 2030-01-01\nuntil = 1', "unknown key 'until'"),
-        ('gate = "g"\nreason = "r"\nexpires = "soon"', "expires is no date: 'soon'"),
-        ('gate = "g"\nreason = "r"\nexpires = 20300101', "expires is no date"),
-        ('gate = "g"\nreason = "r"\nexpires = 2030-01-01T00:00:00', "expires is no date"),
+        ('gate = "g"\nreason = "r"\nexpires = "soon"', "expires is not a date: 'soon'"),
+        ('gate = "g"\nreason = "r"\nexpires = 20300101', "expires is not a date"),
+        ('gate = "g"\nreason = "r"\nexpires = 2030-01-01T00:00:00', "expires is not a date"),
         ('gate = 3\nreason = "r"\nexpires = 2030-01-01', "must be strings"),
     ],
 )

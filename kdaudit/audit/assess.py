@@ -26,7 +26,7 @@ BLIND, START = "blind", "start"
 """What saw neither set, and what an attack must therefore beat: a classifier without a model, and a model's start."""
 
 MAX_MISSING = 0.01
-"""Share of the records that a start may leave without a score; with more it is no null."""
+"""Share of the records that a start may leave without a score; with more it cannot serve as a null."""
 
 PAPER_LABEL = (
     "in-sample, as in arXiv:2505.11837: the threshold is fitted on the records that it judges, "

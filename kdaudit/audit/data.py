@@ -37,7 +37,7 @@ class AuditData:
     teacher_obstacle: str = ""
     """Why nothing can be said about the teacher; "" where something can."""
     no_start: Mapping[str, str] = field(default_factory=dict)
-    """By student: why what it started from is no reference."""
+    """By student: why what it started from cannot serve as a reference."""
     notes: tuple[str, ...] = ()
     """What a reader must know about where the records come from."""
 
@@ -53,7 +53,7 @@ class AuditData:
 
     @property
     def sha256(self) -> str:
-        """Of all sets as read."""
+        """The hash of all sets as they were read."""
         return hashlib.sha256("".join(found.sha256 for found in self.sets).encode()).hexdigest()
 
 

@@ -77,7 +77,7 @@ def open_folder(config: AuditConfig) -> RunFolder:
     """The run folder of `config`, made where it does not exist.
 
     Raises:
-        ConfigError: it holds something that is no run.
+        ConfigError: it holds something other than a run.
         OutputError: it cannot be written.
     """
     folder = RunFolder(config.out)

@@ -39,7 +39,7 @@ class Lineage:
     """Given `read`, the members and the non-members; None where the records were given by hand."""
     teacher_obstacle: str = ""
     no_start: Mapping[str, str] = field(default_factory=dict)
-    """By student: why what it started from is no reference."""
+    """By student: why what it started from cannot serve as a reference."""
     notes: tuple[str, ...] = ()
     loads: Mapping[str, str] = field(default_factory=dict)
     """By student: the precision in which it was trained and is used, where its manifest says one and nobody else."""

@@ -22,10 +22,10 @@ ROUNDING = 1e-6
 NEAR = 0.0025
 """Relative distance below which a checkpoint is hardly another one: rounding to bfloat16 twice moves it by 0.002."""
 NEARER = 0.9
-"""Of the distance to the start: a reference that lies that much nearer to the model went the model's way. Weight decay
-alone, which all trainings share, does not bring two of them that close."""
+"""A share of the distance to the start: a reference that lies that much nearer to the model went the model's way.
+Weight decay alone, which all trainings share, does not bring two of them that close."""
 SLIGHTLY_NEARER = 0.99
-"""Of the same: worth a word."""
+"""A share of the same distance: worth a word."""
 UNSEEN = "a reference must not have seen the records: give the checkpoint that the model started from"
 
 

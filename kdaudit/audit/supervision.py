@@ -36,7 +36,7 @@ def describe_supervision(
         plan: who is audited, from which start.
         scores: what every model makes of each record.
         results: of the attacks, for who detects what.
-        n_members: the first so many records are members.
+        n_members: how many records are members; they come first.
         seed: of the audit.
     """
     teacher, *students = plan.subjects

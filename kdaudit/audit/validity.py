@@ -22,7 +22,7 @@ BLIND_LIMIT = 0.55
 START_MARGIN = 0.02
 """A start that saw neither set separates them where the interval of an AUC lies further from 0.5 than this."""
 ALPHA = 0.05
-"""Of each of the two families of bounds: the blind classifiers, and the attacks on all starts."""
+"""The error of each of the two families of bounds: the blind classifiers, and the attacks on all starts."""
 NULL_ATTACKS = ("loss", "zlib", "min-k", "min-k++")
 """What a start is attacked by: nothing of it is trained, fitted or compared, so each AUC ought to be 0.5."""
 

@@ -48,7 +48,7 @@ class Given:
     """What the configuration file says to this command."""
 
     def build(self, config: Callable[..., Built], **more: Any) -> Built:
-        """A configuration of what was given, and of what is no option."""
+        """A configuration of what was given, and of values that do not come from options."""
         return config(**self.to(options_of(config)), **more)
 
     def to(self, options: Iterable[Declared]) -> dict[str, Any]:

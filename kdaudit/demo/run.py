@@ -28,9 +28,9 @@ class Controls:
     """Both audits of the demo."""
 
     positive: AuditResult
-    """Of teacher and student, which saw the members."""
+    """The audit of teacher and student, which saw the members."""
     negative: AuditResult
-    """Of their starts, which did not."""
+    """The audit of their starts, which did not see them."""
     positive_folder: Path
     negative_folder: Path
 
@@ -45,7 +45,7 @@ def run_demo(folder: Path, *, seed: int, command: str, on_progress: Progress) ->
         on_progress: told about long work.
 
     Raises:
-        ConfigError: the folder holds something that is no demo.
+        ConfigError: the folder holds something other than a demo.
     """
     claim(folder, is_ours=(folder / MARKER).is_file(), holds_no="earlier demo", hint="choose another folder")
     write_text(folder / MARKER, "made by kdaudit demo\n")

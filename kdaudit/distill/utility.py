@@ -129,7 +129,7 @@ def _losses_of_start(
     batch_tokens: int,
     on_tokens: Callable[[int], None],
 ) -> tuple[Likelihoods, str]:
-    """What `record_losses` gives for the start, and "" or why it has no figures, which is no fault of the student."""
+    """What `record_losses` gives for the start, and why it has no figures, or "": the student is not to blame."""
     with loaded(checkpoint, device=device, dtype=dtype) as start:
         try:
             found = record_losses(start, held_out, batch_tokens=batch_tokens, on_tokens=on_tokens)

@@ -16,7 +16,7 @@ MIN_RECORDS = 4
 """Fewer ranks than these leave a partial correlation no freedom."""
 
 MIN_FOR_INTERVAL = 30
-"""Of fewer records a percentile bootstrap makes intervals far too short: of 5, half of them miss a true 0."""
+"""With fewer records a percentile bootstrap makes intervals far too short: of 5, half of them miss a true 0."""
 
 
 N_QUARTERS = 4

@@ -21,7 +21,7 @@ FEW = 10
 
 
 NULL_LEVEL = 0.9
-"""Of an interval whose ends are one-sided 95 % bounds: a leak must lie above its null at 95 %."""
+"""The level of an interval whose ends are one-sided 95 % bounds: a leak must lie above its null at 95 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Rate:
 
     @property
     def complement(self) -> Rate:
-        """Of those that were not seen."""
+        """The same for the records that were not seen."""
         return Rate(self.n - self.k, self.n, self.n - self.resampled)
 
 
@@ -97,7 +97,7 @@ class Gap:
 
     @property
     def complement(self) -> Gap:
-        """Of those that were not seen: a gains what b loses."""
+        """The same for the records that were not seen: a gains what b loses."""
         return Gap(self.only_b, self.only_a, self.n, -self.resampled)
 
 

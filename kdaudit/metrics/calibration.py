@@ -28,10 +28,10 @@ from kdaudit.metrics.bootstrap import draw_counts
 from kdaudit.metrics.scores import Floats, Integers, finite
 
 FALSE_POSITIVE_RATES: Mapping[str, int] = {"0.001": 1000, "0.01": 100, "0.1": 10}
-"""Each rate under its key in the results: one false positive in so many non-members."""
+"""Each rate under its key in the results: the number of non-members for each false positive."""
 
 ROUNDING = 1e-9
-"""Of the largest gain: what lies closer together is a tie."""
+"""A share of the largest gain: what lies closer together is a tie."""
 
 MIN_RANK = 3
 """A resampled conformal threshold is at least the third largest score; above that it is mostly chance."""
@@ -84,7 +84,7 @@ def conformal_rank(key: str, n_nonmembers: int) -> int:
 
 
 def too_few(key: str, n_nonmembers: int, min_rank: int = 1) -> str:
-    """Why so many non-members have no conformal threshold of that rank at this rate, or an empty string."""
+    """Why this number of non-members allows no conformal threshold of that rank at this rate, or an empty string."""
     if conformal_rank(key, n_nonmembers) >= min_rank:
         return ""
     return f"needs {min_rank * FALSE_POSITIVE_RATES[key] - 1} non-members, there are {n_nonmembers}"

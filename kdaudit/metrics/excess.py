@@ -21,7 +21,7 @@ from kdaudit.metrics.replicates import seed_weights
 from kdaudit.metrics.scores import Floats, finite
 
 MIN_RECORDS = 30
-"""Of each class: of fewer, a percentile bootstrap makes intervals far too short."""
+"""The least number of records of each class: with fewer, a percentile bootstrap makes intervals far too short."""
 SLOPE = "least squares on residuals from a fit on non-members, bootstrap over records"
 EFFECT = "residuals from a fit on non-members, bootstrap over records, Student's t over seeds"
 BLOCK = 200  # replicates whose counts exist at one time
@@ -132,7 +132,7 @@ def supervision_effect(
         level: chance that an interval covers the true value, in (0, 1).
 
     Raises:
-        ValueError: the sizes or the seeds differ, a vulnerable record is no member, or a value is not finite.
+        ValueError: the sizes or the seeds differ, a vulnerable record is not a member, or a value is not finite.
     """
     if not mixed or len(mixed) != len(hard):
         raise ValueError("both kinds of students need the same seeds, one at least")

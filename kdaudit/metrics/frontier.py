@@ -4,7 +4,7 @@ A student that learnt less leaks less. So an arm is held against the plain run's
 runs and the untrained start, by held-out loss: the frontier is a staircase, not a line, since a line between two
 checkpoints of a curve that bends lies above what training passes through. The lower stair is the leak of the last
 checkpoint that is no more useful than the arm, the upper stair that of the next one, which is more useful. A checkpoint
-that another one beats in both loss and leak is no stair: nobody would stop there.
+that another one beats in both loss and leak is not a stair: nobody would stop there.
 
 An arm may move the leak from some members to others. So it is judged over groups of members that were fixed before any
 arm was trained, and has to be better for each of them.

@@ -97,7 +97,7 @@ class Case:
     """Indices into the members and the non-members."""
     seed: int
     name: str
-    """Of the attack: with the seed it decides every random draw."""
+    """The name of the attack: with the seed it decides every random draw."""
     baseline: str | None = None
     """The model that the others are compared with."""
     nulls: Mapping[str, Pair] = field(default_factory=dict)

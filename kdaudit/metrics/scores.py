@@ -34,8 +34,8 @@ def finite(values: Floats) -> Floats:
 def missing_reason(members: Floats, nonmembers: Floats) -> str:
     """Why these scores say nothing about membership, or an empty string.
 
-    A value that most records share is no reason: where the members share it, it is the strongest leak of all. Ties
-    count half.
+    A value that most records share is not such a reason: where the members share it, it is the strongest leak of all.
+    Ties count half.
     """
     for name, scores in (("members", members), ("non-members", nonmembers)):
         if scores.size == 0:

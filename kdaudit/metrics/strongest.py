@@ -22,7 +22,7 @@ class Strongest:
     """The largest of the AUCs of several attacks on one model."""
 
     attack: str
-    """Of the largest AUC found."""
+    """The attack with the largest AUC found."""
     value: float
     low: float
     high: float

@@ -26,7 +26,7 @@ MARK_OR_WORD = re.compile(rf"{WORD.pattern}|[^\w\s]")
 
 
 def words(text: str) -> list[str]:
-    """The lower-cased words in order; white space and marks are no part of any."""
+    """The lower-cased words in order; white space and marks do not belong to any."""
     return WORD.findall(text.lower())
 
 
@@ -42,7 +42,7 @@ class Overlap:
     n: int
     """Words of a passage."""
     mean_share: float | None = None
-    """Of a non-member's passages, as `max_share`; None, as what follows, in files of versions that did not tell."""
+    """The mean over non-members of the share of their passages; None, as what follows, in files that do not tell."""
     max_share: float | None = None
     n_above_20_percent: int = 0
     share_above_20_percent: float | None = None
@@ -113,7 +113,7 @@ def _word_hash(word: str) -> int:
 LEVEL = 0.01
 """Chance that two sets of one source are said to differ in any format."""
 MIN_DIFFERENCE = 0.01
-"""Of the shares of texts: below it a difference moves no figure."""
+"""A difference of the shares of texts: below it a difference moves no figure."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -335,7 +335,7 @@ def _no_gap(judged: Judged) -> Spread:
 def _compared(
     judged: Judged, baseline: Judged, sizes: tuple[int, int], frame: _Frame, *, is_cleared: bool = False
 ) -> Difference:
-    """Of detections, or of records that are cleared, which are the fewer the more are detected."""
+    """The difference of detections, or of records that are cleared, which are the fewer the more are detected."""
     spread, table = _gap(judged, baseline, frame), cross_tabulate(baseline, judged)
     return replace(
         to_difference(subtracted_from(0, spread) if is_cleared else spread, *sizes, frame.level, METHOD),
@@ -363,8 +363,8 @@ def found_at_one_percent(members: Floats, nonmembers: Ranked, drawn: Floats) -> 
 
 
 REALISED = (
-    "Of all records, with exact bounds. The threshold is the highest score that leaves no more than this share of "
-    "non-members above it; the realised rate is the share that it does leave."
+    "The rate is taken over all records, with exact bounds. The threshold is the highest score that leaves no more "
+    "than this share of non-members above it; the realised rate is the share that it does leave."
 )
 
 

@@ -44,7 +44,7 @@ class BlindBaseline:
 
     name: str
     auc: Estimate
-    """Of the strongest one; `value` is None where too few records are there to cross-validate."""
+    """The AUC of the strongest one; `value` is None where too few records are there to cross-validate."""
     by_name: Mapping[str, Estimate]
     scores_members: Floats
     """(n,), out-of-fold ranks of the strongest one in (0, 1), averaged over repeats; NaN without a value."""

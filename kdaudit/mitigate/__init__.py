@@ -45,7 +45,7 @@ def expand(names: Sequence[str]) -> tuple[Method, ...]:
         names: methods in any order, or `all`; at least one.
 
     Raises:
-        ConfigError: there is none, or a name is no method; the nearest names are suggested.
+        ConfigError: there is none, or a name is not a method; the nearest names are suggested.
     """
     if not names:
         raise ConfigError("--method: at least one method is needed", hint=f"give --method {ALL} for every one of them")

@@ -48,7 +48,7 @@ class Selection:
     control: Integers
     """As many members as are kept, drawn at random from all."""
     n_members: int
-    """Of which they are chosen."""
+    """All members, of which these are chosen."""
     n_unscored: int = 0
     """Members whose score is NaN; they are kept."""
 

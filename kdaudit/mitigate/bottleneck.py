@@ -44,7 +44,7 @@ TURNING_POINT = math.sqrt(2)
 SLOPE = 0.5 * (1 + math.erf(1.0)) + TURNING_POINT * math.exp(-1.0) / math.sqrt(2 * math.pi)
 HEIGHT = TURNING_POINT * 0.5 * (1 + math.erf(1.0))
 SPREAD = 0.25
-"""Of what enters the GELU, per unit of input: at 1/2 held-out loss rises by 0.012 nats more, at 1 by 0.084."""
+"""The size of what enters the GELU, per unit of input: at 1/2 held-out loss rises by 0.012 nats more, at 1 by 0.084."""
 
 
 def bottleneck(model: PreTrainedModel, width: float) -> Operation:
@@ -117,7 +117,7 @@ def _start(model: PreTrainedModel, starts: Mapping[str, tuple[torch.Tensor, torc
     for path, (weight, bias) in starts.items():
         part = model.get_submodule(path)
         if not isinstance(part, Bottleneck):
-            raise TypeError(f"{path} is no bottleneck")
+            raise TypeError(f"{path} is not a bottleneck")
         left, values, right = torch.linalg.svd(weight, full_matrices=False)
         width = part.down.out_features
         up = left[:, :width] * values[:width] / (SPREAD * SLOPE)

@@ -48,7 +48,7 @@ REPORTS = ("report.html", "report.md", "report.json")
 REHEARSAL = "rehearsal-"
 ALL = "all students"
 AUDIT_SHARE = 1 / 3
-"""Of the time of a training step: a forward pass alone."""
+"""The share of a training step's time that a forward pass alone takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def claim(config: MitigateConfig, *, overwrite: bool) -> None:
     link = config.out / RECOMMENDED
     if link.exists() and not link.is_symlink():
         raise ConfigError(
-            f"--out: {link} is no link, and kdaudit puts one there", hint="move it away, or choose another folder"
+            f"--out: {link} is not a link, and kdaudit puts a link there", hint="move it away, or choose another folder"
         )
     is_ours = (config.out / PLAIN).is_dir() or (config.out / FILE_NAME).is_file()
     lock.claim(config.out, is_ours=is_ours, holds_no="comparison of mitigations", overwrite=overwrite)

@@ -47,7 +47,7 @@ def read(
     text (see `keyed_ids`). Error messages hold ids, lines, field names and types, never any text.
 
     Args:
-        source: path of a .jsonl, .ndjson, .json-lines, .csv, .tsv, .txt (one text a line) or .parquet file,
+        source: path of a .jsonl, .ndjson, .json-lines, .csv, .tsv, .txt (each line is a text) or .parquet file,
             UTF-8 with or without BOM, or `hub:name[:config]:split`.
         option: the option that named the source, for messages: `--members`.
         text_field: field with the text; a .txt file has no fields.

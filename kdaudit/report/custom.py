@@ -49,7 +49,7 @@ def render_custom(template: Path, report: Report) -> str:
         report: what to show.
 
     Raises:
-        ConfigError: the template cannot be read, is no template, names what is not there or what the sandbox forbids.
+        ConfigError: it cannot be read, is not a template, or names what is not there or what the sandbox forbids.
     """
     escaped = ESCAPES.get(Path(output_name(template)).suffix, as_text)
     try:

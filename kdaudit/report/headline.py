@@ -13,7 +13,7 @@ from kdaudit.report.text import ABSENT, capital, p_value
 from kdaudit.results import AttackResult, AuditResult
 
 SIGNIFICANT = 0.05
-"""Of the Holm-adjusted p-value: below it a difference is called one."""
+"""A Holm-adjusted p-value: below it a difference is called one."""
 FALSE_ALARMS = 10
 """Non-members beyond the threshold that a rate in a sentence needs: with one or two the figure is mostly luck."""
 

@@ -17,7 +17,7 @@ from kdaudit.results.mitigation import Arm, Mitigation, Student
 
 ON_FRONTIER = "on the frontier"
 SEED = re.compile(r"^student-[0-9]+\.")
-"""Of a gate's subject: student-2 is the second seed's student."""
+"""The beginning of a gate's subject: student-2 is the second seed's student."""
 WORST_FIRST = ("fail", "inconclusive", "waived", "pass")
 SUBSETS = {
     "kept": "AUC, kept",
@@ -198,7 +198,7 @@ def _student_row(name: str, student: Student, attack: str, metrics: Sequence[str
 
 
 def off_frontier(table: Mitigation) -> dict[str, Arm]:
-    """The arms that are no plain run."""
+    """The arms other than plain runs."""
     return {name: arm for name, arm in table.arms.items() if not arm.is_plain}
 
 

@@ -54,7 +54,7 @@ SCORES = (
 
 @dataclass(frozen=True, slots=True)
 class RunPictures:
-    """Of one run."""
+    """The pictures of one run."""
 
     levels: Sequence[Picture] = ()
     """Forest plots."""

@@ -35,7 +35,7 @@ class Baseline:
     """An earlier run."""
 
     path: Path
-    """Of its results.json."""
+    """The path of its results.json."""
     result: AuditResult
     tolerance: float
     scores: RecordScores | None
@@ -145,7 +145,7 @@ def _read_manifest(path: Path, result: AuditResult) -> tuple[str, Mapping[str, s
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r:.40} is no text")
+        raise ValueError(f"{value!r:.40} is not a text")
     return value
 
 

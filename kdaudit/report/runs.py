@@ -27,13 +27,13 @@ class Run:
     name: str
     """Tells the runs of a report apart."""
     path: Path
-    """Of its results.json, as the user gave it."""
+    """The path of its results.json, as the user gave it."""
     result: AuditResult
     """As measured; its verdict is of the gates of this report."""
     command: str = ""
     """That measured it, from the manifest beside the results; empty where there is none."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Of the libraries that measured it, likewise."""
+    """The versions of the libraries that measured it, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Report:
     baseline: str = ""
     """What `--baseline` named; empty where nothing was compared with an earlier run."""
     root: Path = Path()
-    """Of the repository, absolute: files are named from there."""
+    """The folder of the repository, absolute: files are named from there."""
 
     @property
     def status(self) -> Status:

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from kdaudit.metrics.estimate import Difference, Estimate  # numpy, and the command line shows text without it
 
 MAX_CHARACTERS = 1000
-"""Of one value: a name or a reason that is longer is no help to a reader."""
+"""The longest value: a name or a reason that is longer does not help a reader."""
 MAX_NAME = 100
-"""Of a run's name where more text stands behind it."""
+"""The longest name of a run where more text stands behind it."""
 MAX_COMMAND = 20_000
-"""Of a command, which is to be repeated as it was."""
+"""The longest command, which is to be repeated as it was."""
 ABSENT = "–"
 FAINT_P = 0.001
 

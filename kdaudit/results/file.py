@@ -79,7 +79,7 @@ def parse(path: Path, *, kind: str, hint: str) -> object:
         hint: what to give instead.
 
     Raises:
-        ConfigError: the file cannot be read, is too large, or is no such JSON.
+        ConfigError: the file cannot be read, is too large, or is not such JSON.
     """
     try:
         check_regular(path)
@@ -260,7 +260,7 @@ def _item(raw: Mapping[str, Any], key: str, where: str) -> Any:
 
 def _object(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{where} is no object but {value!r:.40}")
+        raise ValueError(f"{where} is not an object but {value!r:.40}")
     return value
 
 
@@ -275,7 +275,7 @@ def _join(where: str, key: str) -> str:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _finite(digits: str) -> float:

@@ -51,7 +51,7 @@ class Student:
     leaks: Mapping[str, Leak]
     """By attack."""
     epoch: int | None = None
-    """Of the plain run: after so many epochs; None for every other student."""
+    """The epochs after which the plain run left it; None for every other student."""
     n_replaced: int | None = None
     """Modules that a surgery replaced; None where there was none."""
 
@@ -173,10 +173,10 @@ def _check(mitigation: Mitigation) -> None:
     if not mitigation.arms:
         raise ValueError("arms is empty")
     if mitigation.recommended is not None and mitigation.recommended not in mitigation.arms:
-        raise ValueError(f"recommended is {mitigation.recommended!r:.40}, which is no arm")
+        raise ValueError(f"recommended is {mitigation.recommended!r:.40}, which is not an arm")
     for name, arm in mitigation.arms.items():
         if arm.control_of is not None and arm.control_of not in mitigation.arms:
-            raise ValueError(f"arms.{name}.control_of is {arm.control_of!r:.40}, which is no arm")
+            raise ValueError(f"arms.{name}.control_of is {arm.control_of!r:.40}, which is not an arm")
         if not arm.students:
             raise ValueError(f"arms.{name}.students is empty")
         if not {*mitigation.frontier} <= {*arm.attacks}:

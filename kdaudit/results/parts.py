@@ -185,9 +185,9 @@ class AuditedModel:
     load: str | None = None
     """4bit or 8bit where it was quantised."""
     base: AuditedModel | None = None
-    """Of an adapter."""
+    """What an adapter is put on; None for a whole model."""
     dtype: str | None = None
-    """Of the measurement, as `device`; None for a start or a base."""
+    """In which the model was measured, as `device`; None for a start or a base."""
     device: str | None = None
     reference: AuditedModel | None = None
     distillation: Distillation | None = None
@@ -274,9 +274,9 @@ class Alignment:
 
     n: int
     teacher_mean_probability: Estimate
-    """Of the true token."""
+    """The mean probability of the true token."""
     teacher_top_choice_share: Estimate
-    """Of the tokens."""
+    """A share of the tokens."""
     student_gain: Estimate
     """Nats per token over the student's start, or its own mean log-likelihood where there is none to compare with."""
     correlation: Estimate

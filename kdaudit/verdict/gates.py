@@ -69,7 +69,9 @@ def parse_gate(text: str) -> Gate:
     """
     squeezed = " ".join(text.split())
     if len(squeezed) > MAX_CHARACTERS:
-        raise ConfigError(f"gate '{squeezed[:50]}…': {len(squeezed):,} characters are no gate", hint=EXAMPLE)
+        raise ConfigError(
+            f"gate '{squeezed[:50]}…': {len(squeezed):,} characters are too many for a gate", hint=EXAMPLE
+        )
     text = text if len(text) <= MAX_CHARACTERS else squeezed  # a run of spaces makes the pattern slow
     match = _GATE.fullmatch(text)
     if match is None:

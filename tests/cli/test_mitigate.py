@@ -402,7 +402,7 @@ def test_what_is_no_link_is_never_taken_for_the_recommended_one(
     (out / "recommended").mkdir()
     (out / "recommended" / "mine.txt").write_text("mine")
     before = files_in(out)
-    check_refused(compared.again("--method", "lora", *options, out=out), "recommended is no link", "move it away")
+    check_refused(compared.again("--method", "lora", *options, out=out), "recommended is not a link", "move it away")
     assert files_in(out) == before
 
 

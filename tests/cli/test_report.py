@@ -145,7 +145,7 @@ def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
     [
         (lambda text: text[: len(text) // 2], "not a results file"),
         (lambda text: "", "not a results file"),
-        (lambda text: text.replace("0.93", "NaN", 1), "NaN is no number"),
+        (lambda text: text.replace("0.93", "NaN", 1), "NaN is not a number"),
         (lambda text: text.replace("kdaudit.results/1", "kdaudit.results/9"), "'kdaudit.results/9'"),
         (edited(lambda found: loss(found).pop("student")), "attacks.loss.student is missing"),
         (edited(lambda found: found["models"].pop("teacher")), "models.teacher is missing"),

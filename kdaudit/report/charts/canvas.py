@@ -20,7 +20,7 @@ from kdaudit.report.text import plain
 WIDTH = 4.4  # inches; small enough that the text can be read on a telephone
 INK, FAINT, GRID = "#0a0b01", "#0a0b02", "#0a0b03"
 MODELS = ("#0a0b11", "#0a0b12", "#0a0b13", "#0a0b14")
-"""Of models by position. All of these are placeholders for the page's own colours, which follow light and dark."""
+"""The colours of models by position. All are placeholders for the page's own colours, which follow light and dark."""
 COLOURS: Mapping[str, str] = {
     INK: "var(--ink)",
     FAINT: "var(--faint)",
@@ -55,7 +55,7 @@ SETTINGS: Mapping[str, Any] = {
     "ytick.labelsize": 8,
 }
 PREFIX = "drawing-"
-"""Of every id in a picture."""
+"""What every id in a picture begins with."""
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 

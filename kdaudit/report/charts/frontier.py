@@ -18,7 +18,7 @@ from kdaudit.report.text import plain
 from kdaudit.results.mitigation import Mitigation
 
 SHAPES = ("s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
-"""Of arms by position: none needs a colour to be told from the others."""
+"""The marks of arms by position: none needs a colour to be told from the others."""
 
 
 def draw_frontier(table: Mitigation, attack: str, metric: str) -> Picture | None:

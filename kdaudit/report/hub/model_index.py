@@ -33,7 +33,7 @@ def rewrite_index(card: bytes, result: AuditResult, *, name: str) -> bytes:
         name: of the card, for messages.
 
     Raises:
-        ConfigError: the card is not in UTF-8, or its metadata is no mapping or indexes another number of models.
+        ConfigError: the card is not in UTF-8, or its metadata is not a mapping or indexes another number of models.
     """
     try:
         text = card.decode("utf-8")
@@ -90,7 +90,7 @@ def _merged(metadata: Any, result: AuditResult) -> list[dict[str, Any]]:
 
 
 def _last_part(name: str) -> str:
-    """Of a path or a Hub id: a card is public, the folders of the machine are not."""
+    """The last part of a path or a Hub id: a card is public, the folders of the machine are not."""
     return plain(re.split(r"[/\\]", name.rstrip("/\\"))[-1], limit=MAX_NAME)
 
 
