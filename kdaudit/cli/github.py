@@ -44,7 +44,7 @@ def announce(report: Report) -> None:
     """
     if not is_github():
         return
-    from kdaudit.report.ci.github import annotate
+    from kdaudit.report.ci.notices import annotate
     from kdaudit.report.render import render_markdown
 
     for line in annotate(report):
@@ -65,7 +65,7 @@ def announce_mitigation(table: Mitigation) -> None:
 
 
 def _summarise(markdown: str) -> None:
-    from kdaudit.report.ci.github import step_summary
+    from kdaudit.report.ci.notices import step_summary
 
     if not (name := os.environ.get("GITHUB_STEP_SUMMARY")):
         return

@@ -93,7 +93,7 @@ def _references(validity: Validity) -> dict[str, list[str]]:
 def _power_row(found: Power) -> tuple[str, str, str]:
     smallest = found.smallest_detectable_auc
     if smallest is None:
-        return "power: smallest AUC that can be told from 0.5", ABSENT, "this run is too small to tell any"
+        return "power: smallest AUC that can be told from 0.5", ABSENT, "this run is too small to tell any AUC from 0.5"
     # files of older versions knew of one cell alone
     shared = "" if found.cells is None else f"{_among(found.cells)}, above the blind classifier too"
     return (

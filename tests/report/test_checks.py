@@ -59,7 +59,7 @@ def test_power_says_how_many_cells_share_its_level(cells: int | None, words: str
 
 def test_a_run_that_is_too_small_for_power_says_no_number() -> None:
     *_, row = checks.checks(replace(AUDIT, power=Power(None))).rows
-    assert row[1:] == ("–", "this run is too small to tell any")
+    assert row[1:] == ("–", "this run is too small to tell any AUC from 0.5")
 
 
 def test_records_without_a_score_are_counted() -> None:

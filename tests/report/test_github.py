@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdaudit.report.ci.github import MAX_ANNOTATIONS, MAX_SUMMARY, annotate, step_summary
+from kdaudit.report.ci.notices import MAX_ANNOTATIONS, MAX_SUMMARY, annotate, step_summary
 from tests.report.gated import HOSTILE, audit, every_way, report
 
 
