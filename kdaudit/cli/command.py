@@ -80,9 +80,7 @@ class Given:
         """What to say where gates or waivers of the file do not count for a comparison of mitigations."""
         notes = [self.note_on_gates()]
         if is_gated and self.in_file.get(WAIVERS):
-            notes.append(
-                f"the waivers of {self.config_file} do not count: only an arm that passes its gates is recommended"
-            )
+            notes.append(f"the waivers of {self.config_file} do not count here: only an arm that passes is recommended")
         return [note for note in notes if note]
 
 
