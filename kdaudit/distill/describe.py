@@ -12,8 +12,10 @@ from kdaudit import manifest
 from kdaudit.distill.losses import settle_beta
 from kdaudit.distill.prepare import Prepared
 from kdaudit.distill.start import is_reference, origin
+from kdaudit.metrics.estimate import Estimate
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.environment import recorded_environment
+from kdaudit.results import Utility
 
 if TYPE_CHECKING:
     from kdaudit.records import RecordSet
@@ -89,11 +91,11 @@ def _describe_set(found: RecordSet) -> dict[str, Any]:
     }
 
 
-def model_card(content: Mapping[str, Any]) -> str:
-    """README.md of a student's folder, from its manifest. Names no record and no training file."""
+def model_card(content: Mapping[str, Any], utility: Utility) -> str:
+    """README.md of a student's folder, from its manifest and what it is worth. Names no record and no training file."""
     from huggingface_hub import ModelCardData
 
-    training, utility, data = content["training"], content["utility"], content["data"]
+    training, data = content["training"], content["data"]
     hub_names = [content[part]["name"] for part in ("teacher", "start") if content[part]["revision"]]
     about = ModelCardData(
         library_name="peft" if training["lora"] else "transformers",
@@ -102,18 +104,20 @@ def model_card(content: Mapping[str, Any]) -> str:
         base_model=hub_names or None,
     )
     rows = "\n".join(
-        f"| {name} | {_interval(utility['nll'][name])} | {_interval(utility['bits_per_byte'][name])} "
-        f"| {_interval(utility['perplexity'][name])} |"
+        f"| {name} | {_interval(utility.nll[name])} | {_interval(utility.bits_per_byte[name])} "
+        f"| {_interval(utility.perplexity[name])} |"
         for name in ("teacher", "start", "student")
     )
     missing = "".join(
-        f"\nNo {words} of the {name}: {utility[part][name]['reason']}.\n"
-        for part, words in (("nll", "loss"), ("perplexity", "perplexity"))
+        f"\nNo {words} of the {name}: {figures[name].reason}.\n"
+        for figures, words in ((utility.nll, "loss"), (utility.perplexity, "perplexity"))
         for name in ("teacher", "start", "student")
-        if utility[part][name].get("reason") and (part == "nll" or not utility["nll"][name].get("reason"))
+        if figures[name].reason and (figures is utility.nll or not utility.nll[name].reason)
     )
     n_trained = len(data["members"]) - len(data.get("left_out", ()))
-    top1, divergence = (_interval(utility["agreement"][name]) for name in ("top1", "forward_kl"))
+    agreement = utility.agreement
+    top1 = _interval(agreement.top1 if agreement else None)
+    divergence = _interval(agreement.forward_kl if agreement else None)
     return f"""---
 {about.to_yaml()}
 ---
@@ -143,12 +147,12 @@ a text up in it.
 """
 
 
-def _interval(found: Mapping[str, Any]) -> str:
-    if found["value"] is None:
+def _interval(found: Estimate | None) -> str:
+    if found is None or found.value is None:
         return "–"
-    if found["low"] is None:
-        return f"{found['value']:.3f}"
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    if found.low is None or found.high is None:
+        return f"{found.value:.3f}"
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def _name(part: Mapping[str, Any]) -> str:

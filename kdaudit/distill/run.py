@@ -21,6 +21,8 @@ from kdaudit.lock import locked
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import scoring_batch_tokens
 from kdaudit.records import Read
+from kdaudit.results import Utility
+from kdaudit.results.file import encode
 
 QUIET = Told()
 
@@ -80,8 +82,9 @@ def _distill(
         return {}
     student = _find_student(config)
     content = describe(prepared, student, identity, losses, command)
-    content["utility"] = _utility(prepared, student, told)
-    write_text(config.out / "README.md", model_card(content))
+    utility = _utility(prepared, student, told)
+    content["utility"] = encode(utility, "utility")
+    write_text(config.out / "README.md", model_card(content, utility))
     manifest.save(content, prepared.key, folder.manifest)
     shutil.rmtree(folder.work, ignore_errors=True)
     return content
@@ -92,7 +95,7 @@ def _find_student(config: DistillConfig) -> Checkpoint:
     return find(str(config.out), option="--out", load=config.student_load, **options)
 
 
-def _utility(prepared: Prepared, student: Checkpoint, told: Told) -> dict[str, Any]:
+def _utility(prepared: Prepared, student: Checkpoint, told: Told) -> Utility:
     config, compute, models = prepared.config, prepared.compute, prepared.models
     return measure_utility(
         {"teacher": models.teacher, "start": models.start, "student": student},

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from kdaudit.metrics.estimate import Estimate
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.lengths import LengthRules, length_rules
 from kdaudit.models.loading import loaded
+from kdaudit.results import Agreement, Utility
 from kdaudit.signals.batch import Batch, make_batch
 from kdaudit.signals.engine import measure
 from kdaudit.signals.likelihoods import Floats, Likelihoods, fill, nothing_scored
@@ -31,7 +32,6 @@ from kdaudit.targets.plan import Frame, Showing, TargetPlan
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SHOWN = ("value", "low", "high", "level", "method", "n")
 SHARD_PASSAGES = 256
 OVERFLOW = "the perplexity is larger than any number that a computer writes (above 1e308)"
 MOST = math.log(sys.float_info.max)
@@ -60,7 +60,7 @@ def measure_utility(
     batch_tokens: int,
     seed: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any]:
+) -> Utility:
     """Held-out loss of every model, and how far the student agrees with its teacher, with 95 % intervals.
 
     Args:
@@ -108,17 +108,14 @@ def measure_utility(
         nothing = replace(nll["student"], value=None, low=None, high=None, quantiles=None, reason=start_unknown)
         nll["start"] = bits["start"] = nothing
     n_tokens = losses["student"].n_tokens
-    return {
-        "n_records": len(held_out.passages),
-        "n_tokens": int(n_tokens.sum()),
-        "nll": {name: _described(found) for name, found in nll.items()},
-        "bits_per_byte": {name: _described(found) for name, found in bits.items()},
-        "perplexity": {name: _described(perplexity(found)) for name, found in nll.items()},
-        "agreement": {
-            "top1": _described(figure("top1", agreed, n_tokens)),
-            "forward_kl": _described(figure("forward kl", divergence, n_tokens)),
-        },
-    }
+    return Utility(
+        n_records=len(held_out.passages),
+        n_tokens=int(n_tokens.sum()),
+        nll={name: _told(found) for name, found in nll.items()},
+        bits_per_byte={name: _told(found) for name, found in bits.items()},
+        perplexity={name: _told(perplexity(found)) for name, found in nll.items()},
+        agreement=Agreement(_told(figure("top1", agreed, n_tokens)), _told(figure("forward kl", divergence, n_tokens))),
+    )
 
 
 def _losses_of_start(
@@ -234,6 +231,6 @@ def perplexity(found: Estimate) -> Estimate:
     return replace(found, value=value, low=low, high=high)
 
 
-def _described(found: Estimate) -> dict[str, Any]:
-    described = {name: getattr(found, name) for name in SHOWN}
-    return {**described, "reason": found.reason} if found.reason else described
+def _told(found: Estimate) -> Estimate:
+    """What is kept of an estimate: its interval, and no bound at another level."""
+    return replace(found, quantiles=None)

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from kdaudit.distill.utility import HeldOut, measure_utility, record_losses
 from kdaudit.models.checkpoint import find
+from kdaudit.results.file import encode as encode_result
 from kdaudit.targets.causal import CAUSAL
 from kdaudit.targets.passage import encode
 from kdaudit.targets.plan import Frame
@@ -22,7 +23,9 @@ TEXTS = tiny.texts(40, seed=3)
 def measured(folders: dict[str, Path], *, vocabulary: int | None = None) -> dict[str, Any]:
     held_out = HeldOut(tuple(encode(tiny.tokenizer(), TEXTS)), Frame(CAUSAL), vocabulary)
     models = {name: find(str(folder), option="--x") for name, folder in folders.items()}
-    return measure_utility(models, held_out, device="cpu", dtype="float32", batch_tokens=300, seed=0)
+    utility = measure_utility(models, held_out, device="cpu", dtype="float32", batch_tokens=300, seed=0)
+    found: dict[str, Any] = encode_result(utility, "utility")
+    return found
 
 
 @pytest.fixture(scope="module")
