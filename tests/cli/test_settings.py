@@ -160,8 +160,9 @@ def test_a_pyproject_whose_tables_are_none_is_refused(
 
 def test_a_named_file_that_is_not_there_is_refused(given: Given, tmp_path: Path) -> None:
     check_refused(
-        given.attack(tmp_path / "run", "--config", tmp_path / "none.toml"), "--config: cannot read", "none.toml"
-    )
+        given.attack(tmp_path / "run", "--config", tmp_path / "none.toml"), "--config: cannot read", "none.toml",
+        "check the path",
+    )  # fmt: skip
 
 
 def test_a_wrong_value_in_the_environment_is_a_usage_error(
