@@ -13,7 +13,7 @@ from kdaudit.cli import output
 from kdaudit.errors import OutputError
 
 if TYPE_CHECKING:
-    from kdaudit.report.runs import Report
+    from kdaudit.report.reading import Report
     from kdaudit.results.mitigation import Mitigation
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kdaudit.mitigate.base import Method
     from kdaudit.mitigate.run import MitigationPlan
     from kdaudit.report.page import RunPage
-    from kdaudit.report.runs import Report
+    from kdaudit.report.reading import Report
     from kdaudit.results import AuditResult
     from kdaudit.results.mitigation import Mitigation
 

@@ -64,10 +64,10 @@ def report(given: Given) -> None:
 def _report(config: ReportConfig, given: Given, *, exit_zero: bool) -> ExitCode:
     """Write and show one report, on one run or several."""
     from kdaudit.artefacts import write_text
-    from kdaudit.report.custom import output_name, render_custom
     from kdaudit.report.formats import FORMATS  # numpy and jinja2: not at the top, so --help stays light
     from kdaudit.report.mitigation import read_mitigation
     from kdaudit.report.reading import read_report
+    from kdaudit.report.render import output_name, render_custom
     from kdaudit.verdict import exit_code
 
     comparison = read_mitigation(config)

@@ -85,7 +85,7 @@ class MitigateConfig:
         for name, method in known.items():
             strengths += method.problems(self.strengths[name]) if name in self.strengths else []
         refuse([*problems_of(self), *strengths, *_contradictions(self, self.chosen)], "mitigate")
-        from kdaudit.verdict.arms import problems_of_gates  # imports numpy: not at the top, so --help stays light
+        from kdaudit.verdict.mitigation import problems_of_gates  # imports numpy: not at the top, so --help stays light
 
         if problems := [*problems_of_gates(self.parsed_gates(), ATTACKED_BY)]:
             raise ConfigError("\n".join(problems), hint="--gate takes the place of those in a configuration file")

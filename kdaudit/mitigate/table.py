@@ -37,7 +37,7 @@ from kdaudit.mitigate.scoring import Scored, is_scored
 from kdaudit.mitigate.settings import PLAIN, MitigateConfig, further_name
 from kdaudit.results import AttackResult, ComparedRecords
 from kdaudit.results.mitigation import Arm, Mitigation, Student
-from kdaudit.verdict.arms import judge_arms
+from kdaudit.verdict.mitigation import judge_arms
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kdaudit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kdaudit.report.runs import Report
+    from kdaudit.report.reading import Report
     from kdaudit.results.mitigation import Mitigation
 
 
@@ -39,7 +39,7 @@ class ReportFormat:
 FORMATS: Mapping[str, ReportFormat] = {
     "html": ReportFormat("report.html", "render", "render_html", is_for_mitigations=True),
     "md": ReportFormat("report.md", "render", "render_markdown", is_for_mitigations=True),
-    "json": ReportFormat("report.json", "json_report", "render_json", is_for_mitigations=True),
+    "json": ReportFormat("report.json", "render", "render_json", is_for_mitigations=True),
     "sarif": ReportFormat("report.sarif", "ci.sarif", "render_sarif"),
     "junit": ReportFormat("report.xml", "ci.junit", "render_junit"),
 }

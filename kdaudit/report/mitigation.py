@@ -27,7 +27,7 @@ from kdaudit.report.ranges import check_comparison
 from kdaudit.report.text import counted, difference, interval
 from kdaudit.results.mitigation import HINT, Mitigation, load
 from kdaudit.verdict import parse_gate
-from kdaudit.verdict.arms import judge_arms, problems_of_gates
+from kdaudit.verdict.mitigation import judge_arms, problems_of_gates
 
 FILE_NAME, RESULTS = "mitigation.json", "results.json"
 OWN_LIMITS = (
@@ -106,7 +106,7 @@ def mitigation_page(table: Mitigation, *, with_pictures: bool) -> Page:
     """Lay a comparison out; with pictures, matplotlib is loaded."""
     pictures: Block = Verbatim(sketch(table), is_drawing=True)
     if with_pictures:
-        from kdaudit.report.charts.frontier import draw_frontier  # matplotlib takes a second: only where it is shown
+        from kdaudit.report.charts.pictures import draw_frontier  # matplotlib takes a second: only where it is shown
 
         drawn = [draw_frontier(table, attack, metric) for attack, of in table.frontier.items() for metric in of]
         pictures = Pictures([picture for picture in drawn if picture is not None])

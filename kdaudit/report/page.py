@@ -23,7 +23,7 @@ from kdaudit.report.blocks import (
     shown,
 )
 from kdaudit.report.headline import headline, strongest_notes
-from kdaudit.report.runs import Report, Run
+from kdaudit.report.reading import Report, Run
 from kdaudit.results import AuditResult
 
 LIMITS = (

@@ -1,20 +1,20 @@
-"""Run folders read back, and their gates judged again: a new limit costs no model."""
+"""Runs read from their folders: figures checked, gates judged again, and where those gates were declared."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kdaudit.config import TOLERANCE, ReportConfig
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import read_json
+from kdaudit.report.blocks import Status
 from kdaudit.report.formats import check_formats
 from kdaudit.report.ranges import check_ranges
-from kdaudit.report.runs import Declaration, Report, Run
 from kdaudit.results import AuditResult, load
 from kdaudit.results.file import HINT, MAX_BYTES
 from kdaudit.results.scores import RecordScores, load_scores
@@ -198,3 +198,52 @@ def _read_scores(path: Path, result: AuditResult) -> RecordScores | None:
     scores = load_scores(beside)
     check_scores(scores, result, str(beside))
     return scores
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """Where a gate stands in a configuration file."""
+
+    path: Path
+    line: int
+    """Counted from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One audit, read from its folder."""
+
+    name: str
+    """Tells the runs of a report apart."""
+    path: Path
+    """The path of its results.json, as the user gave it."""
+    result: AuditResult
+    """As measured; its verdict is of the gates of this report."""
+    command: str = ""
+    """That measured it, from the manifest beside the results; empty where there is none."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """The versions of the libraries that measured it, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that a reader is told."""
+
+    runs: tuple[Run, ...]
+    """In the order given; at least one."""
+    declared: Mapping[str, Declaration] = field(default_factory=dict)
+    """By gate in its normal form; a gate that no configuration file declares is absent."""
+
+    waivers: Mapping[str, Waiver] = field(default_factory=dict)
+    """By gate in its normal form: gates whose failure is accepted. What that changed stands in the verdicts."""
+    baseline: str = ""
+    """What `--baseline` named; empty where nothing was compared with an earlier run."""
+    root: Path = Path()
+    """The folder of the repository, absolute: files are named from there."""
+
+    @property
+    def status(self) -> Status:
+        """The worst of all runs: any failure fails, else any open question leaves it open."""
+        order: tuple[Status, ...] = ("fail", "inconclusive", "pass")
+        found = {run.result.verdict.status for run in self.runs}
+        return next((status for status in order if status in found), "not_gated")

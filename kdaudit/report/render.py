@@ -1,24 +1,32 @@
-"""From a page to a text: no clock, no files but the template, and a template that names a missing field fails."""
+"""Pages as HTML, Markdown, a template of the user's own, and JSON: a renderer walks the blocks of a page.
+
+A user's template is rendered in jinja2's sandbox: it sees words, tables and pictures, and no file.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from traceback import extract_tb
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup, escape
 
 import kdaudit
+from kdaudit.errors import ConfigError
+from kdaudit.foreign import read_text
 from kdaudit.report.blocks import Detail, Section
 from kdaudit.report.mitigation import mitigation_page
 from kdaudit.report.page import Page, at_detail, report_page, result_page
-from kdaudit.report.runs import Report
+from kdaudit.report.reading import Report
 from kdaudit.report.text import counted, plain, visible
-from kdaudit.results import AuditResult
-from kdaudit.results.mitigation import Mitigation
+from kdaudit.results import AuditResult, to_json
+from kdaudit.results.mitigation import Mitigation, to_text
 
 PACKAGE = Path(kdaudit.__file__).parent
 TEMPLATES = (PACKAGE / "templates", PACKAGE.parent / "templates")
@@ -128,3 +136,84 @@ def make_environment(escaped: Callable[[str], Markup], *, kind: type[Environment
     environment.filters["tidy"] = _tidy
     environment.filters["whole"] = lambda value: escaped(visible(value))
     return environment
+
+
+ESCAPES = {".html": as_html, ".htm": as_html, ".svg": as_html, ".xml": as_html, ".md": as_markdown}
+"""By the ending of the file that the template makes; any other is plain text."""
+ENDINGS = (".j2", ".jinja", ".jinja2")
+MAX_TEMPLATE = 2**22  # bytes
+RESERVED = ("results.json", "manifest.json", "scores.parquet", "summary.md")
+"""What a run folder holds."""
+HINT = "templates/report.md.j2 is an example; kdaudit/report/page.py lists what a template is given"
+
+
+def output_name(template: Path) -> str:
+    """What the rendered template is called: its own name without the ending .j2.
+
+    Raises:
+        ConfigError: it has no such ending, or the output would replace a file of a run or another report.
+    """
+    if template.suffix not in ENDINGS or not template.stem:
+        raise ConfigError(
+            f"--template: {template} does not end in {', '.join(ENDINGS)}", hint="call it mine.html.j2 to get mine.html"
+        )
+    if template.stem in RESERVED or Path(template.stem).stem == "report":
+        raise ConfigError(
+            f"--template: {template} would be written as {template.stem}, which is kdaudit's own", hint="rename it"
+        )
+    return template.stem
+
+
+def render_custom(template: Path, report: Report) -> str:
+    """The report through a user's template.
+
+    Args:
+        template: it is given `page`, a `Page`; what is escaped how follows from the name of its output.
+        report: what to show.
+
+    Raises:
+        ConfigError: it cannot be read, is not a template, or names what is not there or what the sandbox forbids.
+    """
+    escaped = ESCAPES.get(Path(output_name(template)).suffix, as_text)
+    try:
+        source = read_text(template, at_most=MAX_TEMPLATE)
+    except OSError as error:
+        raise ConfigError(f"--template: cannot read {template}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--template: {template} is not UTF-8: {error.reason}") from error
+    except ValueError as error:
+        raise ConfigError(f"--template: {template}: {error}") from error
+    page = at_detail(report_page(report, with_pictures=escaped is as_html), Detail.WHOLE)
+    try:
+        prepared = make_environment(escaped, kind=ImmutableSandboxedEnvironment).from_string(source)
+        return prepared.render(page=page)
+    except TemplateSyntaxError as error:
+        raise ConfigError(f"--template: {template}, line {error.lineno}: {error.message}", hint=HINT) from error
+    except Exception as error:  # whatever an expression of the template can raise is the template's
+        lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == "<template>"]
+        where = f", line {lines[-1]}" if lines else ""
+        raise ConfigError(f"--template: {template}{where}: {error}", hint=HINT) from error
+
+
+SCHEMA = "kdaudit.report/1"
+
+
+def render_json(subject: Report | Mitigation) -> str:
+    """The runs in the layout of their results files, each with its name and its verdict as judged here.
+
+    A comparison of mitigations is laid out as in its own file.
+    """
+    if isinstance(subject, Mitigation):
+        return to_text(subject)
+    layout = {
+        "schema": SCHEMA,
+        "kdaudit_version": kdaudit.__version__,
+        "status": subject.status,
+        "baseline": subject.baseline or None,
+        "waivers": [
+            {"gate": gate, "reason": waiver.reason, "expires": waiver.expires.isoformat()}
+            for gate, waiver in subject.waivers.items()
+        ],
+        "runs": [{"name": run.name, "path": run.path.as_posix(), **to_json(run.result)} for run in subject.runs],
+    }
+    return json.dumps(layout, indent=2, allow_nan=False) + "\n"

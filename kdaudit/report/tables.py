@@ -11,10 +11,10 @@ from kdaudit.metrics.estimate import Estimate
 from kdaudit.metrics.metric import Metric
 from kdaudit.report.blocks import Detail, Table
 from kdaudit.report.headline import auc_of_chosen, is_simultaneous, strongest
-from kdaudit.report.runs import Declaration, Report
+from kdaudit.report.reading import Declaration, Report
 from kdaudit.report.text import ABSENT, capital, change, counted, difference, interval, level, number, p_value
 from kdaudit.results import AuditResult, GateResult, TwoByTwo
-from kdaudit.verdict.wording import not_comparable
+from kdaudit.verdict.sentences import not_comparable
 
 STATUS_WORDS = {
     "fail": "fail",

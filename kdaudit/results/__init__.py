@@ -1,8 +1,7 @@
 """What an audit found: the only thing that later stages read, and its file."""
 
 from kdaudit.metrics.texts import Overlap
-from kdaudit.results.file import SCHEMA, from_json, load, save, to_json
-from kdaudit.results.parts import (
+from kdaudit.results.audit import (
     MODEL_NAME,
     Agreement,
     Alignment,
@@ -28,6 +27,7 @@ from kdaudit.results.parts import (
     Validity,
     Verdict,
 )
+from kdaudit.results.file import SCHEMA, from_json, load, save, to_json
 
 __all__ = [
     "MODEL_NAME",

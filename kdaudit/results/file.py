@@ -18,7 +18,7 @@ from kdaudit.foreign import check_regular
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.metric import Metric
-from kdaudit.results.parts import MODEL_NAME, AttackResult, AuditedModel, AuditResult, Cell, Comparison
+from kdaudit.results.audit import MODEL_NAME, AttackResult, AuditedModel, AuditResult, Cell, Comparison
 
 SCHEMA = "kdaudit.results/1"
 MAX_BYTES = 64 * 1024 * 1024  # ten attacks on three models take about 3 MB: more is another kind of file

@@ -14,8 +14,7 @@ from kdaudit.errors import ConfigError
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.excess import SupervisionEffect
 from kdaudit.metrics.frontier import Finding, Placed, PlainPoint
-from kdaudit.results.file import decode, encode, parse
-from kdaudit.results.parts import (
+from kdaudit.results.audit import (
     BY_METRIC,
     CHANGE_BY_METRIC,
     AttackResult,
@@ -24,6 +23,7 @@ from kdaudit.results.parts import (
     GateResult,
     Validity,
 )
+from kdaudit.results.file import decode, encode, parse
 
 SCHEMA = "kdaudit.mitigation/1"
 HINT = "give the mitigation.json that `kdaudit mitigate` wrote"

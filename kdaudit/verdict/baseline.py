@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.results import AttackResult, AuditResult, Cell
-from kdaudit.verdict import wording
+from kdaudit.verdict import sentences
 from kdaudit.verdict.gates import Gate
 from kdaudit.verdict.rules import Measurement, nulls_to_beat
 
@@ -77,11 +77,11 @@ def _rise(
     was, new = _cell(then.attacks.get(name), model), _cell(now.attacks.get(name), model)
     if was is None:
         is_new_model = new is not None and model not in then.models
-        return Measurement(name, name, is_new_model, wording.NOT_IN_BASELINE, is_applicable=False)
+        return Measurement(name, name, is_new_model, sentences.NOT_IN_BASELINE, is_applicable=False)
     if obstacle or new is None:
-        return Measurement(name, name, is_requested=True, reason=obstacle or wording.NOT_IN_RUN)
+        return Measurement(name, name, is_requested=True, reason=obstacle or sentences.NOT_IN_RUN)
     if now.attacks[name].version != then.attacks[name].version:
-        return Measurement(name, name, is_requested=True, reason=wording.OTHER_VERSION)
+        return Measurement(name, name, is_requested=True, reason=sentences.OTHER_VERSION)
     if paired is not None:
         figure = paired.get((name, model))
     elif _is_same(now, then, model) and new.auc == was.auc:
@@ -93,11 +93,11 @@ def _rise(
         name,
         name,
         is_requested=True,
-        reason=figure.reason if figure and figure.reason else wording.NO_VALUE,
+        reason=figure.reason if figure and figure.reason else sentences.NO_VALUE,
         figure=figure,
         to_beat=nulls_to_beat(new, "auc"),
         unscored_share=new.unscored / max(new.unscored + n_scored, 1),
-        narrow=wording.NARROW if paired is not None else wording.PAIR_THEM,
+        narrow=sentences.NARROW if paired is not None else sentences.PAIR_THEM,
     )
 
 

@@ -11,7 +11,7 @@ from kdaudit.errors import ExitCode
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
 from kdaudit.results import AttackResult, Cell, CellFinding, Comparison, GateResult, Validity, Verdict
-from kdaudit.verdict import wording
+from kdaudit.verdict import sentences
 from kdaudit.verdict.gates import DIFFERENCE, Gate
 
 ALPHA = 0.05  # chance that a run whose every true value lies on its limit fails, and that a wrong pass is given
@@ -39,7 +39,7 @@ class Measurement:
     """By null, `start` or `blind`: how far the attack lies above it in the same metric. A failure needs one at least,
     and every lower bound above 0."""
     unscored_share: float = 0.0
-    narrow: str = wording.NARROW
+    narrow: str = sentences.NARROW
     """What to do where the interval reaches to both sides of the limit."""
 
     @property
@@ -88,15 +88,15 @@ def judge(
     covered = [*((gate, _measurements(gate, attacks)) for gate in gates), *rises]
     if not covered:
         if validity.status == "failed":
-            words, next_step = wording.not_gated_nor_comparable(validity), wording.comparable(validity)
+            words, next_step = sentences.not_gated_nor_comparable(validity), sentences.comparable(validity)
         else:
-            words, next_step = wording.NOT_GATED, wording.SET_A_GATE
+            words, next_step = sentences.NOT_GATED, sentences.SET_A_GATE
         return Verdict("not_gated", sentence=words, next_step=next_step)
     n_cells = sum(cell.is_scored for _, cells in covered for cell in cells)
     judged = [_judge_gate(gate, cells, 1 - ALPHA / max(n_cells, 1), pass_level) for gate, cells in covered]
     if validity.status == "failed":
-        words = wording.not_comparable(validity)
-        next_step = wording.comparable(validity)
+        words = sentences.not_comparable(validity)
+        next_step = sentences.comparable(validity)
         judged = [_all_open(replace(gate, reason=words, next_step=next_step), words) for gate in judged]
     return conclude(judged, n_cells)
 
@@ -107,7 +107,7 @@ def conclude(gates: Sequence[GateResult], n_cells: int) -> Verdict:
     found = {gate.status for gate in gates}
     status = next((status for status in statuses if status in found), statuses[-1])  # else every gate is waived
     next_step = next((gate.next_step for gate in gates if gate.status == status), "")
-    return Verdict(status, tuple(gates), n_cells, wording.sentence(status, gates), next_step)
+    return Verdict(status, tuple(gates), n_cells, sentences.sentence(status, gates), next_step)
 
 
 def exit_code(verdict: Verdict, *, exit_zero: bool = False) -> ExitCode:
@@ -124,7 +124,7 @@ def _measurements(gate: Gate, attacks: Mapping[str, AttackResult]) -> list[Measu
 
 
 def _of_attack(gate: Gate, name: str, result: AttackResult | None) -> list[Measurement]:
-    absent = Measurement(name, name, is_requested=True, reason=wording.NOT_IN_RUN)
+    absent = Measurement(name, name, is_requested=True, reason=sentences.NOT_IN_RUN)
     if result is None:
         return [absent]
     if gate.subject != DIFFERENCE:
@@ -143,14 +143,14 @@ def _measurement(
     """`part` holds the figure; `models` are those behind it, first the one that must beat its nulls."""
     is_requested = result.requested or gate.attack is not None
     if part.status == "not_applicable":
-        return Measurement(attack, label, is_requested, part.reason or wording.NOT_APPLICABLE, is_applicable=False)
+        return Measurement(attack, label, is_requested, part.reason or sentences.NOT_APPLICABLE, is_applicable=False)
     figure: Estimate | Difference | None = part.figures.get(gate.metric)
     cells = [result.cells[model] for model in models if model in result.cells]
     return Measurement(
         attack,
         label,
         is_requested,
-        figure.reason if figure is not None and figure.reason else wording.NO_VALUE,
+        figure.reason if figure is not None and figure.reason else sentences.NO_VALUE,
         figure=figure,
         to_beat=nulls_to_beat(cells[0], gate.metric) if len(cells) == len(models) else {},
         unscored_share=max(map(_unscored_share, cells), default=0.0),
@@ -168,11 +168,11 @@ def nulls_to_beat(cell: Cell, metric: str) -> dict[str, Difference]:
         cell: as measured.
         metric: the name of one of METRICS.
     """
-    names = [name for name in wording.NULLS if name in cell.nulls]
+    names = [name for name in sentences.NULLS if name in cell.nulls]
     if METRICS[metric].beats_start_alone:
         names = names[:1]
     by = METRICS[metric].null_metric or metric
-    return {name: cell.nulls[name].get(by, Difference(None, reason=wording.NO_VALUE)) for name in names}
+    return {name: cell.nulls[name].get(by, Difference(None, reason=sentences.NO_VALUE)) for name in names}
 
 
 def _unscored_share(cell: Cell) -> float:
@@ -190,7 +190,7 @@ def _judge_gate(gate: Gate, cells: Sequence[Measurement], level: float, pass_lev
     row = GateResult(
         str(gate),
         status,
-        wording.without(reason, left_out),
+        sentences.without(reason, left_out),
         gate.subject,
         gate.figure,
         gate.limit,
@@ -229,39 +229,41 @@ def _settle(gate: Gate, findings: Sequence[CellJudgement]) -> tuple[Status, str,
     by_bound = sorted(findings, key=lambda one: -math.inf if one.bound is None else one.bound, reverse=True)
     failing = [finding for finding in by_bound if finding.status == "fail"]
     if failing:
-        next_step = wording.SINCE_BASELINE if gate.since_baseline else wording.reduce(gate.subject)
-        return "fail", wording.lies_above(failing[0].cell.label, gate.limit), next_step, failing[0]
+        next_step = sentences.SINCE_BASELINE if gate.since_baseline else sentences.reduce(gate.subject)
+        return "fail", sentences.lies_above(failing[0].cell.label, gate.limit), next_step, failing[0]
     open_findings = [finding for finding in by_bound if finding.status == "inconclusive"]
     if open_findings:
-        reason = wording.grouped([(finding.words, finding.cell.label) for finding in open_findings])
+        reason = sentences.grouped([(finding.words, finding.cell.label) for finding in open_findings])
         return "inconclusive", reason, open_findings[0].next_step, open_findings[0]
     n_scored = len(by_bound)
     if n_scored < (MIN_CELLS if gate.attack is None and not gate.since_baseline else 1):
         deciding = by_bound[0] if by_bound else None
-        return "inconclusive", wording.too_few_cells(n_scored), wording.NAME_THE_ATTACK, deciding
-    return "pass", wording.ALL_BELOW, "", by_bound[0]
+        return "inconclusive", sentences.too_few_cells(n_scored), sentences.NAME_THE_ATTACK, deciding
+    return "pass", sentences.ALL_BELOW, "", by_bound[0]
 
 
 def _finding(cell: Measurement, gate: Gate, level: float, pass_level: float) -> CellJudgement:
     """What one cell says; `level` is the corrected one at which it may fail its gate, `pass_level` that of a pass."""
     figure, limit = cell.figure, gate.limit
     if not cell.is_scored or figure is None:
-        return CellJudgement(cell, "inconclusive", cell.reason, wording.MEASURE_IT)
+        return CellJudgement(cell, "inconclusive", cell.reason, sentences.MEASURE_IT)
     if min(figure.n, figure.m) < MIN_RECORDS:
-        words = wording.too_few_records(figure.n, figure.m, MIN_RECORDS)
-        return CellJudgement(cell, "inconclusive", words, wording.more_records(MIN_RECORDS))
+        words = sentences.too_few_records(figure.n, figure.m, MIN_RECORDS)
+        return CellJudgement(cell, "inconclusive", words, sentences.more_records(MIN_RECORDS))
     if cell.unscored_share > MAX_UNSCORED:
-        return CellJudgement(cell, "inconclusive", wording.unscored(cell.unscored_share), wording.SCORE_THEM)
+        return CellJudgement(cell, "inconclusive", sentences.unscored(cell.unscored_share), sentences.SCORE_THEM)
     lower, upper = lower_bound(figure, level, gate.range), upper_bound(figure, pass_level, gate.range)
     if lower is not None and lower > limit:
         if not cell.to_beat:
-            return CellJudgement(cell, "inconclusive", wording.NO_NULLS, wording.MEASURE_AGAIN, lower, "lower", level)
+            return CellJudgement(
+                cell, "inconclusive", sentences.NO_NULLS, sentences.MEASURE_AGAIN, lower, "lower", level
+            )
         for null, beyond in cell.to_beat.items():
             least = lower_bound(beyond, 1 - ALPHA)
             if least is None or least <= 0:
-                words = wording.not_beyond(null, "" if least is not None else beyond.reason)
-                return CellJudgement(cell, "inconclusive", words, wording.TO_BEAT[null], lower, "lower", level)
+                words = sentences.not_beyond(null, "" if least is not None else beyond.reason)
+                return CellJudgement(cell, "inconclusive", words, sentences.TO_BEAT[null], lower, "lower", level)
         return CellJudgement(cell, "fail", bound=lower, side="lower", level=level)
     if upper is not None and upper <= limit:
         return CellJudgement(cell, "pass", bound=upper, side="upper", level=pass_level)
-    return CellJudgement(cell, "inconclusive", wording.WIDE, cell.narrow, upper, "upper", pass_level)
+    return CellJudgement(cell, "inconclusive", sentences.WIDE, cell.narrow, upper, "upper", pass_level)

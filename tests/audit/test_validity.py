@@ -11,7 +11,7 @@ from kdaudit.metrics.estimate import Estimate
 from kdaudit.metrics.validity import BlindBaseline
 from kdaudit.results import Overlap, Validity
 from kdaudit.verdict import judge, parse_gate
-from kdaudit.verdict.wording import SAME_SOURCE
+from kdaudit.verdict.sentences import SAME_SOURCE
 
 
 def shifted(by: float, n: int = 1000) -> Estimate:

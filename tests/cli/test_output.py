@@ -6,7 +6,7 @@ import pytest
 
 from kdaudit.cli import output
 from kdaudit.report.blocks import Detail, Notes, Paragraph, Section, Table, Verbatim, VerdictCard
-from kdaudit.report.runs import Report
+from kdaudit.report.reading import Report
 from tests.report.conftest import leaky  # noqa: F401
 from tests.report.tables import TABLE
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import kdaudit
-from kdaudit.report.runs import Report
+from kdaudit.report.reading import Report
 from tests.report.reports import LEAKY, attack, read, write_run
 
 MANIFEST = {

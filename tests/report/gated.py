@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from kdaudit.report.runs import Declaration, Report, Run
+from kdaudit.report.reading import Declaration, Report, Run
 from kdaudit.results import AttackResult, AuditedModel, AuditResult, Comparison, Power, Validity, Verdict
 from kdaudit.verdict import judge, parse_gate
 from kdaudit.verdict.baseline import rises

@@ -11,8 +11,7 @@ from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
 from kdaudit.metrics.excess import Slopes
 from kdaudit.metrics.strongest import Strongest
-from kdaudit.report.reading import read_report
-from kdaudit.report.runs import Report
+from kdaudit.report.reading import Report, read_report
 from kdaudit.results import (
     Agreement,
     Alignment,

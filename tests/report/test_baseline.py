@@ -9,8 +9,7 @@ import pytest
 
 from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
-from kdaudit.report.reading import read_baseline, read_report, rises_above
-from kdaudit.report.runs import Report
+from kdaudit.report.reading import Report, read_baseline, read_report, rises_above
 from kdaudit.results import load
 from kdaudit.waivers import Waiver
 

@@ -7,9 +7,8 @@ import pytest
 
 import kdaudit
 from kdaudit.errors import ConfigError
-from kdaudit.report.custom import output_name, render_custom
-from kdaudit.report.render import render_html, render_markdown
-from kdaudit.report.runs import Report
+from kdaudit.report.reading import Report
+from kdaudit.report.render import output_name, render_custom, render_html, render_markdown
 from tests.report.reports import hostile, read, write_run
 
 

@@ -13,8 +13,7 @@ from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
 from kdaudit.report.formats import FORMATS, ReportFormat
 from kdaudit.report.mitigation import read_mitigation
-from kdaudit.report.reading import read_report
-from kdaudit.report.runs import Report
+from kdaudit.report.reading import Report, read_report
 from kdaudit.waivers import Waiver
 from tests.commands import check_refused, kdaudit
 from tests.report.gated import HOSTILE

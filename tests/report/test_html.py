@@ -11,8 +11,8 @@ import matplotlib
 import pytest
 
 from kdaudit.report.formats import FORMATS
+from kdaudit.report.reading import Report
 from kdaudit.report.render import render_html
-from kdaudit.report.runs import Report
 from tests.conftest import Golden
 from tests.report.reports import LEAKY, hostile, read, write_run
 

@@ -10,7 +10,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.report.ci.junit import render_junit
-from kdaudit.report.runs import Report
+from kdaudit.report.reading import Report
 from tests.conftest import Golden
 from tests.report.gated import GATES, HOSTILE, NOT_GATED, audit, every_way, report
 from tests.verdict.audits import CONSTANT, INVALID, NO_REFERENCE, VALID, attack, cell, shares

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from kdaudit.metrics.estimate import Difference
-from kdaudit.report.charts.frontier import draw_frontier
+from kdaudit.report.charts.pictures import draw_frontier
 from kdaudit.report.formats import FORMATS
 from kdaudit.report.mitigation import notes, sentences
 from kdaudit.report.mitigation_tables import arms_table, frontier_table, gates_table
 from kdaudit.report.render import CUT, MAX_MARKDOWN, render_html, render_markdown
 from kdaudit.results.mitigation import load, save
 from kdaudit.verdict import parse_gate
-from kdaudit.verdict.arms import judge_arms
+from kdaudit.verdict.mitigation import judge_arms
 from tests.commands import check_refused, kdaudit
 from tests.conftest import Golden
 from tests.report.tables import TABLE, TOO_FEW

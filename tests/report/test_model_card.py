@@ -13,10 +13,16 @@ from hypothesis import strategies as st
 
 from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
-from kdaudit.report.hub.model_card import BEGIN, END, render_section, rewrite_section, update_model_card
-from kdaudit.report.hub.model_index import DATASET, rewrite_index
-from kdaudit.report.reading import read_report
-from kdaudit.report.runs import Report
+from kdaudit.report.hub.model_card import (
+    BEGIN,
+    DATASET,
+    END,
+    render_section,
+    rewrite_index,
+    rewrite_section,
+    update_model_card,
+)
+from kdaudit.report.reading import Report, read_report
 from kdaudit.results import AuditResult, Power
 from tests.report.gated import HOSTILE, audit, report
 

@@ -11,8 +11,8 @@ from kdaudit.cli import output
 from kdaudit.report.blocks import Block, Detail, Notes, Paragraph, Pictures, Section, Table, Verbatim, shown
 from kdaudit.report.mitigation import mitigation_page
 from kdaudit.report.page import Page, report_page, result_page
+from kdaudit.report.reading import Report
 from kdaudit.report.render import render_html, render_markdown, render_summary
-from kdaudit.report.runs import Report
 from tests.report.tables import TABLE
 
 WIDE = Table("Wide", ["name", "figure", "hash"], [["a", "1", "f0"]], right=[1], hashes=[2], extra=[2])

@@ -10,8 +10,7 @@ import pytest
 
 from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
-from kdaudit.report.reading import read_report
-from kdaudit.report.runs import Declaration, Report
+from kdaudit.report.reading import Declaration, Report, read_report
 
 
 def read(*runs: Path, **options: Any) -> Report:

@@ -12,8 +12,8 @@ from jinja2 import UndefinedError
 from markdown_it import MarkdownIt
 
 from kdaudit.report import render
+from kdaudit.report.reading import Report
 from kdaudit.report.render import MAX_MARKDOWN, markdown_text, render_markdown, render_summary
-from kdaudit.report.runs import Report
 from kdaudit.report.text import plain
 from kdaudit.results import AuditedModel, AuditResult, GateResult, Verdict, load
 from tests.conftest import Golden

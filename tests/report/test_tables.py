@@ -8,7 +8,7 @@ from kdaudit.metrics.strongest import Strongest
 from kdaudit.report import checks, provenance, tables
 from kdaudit.report.blocks import Detail, Table
 from kdaudit.report.headline import strongest_notes
-from kdaudit.report.runs import Declaration, Report
+from kdaudit.report.reading import Declaration, Report
 from kdaudit.verdict import judge, parse_gate
 from tests.report.reports import GATES, LEAKY, TOO_FEW, read, write_run
 from tests.report.small import AUDIT, WITH_ALONE

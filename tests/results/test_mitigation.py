@@ -12,8 +12,7 @@ from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.frontier import ALL, Beside, Placed, PlainPoint, Point
 from kdaudit.results import Overlap
-from kdaudit.results.mitigation import SCHEMA, Arm, Leak, Mitigation, Student, load, save, to_json
-from kdaudit.results.parts import (
+from kdaudit.results.audit import (
     AttackResult,
     AuditedModel,
     Cell,
@@ -22,6 +21,7 @@ from kdaudit.results.parts import (
     GateResult,
     Validity,
 )
+from kdaudit.results.mitigation import SCHEMA, Arm, Leak, Mitigation, Student, load, save, to_json
 
 LEAK = Leak(
     {

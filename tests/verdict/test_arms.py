@@ -7,7 +7,7 @@ from scipy.special import expit, logit, ndtri
 
 from kdaudit.results.mitigation import Mitigation
 from kdaudit.verdict import parse_gate
-from kdaudit.verdict.arms import judge_arms, problems_of_gates
+from kdaudit.verdict.mitigation import judge_arms, problems_of_gates
 from tests.report.tables import TABLE
 
 

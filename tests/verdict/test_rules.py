@@ -8,7 +8,7 @@ from kdaudit.attacks import ATTACKS
 from kdaudit.errors import ExitCode
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
 from kdaudit.results import AttackResult, CellFinding, GateResult, Verdict
-from kdaudit.verdict import exit_code, wording
+from kdaudit.verdict import exit_code, sentences
 from tests.verdict.audits import (
     CONSTANT,
     INVALID,
@@ -289,7 +289,7 @@ def test_a_gates_row_holds_what_a_reader_needs() -> None:
             CellFinding("loss", "loss", "pass", "", 0.52, upper_bound(shares(0.52), 0.95), "upper", 0.95),
             CellFinding("zlib", "zlib", "fail", "", 0.7, lower_bound(shares(0.7), 0.975), "lower", 0.975),
         ),
-        next_step=wording.reduce("student"),
+        next_step=sentences.reduce("student"),
     )
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
-from kdaudit.report.runs import Report, Run
+from kdaudit.report.reading import Report, Run
 from kdaudit.report.text import MAX_NAME, plain
 from kdaudit.results import CellFinding, GateResult
 from kdaudit.verdict.gates import format_limit
-from kdaudit.verdict.wording import figures
+from kdaudit.verdict.sentences import figures
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
 VERDICT = "verdict"

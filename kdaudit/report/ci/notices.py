@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from kdaudit.report.runs import Declaration, Report, Run
+from kdaudit.report.reading import Declaration, Report, Run
 from kdaudit.report.text import MAX_NAME, plain
 from kdaudit.results import GateResult
 from kdaudit.verdict.gates import DIFFERENCE
-from kdaudit.verdict.wording import not_comparable, sentence
+from kdaudit.verdict.sentences import not_comparable, sentence
 from kdaudit.waivers import Waiver
 
 Rule = Literal["KDA001", "KDA002", "KDA003", "KDA004", "KDA005"]

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import kdaudit
 from kdaudit.report.ci.notices import Level, Notice, Rule, location, notices
-from kdaudit.report.runs import Report
+from kdaudit.report.reading import Report
 from kdaudit.report.text import plain
 
 MAX_RESULTS = 30
