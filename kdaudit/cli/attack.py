@@ -29,7 +29,7 @@ def list_attacks(wanted: bool) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class AttackSwitches:
     """What the command prints and how it ends: options that change no number."""
 
     exit_zero: Annotated[bool, Option("Exit with 0 where the code would be 1 or 3.", MEASURE)] = False
@@ -52,7 +52,7 @@ def attack(given: Given) -> None:
     Exit codes: 0 passed or nothing gated, 1 a gate failed, 2 usage or input wrong, 3 inconclusive, 4 anything else.
     """
     config = given.build(AuditConfig)
-    shown = given.build(Shown)
+    shown = given.build(AttackSwitches)
     from kdaudit.verdict import exit_code
 
     result = audit_with_progress(config, command=given.line, is_quiet=shown.quiet or shown.json_output)
@@ -102,7 +102,7 @@ def write_summary(result: AuditResult, out: Path) -> None:
 COMMAND = Command(
     "attack",
     attack,
-    (*options_of(AuditConfig), *options_of(Shown)),
+    (*options_of(AuditConfig), *options_of(AttackSwitches)),
     variables="KDAUDIT",
     example="kdaudit attack --teacher TEACHER --student STUDENT --members saw.jsonl --nonmembers unseen.jsonl",
 )

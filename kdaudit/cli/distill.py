@@ -12,7 +12,7 @@ from kdaudit.options import options_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class DistillSwitches:
     """What the command prints."""
 
     quiet: Quiet = False
@@ -27,7 +27,7 @@ def distill(given: Given) -> None:
     Exit codes: 0 done, 2 usage or input wrong, 4 anything else. A killed run continues with the same command.
     """
     config = given.build(DistillConfig)
-    is_quiet = given.build(Shown).quiet
+    is_quiet = given.build(DistillSwitches).quiet
     from kdaudit.cli.progress import StageBars, hush_libraries  # loads torch: not at the top, so --help stays light
 
     hush_libraries()  # before the trainer's libraries are loaded, which have advice to give
@@ -52,7 +52,7 @@ def distill(given: Given) -> None:
 COMMAND = Command(
     "distill",
     distill,
-    (*options_of(DistillConfig), *options_of(Shown)),
+    (*options_of(DistillConfig), *options_of(DistillSwitches)),
     variables="KDAUDIT_DISTILL",
     example="kdaudit distill --teacher TEACHER --student START --train texts.jsonl --teacher-saw train --out OUT",
 )

@@ -18,7 +18,7 @@ FOLDERS = (PACKAGE / "docs", PACKAGE.parent / ".github" / "docs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class DocsSwitches:
     """What is asked for."""
 
     topic: Annotated[
@@ -29,7 +29,7 @@ class Shown:
 
 def docs(given: Given) -> None:
     """Print a page of the documentation, or list the pages. Needs no network."""
-    topic = given.build(Shown).topic
+    topic = given.build(DocsSwitches).topic
     found = pages()
     if topic is None:
         output.print_topics({name: title_of(text) for name, text in found.items()})
@@ -50,4 +50,4 @@ def title_of(text: str) -> str:
     return text.split("\n", 1)[0].removeprefix("# ")
 
 
-COMMAND = Command("docs", docs, options_of(Shown), variables="KDAUDIT_DOCS", example="kdaudit docs tutorial")
+COMMAND = Command("docs", docs, options_of(DocsSwitches), variables="KDAUDIT_DOCS", example="kdaudit docs tutorial")

@@ -28,7 +28,7 @@ def list_methods(wanted: bool) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class MitigateSwitches:
     """What the command does with its folder, prints and ends with."""
 
     overwrite: Annotated[bool, Option("Remove what an earlier comparison left in OUT, and start over.")] = False
@@ -58,7 +58,7 @@ def mitigate(given: Given) -> None:
     Exit codes: 0 done, or some arm passes every gate; 1 none passes; 2 usage or input wrong; 3 too few records for a
     method; 4 anything else.
     """
-    shown = given.build(Shown)
+    shown = given.build(MitigateSwitches)
     plain, manifest = _plain_run(given)
     config = given.build(MitigateConfig, distill=plain, strengths=given.to(STRENGTHS), repeats=manifest)
     from kdaudit.cli.progress import StageBars, hush_libraries  # loads torch: not at the top, so --help stays light
@@ -110,7 +110,7 @@ COMMAND = Command(
     tuple(
         _offered(one)
         for one in (
-            *(options_of(MitigateConfig) + STRENGTHS + options_of(Shown)),
+            *(options_of(MitigateConfig) + STRENGTHS + options_of(MitigateSwitches)),
             *(replace(one, default=None, is_optional=True) if one.default is MISSING else one for one in DISTILLATION),
         )
     ),

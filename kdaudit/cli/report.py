@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class ReportSwitches:
     """How the runs are taken, and how the command ends."""
 
     each: Annotated[
@@ -41,7 +41,7 @@ def report(given: Given) -> None:
 
     Exit codes: 0 passed or nothing gated, 1 a gate failed, 2 usage or input wrong, 3 inconclusive, 4 anything else.
     """
-    shown = given.build(Shown)
+    shown = given.build(ReportSwitches)
     values = {"today": datetime.now(UTC).date(), **given.to(options_of(ReportConfig))}
     if "template" in values:
         values.setdefault("formats", ())
@@ -118,7 +118,7 @@ _SEVERITY = (ExitCode.PASSED, ExitCode.INCONCLUSIVE, ExitCode.GATE_FAILED)
 COMMAND = Command(
     "report",
     report,
-    (*options_of(ReportConfig), *options_of(Shown)),
+    (*options_of(ReportConfig), *options_of(ReportSwitches)),
     variables="KDAUDIT_REPORT",
     example="kdaudit report kdaudit-run --format html --gate 'student.auc <= 0.60'",
 )
