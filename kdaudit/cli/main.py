@@ -71,6 +71,9 @@ def _failed(error: BaseException) -> int:
         return ExitCode.BAD_INPUT
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        output.leave_pipe()  # rich ends so where a reader such as `head` has seen enough of a help
+        return ExitCode.PASSED
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         output.problem("the disk is full", "free some space and run the same command again")
     elif isinstance(error, OSError) and error.filename is not None:

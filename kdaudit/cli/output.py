@@ -322,13 +322,18 @@ def _print(renderable: Any, *, is_result: bool = True) -> None:
     _write(_uncommanding(captured.get()), stream)
 
 
+def leave_pipe(stream: TextIO | None = None) -> None:
+    """Let what is still written to a closed pipe, stdout without a stream, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
+
+
 def _write(text: str, stream: TextIO) -> None:
     """Write it all; a reader such as `head` that has seen enough does not change the exit code."""
     try:
         stream.write(text.encode(stream.encoding or "utf-8", "replace").decode(stream.encoding or "utf-8"))
         stream.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        leave_pipe(stream)
 
 
 def _megabytes(n_bytes: float) -> str:

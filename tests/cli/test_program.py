@@ -243,3 +243,14 @@ def test_what_libraries_log_and_warn_of_reaches_the_terminal_without_control_cha
     done = subprocess.run([sys.executable, "-c", code, ESCAPE], capture_output=True, text=True, check=True)
     assert done.stderr.count("⟨U+001B⟩]0;title") == 5
     assert not {"\x1b", "\x07", "\u202e"} & set(done.stderr)
+
+
+def test_a_reader_that_has_seen_enough_of_a_help_is_no_error() -> None:
+    """The reader closes its end before anything is written, as `| head -0` does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "kdaudit", "mitigate", "--help"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
