@@ -380,7 +380,7 @@ def refusal(path: Path) -> str:
         (b'{"schema": 1e999}', "1e999 is out of range"),
         (b'{"schema": ' + b"9" * 5000 + b"}", "out of range"),
         (b"[" * 100_000, "not a results file"),
-        (b"[]", "no object"),
+        (b"[]", "not an object"),
         (b"{}", "schema is missing"),
         (b'{"schema": "kdaudit.results/2"}', "its schema is 'kdaudit.results/2'"),
         (b'{"schema": "kdaudit.mitigation/1"}', "reads 'kdaudit.results/1'"),

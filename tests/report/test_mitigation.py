@@ -214,7 +214,7 @@ def test_gates_of_the_configuration_file_count_and_its_waivers_do_not(
     Path("kdaudit.toml").write_text(f'gates = ["student.auc[loss] <= 0.5"]\n{waiver}', encoding="utf-8")
     done = kdaudit("report", folder)
     assert done.code == 1
-    assert "the waivers of kdaudit.toml do not count: only an arm" in done.out
+    assert "the waivers of kdaudit.toml do not count here: only an arm" in done.out
     done = kdaudit("report", folder, "--gate", "student.auc[loss] <= 0.9")
     assert done.code == 0
     assert "the gates of the command line replace the 1 of kdaudit.toml" in done.out
