@@ -37,7 +37,7 @@ COLUMNS = (
     "method", "reason",
 )  # fmt: skip
 """Columns of `to_pandas`."""
-_OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])")
+_OPTION = re.compile(r"(?<![\w-])--(?!help\b)([a-z][a-z-]*[a-z])")
 
 Config = TypeVar("Config")
 

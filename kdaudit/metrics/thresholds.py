@@ -363,8 +363,9 @@ def found_at_one_percent(members: Floats, nonmembers: Ranked, drawn: Floats) -> 
 
 
 REALISED = (
-    "The rate is taken over all records, with exact bounds. The threshold is the highest score that leaves no more "
-    "than this share of non-members above it; the realised rate is the share that it does leave."
+    "The rate is taken over all records, with exact bounds. The threshold is the lowest non-member's score that "
+    "a further non-member exceeds with at most this chance; the realised rate is the share of these non-members that "
+    "lies above it."
 )
 
 
@@ -384,7 +385,10 @@ def _tpr(key: str, words: str) -> Metric:
     )
 
 
-SHIFTED = "At the same threshold. A rise of one with an equal fall of the other is a shifted threshold, not a leak."
+SHIFTED = (
+    "Both stand at one threshold of the model. A rise of one with an equal fall of the other is a shifted threshold, "
+    "not a leak."
+)
 BY_ITSELF = "gate balanced_accuracy: one success alone rises with a mere shift of the threshold"
 
 FAMILY = Family(

@@ -70,7 +70,8 @@ def _download(
     except LocalEntryNotFoundError as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise ModelError(
-            f"{option}: {repository} is not in the local cache and the Hub cannot be reached{offline}",
+            f"{option}: {repository} is not a folder here and not in the local cache, and the Hub cannot be reached"
+            f"{offline}",
             hint=f"where there is a network, run: {command}",
         ) from error
     except HfHubHTTPError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from kdaudit.config import name_models
 from kdaudit.metrics.association import Quarter
@@ -48,12 +48,14 @@ def checks(result: AuditResult) -> Table:
     return Table("Checks", ("check", "found", "how to read it"), rows)
 
 
-def sets_rows(validity: Validity, *, words: Mapping[str, str] | None = None) -> Iterator[tuple[str, str, str]]:
+def sets_rows(
+    validity: Validity, *, named: Callable[[Sequence[str]], str] = name_models
+) -> Iterator[tuple[str, str, str]]:
     """Rows of a table of checks: blind classifiers, references by themselves, duplicates, shared text.
 
     Args:
         validity: the checks.
-        words: what to call the models of a reference that several share, by the first of them.
+        named: says of which models a reference is.
     """
     yield (
         f"blind baseline ({validity.blind_name}): AUC",
@@ -64,9 +66,8 @@ def sets_rows(validity: Validity, *, words: Mapping[str, str] | None = None) -> 
         if name != validity.blind_name:
             yield f"blind classifier {name}: AUC", interval(found), "likewise"
     for figures, names in _references(validity).items():
-        owners = (words or {}).get(names[0]) or name_models(names)
         yield (
-            f"reference alone ({owners}): AUC",
+            f"reference alone ({named(names)}): AUC",
             figures,
             "it saw neither set, so each ought to be at 0.5",
         )

@@ -73,7 +73,7 @@ def headline(result: AuditResult) -> Iterator[str]:
         yield _strength(name, model, result)
         if any(model in attack.comparison for attack in result.attacks.values()):
             yield _against_teacher(result, name, model)
-        yield from _at_low_rate(result.attacks[name], model)
+        yield from _at_low_rate(name, result.attacks[name], model)
 
 
 def _strength(name: str, model: str, result: AuditResult) -> str:
@@ -128,7 +128,7 @@ def _direction(found: Difference, student: str) -> str:
     return f"{capital(student)} leaks {'more' if value > 0 else 'less'} than its teacher"
 
 
-def _at_low_rate(attack: AttackResult, model: str) -> Iterator[str]:
+def _at_low_rate(name: str, attack: AttackResult, model: str) -> Iterator[str]:
     """At the lowest false positive rate that enough false alarms settle, else at the highest that was measured."""
     figures = attack.cells[model].figures
     rates = {metric.chance or 0.0: figures.get(metric.name) for metric in METRICS.values() if metric.group == RATES}
@@ -136,7 +136,7 @@ def _at_low_rate(attack: AttackResult, model: str) -> Iterator[str]:
     if measured:
         rate, found = next((one for one in measured if one[0] * one[1].m >= FALSE_ALARMS), measured[-1])
         words = f"With false alarms on about {100 * rate:g} % of the non-members"
-        yield f"{words}, it finds {_share(found)} of the members."
+        yield f"{words}, {name} finds {_share(found)} of the members."
 
 
 def _share(found: Estimate | None, *, of: str = "", kind: str = "") -> str:

@@ -204,5 +204,10 @@ def off_frontier(table: Mitigation) -> dict[str, Arm]:
 
 def checks_table(table: Mitigation) -> Table:
     """The checks of the sets themselves; all students of a comparison have one start."""
-    rows = [*sets_rows(table.validity, words={"student": "the students' start"})]
+    rows = [*sets_rows(table.validity, named=_teacher_or_students)]
     return Table("Checks", ("check", "found", "how to read it"), rows)
+
+
+def _teacher_or_students(names: Sequence[str]) -> str:
+    """Which models of a comparison, whose students have no names that a reader knows."""
+    return " and ".join(dict.fromkeys("teacher" if name == "teacher" else "students" for name in names))

@@ -107,7 +107,7 @@ def test_its_base_may_be_a_revision_of_the_hub(pair: Path, monkeypatch: pytest.M
     assert base is not None
     assert (base.name, base.revision) == ("owner/name", commit)
     rename_base(pair / "adapter", "owner/name", revision="v2")
-    with pytest.raises(ModelError, match=r"--student \(base\): owner/name is not in the local cache"):
+    with pytest.raises(ModelError, match=r"--student \(base\): owner/name is not a folder here"):
         found(pair / "adapter")
 
 

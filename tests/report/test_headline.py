@@ -35,7 +35,7 @@ def test_it_names_the_strongest_attack_its_strength_and_the_teachers_with_interv
         "Student leaks more than its teacher: under the same attack the teacher reaches 88.0 % (95 % interval 86.0 to "
         "90.0), a difference of +5.0 percentage points (+4.0 to +6.0), p < 0.001 after adjusting for all attacks."
     )
-    finds = "it finds 23.2 % (95 % interval 21.2 to 25.2) of the members"
+    finds = "reference finds 23.2 % (95 % interval 21.2 to 25.2) of the members"
     assert low_rate == f"With false alarms on about 1 % of the non-members, {finds}."
 
 
