@@ -72,10 +72,10 @@ def settle(model: PreTrainedModel, probe: Sequence[Passage], frame: Frame) -> Ru
     """
     kind, alone = frame.kind, replace(frame, prefix=())
     with torch.inference_mode():
-        shown = [alone.plan(first_tokens(passage)).showings[0] for passage in probe]
+        shown = [alone.plan(first_tokens(passage, kind)).showings[0] for passage in probe]
         inputs = make_batch(shown, kind, model.device).inputs
         own = _first_pass(model, inputs)
-        first = own[0, : shown[0].size]
+        first = own[0, : shown[0].ids.size]
         if bool(torch.isnan(first).any()):
             raise ModelError(
                 "the model's logits hold NaN", hint="its weights are damaged, or they overflow in this dtype (--dtype)"
@@ -87,7 +87,7 @@ def settle(model: PreTrainedModel, probe: Sequence[Passage], frame: Frame) -> Ru
         plain = replace(bare, rules=_rules(model, bare, probe[0], alone))
         if not frame.prefix or not kind.is_causal:
             return plain
-        pair = probe if len(probe) > 1 else [first_tokens(probe[0])] * 2  # a cache may serve one text and no more
+        pair = probe if len(probe) > 1 else [first_tokens(probe[0], kind)] * 2  # a cache may serve one text and no more
         whole = [frame.plan(passage).showings[0] for passage in pair]
         try:
             expected = plain.run(whole, kind, model.device)
@@ -153,7 +153,7 @@ class Split:
     """A model as what computes states and what reads logits off them."""
 
     body: torch.nn.Module
-    """Called with `input_ids`, it gives `last_hidden_state`, (B, S, H)."""
+    """Called as the model is, it gives `last_hidden_state`, (B, S, H), of the decoder where there is an encoder too."""
     head: torch.nn.Module
     """(n, H) -> (n, V), a function of each row by itself."""
 
@@ -167,13 +167,65 @@ def split_head(model: PreTrainedModel, inputs: Inputs, own: torch.Tensor) -> Spl
         own: (B, S, V), the model's own logits for them.
     """
     body = getattr(model, model.base_model_prefix, None)
-    head = model.get_output_embeddings()
-    if body is None or body is model or head is None:
+    if body is None and getattr(model.config, "is_encoder_decoder", False):
+        body = EncoderDecoder(model)
+    output = model.get_output_embeddings()
+    if body is None or body is model or output is None:
         return None
-    logits = head(body(**inputs, use_cache=False).last_hidden_state)
+    states = body(**inputs, use_cache=False).last_hidden_state
     scale = max(1.0, float(own.abs().max()))
-    is_same = logits.shape == own.shape and _gap(logits, own) <= HEAD_AGREEMENT[_dtype(model)] * scale
-    return Split(body, head) if is_same else None
+    for head in _heads(model, output):
+        logits = head(states)
+        if logits.shape == own.shape and _gap(logits, own) <= HEAD_AGREEMENT[_dtype(model)] * scale:
+            return Split(body, head)
+    return None
+
+
+class EncoderDecoder(torch.nn.Module):
+    """The body of a model that has an encoder and a decoder but no module around both, as T5 has none."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.encoder, self.decoder = model.get_encoder(), model.get_decoder()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        decoder_input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        **options: Any,
+    ) -> Any:
+        """What the decoder gives: `last_hidden_state` is (B, S, H)."""
+        read = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.decoder(
+            input_ids=decoder_input_ids, attention_mask=decoder_attention_mask, encoder_hidden_states=read,
+            encoder_attention_mask=attention_mask, **options,
+        )  # fmt: skip
+
+
+class ScaledHead(torch.nn.Module):
+    """An output embedding that reads states times a factor and adds a bias to all logits."""
+
+    def __init__(self, output: torch.nn.Module, *, scale: float = 1.0, bias: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.output, self.scale, self.bias = output, scale, bias
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(n, H) -> (n, V)."""
+        logits: torch.Tensor = self.output(states * self.scale)
+        return logits if self.bias is None else logits + self.bias
+
+
+def _heads(model: PreTrainedModel, output: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """What may read logits off states: the output embedding alone, BART's with its bias, T5's of scaled states."""
+    yield output
+    bias = getattr(model, "final_logits_bias", None)
+    if isinstance(bias, torch.Tensor):
+        yield ScaledHead(output, bias=bias[0])
+    width = getattr(model.config, "d_model", None)
+    if isinstance(width, int):
+        yield ScaledHead(output, scale=width**-0.5)
 
 
 def _states_of(model: PreTrainedModel, body: torch.nn.Module) -> Callable[[Inputs], torch.Tensor]:
@@ -249,8 +301,10 @@ def explaining_unread_tokens(who: str) -> Iterator[None]:
         ) from error
 
 
-def first_tokens(passage: Passage) -> Passage:
-    """The first tokens of a text without its prompt, so that something has to be scored."""
+def first_tokens(passage: Passage, kind: Kind) -> Passage:
+    """The first tokens of a text, without its prompt where no encoder reads that: something has to be scored."""
+    if kind.is_paired:
+        return passage.first(PROBE_TOKENS, PROBE_TOKENS)
     return Passage(passage.ids[:PROBE_TOKENS], passage.char_end[:PROBE_TOKENS], passage.byte_end[:PROBE_TOKENS])
 
 

@@ -44,8 +44,11 @@ def shard_path(folder: Path, key: PassKey, shard: Sequence[TargetPlan]) -> Path:
     digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode())
     for plan in shard:
         passage = plan.passage
-        digest.update(passage.n_given.to_bytes(4, "little") + len(plan.showings).to_bytes(4, "little"))
-        shown = [array for one in plan.showings for array in (one.ids, one.columns, one.targets, one.tokens)]
+        for number in (passage.n_given, passage.byte_start, len(plan.showings)):
+            digest.update(number.to_bytes(4, "little"))
+        shown = [
+            array for one in plan.showings for array in (one.source, one.ids, one.columns, one.targets, one.tokens)
+        ]
         for array in (passage.ids, passage.byte_end, *shown):
             digest.update(len(array).to_bytes(4, "little") + array.tobytes())
     name = digest.hexdigest()
