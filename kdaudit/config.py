@@ -13,6 +13,7 @@ from kdaudit.options import Option, flag_of, problems_of, refuse, split_at_comma
 from kdaudit.waivers import Waiver, expired
 
 LOADS = ("4bit", "8bit")
+KINDS = ("causal", "masked", "seq2seq")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 TOLERANCE = 0.02
@@ -96,6 +97,9 @@ class AuditConfig:
         "Quantise the teacher with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
     student_load: Annotated[str | None, Option(
         "Quantise the students with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
+    kind: Annotated[str | None, Option(
+        "Read all models as one kind: causal, masked or seq2seq. Default: what their architecture says.",
+        MODELS, flag="--as", choices=KINDS)] = None
     allow_pickle: Annotated[bool, Option(
         "Read pickled weights, which can run code. Default: read safetensors only.", MODELS)] = False
     trust_remote_code: Annotated[bool, Option("Run the modelling code that a checkpoint brings.", MODELS)] = False

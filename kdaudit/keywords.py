@@ -49,6 +49,8 @@ class AuditKeywords(TypedDict, total=False):
     """Quantise the teacher with bitsandbytes: 4bit or 8bit."""
     student_load: str | None
     """Quantise the students with bitsandbytes: 4bit or 8bit."""
+    kind: str | None
+    """Read all models as one kind: causal, masked or seq2seq. Default: what their architecture says."""
     allow_pickle: bool
     """Read pickled weights, which can run code. Default: read safetensors only."""
     trust_remote_code: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from kdaudit.attacks import expand
 from kdaudit.attacks.base import Attack
@@ -13,9 +14,10 @@ from kdaudit.config import AuditConfig, student_names
 from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import scoring_batch_tokens, shared_window
+from kdaudit.models.kinds import same_kind
 from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
-from kdaudit.targets.causal import causal_frame
+from kdaudit.targets.frames import frame_of
 from kdaudit.targets.passage import TWICE, lead_text, without_lead
 from kdaudit.targets.tokenizers import described
 from kdaudit.views.build import Passages, build
@@ -94,9 +96,10 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
         loads: by student, how its manifest says that it computes; what `config` says comes first.
 
     Raises:
-        CheckpointError: one is not a checkpoint, or two of the models are the same.
+        CheckpointError: one is not a checkpoint, two of the models are the same, or they are of several kinds.
     """
-    options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
+    options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
+    options |= {"kind": config.kind}
     names = ("teacher", *student_names(len(config.students)))
     targets = [
         find(
@@ -121,7 +124,14 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
         load = target.load if target.stored is None else None
         reference = find(given_reference, option=option, load=load, **options) if given_reference else None
         subjects.append(Subject(name, target, reference))
+    same_kind([(label, one.name, one.kind) for label, one in _labelled(subjects)])
     return tuple(subjects)
+
+
+def _labelled(subjects: Sequence[Subject]) -> list[tuple[str, Checkpoint]]:
+    """Every checkpoint with its part in the audit, the audited models first."""
+    references = [(f"reference of the {one.name}", one.reference) for one in subjects if one.reference is not None]
+    return [*((one.name, one.checkpoint) for one in subjects), *references]
 
 
 def _is_same(one: Checkpoint, other: Checkpoint) -> bool:
@@ -163,7 +173,7 @@ def make_plan(
     passages = build(
         tuple(text for text, _ in shown),
         tokenizers,
-        [causal_frame(tokenizer) for tokenizer in tokenizers],
+        [frame_of(subjects[0].checkpoint.kind, tokenizer) for tokenizer in tokenizers],
         views=_views(attack for attack, _ in chosen),
         shots=[without_lead(shot, 0, leads)[0] for shot in data.shots],
         window=shared_window(config.max_tokens, checkpoints.values()),

@@ -140,6 +140,7 @@ def describe_checkpoint(checkpoint: Checkpoint) -> AuditedModel:
         fingerprint=checkpoint.fingerprint,
         weights_sha256=checkpoint.weights_sha256,
         architecture=checkpoint.architecture,
+        kind=checkpoint.kind,
         stored_dtype=checkpoint.dtype,
         context=checkpoint.context,
         load=checkpoint.load,

@@ -1,0 +1,28 @@
+"""How the texts of a tokenizer are shown to each kind of model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdaudit.errors import CheckpointError
+from kdaudit.models.kinds import WORDS
+from kdaudit.targets.causal import causal_frame
+from kdaudit.targets.plan import Frame
+
+
+def frame_of(kind: str, tokenizer: Any) -> Frame:
+    """How models of a kind are shown the texts of a tokenizer, without a prefix.
+
+    Args:
+        kind: causal, masked or seq2seq.
+        tokenizer: a fast Hugging Face tokenizer.
+
+    Raises:
+        CheckpointError: models of this kind cannot be scored yet.
+    """
+    if kind == "causal":
+        return causal_frame(tokenizer)
+    raise CheckpointError(
+        f"the checkpoints hold {WORDS[kind]}, which cannot be scored yet",
+        hint="audit causal language models; --as causal reads an encoder with a causal head as one",
+    )
