@@ -92,7 +92,9 @@ def _paths(plan: Plan, one: Pass, shards: list[list[int]], folder: Path) -> tupl
         device=device_name(plan.device),
         versions=tuple(f"{name} {version(name)}" for name in libraries),
         view=f"{one.view.name} {one.view.version}",
-        frame=hashlib.sha256(repr((frame.kind.name, frame.lead, frame.prefix)).encode()).hexdigest(),
+        frame=hashlib.sha256(
+            repr((frame.kind.name, frame.lead, frame.prefix, frame.tail, frame.start)).encode()
+        ).hexdigest(),
         batch_tokens=plan.batch_tokens,
     )
     return tuple(store.shard_path(folder, key, list(map(frame.plan, shard))) for shard in _shards(plan, one, shards))

@@ -19,6 +19,7 @@ from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
 from kdaudit.targets.frames import frame_of
 from kdaudit.targets.passage import TWICE, lead_text, without_lead
+from kdaudit.targets.plan import Frame
 from kdaudit.targets.tokenizers import described
 from kdaudit.views.build import Passages, build
 from kdaudit.views.view import PLAIN, View
@@ -157,7 +158,8 @@ def make_plan(
         RecordsError: texts of both sets are the same without the BOS that they begin with.
     """
     checkpoints = _distinct(subjects)
-    tokenizers, tokenizer_of = _tokenizers(checkpoints)
+    has_prompts = any(record.n_prompt for record in data.records)
+    tokenizers, frames, tokenizer_of = _tokenizers(checkpoints, has_prompts=has_prompts)
     chosen = expand(config.attacks)
     leads = list(dict.fromkeys(lead_text(tokenizer) for tokenizer in tokenizers))
     shown = [without_lead(record.text, record.n_prompt, leads) for record in data.records]
@@ -173,7 +175,7 @@ def make_plan(
     passages = build(
         tuple(text for text, _ in shown),
         tokenizers,
-        [frame_of(subjects[0].checkpoint.kind, tokenizer) for tokenizer in tokenizers],
+        frames,
         views=_views(attack for attack, _ in chosen),
         shots=[without_lead(shot, 0, leads)[0] for shot in data.shots],
         window=shared_window(config.max_tokens, checkpoints.values()),
@@ -231,19 +233,27 @@ def _views(attacks: Iterable[Attack]) -> list[View]:
     return sorted(dict.fromkeys(view for one in attacks for view in (PLAIN, *one.views)), key=lambda v: v.is_prefixed)
 
 
-def _tokenizers(checkpoints: Mapping[str, Checkpoint]) -> tuple[list[object], dict[str, int]]:
-    """The tokenizers of the checkpoints, equal ones once, and which checkpoint has which."""
+def _tokenizers(
+    checkpoints: Mapping[str, Checkpoint], *, has_prompts: bool
+) -> tuple[list[object], list[Frame], dict[str, int]]:
+    """The tokenizers with the frames of the checkpoints, equal ones once, and which checkpoint has which."""
     tokenizers: list[object] = []
-    index_of_state: dict[str, int] = {}
+    frames: list[Frame] = []
+    index_of_state: dict[tuple[str, str], int] = {}
     tokenizer_of = {}
     for fingerprint, checkpoint in checkpoints.items():
         tokenizer = load_tokenizer(checkpoint)
-        state = described(tokenizer)
+        frame = frame_of(
+            checkpoint.kind, tokenizer, decoder_start=checkpoint.decoder_start, model_type=checkpoint.model_type,
+            has_prompts=has_prompts,
+        )  # fmt: skip
+        state = described(tokenizer), repr((frame.kind.name, frame.lead, frame.tail, frame.start))
         if state not in index_of_state:
             index_of_state[state] = len(tokenizers)
             tokenizers.append(tokenizer)
+            frames.append(frame)
         tokenizer_of[fingerprint] = index_of_state[state]
-    return tokenizers, tokenizer_of
+    return tokenizers, frames, tokenizer_of
 
 
 def _obstacle(
@@ -297,6 +307,11 @@ def _warnings(config: AuditConfig, data: AuditData, passages: Passages) -> list[
         warnings.append(
             f"{passages.n_cut} of {len(passages.texts)} texts are longer than {passages.window} tokens "
             "and were cut, the same for all models"
+        )
+    if passages.n_prompts_cut:
+        warnings.append(
+            f"{passages.n_prompts_cut} of {len(passages.texts)} prompts are longer than the {passages.window} tokens "
+            "that the encoders read and were cut, the same for all models"
         )
     if 0 < passages.n_shots < len(data.shots):
         warnings.append(

@@ -58,6 +58,10 @@ class Checkpoint:
     hidden_size: int
     n_layers: int
     vocab_size: int
+    model_type: str = ""
+    """As transformers names it."""
+    decoder_start: int | None = None
+    """The token that the decoder of an encoder-decoder reads first; None where nothing says it."""
     base: Checkpoint | None = None
     """What an adapter stands on."""
     load: str | None = None
@@ -182,6 +186,8 @@ def find(
             hidden_size=int(getattr(text_config, "hidden_size", 0) or 0),
             n_layers=int(getattr(text_config, "num_hidden_layers", 0) or 0),
             vocab_size=int(getattr(text_config, "vocab_size", 0) or 0),
+            model_type=str(alteration.model_type if alteration else getattr(config, "model_type", "")),
+            decoder_start=_decoder_start(config, folder, option) if found_kind == "seq2seq" else None,
             load=load or stored,
             stored=stored,
             allow_pickle=allow_pickle,
@@ -281,11 +287,28 @@ def _context(config: Any, model_type: str) -> int | None:
     """Tokens that a model reads at once; RoBERTa and its kin count positions from the one after the padding token."""
     padding = getattr(config, "pad_token_id", None)
     n_before = padding + 1 if model_type in COUNTED_AFTER_PADDING and isinstance(padding, int) and padding >= 0 else 0
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length"):
+    for name in (
+        "max_position_embeddings",
+        "n_positions",
+        "max_sequence_length",
+        "max_seq_len",
+        "seq_length",
+        "max_decoder_position_embeddings",
+    ):
         value = getattr(config, name, None)
         if isinstance(value, int) and value > 0:
             return max(1, value - n_before)
     return None
+
+
+def _decoder_start(config: Any, folder: Path, option: str) -> int | None:
+    """The first token of a decoder; newer releases of transformers write it into generation_config.json."""
+    path = folder / "generation_config.json"
+    generation = read_json(path, option) if is_file(path) else {}
+    name = "decoder_start_token_id"
+    found = getattr(config, name, None)
+    found = generation.get(name) if found is None else found
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 def has_tokenizer(folder: Path) -> bool:
