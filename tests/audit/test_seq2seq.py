@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 
-import numpy as np
 import pytest
 from pyarrow import parquet
 
+from kdaudit.attacks import ATTACKS
+from kdaudit.targets.passage import encode
 from tests import pairs, tiny
-from tests.commands import CONTEXT, Given, check_refused, results
+from tests.commands import CONTEXT, Given, check_refused
 
 Make = Callable[..., Path]
 
@@ -20,7 +22,11 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
     def made(family: str, *, seed: int, tokenizer_seed: int = 0) -> Path:
         path = folder / f"{family}-{seed}-{tokenizer_seed}"
-        return path if path.exists() else pairs.save(path, family, seed=seed, tokenizer_seed=tokenizer_seed)
+        return (
+            path
+            if path.exists()
+            else pairs.save(path, family, seed=seed, tokenizer_seed=tokenizer_seed, context=CONTEXT)
+        )
 
     return made
 
@@ -44,10 +50,10 @@ def test_every_attack_runs_on_an_encoder_decoder_over_the_completions(asked: Giv
     import torch
     from transformers import AutoModelForSeq2SeqLM
 
-    done = asked.attack(tmp_path / "run", "--attack", "all", "--reference", asked.start, "--n-shots", "1")
+    shots = pairs.write_jsonl(tmp_path / "shots.jsonl", [("ask", "knee")], prefix="s")
+    done = asked.attack(tmp_path / "run", "--attack", "all", "--reference", asked.start, "--shots", shots)
     assert done.code == 0, done.err
-    found = results(tmp_path / "run")
-    assert {attack["status"] for attack in found["attacks"]} == {"ran"}
+    assert len({name for name in ATTACKS if scores(tmp_path / "run", "student", name)}) == len(ATTACKS)
     model, split = AutoModelForSeq2SeqLM.from_pretrained(asked.student), pairs.tokenizer("t5")
     loss = scores(tmp_path / "run", "student", "loss")
     lower = scores(tmp_path / "run", "student", "lowercase")
@@ -63,3 +69,94 @@ def test_every_attack_runs_on_an_encoder_decoder_over_the_completions(asked: Giv
         assert loss[record["id"]] == pytest.approx(own(prompt, completion), abs=1e-5)
         expected = own(prompt, completion) - own(prompt, completion.lower())
         assert lower[record["id"]] == pytest.approx(expected, abs=1e-4)
+
+
+def test_recall_puts_the_shots_before_the_prompt_of_the_encoder(asked: Given, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForSeq2SeqLM
+
+    shots = pairs.write_jsonl(tmp_path / "shots.jsonl", [("ask", "knee")], prefix="s")
+    done = asked.attack(tmp_path / "run", "--attack", "recall", "--shots", shots)
+    assert done.code == 0, done.err
+    model, split = AutoModelForSeq2SeqLM.from_pretrained(asked.student), pairs.tokenizer("t5")
+    found = scores(tmp_path / "run", "student", "recall")
+    record = json.loads(asked.members.read_text(encoding="utf-8").splitlines()[0])
+    labels, prompt, shot = (
+        split(text, add_special_tokens=False)["input_ids"]
+        for text in (record["completion"], record["prompt"], "askknee")
+    )
+
+    def own(read: list[int]) -> float:
+        with torch.no_grad():
+            return -float(model(input_ids=torch.tensor([[*read, 1]]), labels=torch.tensor([labels])).loss)
+
+    assert found[record["id"]] == pytest.approx(own([*shot, *prompt]) / own(prompt), abs=1e-5)
+
+
+def test_a_student_of_another_family_and_tokenizer_is_compared_by_bytes(
+    asked: Given, make: Make, tmp_path: Path
+) -> None:
+    other = asked.having(student=make("bart", seed=4, tokenizer_seed=7))
+    done = other.attack(tmp_path / "run", "--attack", "loss", "--attack", "zlib", "--student-reference", asked.start)
+    assert done.code == 0, done.err
+    for model in ("teacher", "student"):
+        assert len(scores(tmp_path / "run", model, "loss")) == 48
+
+
+def test_prompts_and_completions_that_are_too_long_are_cut_and_counted(asked: Given, tmp_path: Path) -> None:
+    words = " ".join(["knee"] * 160)
+    long = [(f"{words} {i}", "no fever") for i in range(3)] + [(f"in {i}", words) for i in range(2)]
+    members = pairs.write_jsonl(tmp_path / "members.jsonl", [*pairs.texts(20, seed=8), *long], prefix="m")
+    done = asked.having(members=members).attack(
+        tmp_path / "run", "--attack", "loss", "--attack", "recall", "--n-shots", "1"
+    )
+    assert done.code == 0, done.err
+    said = " ".join(done.err.split())
+    assert "3 of" in said
+    assert "prompts are longer than the 128 tokens that the encoders read and were cut" in said
+    assert "2 of" in said
+    found = scores(tmp_path / "run", "student", "loss")
+    assert all(isfinite(found[f"m{i}"]) for i in range(25)), "none is left unscored"
+    after_shots = scores(tmp_path / "run", "student", "recall")
+    assert [i for i in range(25) if not isfinite(after_shots[f"m{i}"])] == [20, 21, 22], "no room for shots and prompt"
+
+
+def test_texts_without_prompts_are_refused_by_an_encoder_decoder_without_sentinels(
+    asked: Given, given: Given, make: Make, tmp_path: Path
+) -> None:
+    models = {"teacher": make("bart", seed=1), "student": make("bart", seed=2)}
+    done = given.having(**models).attack(tmp_path / "run", "--attack", "loss")
+    check_refused(done, "bart", "prompt and completion")
+
+
+def test_an_empty_completion_is_refused_with_its_line(asked: Given, tmp_path: Path) -> None:
+    members = pairs.write_jsonl(tmp_path / "members.jsonl", [("in", "knee"), ("in", "")], prefix="m")
+    check_refused(asked.having(members=members).attack(tmp_path / "run"), "line 2", "an empty text")
+
+
+def test_a_decoder_without_a_first_token_is_refused(asked: Given, make: Make, tmp_path: Path) -> None:
+    folder = pairs.save(tmp_path / "without", "t5", seed=9)
+    for name in ("config.json", "generation_config.json"):
+        settings = json.loads((folder / name).read_text(encoding="utf-8"))
+        settings.pop("decoder_start_token_id", None)
+        (folder / name).write_text(json.dumps(settings), encoding="utf-8")
+    check_refused(asked.having(student=folder).attack(tmp_path / "run"), "decoder_start_token_id")
+
+
+def test_a_causal_student_of_an_encoder_decoder_is_refused(asked: Given, given: Given, tmp_path: Path) -> None:
+    check_refused(asked.having(student=given.student).attack(tmp_path / "run"), "encoder-decoder", "causal")
+
+
+def test_recall_leaves_a_record_unscored_whose_prompt_has_no_room_after_the_shots(given: Given, tmp_path: Path) -> None:
+    (whole,) = encode(tiny.tokenizer(), ["ab" * 100])
+    words = "ab" * 100
+    words = words[: int(whole.char_end[CONTEXT - 20])]
+    made = [*pairs.texts(46, seed=8), (f"{words} 1", "no fever"), (f"{words} 2", "no fever")]
+    members = pairs.write_jsonl(tmp_path / "members.jsonl", made[::2], prefix="m")
+    nonmembers = pairs.write_jsonl(tmp_path / "nonmembers.jsonl", made[1::2], prefix="n")
+    asked = given.having(members=members, nonmembers=nonmembers)
+    shots = pairs.write_jsonl(tmp_path / "shots.jsonl", [("ask " * 10, "knee")], prefix="s")
+    done = asked.attack(tmp_path / "run", "--attack", "recall", "--shots", shots)
+    assert done.code == 0, done.err
+    found = scores(tmp_path / "run", "student", "recall")
+    assert [name for name, score in found.items() if not isfinite(score)] == ["m23", "n23"]
