@@ -76,5 +76,7 @@ def in_text_order(plan: TargetPlan, found: Sequence[Columns]) -> TokenSignals:
     else:
         columns = [(np.bincount(place, weights=column) / counts).astype(np.float32) for column in columns]
     logprob, mean, std, top = columns
-    first = int(tokens[0])
-    return TokenSignals(logprob, mean, std, top, byte_end[tokens], int(byte_end[first - 1]) if first else 0)
+    starts = np.concatenate([np.zeros(1, dtype=np.int32), byte_end])[tokens]  # a token starts where the one before ends
+    ends = byte_end[tokens]
+    n_skipped = int(ends[-1] - starts[0] - (ends - starts).sum())
+    return TokenSignals(logprob, mean, std, top, ends, int(starts[0]), n_skipped)

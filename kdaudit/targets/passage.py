@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,27 @@ class Passage:
     n_given: int = 0
     """Leading tokens that are read but not scored: those that lie whole within the record's prompt."""
 
+    words: NDArray[np.int32] | None = None
+    """(T,): the number of the word that each token belongs to, by the tokenizer; None: every token is a word."""
+
+    key: str = ""
+    """A hash of the whole text: what is drawn for it is the same under every tokenizer and after every cut."""
+
     def head(self, n_chars: int) -> Passage:
         """The tokens that lie within the first `n_chars` characters."""
         kept = int(np.searchsorted(self.char_end, n_chars, side="right"))
-        return Passage(self.ids[:kept], self.char_end[:kept], self.byte_end[:kept], min(self.n_given, kept))
+        return self.first(kept)
+
+    def first(self, n_tokens: int) -> Passage:
+        """The first `n_tokens` tokens."""
+        return replace(
+            self,
+            ids=self.ids[:n_tokens],
+            char_end=self.char_end[:n_tokens],
+            byte_end=self.byte_end[:n_tokens],
+            n_given=min(self.n_given, n_tokens),
+            words=None if self.words is None else self.words[:n_tokens],
+        )
 
 
 def encode(tokenizer: Any, texts: Sequence[str], prompts: Sequence[int] | None = None) -> list[Passage]:
@@ -52,11 +70,20 @@ def encode(tokenizer: Any, texts: Sequence[str], prompts: Sequence[int] | None =
         verbose=False,
     )
     return [
-        _passage(text, ids, offsets, n_prompt)
-        for text, ids, offsets, n_prompt in zip(
-            texts, encoded["input_ids"], encoded["offset_mapping"], prompts or [0] * len(texts), strict=True
+        replace(_passage(text, ids, offsets, n_prompt), words=_words(encoded.word_ids(i)), key=_key(text))
+        for i, (text, ids, offsets, n_prompt) in enumerate(
+            zip(texts, encoded["input_ids"], encoded["offset_mapping"], prompts or [0] * len(texts), strict=True)
         )
     ]
+
+
+def _words(found: Sequence[int | None]) -> NDArray[np.int32]:
+    """The word of each token; a token that belongs to none is one by itself."""
+    return np.array([-1 - place if word is None else word for place, word in enumerate(found)], dtype=np.int32)
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _passage(text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]], n_prompt: int) -> Passage:
@@ -80,6 +107,18 @@ def lead_ids(tokenizer: Any) -> tuple[int, ...]:
         if full[start : start + len(bare)] == bare:
             return tuple(int(i) for i in full[:start])
     return ()
+
+
+def around_ids(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The special tokens that a tokenizer puts between two texts of a pair, and behind a text; () where none."""
+    bare, full, pair = (
+        list(tokenizer(*texts, add_special_tokens=is_full)["input_ids"])
+        for texts, is_full in ((("a",), False), (("a",), True), (("a", "a"), True))
+    )
+    lead = list(lead_ids(tokenizer))
+    tail = full[len(lead) + len(bare) :]
+    between = pair[len(lead) + len(bare) : len(pair) - len(bare) - len(tail)]
+    return tuple(map(int, between)), tuple(map(int, tail))
 
 
 def lead_text(tokenizer: Any) -> str:

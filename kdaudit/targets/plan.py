@@ -26,6 +26,8 @@ class Showing:
     """(K,): the token that each of these outputs predicts."""
     tokens: NDArray[np.int32]
     """(K,): the place of that token in the text (scoring) or in the example (learning)."""
+    second: int = 0
+    """The place in `ids` from which on they belong to the second text of a pair; 0: there is one text."""
 
     @property
     def size(self) -> int:
@@ -93,15 +95,26 @@ class Frame:
     """Tokens between the lead and the text."""
     end: int | None = None
     """The token that closes a text to learn from; None where the tokenizer has none."""
+    between: tuple[int, ...] = ()
+    """Tokens between a prefix and the text, where the two are a pair."""
+    tail: tuple[int, ...] = ()
+    """The special tokens that stand behind every text."""
+    mask: int | None = None
+    """The token in the place of hidden ones; None where the kind of model hides none."""
 
     @property
     def before(self) -> tuple[int, ...]:
         """Every token before a text."""
-        return self.lead + self.prefix
+        return self.lead + self.prefix + (self.between if self.prefix else ())
+
+    @property
+    def n_around(self) -> int:
+        """Tokens before and behind a text."""
+        return len(self.before) + len(self.tail)
 
     def room(self, window: int) -> int:
         """Tokens of a text for which a window has room."""
-        return max(0, window - len(self.before))
+        return max(0, window - self.n_around)
 
     def plan(self, passage: Passage) -> TargetPlan:
         """The target plan of one text."""

@@ -73,7 +73,7 @@ class Passages:
         """Tokens that go through a model; what stands before all texts goes through it once where it is cached."""
         shown, frame = self.shown[view][tokenizer], self.frame(view, tokenizer)
         is_cached = view.is_prefixed and frame.kind.is_causal
-        return shown.n_tokens + len(frame.before) * (1 if is_cached else shown.n_passes)
+        return shown.n_tokens + frame.n_around * (1 if is_cached else shown.n_passes)
 
     def shards(self) -> list[list[int]]:
         """Indices of the texts, longest first, in groups of about SHARD_CHARS: the same for every model."""
@@ -212,6 +212,6 @@ def _fitting_shots(
     for n_shots in range(len(shots), 0, -1):
         prefix = SHOT_SEPARATOR.join(shots[:n_shots])
         ids = tuple(tuple(encode(tokenizer, [prefix])[0].ids.tolist()) for tokenizer in tokenizers)
-        if all(len(frame.before) + len(found) <= window // 2 for frame, found in zip(frames, ids, strict=True)):
+        if all(frame.n_around + len(frame.between) + len(found) <= window // 2 for frame, found in zip(frames, ids, strict=True)):
             return n_shots, ids
     return 0, tuple(() for _ in tokenizers)
