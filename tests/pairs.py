@@ -33,17 +33,15 @@ def texts(n: int, *, seed: int) -> list[tuple[str, str]]:
 
 @functools.cache
 def tokenizer(family: str, *, seed: int = 0) -> Any:
-    """A Unigram tokenizer with spaces as letters, and a family's special tokens around a text."""
+    """A BPE tokenizer with spaces as letters, and a family's special tokens around a text; Unigram trains by chance."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     special = ["<pad>", "</s>", "<unk>", "<s>", "<xx>", *(SENTINELS if family == "t5" else ())]
-    backend = Tokenizer(models.Unigram())
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     backend.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=VOCABULARY - 40, special_tokens=special, unk_token="<unk>", show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY - 40, special_tokens=special, show_progress=False)
     backend.train_from_iterator(tiny.texts(200, seed=2000 + seed), trainer)
     ids = [(name, special.index(name)) for name in ("</s>", "<s>", "<xx>") if name in AROUND[family]]
     backend.post_processor = processors.TemplateProcessing(single=AROUND[family], special_tokens=ids)

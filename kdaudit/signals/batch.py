@@ -65,7 +65,14 @@ def in_text_order(plan: TargetPlan, found: Sequence[Columns]) -> TokenSignals:
     byte_end = plan.passage.byte_end
     if not plan.showings:
         empty = np.zeros(0, dtype=np.float32)
-        return TokenSignals(empty, empty, empty, empty, np.zeros(0, dtype=np.int32), _byte_start(plan, byte_end.size))
+        return TokenSignals(
+            empty,
+            empty,
+            empty,
+            empty,
+            np.zeros(0, dtype=np.int32),
+            int(byte_end[-1]) if byte_end.size else plan.passage.byte_start,
+        )
     shown = np.concatenate([one.tokens for one in plan.showings])
     tokens, place, counts = np.unique(shown, return_inverse=True, return_counts=True)
     columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]
@@ -74,9 +81,7 @@ def in_text_order(plan: TargetPlan, found: Sequence[Columns]) -> TokenSignals:
     else:
         columns = [(np.bincount(place, weights=column) / counts).astype(np.float32) for column in columns]
     logprob, mean, std, top = columns
-    return TokenSignals(logprob, mean, std, top, byte_end[tokens], _byte_start(plan, int(tokens[0])))
-
-
-def _byte_start(plan: TargetPlan, token: int) -> int:
-    """Bytes of the text before a token."""
-    return int(plan.passage.byte_end[token - 1]) if token else plan.passage.byte_start
+    starts = np.concatenate([np.array([plan.passage.byte_start], dtype=np.int32), byte_end])[tokens]
+    ends = byte_end[tokens]  # a token starts where the one before it ends
+    n_skipped = int(ends[-1] - starts[0] - (ends - starts).sum())
+    return TokenSignals(logprob, mean, std, top, ends, int(starts[0]), n_skipped)

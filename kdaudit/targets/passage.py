@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,11 +30,21 @@ class Passage:
     byte_start: int = 0
     """UTF-8 bytes of the text before its first token: those of a prompt that has none."""
 
+    words: NDArray[np.int32] | None = None
+    """(T,): the number of the word that each token belongs to, by the tokenizer; None: every token is a word."""
+
+    key: str = ""
+    """A hash of the whole text: what is drawn for it is the same under every tokenizer and after every cut."""
+
     def head(self, n_chars: int) -> Passage:
         """The tokens that lie within the first `n_chars` characters."""
-        return self._only(slice(int(np.searchsorted(self.char_end, n_chars, side="right"))))
+        return self.first(int(np.searchsorted(self.char_end, n_chars, side="right")))
 
-    def first(self, n_given: int, n_scored: int) -> Passage:
+    def first(self, n_tokens: int) -> Passage:
+        """The first `n_tokens` tokens."""
+        return self._only(np.arange(self.ids.size) < n_tokens)
+
+    def within(self, n_given: int, n_scored: int) -> Passage:
         """The first tokens of the prompt with the first ones of what is scored, as many as there are of each."""
         is_kept = np.arange(self.ids.size) < self.n_given + n_scored
         is_kept[n_given : self.n_given] = False
@@ -42,12 +53,16 @@ class Passage:
     def prompted(self, n_chars: int) -> Passage:
         """The same with the tokens of the prompt that lie within the first `n_chars` characters."""
         n_kept = int(np.searchsorted(self.char_end[: self.n_given], n_chars, side="right"))
-        return self if n_kept == self.n_given else self.first(n_kept, self.ids.size)
+        return self if n_kept == self.n_given else self.within(n_kept, self.ids.size)
 
-    def _only(self, kept: slice | NDArray[np.bool_]) -> Passage:
-        n_given = int(np.arange(self.ids.size)[kept].searchsorted(self.n_given))
+    def _only(self, is_kept: NDArray[np.bool_]) -> Passage:
         return replace(
-            self, ids=self.ids[kept], char_end=self.char_end[kept], byte_end=self.byte_end[kept], n_given=n_given
+            self,
+            ids=self.ids[is_kept],
+            char_end=self.char_end[is_kept],
+            byte_end=self.byte_end[is_kept],
+            n_given=int(is_kept[: self.n_given].sum()),
+            words=None if self.words is None else self.words[is_kept],
         )
 
 
@@ -100,11 +115,20 @@ def encode(
         verbose=False,
     )
     return [
-        _passage(text, ids, offsets, n_prompt)
-        for text, ids, offsets, n_prompt in zip(
-            texts, encoded["input_ids"], encoded["offset_mapping"], prompts or [0] * len(texts), strict=True
+        replace(_passage(text, ids, offsets, n_prompt), words=_words(encoded.word_ids(i)), key=_key(text))
+        for i, (text, ids, offsets, n_prompt) in enumerate(
+            zip(texts, encoded["input_ids"], encoded["offset_mapping"], prompts or [0] * len(texts), strict=True)
         )
     ]
+
+
+def _words(found: Sequence[int | None]) -> NDArray[np.int32]:
+    """The word of each token; a token that belongs to none is one by itself."""
+    return np.array([-1 - place if word is None else word for place, word in enumerate(found)], dtype=np.int32)
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _passage(text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]], n_prompt: int) -> Passage:
@@ -139,6 +163,18 @@ def around(tokenizer: Any, *, is_target: bool = False) -> tuple[tuple[int, ...],
         if full[start : start + len(bare)] == bare:
             return tuple(full[:start]), tuple(full[start + len(bare) :])
     return (), ()
+
+
+def around_ids(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The special tokens that a tokenizer puts between two texts of a pair, and behind a text; () where none."""
+    bare, full, pair = (
+        list(tokenizer(*texts, add_special_tokens=is_full)["input_ids"])
+        for texts, is_full in ((("a",), False), (("a",), True), (("a", "a"), True))
+    )
+    lead = list(lead_ids(tokenizer))
+    tail = full[len(lead) + len(bare) :]
+    between = pair[len(lead) + len(bare) : len(pair) - len(bare) - len(tail)]
+    return tuple(map(int, between)), tuple(map(int, tail))
 
 
 def lead_text(tokenizer: Any) -> str:

@@ -29,6 +29,8 @@ class Showing:
     """(K,): the place of that token in the text (scoring) or in the example (learning)."""
     source: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
     """(E,): what the encoder reads, in order; empty where the model has none."""
+    second: int = 0
+    """The place in `ids` from which on they belong to the second text of a pair; 0: there is one text."""
 
     @property
     def size(self) -> int:
@@ -100,21 +102,30 @@ class Frame:
     """The special tokens that the tokenizer puts before every text (a BOS, as a rule)."""
     prefix: tuple[int, ...] = ()
     """Tokens between the lead and the text."""
-    tail: tuple[int, ...] = ()
-    """The special tokens after what the encoder reads."""
     start: tuple[int, ...] = ()
     """What the decoder reads before a text."""
     end: int | None = None
     """The token that closes a text to learn from; None where the tokenizer has none."""
+    between: tuple[int, ...] = ()
+    """Tokens between a prefix and the text, where the two are a pair."""
+    tail: tuple[int, ...] = ()
+    """The special tokens that stand behind every text; behind what the encoder reads, where there is one."""
+    mask: int | None = None
+    """The token in the place of hidden ones; None where the kind of model hides none."""
 
     @property
     def before(self) -> tuple[int, ...]:
         """Every token before a text."""
-        return self.lead + self.prefix
+        return self.lead + self.prefix + (self.between if self.prefix else ())
+
+    @property
+    def n_around(self) -> int:
+        """Tokens before and behind a text."""
+        return len(self.before) + len(self.tail)
 
     def room(self, window: int, passage: Passage) -> int:
         """Tokens of a text for which a window has room, its prompt included."""
-        left = max(0, window - len(self.before) - len(self.tail))
+        left = max(0, window - self.n_around)
         if not self.kind.is_paired:
             return left
         # the last token is predicted, not read

@@ -58,7 +58,7 @@ def _show(passage: Passage, frame: Frame) -> tuple[Showing, ...]:
 
 def _example(passage: Passage, frame: Frame, window: int) -> Example:
     """The start, the completion and its end, with the prompt for the encoder, each cut to the window."""
-    room = max(0, window - len(frame.before) - len(frame.tail))
+    room = max(0, window - frame.n_around)
     given, scored = passage.ids[: passage.n_given][:room], passage.ids[passage.n_given :]
     is_closed = frame.end in scored[-2:].tolist()  # a chat template closes its answers itself
     end = () if frame.end is None or is_closed else (frame.end,)
@@ -80,7 +80,7 @@ def joined(*parts: Sequence[int] | NDArray[np.int32]) -> NDArray[np.int32]:
     return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts])
 
 
-def _inputs(showings: Sequence[Showing]) -> Mapping[str, NDArray[np.int64]]:
+def padded_sides(showings: Sequence[Showing]) -> Mapping[str, NDArray[np.int64]]:
     """Both sides padded on the right; the masks keep the padding from being read."""
     found: dict[str, NDArray[np.int64]] = {}
     for side, rows in (("", [one.source for one in showings]), ("decoder_", [one.ids for one in showings])):
@@ -89,4 +89,4 @@ def _inputs(showings: Sequence[Showing]) -> Mapping[str, NDArray[np.int64]]:
     return found
 
 
-PAIRS = Kind("seq2seq", _show, _example, _learn, _inputs, is_causal=False, encode=encode_apart, is_paired=True)
+PAIRS = Kind("seq2seq", _show, _example, _learn, padded_sides, is_causal=False, encode=encode_apart, is_paired=True)

@@ -203,7 +203,7 @@ def _framed(view: View, frame: Frame, prefix: tuple[int, ...]) -> Frame:
 
 def _and(shown: Shown, passage: Passage, frame: Frame) -> Shown:
     plan = frame.plan(passage)
-    n_read = sum(one.size for one in plan.showings) if plan.showings else int(passage.ids.size) + len(frame.before)
+    n_read = sum(one.size for one in plan.showings) if plan.showings else int(passage.ids.size) + frame.n_around
     return Shown(
         shown.n_tokens + plan.n_passes * int(passage.ids.size), shown.n_passes + plan.n_passes, shown.n_read + n_read
     )
@@ -228,8 +228,8 @@ def _prompt_cut(passages: Sequence[Passage], frames: Sequence[Frame], window: in
     """
     if not frames[0].kind.is_paired:
         return n_prompt
-    prompts = [passage.first(passage.n_given, 0) for passage in passages]
-    rooms = [max(0, window - len(frame.before) - len(frame.tail)) for frame in frames]
+    prompts = [passage.within(passage.n_given, 0) for passage in passages]
+    rooms = [max(0, window - frame.n_around) for frame in frames]
     return common_cut(prompts, rooms, n_chars=n_prompt)
 
 
@@ -263,6 +263,9 @@ def _fitting_shots(
     for n_shots in range(len(shots), 0, -1):
         prefix = SHOT_SEPARATOR.join(shots[:n_shots])
         ids = tuple(tuple(encode(tokenizer, [prefix])[0].ids.tolist()) for tokenizer in tokenizers)
-        if all(len(frame.before) + len(found) <= window // 2 for frame, found in zip(frames, ids, strict=True)):
+        if all(
+            frame.n_around + len(frame.between) + len(found) <= window // 2
+            for frame, found in zip(frames, ids, strict=True)
+        ):
             return n_shots, ids
     return 0, tuple(() for _ in tokenizers)

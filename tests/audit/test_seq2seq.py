@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from math import isfinite
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ def asked(make: Make, tmp_path_factory: pytest.TempPathFactory) -> Given:
     return Given(make("t5", seed=1), make("t5", seed=2), make("t5", seed=3), members, nonmembers)
 
 
-def scores(out: Path, model: str, attack: str) -> dict[str, float]:
+def scores(out: Path, model: str, attack: str) -> dict[str, float | None]:
     rows = parquet.read_table(out / "scores.parquet").to_pylist()
     return {row["id"]: row["score"] for row in rows if (row["model"], row["attack"]) == (model, attack)}
 
@@ -107,18 +106,18 @@ def test_prompts_and_completions_that_are_too_long_are_cut_and_counted(asked: Gi
     words = " ".join(["knee"] * 160)
     long = [(f"{words} {i}", "no fever") for i in range(3)] + [(f"in {i}", words) for i in range(2)]
     members = pairs.write_jsonl(tmp_path / "members.jsonl", [*pairs.texts(20, seed=8), *long], prefix="m")
-    done = asked.having(members=members).attack(
-        tmp_path / "run", "--attack", "loss", "--attack", "recall", "--n-shots", "1"
-    )
+    shots = pairs.write_jsonl(tmp_path / "shots.jsonl", [("ask", "knee")], prefix="s")
+    attacks = ("--attack", "loss", "--attack", "recall", "--shots", shots)
+    done = asked.having(members=members).attack(tmp_path / "run", *attacks)
     assert done.code == 0, done.err
     said = " ".join(done.err.split())
     assert "3 of" in said
     assert "prompts are longer than the 128 tokens that the encoders read and were cut" in said
     assert "2 of" in said
     found = scores(tmp_path / "run", "student", "loss")
-    assert all(isfinite(found[f"m{i}"]) for i in range(25)), "none is left unscored"
+    assert all(found[f"m{i}"] is not None for i in range(25)), "none is left unscored"
     after_shots = scores(tmp_path / "run", "student", "recall")
-    assert [i for i in range(25) if not isfinite(after_shots[f"m{i}"])] == [20, 21, 22], "no room for shots and prompt"
+    assert [i for i in range(25) if after_shots[f"m{i}"] is None] == [20, 21, 22], "no room for shots and prompt"
 
 
 def test_texts_without_prompts_are_refused_by_an_encoder_decoder_without_sentinels(
@@ -127,6 +126,13 @@ def test_texts_without_prompts_are_refused_by_an_encoder_decoder_without_sentine
     models = {"teacher": make("bart", seed=1), "student": make("bart", seed=2)}
     done = given.having(**models).attack(tmp_path / "run", "--attack", "loss")
     check_refused(done, "bart", "prompt and completion")
+
+
+def test_texts_without_prompts_are_scored_by_t5_in_gaps(asked: Given, given: Given, tmp_path: Path) -> None:
+    models = {"teacher": asked.teacher, "student": asked.student}
+    done = given.having(**models).attack(tmp_path / "run", "--attack", "loss", "--attack", "min-k++")
+    assert done.code == 0, done.err
+    assert None not in scores(tmp_path / "run", "student", "loss").values()
 
 
 def test_an_empty_completion_is_refused_with_its_line(asked: Given, tmp_path: Path) -> None:
@@ -159,4 +165,4 @@ def test_recall_leaves_a_record_unscored_whose_prompt_has_no_room_after_the_shot
     done = asked.attack(tmp_path / "run", "--attack", "recall", "--shots", shots)
     assert done.code == 0, done.err
     found = scores(tmp_path / "run", "student", "recall")
-    assert [name for name, score in found.items() if not isfinite(score)] == ["m23", "n23"]
+    assert [name for name, score in found.items() if score is None] == ["m23", "n23"]
