@@ -159,9 +159,7 @@ class Split:
     """(n, H) -> (n, V), a function of each row by itself."""
 
 
-def split_head(
-    model: PreTrainedModel, inputs: Inputs, own: torch.Tensor, *, with_rest: bool = False
-) -> Split | None:
+def split_head(model: PreTrainedModel, inputs: Inputs, own: torch.Tensor, *, with_rest: bool = False) -> Split | None:
     """The model's body and head, if applying one after the other gives its own logits; else None.
 
     Args:
@@ -199,6 +197,7 @@ class Rest(torch.nn.Module):
         self.rest._modules = {**model._modules, name: self.given}  # of the copy alone
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(n, H) -> (n, V)."""
         self.given.states = states[None]
         ids = torch.zeros((1, states.shape[0]), dtype=torch.int64, device=states.device)
         logits: torch.Tensor = self.rest(input_ids=ids).logits[0]

@@ -212,6 +212,9 @@ def _fitting_shots(
     for n_shots in range(len(shots), 0, -1):
         prefix = SHOT_SEPARATOR.join(shots[:n_shots])
         ids = tuple(tuple(encode(tokenizer, [prefix])[0].ids.tolist()) for tokenizer in tokenizers)
-        if all(frame.n_around + len(frame.between) + len(found) <= window // 2 for frame, found in zip(frames, ids, strict=True)):
+        if all(
+            frame.n_around + len(frame.between) + len(found) <= window // 2
+            for frame, found in zip(frames, ids, strict=True)
+        ):
             return n_shots, ids
     return 0, tuple(() for _ in tokenizers)
