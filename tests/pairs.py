@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def config(family: str, *, context: int = CONTEXT) -> Any:
     return configs[family]()
 
 
-def model(family: str, *, seed: int = 0, context: int = CONTEXT) -> Any:
+def model(family: str, *, seed: int = 0, scale: float = 4.0, context: int = CONTEXT) -> Any:
     """A model with random weights, larger than the usual start; what its head adds to all logits is random too."""
     import torch
     from transformers import AutoModelForSeq2SeqLM
@@ -85,16 +86,51 @@ def model(family: str, *, seed: int = 0, context: int = CONTEXT) -> Any:
         with torch.no_grad():
             for weight in made.parameters():
                 if weight.ndim > 1:
-                    weight.mul_(4 if family != "t5" else 1.5)
+                    weight.mul_(scale if family != "t5" else scale**0.3)
             if hasattr(made, "final_logits_bias"):
                 made.final_logits_bias.normal_()
     return made
 
 
-def save(folder: Path, family: str, *, seed: int = 0, context: int = CONTEXT, tokenizer_seed: int = 0) -> Path:
-    """Save a checkpoint with its tokenizer."""
-    model(family, seed=seed, context=context).save_pretrained(folder)
-    tokenizer(family, seed=tokenizer_seed).save_pretrained(folder)
+def save(
+    folder: Path,
+    family: str,
+    *,
+    seed: int = 0,
+    context: int = CONTEXT,
+    tokenizer_seed: int = 0,
+    others: Sequence[str] = (),
+) -> Path:
+    """Save a checkpoint with its tokenizer; it has learnt a little, so that it is a language model of the texts here.
+
+    Args:
+        folder: where to.
+        family: of FAMILIES.
+        seed: of the weights.
+        context: tokens that it reads.
+        tokenizer_seed: of the texts that its tokenizer is trained on.
+        others: what it is to be a language model of too.
+    """
+    import torch
+
+    made, split = model(family, seed=seed, scale=0.3, context=context), tokenizer(family, seed=tokenizer_seed)
+    prompts, completions = zip(*texts(64, seed=1000), strict=True)
+    gaps = [*tiny.texts(32, seed=1000, n_words=4), *others]
+    completions += tuple(f"{SENTINELS[i % 8]} {text}" if family == "t5" else text for i, text in enumerate(gaps))
+    read = split([*prompts, *gaps], padding=True, return_tensors="pt")
+    labels = split(text_target=list(completions), padding=True, return_tensors="pt")["input_ids"]
+    optimiser = torch.optim.Adam(made.parameters(), lr=1e-2)
+    for _ in range(15):
+        loss = made(
+            input_ids=read["input_ids"], attention_mask=read["attention_mask"],
+            labels=labels.masked_fill(labels == split.pad_token_id, -100),
+            decoder_input_ids=made.prepare_decoder_input_ids_from_labels(labels),
+        ).loss  # fmt: skip
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    made.save_pretrained(folder)
+    split.save_pretrained(folder)
     return folder
 
 

@@ -249,6 +249,7 @@ class Rest(torch.nn.Module):
         self.rest._modules = {**model._modules, name: self.given}  # of the copy alone
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(n, H) -> (n, V)."""
         self.given.states = states[None]
         ids = torch.zeros((1, states.shape[0]), dtype=torch.int64, device=states.device)
         logits: torch.Tensor = self.rest(input_ids=ids).logits[0]

@@ -19,10 +19,13 @@ from numpy.typing import NDArray
 from kdaudit.draws import generator
 from kdaudit.errors import CheckpointError
 from kdaudit.targets.passage import Passage, around_ids, lead_ids
-from kdaudit.targets.plan import Example, Frame, Kind, Showing, padded
+from kdaudit.targets.plan import Frame, Kind, Showing, padded
 
 SHARE = 0.15
 """Of the words, what one random mask hides."""
+
+DEFAULT_PLAN, DEFAULT_GROUPS = "partition", 7
+"""Groups of about 15 % of the words each."""
 
 Places = NDArray[np.intp]
 """Places of tokens in a text, rising."""
@@ -32,10 +35,10 @@ Places = NDArray[np.intp]
 class Masking:
     """What is hidden in which pass."""
 
-    plan: str = "partition"
+    plan: str = DEFAULT_PLAN
     """partition: every word once, in groups; pll: one token in each pass; pll-word: a token and what follows of its
     word; random:K: K masks of 15 % of the words."""
-    n_groups: int = 7
+    n_groups: int = DEFAULT_GROUPS
     """Of a partition."""
     seed: int = 0
 
@@ -75,7 +78,7 @@ def masked_frame(tokenizer: Any, masking: Masking) -> Frame:
     """
     if tokenizer.mask_token_id is None:
         raise CheckpointError(
-            f"the tokenizer in {tokenizer.name_or_path} has no mask token, so nothing can be hidden from a masked model",
+            f"the tokenizer in {tokenizer.name_or_path} has no mask token: nothing can be hidden from a masked model",
             hint="save the tokenizer that the model was trained with, its mask_token among its special tokens",
         )
     between, tail = around_ids(tokenizer)

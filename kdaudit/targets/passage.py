@@ -27,14 +27,15 @@ class Passage:
 
     n_given: int = 0
     """Leading tokens that are read but not scored: those that lie whole within the record's prompt."""
-    byte_start: int = 0
-    """UTF-8 bytes of the text before its first token: those of a prompt that has none."""
 
     words: NDArray[np.int32] | None = None
     """(T,): the number of the word that each token belongs to, by the tokenizer; None: every token is a word."""
 
     key: str = ""
     """A hash of the whole text: what is drawn for it is the same under every tokenizer and after every cut."""
+
+    byte_start: int = 0
+    """UTF-8 bytes of the text before its first token: those of a prompt that has none."""
 
     def head(self, n_chars: int) -> Passage:
         """The tokens that lie within the first `n_chars` characters."""

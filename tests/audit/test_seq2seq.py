@@ -10,7 +10,7 @@ from pyarrow import parquet
 from kdaudit.attacks import ATTACKS
 from kdaudit.targets.passage import encode
 from tests import pairs, tiny
-from tests.commands import CONTEXT, Given, check_refused
+from tests.commands import CONTEXT, Given, check_refused, texts
 
 Make = Callable[..., Path]
 
@@ -24,7 +24,9 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
         return (
             path
             if path.exists()
-            else pairs.save(path, family, seed=seed, tokenizer_seed=tokenizer_seed, context=CONTEXT)
+            else pairs.save(
+                path, family, seed=seed, tokenizer_seed=tokenizer_seed, context=CONTEXT, others=texts(64, seed=9)
+            )
         )
 
     return made

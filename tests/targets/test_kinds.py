@@ -121,7 +121,7 @@ def test_an_audit_of_another_kind_of_model_changes_nothing_but_the_rule(
     assert encoders.attack(tmp_path / "causal", "--attack", "loss").code == 4
     frames: list[Frame] = []
 
-    def frame_of(_: str, tokenizer: Any, **__: Any) -> Frame:
+    def frame_of(_: str, tokenizer: Any, *__: object, **___: object) -> Frame:
         frames.append(Frame(ALTERNATING, lead_ids(tokenizer)))
         return frames[-1]
 

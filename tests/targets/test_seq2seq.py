@@ -138,7 +138,7 @@ def test_a_batch_holds_no_more_than_its_tokens_with_the_padding_of_both_sides() 
     list(measure(model, [shard], frame_of("bart"), batch_tokens=120))
     whole = [sum(pair) for pair in zip(widths[::2], widths[1::2], strict=True)]
     assert max(whole) <= 120
-    assert len(whole) > 10
+    assert len(whole) > 4
 
 
 def test_prompt_and_completion_are_split_each_by_itself() -> None:
