@@ -11,7 +11,7 @@ from kdaudit.audit.scoring import Scores
 from kdaudit.errors import CheckpointError
 
 LEVEL = 0.99
-"""Of the one-sided bound of the median."""
+"""The level of the one-sided bound of the median."""
 CHECKED = ("masked", "seq2seq")
 """Kinds whose checkpoints often lack a head or bring another tokenizer."""
 

@@ -22,7 +22,7 @@ from kdaudit.targets.passage import Passage, around_ids, lead_ids
 from kdaudit.targets.plan import Frame, Kind, Showing, padded
 
 SHARE = 0.15
-"""Of the words, what one random mask hides."""
+"""The share of the words that one random mask hides."""
 
 DEFAULT_PLAN, DEFAULT_GROUPS = "partition", 7
 """Groups of about 15 % of the words each."""
@@ -39,7 +39,7 @@ class Masking:
     """partition: every word once, in groups; pll: one token in each pass; pll-word: a token and what follows of its
     word; random:K: K masks of 15 % of the words."""
     n_groups: int = DEFAULT_GROUPS
-    """Of a partition."""
+    """The groups of a partition."""
     seed: int = 0
 
     @property
