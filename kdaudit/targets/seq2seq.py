@@ -12,7 +12,8 @@ from kdaudit.targets.passage import Passage, around, encode_apart
 from kdaudit.targets.plan import Example, Frame, Kind, Showing, padded
 
 STARTS_WITH_THE_LAST = frozenset({"mbart", "plbart"})
-"""Types of models whose decoder starts with the last token of what it is to write: the code of its language."""
+"""Types of models whose decoder starts with the last token of what it is to write, the code of its language: where the
+tokenizer says which one, and where config.json names no other start."""
 
 
 def pair_frame(tokenizer: Any, decoder_start: int | None, model_type: str) -> Frame:
@@ -32,7 +33,8 @@ def pair_frame(tokenizer: Any, decoder_start: int | None, model_type: str) -> Fr
     """
     lead, tail = around(tokenizer)
     before, after = around(tokenizer, is_target=True)
-    if model_type in STARTS_WITH_THE_LAST and after:
+    knows_language = getattr(tokenizer, "tgt_lang", None) is not None
+    if model_type in STARTS_WITH_THE_LAST and after and (knows_language or decoder_start is None):
         decoder_start = after[-1]
     if decoder_start is None:
         raise ValueError("no decoder_start_token_id in its config.json or generation_config.json")

@@ -10,7 +10,7 @@ from pyarrow import parquet
 from kdaudit.attacks import ATTACKS
 from kdaudit.targets.passage import encode
 from tests import pairs, tiny
-from tests.commands import CONTEXT, Given, check_refused, texts
+from tests.commands import CONTEXT, Given, check_refused, kdaudit, results, texts
 
 Make = Callable[..., Path]
 
@@ -168,3 +168,25 @@ def test_recall_leaves_a_record_unscored_whose_prompt_has_no_room_after_the_shot
     assert done.code == 0, done.err
     found = scores(tmp_path / "run", "student", "recall")
     assert [name for name, score in found.items() if score is None] == ["m23", "n23"]
+
+
+def test_encoder_decoders_are_not_distilled_yet(asked: Given, tmp_path: Path) -> None:
+    models = ("--teacher", asked.teacher, "--student", asked.student, "--teacher-saw", "none")
+    done = kdaudit("distill", *models, "--train", asked.members, "--out", tmp_path / "run")
+    check_refused(done, "an encoder-decoder")
+
+
+def test_the_results_name_the_kind_and_the_plan_counts_what_both_sides_read(asked: Given, tmp_path: Path) -> None:
+    done = asked.attack(tmp_path / "run", "--attack", "loss")
+    assert done.code == 0, done.err
+    assert {model["kind"] for model in results(tmp_path / "run")["models"].values()} == {"seq2seq"}
+    split, n_tokens = pairs.tokenizer("t5"), 0
+    for path in (asked.members, asked.nonmembers):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            n_tokens += len(split(record["prompt"])["input_ids"])
+            n_tokens += len(
+                split(record["completion"], add_special_tokens=False)["input_ids"]
+            )  # the start for the last
+    row = next(row for row in done.err.splitlines() if "student" in row and "plain" in row)
+    assert f"{n_tokens:,}" in row.split()

@@ -182,3 +182,33 @@ def test_what_is_learnt_is_the_completion_with_its_end_as_one_trains() -> None:
             own = model(input_ids=read, decoder_input_ids=shifted, labels=taught).loss
         found = functional.cross_entropy(logits[shown.columns], torch.from_numpy(shown.targets).long())
         assert float(found) == pytest.approx(float(own), abs=1e-4)
+
+
+WORDS = ["▁", "▁knee", "▁pain", "▁left", "a", "b", "c", "d", "e", "f", "k", "n", "p", "i", "l", "t"]
+
+
+@pytest.mark.parametrize(("name", "start"), [("MBartTokenizer", ["ro_RO"]), ("MBart50Tokenizer", ["</s>", "ro_RO"])])
+def test_a_decoder_is_told_the_language_that_it_writes(name: str, start: list[str]) -> None:
+    import transformers
+
+    vocabulary = [(word, -float(place)) for place, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", *WORDS])]
+    split = getattr(transformers, name)(vocab=vocabulary, src_lang="en_XX", tgt_lang="ro_RO")
+    frame = pair_frame(split, split.convert_tokens_to_ids("en_XX"), "mbart")
+    assert frame.start == tuple(split.convert_tokens_to_ids(start))
+    assert split.convert_tokens_to_ids("en_XX") in frame.lead + frame.tail
+    (passage,) = encode_apart(split, ["left knee pain"], [9])
+    assert split.convert_ids_to_tokens(passage.ids.tolist()) == ["▁left", "▁knee", "▁pain"]
+    config = transformers.MBartConfig(**{**pairs.config("mbart").to_dict(), "pad_token_id": 1, "eos_token_id": 2})
+    model = transformers.MBartForConditionalGeneration(config).eval()
+    labels = torch.tensor([split(text_target=" pain")["input_ids"]])
+    shifted = model.prepare_decoder_input_ids_from_labels(labels)[0].tolist()
+    (showing,) = frame.plan(passage).showings
+    assert showing.ids.tolist() == shifted[: showing.ids.size]
+    assert showing.source.tolist() == split("left knee")["input_ids"]
+
+
+def test_where_no_tokenizer_says_the_language_the_configuration_does() -> None:
+    assert pair_frame(pairs.tokenizer("mbart"), 7, "mbart").start == (7,)
+    assert pair_frame(pairs.tokenizer("mbart"), None, "mbart").start == (4,)
+    with pytest.raises(ValueError, match="decoder_start_token_id"):
+        pair_frame(pairs.tokenizer("t5"), None, "t5")
