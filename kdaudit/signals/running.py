@@ -145,7 +145,7 @@ def _check_causal(model: PreTrainedModel, ids: torch.Tensor, logits: torch.Tenso
     if float(gaps.median()) > _agreement(model):
         raise ModelError(
             "the model's predictions depend on later tokens, so it is not a causal language model",
-            hint="encoder checkpoints (BERT and the like) cannot be audited as causal models",
+            hint="encoders (BERT and the like) are masked language models: --as masked reads them so",
         )
 
 

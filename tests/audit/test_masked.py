@@ -75,8 +75,7 @@ def test_the_default_group_says_that_recall_is_left_to_all(pair: Given, tmp_path
 def test_models_of_other_families_and_tokenizers_are_compared_by_bits_per_byte(pair: Given, tmp_path: Path) -> None:
     student = encoders.save(tmp_path / "roberta", "roberta", tokenizer=encoders.byte_pairs(), seed=2, context=90)
     mixed = pair.having(student=student)
-    options = ("--attack", "reference", "--attack", "loss", "--student-reference", pair.start)
-    options += ("--teacher-reference", pair.start)
+    options = ("--attack", "reference", "--attack", "loss", "--reference", pair.start)
     done = mixed.attack(tmp_path / "run", *options)
     assert done.code == 0, done.err
     assert all(np.isfinite(list(scores(tmp_path / "run", "student", "reference").values())))

@@ -105,7 +105,8 @@ def one_at_a_time(model: Any, texts: list[Passage]) -> None:
 
 def alternate(one: Callable[[], None], other: Callable[[], None], n_pairs: int) -> tuple[float, float]:
     """The median ratio of their times in turn, and the median seconds of `one`."""
-    one(), other()
+    one()
+    other()
     ratios, seconds = [], []
     for _ in range(n_pairs):
         times = []
