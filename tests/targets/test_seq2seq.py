@@ -212,3 +212,41 @@ def test_where_no_tokenizer_says_the_language_the_configuration_does() -> None:
     assert pair_frame(pairs.tokenizer("mbart"), None, "mbart").start == (4,)
     with pytest.raises(ValueError, match="decoder_start_token_id"):
         pair_frame(pairs.tokenizer("t5"), None, "t5")
+
+
+OTHERS = (
+    "bigbird_pegasus", "blenderbot", "blenderbot-small", "led", "longt5", "m2m_100", "mt5", "mvp", "nllb-moe",
+    "pegasus_x", "seamless_m4t", "switch_transformers", "umt5",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model_type", OTHERS)
+def test_other_families_are_scored_as_their_own_logits_say(model_type: str) -> None:
+    import transformers
+
+    settings: dict[str, Any] = {
+        **pairs.config("bart").to_dict(), **pairs.config("t5").to_dict(), "num_decoder_layers": 2, "hidden_size": 32,
+        "attention_window": [8, 8], "max_encoder_position_embeddings": 64, "max_decoder_position_embeddings": 64,
+    }  # fmt: skip
+    dropped = ("model_type", "architectures", "num_hidden_layers", "dtype", "transformers_version", "is_gated_act")
+    kept = {name: value for name, value in settings.items() if name not in dropped}
+    config = transformers.CONFIG_MAPPING[model_type](**{**kept, "decoder_start_token_id": 0})
+    with torch.device("meta"):
+        size = sum(w.numel() for w in transformers.AutoModelForSeq2SeqLM.from_config(config).parameters())
+    assert size < 3_000_000
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSeq2SeqLM.from_config(config).eval()
+    split, shard = pairs.tokenizer("bart"), passages("bart")
+    frame = pair_frame(split, 0, model_type)
+    assert settle(model, shard[:2], frame).head is not None
+    for (prompt, completion), found in zip(
+        RECORDS, next(measure(model, [shard], frame, batch_tokens=300)), strict=True
+    ):
+        read, labels = labelled("bart", prompt, completion)
+        with torch.no_grad():
+            scores = model(input_ids=read, labels=labels).logits[0].log_softmax(-1)
+        is_scored = ~torch.isin(labels[0], torch.tensor(split.all_special_ids))
+        expected = scores.gather(-1, labels[0][:, None])[:, 0][is_scored]
+        assert found.logprob == pytest.approx(expected.numpy(), abs=2e-4)
