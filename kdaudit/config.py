@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
@@ -13,6 +14,8 @@ from kdaudit.options import Option, flag_of, problems_of, refuse, split_at_comma
 from kdaudit.waivers import Waiver, expired
 
 LOADS = ("4bit", "8bit")
+KINDS = ("causal", "masked", "seq2seq")
+MASK_PLAN = re.compile(r"partition|pll|pll-word|random:([1-9][0-9]{0,2}|1000)")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 TOLERANCE = 0.02
@@ -96,6 +99,14 @@ class AuditConfig:
         "Quantise the teacher with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
     student_load: Annotated[str | None, Option(
         "Quantise the students with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
+    kind: Annotated[str | None, Option(
+        "Read all models as one kind: causal, masked or seq2seq. Default: what their architecture says.",
+        MODELS, flag="--as", choices=KINDS)] = None
+    mask_plan: Annotated[str | None, Option(
+        "What is hidden from a masked model: partition, pll, pll-word or random:K. Default: partition.",
+        MEASURE)] = None
+    mask_groups: Annotated[int | None, Option(
+        "The number of groups of words, and so of passes, in a partition. Default: 7.", MEASURE, least=2)] = None
     allow_pickle: Annotated[bool, Option(
         "Read pickled weights, which can run code. Default: read safetensors only.", MODELS)] = False
     trust_remote_code: Annotated[bool, Option("Run the modelling code that a checkpoint brings.", MODELS)] = False
@@ -226,6 +237,10 @@ def _contradictions(config: AuditConfig) -> Iterator[str]:
             f"--student-reference: {len(config.student_references)} given, but {len(config.students)} of --student; "
             "give one for each, in the same order, or one for all"
         )
+    if config.mask_plan is not None and not MASK_PLAN.fullmatch(config.mask_plan):
+        yield f"--mask-plan: '{config.mask_plan}' is none of partition, pll, pll-word, random:K with K from 1 to 1000"
+    if config.mask_groups is not None and config.mask_plan not in {None, "partition"}:
+        yield f"--mask-groups: --mask-plan {config.mask_plan} has no groups"
     if config.id_field == config.text_field:
         yield f"--id-field: '{config.id_field}' is the field of the text; ids are written into the run's files"
     if config.device not in DEVICES and not config.device.startswith("cuda:"):

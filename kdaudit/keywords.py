@@ -49,6 +49,12 @@ class AuditKeywords(TypedDict, total=False):
     """Quantise the teacher with bitsandbytes: 4bit or 8bit."""
     student_load: str | None
     """Quantise the students with bitsandbytes: 4bit or 8bit."""
+    kind: str | None
+    """Read all models as one kind: causal, masked or seq2seq. Default: what their architecture says."""
+    mask_plan: str | None
+    """What is hidden from a masked model: partition, pll, pll-word or random:K. Default: partition."""
+    mask_groups: int | None
+    """The number of groups of words, and so of passes, in a partition. Default: 7."""
     allow_pickle: bool
     """Read pickled weights, which can run code. Default: read safetensors only."""
     trust_remote_code: bool

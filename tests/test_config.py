@@ -79,7 +79,7 @@ CHANGES: dict[str, Any] = {
     "text_field": "body", "id_field": "number", "attacks": ("loss",), "seed": 1, "max_tokens": 8, "limit": 8,
     "batch_tokens": 8, "device": "cpu", "dtype": "float32", "n_shots": 3, "calibration_share": 0.5,
     "teacher_load": "4bit", "student_load": "4bit", "trust_remote_code": True, "allow_pickle": True,
-    "paper_compat": True,
+    "paper_compat": True, "kind": "masked", "mask_plan": "pll", "mask_groups": 5,
 }  # fmt: skip
 FREE: dict[str, Any] = {
     "teacher": "T", "students": ("S",), "members": "m", "nonmembers": "n", "shots": "x", "teacher_reference": "r",

@@ -128,7 +128,7 @@ RICH = AuditResult(
             base=AuditedModel("b", 5),
             distillation=Distillation("forward-kl", 0.5, 2.0, 2.0, 0, 9, "none", UTILITY),
         ),
-        "student-2": AuditedModel("s2", 6, reference=AuditedModel("start", 6, fingerprint="ef")),
+        "student-2": AuditedModel("s2", 6, reference=AuditedModel("start", 6, fingerprint="ef"), kind="masked"),
     },
     data=AuditedRecords(2000, 1988, 12, "ab" * 32, (Source("--members", "m.jsonl", 2000, 2, "cd"),), 3, 256, 6, 0.3, 0),
     attacks={"loss": LOSS, "reference": REFERENCE},

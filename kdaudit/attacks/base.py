@@ -47,6 +47,8 @@ class Attack:
     needs_reference: bool = False
     needs_same_tokenizer: bool = False
     """Token-wise comparison with the reference: not applicable across tokenizers."""
+    needs_case: bool = False
+    """Not applicable where the tokenizer does not tell capitals from small letters."""
     version: int = 1
     """Raised whenever a change moves a score."""
 

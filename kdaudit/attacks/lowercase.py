@@ -24,4 +24,5 @@ ATTACK = Attack(
     summary="mean log-likelihood minus that of the lower-cased text",
     source="Carlini et al. 2021, arXiv:2012.07805",
     views=(PLAIN, LOWERCASED),
+    needs_case=True,
 )

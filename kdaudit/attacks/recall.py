@@ -24,9 +24,11 @@ def score(sample: Sample) -> float:
         ValueError: the two views do not start at the same byte of the text: a mistake of the engine.
     """
     plain, prefixed = sample.target[PLAIN], sample.target[PREFIXED]
+    n_tokens = min(plain.logprob.size, prefixed.logprob.size)  # the shots may leave room for only a head of the text
+    if n_tokens == 0:
+        return math.nan
     if plain.byte_start != prefixed.byte_start:
         raise ValueError(f"the views start at bytes {plain.byte_start} and {prefixed.byte_start}")
-    n_tokens = min(plain.logprob.size, prefixed.logprob.size)  # the shots may leave room for only a head of the text
     alone = mean(plain.logprob[:n_tokens])
     return mean(prefixed.logprob[:n_tokens]) / alone if alone != 0 else math.nan
 

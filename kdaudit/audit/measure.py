@@ -85,6 +85,7 @@ def _paths(plan: Plan, one: Pass, shards: list[list[int]], folder: Path) -> tupl
     libraries += ["bitsandbytes"] if one.checkpoint.load else []
     libraries += ["peft"] if one.checkpoint.base else []
     frame = plan.passages.frame(one.view, one.tokenizer)
+    further = () if frame.kind.is_causal else (frame.between, frame.tail, frame.mask, frame.start)
     key = store.PassKey(
         engine_version=ENGINE_VERSION,
         model=one.checkpoint.fingerprint,
@@ -92,7 +93,7 @@ def _paths(plan: Plan, one: Pass, shards: list[list[int]], folder: Path) -> tupl
         device=device_name(plan.device),
         versions=tuple(f"{name} {version(name)}" for name in libraries),
         view=f"{one.view.name} {one.view.version}",
-        frame=hashlib.sha256(repr((frame.kind.name, frame.lead, frame.prefix)).encode()).hexdigest(),
+        frame=hashlib.sha256(repr((frame.kind.name, frame.lead, frame.prefix, *further)).encode()).hexdigest(),
         batch_tokens=plan.batch_tokens,
     )
     return tuple(store.shard_path(folder, key, list(map(frame.plan, shard))) for shard in _shards(plan, one, shards))

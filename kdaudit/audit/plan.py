@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from kdaudit.attacks import expand
 from kdaudit.attacks.base import Attack
@@ -13,13 +14,19 @@ from kdaudit.config import AuditConfig, student_names
 from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import scoring_batch_tokens, shared_window
+from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
-from kdaudit.targets.causal import causal_frame
+from kdaudit.targets.frames import frame_of
+from kdaudit.targets.masked import DEFAULT_GROUPS, DEFAULT_PLAN, Masking
 from kdaudit.targets.passage import TWICE, lead_text, without_lead
-from kdaudit.targets.tokenizers import described
+from kdaudit.targets.plan import Frame
+from kdaudit.targets.tokenizers import described, ignores_case
 from kdaudit.views.build import Passages, build
 from kdaudit.views.view import PLAIN, View
+
+MOST_UNKNOWN = 0.5
+"""A larger share of unknown tokens leaves nothing to audit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +101,10 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
         loads: by student, how its manifest says that it computes; what `config` says comes first.
 
     Raises:
-        CheckpointError: one is not a checkpoint, or two of the models are the same.
+        CheckpointError: one is not a checkpoint, two of the models are the same, or they are of several kinds.
     """
-    options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
+    options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
+    options |= {"kind": config.kind}
     names = ("teacher", *student_names(len(config.students)))
     targets = [
         find(
@@ -121,7 +129,14 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
         load = target.load if target.stored is None else None
         reference = find(given_reference, option=option, load=load, **options) if given_reference else None
         subjects.append(Subject(name, target, reference))
+    same_kind([(label, one.name, one.kind) for label, one in _labelled(subjects)])
     return tuple(subjects)
+
+
+def _labelled(subjects: Sequence[Subject]) -> list[tuple[str, Checkpoint]]:
+    """Every checkpoint with its part in the audit, the audited models first."""
+    references = [(f"reference of the {one.name}", one.reference) for one in subjects if one.reference is not None]
+    return [*((one.name, one.checkpoint) for one in subjects), *references]
 
 
 def _is_same(one: Checkpoint, other: Checkpoint) -> bool:
@@ -147,7 +162,9 @@ def make_plan(
         RecordsError: texts of both sets are the same without the BOS that they begin with.
     """
     checkpoints = _distinct(subjects)
-    tokenizers, tokenizer_of = _tokenizers(checkpoints)
+    has_prompts = any(record.n_prompt for record in data.records)
+    masking = _masking(config, subjects[0].checkpoint, has_prompts=has_prompts)
+    tokenizers, frames, tokenizer_of = _tokenizers(checkpoints, masking, has_prompts=has_prompts)
     chosen = expand(config.attacks)
     leads = list(dict.fromkeys(lead_text(tokenizer) for tokenizer in tokenizers))
     shown = [without_lead(record.text, record.n_prompt, leads) for record in data.records]
@@ -163,19 +180,20 @@ def make_plan(
     passages = build(
         tuple(text for text, _ in shown),
         tokenizers,
-        [causal_frame(tokenizer) for tokenizer in tokenizers],
+        frames,
         views=_views(attack for attack, _ in chosen),
         shots=[without_lead(shot, 0, leads)[0] for shot in data.shots],
         window=shared_window(config.max_tokens, checkpoints.values()),
         prompts=[n_prompt for _, n_prompt in shown],
         seed=config.seed,
     )
+    _check_known_words(checkpoints, passages, tokenizer_of)
     twice = [TWICE.format(n=n_twice, lead=" or ".join(filter(None, leads)))] if n_twice else []
     attacks = tuple(
         AttackPlan(
             attack,
             is_requested,
-            {subject.name: _obstacle(attack, subject, passages, tokenizer_of, data) for subject in subjects},
+            {subject.name: _obstacle(attack, subject, passages, tokenizer_of, data, config) for subject in subjects},
         )
         for attack, is_requested in chosen
     )
@@ -195,8 +213,42 @@ def make_plan(
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
         batch_tokens=config.batch_tokens or scoring_batch_tokens(device),
-        warnings=(*_warnings(config, data, passages), *twice, *notes),
+        warnings=(*_warnings(config, data, passages, masking), *twice, *notes),
     )
+
+
+def _masking(config: AuditConfig, checkpoint: Checkpoint, *, has_prompts: bool) -> Masking | None:
+    """What is hidden from masked models, and from encoders that read no prompts; None for another kind."""
+    if checkpoint.kind == "masked" or (checkpoint.kind == "seq2seq" and not has_prompts):
+        return Masking(config.mask_plan or DEFAULT_PLAN, config.mask_groups or DEFAULT_GROUPS, config.seed)
+    given = [
+        flag for flag, value in (("--mask-plan", config.mask_plan), ("--mask-groups", config.mask_groups)) if value
+    ]
+    if given:
+        raise ConfigError(
+            f"{given[0]}: nothing is hidden from {checkpoint.name}, which is {WORDS[checkpoint.kind]}",
+            hint=f"leave {' and '.join(given)} out, or read the models as masked ones: --as masked",
+        )
+    return None
+
+
+def _check_known_words(
+    checkpoints: Mapping[str, Checkpoint], passages: Passages, tokenizer_of: Mapping[str, int]
+) -> None:
+    """Refuse a tokenizer to which most of the texts are unknown words: it could not tell them apart."""
+    some = passages.shards()[0] if passages.texts else []
+    for fingerprint, checkpoint in checkpoints.items():
+        k = tokenizer_of[fingerprint]
+        unknown = getattr(passages.tokenizers[k], "unk_token_id", None)
+        found = [passage.ids for passage in passages.read(some, PLAIN, k)]
+        n_tokens = sum(ids.size for ids in found)
+        n_unknown = sum(int((ids == unknown).sum()) for ids in found) if unknown is not None else 0
+        if n_tokens and n_unknown / n_tokens > MOST_UNKNOWN:
+            raise CheckpointError(
+                f"the tokenizer of {checkpoint.name} knows hardly a word of these texts: {n_unknown / n_tokens:.0%} of "
+                "the tokens of the longest ones are its unknown token",
+                hint="the tokenizer in the checkpoint's folder is damaged, or the texts are in another language",
+            )
 
 
 def _all_obstacles(plan: AttackPlan) -> str:
@@ -221,25 +273,39 @@ def _views(attacks: Iterable[Attack]) -> list[View]:
     return sorted(dict.fromkeys(view for one in attacks for view in (PLAIN, *one.views)), key=lambda v: v.is_prefixed)
 
 
-def _tokenizers(checkpoints: Mapping[str, Checkpoint]) -> tuple[list[object], dict[str, int]]:
-    """The tokenizers of the checkpoints, equal ones once, and which checkpoint has which."""
+def _tokenizers(
+    checkpoints: Mapping[str, Checkpoint], masking: Masking | None, *, has_prompts: bool
+) -> tuple[list[object], list[Frame], dict[str, int]]:
+    """The tokenizers with the frames of the checkpoints, equal ones once, and which checkpoint has which."""
     tokenizers: list[object] = []
-    index_of_state: dict[str, int] = {}
+    frames: list[Frame] = []
+    index_of_state: dict[tuple[str, str], int] = {}
     tokenizer_of = {}
     for fingerprint, checkpoint in checkpoints.items():
         tokenizer = load_tokenizer(checkpoint)
-        state = described(tokenizer)
+        frame = frame_of(
+            checkpoint.kind, tokenizer, masking, decoder_start=checkpoint.decoder_start,
+            model_type=checkpoint.model_type, has_prompts=has_prompts,
+        )  # fmt: skip
+        state = described(tokenizer), repr((frame.kind.name, frame.lead, frame.tail, frame.start))
         if state not in index_of_state:
             index_of_state[state] = len(tokenizers)
             tokenizers.append(tokenizer)
+            frames.append(frame)
         tokenizer_of[fingerprint] = index_of_state[state]
-    return tokenizers, tokenizer_of
+    return tokenizers, frames, tokenizer_of
 
 
 def _obstacle(
-    attack: Attack, subject: Subject, passages: Passages, tokenizer_of: Mapping[str, int], data: AuditData
+    attack: Attack,
+    subject: Subject,
+    passages: Passages,
+    tokenizer_of: Mapping[str, int],
+    data: AuditData,
+    config: AuditConfig,
 ) -> str:
     """Why `attack` cannot run on a model; "" where it can."""
+    is_masked, is_random = subject.checkpoint.kind == "masked", (config.mask_plan or "").startswith("random:")
     if subject.name == "teacher" and data.teacher_obstacle:
         return data.teacher_obstacle
     if attack.needs_reference and subject.reference is None:
@@ -248,6 +314,17 @@ def _obstacle(
         return f"{why}; no other {given}" if why else f"no {given}"
     if attack.needs_same_tokenizer and not _is_same_tokenizer(subject, passages, tokenizer_of):
         return "the reference model has another tokenizer, so its tokens cannot be compared one by one"
+    if attack.needs_reference and is_random and not _is_same_tokenizer(subject, passages, tokenizer_of):
+        return "the reference model has another tokenizer, so random masks hide other bytes of a text from it"
+    if attack.needs_case and ignores_case(passages.tokenizers[tokenizer_of[subject.checkpoint.fingerprint]]):
+        return "the tokenizer makes the same tokens of a text in lower case"
+    if attack.needs_shots and is_masked and not {"all", attack.name} & set(config.attacks):
+        return (
+            "no cache can serve a masked model, which would read the shots in every pass; "
+            f"--attack {attack.name} or --attack all runs it"
+        )
+    if attack.needs_shots and is_random:
+        return "random masks hide other words of a text that is cut to make room for the shots"
     if attack.needs_shots and passages.n_shots == 0:
         return (
             f"no shot fits into half of the context ({passages.window} tokens)"
@@ -281,12 +358,28 @@ def _passes(
     )
 
 
-def _warnings(config: AuditConfig, data: AuditData, passages: Passages) -> list[str]:
+def _span(counts: Sequence[int]) -> str:
+    """A count, or the range of several."""
+    return f"{min(counts):,}" + (f" to {max(counts):,}" if len(set(counts)) > 1 else "")
+
+
+def _warnings(config: AuditConfig, data: AuditData, passages: Passages, masking: Masking | None) -> list[str]:
     warnings = list(data.notes)
+    if masking is not None:
+        shown = passages.shown[PLAIN]
+        warnings.append(
+            f"mask plan {masking.plan}: of each text {masking.words}; each model reads the "
+            f"{len(passages.texts):,} texts in {_span([one.n_passes for one in shown])} passes"
+        )
     if passages.n_cut:
         warnings.append(
             f"{passages.n_cut} of {len(passages.texts)} texts are longer than {passages.window} tokens "
             "and were cut, the same for all models"
+        )
+    if passages.n_prompts_cut:
+        warnings.append(
+            f"{passages.n_prompts_cut} of {len(passages.texts)} prompts are longer than the {passages.window} tokens "
+            "that the encoders read and were cut, the same for all models"
         )
     if 0 < passages.n_shots < len(data.shots):
         warnings.append(

@@ -22,6 +22,7 @@ from kdaudit.audit.folder import (
     write_scores,
 )
 from kdaudit.audit.lineage import Lineage
+from kdaudit.audit.liveness import check_alive
 from kdaudit.audit.measure import Progress
 from kdaudit.audit.plan import Plan, Subject
 from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, split_records
@@ -102,6 +103,7 @@ def _measure(
     )
     write_manifest(folder, about, status="running")
     scores = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
+    check_alive(plan, scores, len(data.members))
     parts = split_records(data, share=config.calibration_share, seed=config.seed)
     write_scores(folder, data, scores.by_attack, is_calibration=_calibration_mask(parts, len(data.members)))
 
@@ -140,6 +142,7 @@ def describe_checkpoint(checkpoint: Checkpoint) -> AuditedModel:
         fingerprint=checkpoint.fingerprint,
         weights_sha256=checkpoint.weights_sha256,
         architecture=checkpoint.architecture,
+        kind=checkpoint.kind,
         stored_dtype=checkpoint.dtype,
         context=checkpoint.context,
         load=checkpoint.load,

@@ -78,7 +78,10 @@ def print_attacks(attacks: Mapping[str, Attack], groups: Mapping[str, Sequence[s
         member_of = ", ".join(group for group, names in groups.items() if name in names)
         rows.append((name, member_of, ", ".join(needs), cost, attack.summary, attack.source))
     head = ("attack", "groups", "needs", "cost", "score (larger: more likely a member)", "source")
-    note = "One forward pass feeds every attack that lives on it: passes are shared, not added up."
+    note = (
+        "One forward pass feeds every attack that lives on it: passes are shared, not added up. A masked "
+        "model takes one pass for each group of hidden words (--mask-plan): seven by default."
+    )
     show([Table("", head, rows, note)])
 
 

@@ -104,9 +104,9 @@ def _learn(
     from kdaudit.distill.trainer import Settings, Watch
     from kdaudit.distill.trainer import train as run_loop
     from kdaudit.records import Record
-    from kdaudit.targets.causal import causal_frame
+    from kdaudit.targets.frames import frame_of
 
-    frame = causal_frame(tokenizer)
+    frame = frame_of("causal", tokenizer)
     records = [Record(str(number), note, number) for number, note in enumerate(notes, start=1)]
     examples = make_examples(records, tokenizer, frame, window=CONTEXT).items
     sizes = tuple(int(example.ids.size) for example in examples)

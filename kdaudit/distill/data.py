@@ -148,7 +148,7 @@ def make_examples(records: Sequence[Record], tokenizer: Any, frame: Frame, *, wi
         shown = [without_lead(record.text, record.n_prompt, [lead_text(tokenizer)]) for record in chunk]
         texts, prompts = [text for text, _ in shown], [n_prompt for _, n_prompt in shown]
         for passage in encode(tokenizer, texts, prompts):
-            n_cut += frame.room(window) < passage.ids.size
+            n_cut += frame.room(window, passage) < passage.ids.size
             found.append(frame.kind.example(passage, frame, window))
     items = tuple(example for example in found if n_targets(example, frame.kind))
     if not items:

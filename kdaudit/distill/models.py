@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from kdaudit.distill.losses import shared_vocabulary
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.start import find_start
-from kdaudit.errors import ConfigError, ModelError
+from kdaudit.errors import CheckpointError, ConfigError, ModelError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import shared_window
 from kdaudit.models.environment import check_precision, check_training_environment
+from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.loading import load, load_tokenizer
-from kdaudit.targets.causal import causal_frame
+from kdaudit.targets.frames import frame_of
 from kdaudit.targets.plan import Frame
 from kdaudit.targets.tokenizers import is_same
 
@@ -95,19 +96,26 @@ def find_models(config: DistillConfig, start_folder: Path) -> Models:
         start_folder: of a start that is made of the teacher's layers or of random weights.
 
     Raises:
-        CheckpointError: one is not a checkpoint.
+        CheckpointError: one is not a checkpoint, or not a causal language model.
         ConfigError: tokenizers or vocabularies do not fit, or the window is too large.
     """
-    options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
+    options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
     teacher = find(config.teacher, option="--teacher", load=config.teacher_load, **options)
+    if teacher.kind != "causal":
+        raise CheckpointError(
+            f"--teacher: {teacher.name} is {WORDS[teacher.kind]}, and kdaudit does not distil or mitigate these yet",
+            hint="kdaudit attack audits them; distil a causal language model",
+        )
     start = find_start(config, teacher, start_folder)
+    same_kind([("teacher", teacher.name, teacher.kind), ("student", start.name, start.kind)])
     tokenizer = load_tokenizer(start)
     _check_same_tokens(load_tokenizer(teacher), tokenizer, teacher, start)
     n_known = max(tokenizer.get_vocab().values()) + 1
     size, note = shared_vocabulary(start.vocab_size, teacher.vocab_size, n_known)
     is_cut = start.vocab_size != teacher.vocab_size
     return Models(
-        teacher, start, tokenizer, causal_frame(tokenizer), window=shared_window(config.max_tokens, [teacher, start]),
+        teacher, start, tokenizer, frame_of(teacher.kind, tokenizer),
+        window=shared_window(config.max_tokens, [teacher, start]),
         vocabulary=size if is_cut else None, notes=(note,) if note else (),
     )  # fmt: skip
 

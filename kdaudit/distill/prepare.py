@@ -184,8 +184,11 @@ def _held_out(assignment: Assignment, models: Models) -> tuple[HeldOut, int]:
     frame, held = models.frame, assignment.held_out
     shown = [without_lead(record.text, record.n_prompt, [lead_text(models.tokenizer)]) for record in held]
     passages = encode(models.tokenizer, [text for text, _ in shown], [n_prompt for _, n_prompt in shown])
-    room = frame.room(models.window)
-    cut = [one if one.ids.size <= room else one.head(int(one.char_end[room - 1])) for one in passages]
+    rooms = [frame.room(models.window, one) for one in passages]
+    cut = [
+        one if one.ids.size <= room else one.head(int(one.char_end[room - 1]))
+        for one, room in zip(passages, rooms, strict=True)
+    ]
     scored = tuple(one for one in cut if frame.plan(one).showings)
     if not scored:
         raise RecordsError(

@@ -91,7 +91,7 @@ def _distill(
 
 
 def _find_student(config: DistillConfig) -> Checkpoint:
-    options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
+    options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
     return find(str(config.out), option="--out", load=config.student_load, **options)
 
 

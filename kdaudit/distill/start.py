@@ -66,7 +66,7 @@ def find_start(config: DistillConfig, teacher: Checkpoint, folder: Path) -> Chec
         CheckpointError: what was given is not a checkpoint, or is an adapter.
         ConfigError: layers or configuration do not fit.
     """
-    options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
+    options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
     if config.student is not None:
         found = find(config.student, option="--student", load=config.student_load, **options)
         if found.base is not None:

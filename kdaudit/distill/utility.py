@@ -166,7 +166,7 @@ def record_agreement(
     agreed, divergence = np.zeros(n), np.zeros(n)
     shown = [(record, one) for record, plan in enumerate(held_out.plans()) for one in plan.showings]
     with torch.inference_mode():
-        probe = frame.plan(first_tokens(held_out.passages[0])).showings[:1]
+        probe = frame.plan(first_tokens(held_out.passages[0], frame.kind)).showings[:1]
         asked = _inputs(make_batch(probe, frame.kind, device), probe)
         ask = [speaker(teacher, asked), speaker(student, asked)]
         rules = [length_rules(teacher), length_rules(student)]

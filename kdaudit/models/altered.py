@@ -114,11 +114,6 @@ def model_class(alteration: Alteration) -> type[PreTrainedModel]:
     return made
 
 
-def is_causal(alteration: Alteration) -> bool:
-    """Whether the model predicts the next token."""
-    return "AutoModelForCausalLM" in _auto_classes(alteration.architecture)
-
-
 def save(model: PreTrainedModel, folder: Path) -> None:
     """Save a model so that plain transformers loads a changed one with its changes, or not at all.
 

@@ -12,6 +12,7 @@ from kdaudit.errors import CheckpointError
 from kdaudit.foreign import is_file, is_folder, reading, reason
 from kdaudit.models.altered import read_alteration, read_config
 from kdaudit.models.hub import locate, path_of
+from kdaudit.models.kinds import auto_class, kind_of
 from kdaudit.models.sizes import check_settings
 from kdaudit.models.weights import (
     ADAPTER_CONFIG,
@@ -50,11 +51,17 @@ class Checkpoint:
     dtype: str
     """In which most weights are stored: float32, float16, bfloat16."""
     architecture: str
+    kind: str
+    """causal, masked or seq2seq: which outputs predict which tokens."""
     context: int | None
     """Tokens that the model can read at once, special tokens included; None where nothing limits it."""
     hidden_size: int
     n_layers: int
     vocab_size: int
+    model_type: str = ""
+    """As transformers names it."""
+    decoder_start: int | None = None
+    """The token that the decoder of an encoder-decoder reads first; None where nothing says it."""
     base: Checkpoint | None = None
     """What an adapter stands on."""
     load: str | None = None
@@ -67,7 +74,8 @@ class Checkpoint:
     @property
     def fingerprint(self) -> str:
         """A hash over everything in the folder that can change a log-probability, and over how it is loaded."""
-        return sha256_text(json.dumps([self.weights_sha256, self.config_sha256, self.load]))
+        kind = [] if self.kind == "causal" else [self.kind]
+        return sha256_text(json.dumps([self.weights_sha256, self.config_sha256, self.load, *kind]))
 
     def describe(self) -> dict[str, Any]:
         """What a manifest or a results file says of it."""
@@ -77,6 +85,7 @@ class Checkpoint:
             "fingerprint": self.fingerprint,
             "weights_sha256": self.weights_sha256,
             "architecture": self.architecture,
+            "kind": self.kind,
             "n_parameters": self.n_parameters,
             "stored_dtype": self.dtype,
             "context": self.context,
@@ -97,13 +106,23 @@ def find(
     *,
     option: str,
     load: str | None = None,
+    kind: str | None = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> Checkpoint:
     """Find a checkpoint (a folder, or a Hub id with or without @revision) and fingerprint it.
 
+    Args:
+        name: as the user gave it.
+        option: that named it.
+        load: 4bit, 8bit or None: as it is stored.
+        kind: as which kind of model it is read (causal, masked, seq2seq); None: as its architecture says.
+        allow_pickle: whether pickled weights are read.
+        trust_remote_code: whether code that the checkpoint brings is run.
+
     Raises:
-        CheckpointError: it is not a checkpoint: no such folder, no weights, no tokenizer, or only pickled weights.
+        CheckpointError: it is not a checkpoint: no such folder, no weights, no tokenizer, only pickled weights, or no
+            model of the wanted kind.
         ModelError: the Hub cannot be reached, or a file in it is damaged.
     """
     folder, commit = locate(name, option, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
@@ -111,7 +130,7 @@ def find(
     weights = weight_files(folder, option, allow_pickle=allow_pickle)
     base = None
     if is_file(folder / ADAPTER_CONFIG):
-        base = _find_base(folder, option, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+        base = _find_base(folder, option, kind=kind, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     elif not is_file(folder / "config.json"):
         raise CheckpointError(f"{option}: {folder} has no config.json", hint="save it with save_pretrained")
     if base is None and not has_tokenizer(folder):
@@ -140,14 +159,16 @@ def find(
     what = f"{option}: the config.json of {folder}"
     check_settings(read_json(folder / "config.json", option), what)
     config = _read_config(folder, option, trust_remote_code=trust_remote_code)
-    is_own = read_alteration(folder, option) is not None  # its code is kdaudit's, and kdaudit never runs it
-    code = sorted(folder.glob("*.py")) if trust_remote_code and not is_own else []
+    alteration = read_alteration(folder, option)  # of a changed model the code is kdaudit's, and kdaudit never runs it
+    code = sorted(folder.glob("*.py")) if trust_remote_code and alteration is None else []
+    original = alteration.architecture if alteration else None
     with reading(f"{what} cannot be used", CheckpointError):
+        found_kind = kind_of(config, bare_name, option, wanted=kind, original=original)
         text_config = config.get_text_config()
         stored = _stored(config, folder, option)
     _check_load(load, stored, option, name)
     if stored is not None:
-        n_parameters = _count_unpacked(config, option, folder, trust_remote_code=trust_remote_code)
+        n_parameters = _count_unpacked(config, option, folder, found_kind, trust_remote_code=trust_remote_code)
     with reading(f"{what} cannot be used", CheckpointError):
         return Checkpoint(
             name=bare_name,
@@ -160,10 +181,13 @@ def find(
             n_bytes=n_bytes,
             dtype=dtype,
             architecture=(getattr(config, "architectures", None) or [config.model_type])[0],
+            kind=found_kind,
             context=_context(text_config, getattr(config, "model_type", "")),
             hidden_size=int(getattr(text_config, "hidden_size", 0) or 0),
             n_layers=int(getattr(text_config, "num_hidden_layers", 0) or 0),
             vocab_size=int(getattr(text_config, "vocab_size", 0) or 0),
+            model_type=str(alteration.model_type if alteration else getattr(config, "model_type", "")),
+            decoder_start=_decoder_start(config, folder, option) if found_kind == "seq2seq" else None,
             load=load or stored,
             stored=stored,
             allow_pickle=allow_pickle,
@@ -205,22 +229,23 @@ def _check_load(load: str | None, stored: str | None, option: str, name: str) ->
         )
 
 
-def _count_unpacked(config: Any, option: str, folder: Path, *, trust_remote_code: bool) -> int:
+def _count_unpacked(config: Any, option: str, folder: Path, kind: str, *, trust_remote_code: bool) -> int:
     """Weights of the model that packed files describe; no memory is taken."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     plain = copy.deepcopy(config)
     del plain.quantization_config
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(plain, trust_remote_code=trust_remote_code)
+            model = auto_class(kind).from_config(plain, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError) as error:
         raise CheckpointError(f"{option}: the model of {folder} cannot be built: {reason(error)}") from error
     return sum(weight.numel() for weight in model.parameters())
 
 
-def _find_base(folder: Path, option: str, *, allow_pickle: bool, trust_remote_code: bool) -> Checkpoint:
+def _find_base(
+    folder: Path, option: str, *, kind: str | None, allow_pickle: bool, trust_remote_code: bool
+) -> Checkpoint:
     settings = read_json(folder / ADAPTER_CONFIG, option)
     base_name = settings.get("base_model_name_or_path")
     if not isinstance(base_name, str) or not base_name:
@@ -230,14 +255,14 @@ def _find_base(folder: Path, option: str, *, allow_pickle: bool, trust_remote_co
         base_name = str(beside)
     elif settings.get("revision") and not is_path:
         base_name = f"{base_name}@{settings['revision']}"
-    trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    trust: dict[str, Any] = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     base_folder, _ = locate(base_name, f"{option} (base)", **trust)
     if is_file(base_folder / ADAPTER_CONFIG):  # before it is looked into: it may be the adapter itself
         raise CheckpointError(
             f"{option}: the base of the adapter {folder} is an adapter itself ({base_name})",
             hint="merge the base first (peft: merge_and_unload, then save_pretrained)",
         )
-    return find(base_name, option=f"{option} (base)", allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    return find(base_name, option=f"{option} (base)", kind=kind, **trust)
 
 
 def _read_config(folder: Path, option: str, *, trust_remote_code: bool) -> Any:
@@ -262,11 +287,28 @@ def _context(config: Any, model_type: str) -> int | None:
     """Tokens that a model reads at once; RoBERTa and its kin count positions from the one after the padding token."""
     padding = getattr(config, "pad_token_id", None)
     n_before = padding + 1 if model_type in COUNTED_AFTER_PADDING and isinstance(padding, int) and padding >= 0 else 0
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length"):
+    for name in (
+        "max_position_embeddings",
+        "n_positions",
+        "max_sequence_length",
+        "max_seq_len",
+        "seq_length",
+        "max_decoder_position_embeddings",
+    ):
         value = getattr(config, name, None)
         if isinstance(value, int) and value > 0:
             return max(1, value - n_before)
     return None
+
+
+def _decoder_start(config: Any, folder: Path, option: str) -> int | None:
+    """The first token of a decoder; newer releases of transformers write it into generation_config.json."""
+    path = folder / "generation_config.json"
+    generation = read_json(path, option) if is_file(path) else {}
+    name = "decoder_start_token_id"
+    found = getattr(config, name, None)
+    found = generation.get(name) if found is None else found
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 def has_tokenizer(folder: Path) -> bool:

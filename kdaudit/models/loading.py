@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
 from kdaudit.foreign import reading, reason
 from kdaudit.models.adapters import with_adapter
-from kdaudit.models.altered import is_causal, model_class, read_alteration, read_config
+from kdaudit.models.altered import model_class, read_alteration, read_config
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
 from kdaudit.models.fit import check_fit
+from kdaudit.models.kinds import WORDS, auto_class, is_of_kind
 from kdaudit.models.repeatable import check_repeats, switch_off_sampling
 from kdaudit.models.sizes import check_built
 from kdaudit.models.tokenizer import as_filed
@@ -81,6 +82,7 @@ def loaded(checkpoint: Checkpoint, *, device: str, dtype: str) -> Iterator[PreTr
     Its weights are given back at the end, whoever still holds the model.
 
     Raises:
+        CheckpointError: its language-model head is not in its files.
         ModelError: it cannot be loaded, or the checkpoint lacks weights that would then be random.
     """
     import torch
@@ -101,6 +103,7 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
     """The model in memory, in eval mode, without gradients, for as long as the caller holds it.
 
     Raises:
+        CheckpointError: its language-model head is not in its files.
         ModelError: it cannot be loaded, the checkpoint lacks weights that would then be random, or it draws by chance.
     """
     import torch
@@ -130,12 +133,7 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
             f"{checkpoint.name}: {key} is {_size(stored)} in the files, and config.json describes {_size(described)}",
             hint="the configuration is not that of these weights: download or save the checkpoint again",
         )
-    lacking = sorted(info["missing_keys"])
-    if lacking:
-        raise ModelError(
-            f"{checkpoint.name} lacks {len(lacking)} weights that would be random: {', '.join(lacking[:3])}",
-            hint="this is not a causal language model's checkpoint, or it was saved incompletely",
-        )
+    _check_complete(model, sorted(info["missing_keys"]), whole)
     check_fit(model, info["unexpected_keys"], whole)
     if checkpoint.base is not None:
         model = with_adapter(model, checkpoint)
@@ -143,6 +141,29 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
     model.requires_grad_(False)
     check_repeats(model, checkpoint.name)
     return model  # type: ignore[no-any-return]
+
+
+def _check_complete(model: PreTrainedModel, lacking: Sequence[str], checkpoint: Checkpoint) -> None:
+    """Refuse a model that transformers has filled up with random numbers, and say so apart of a head."""
+    if not lacking:
+        return
+    body = model.base_model_prefix
+    if hasattr(model, body):
+        is_head = not any(name.startswith(f"{body}.") for name in lacking)
+    else:  # T5 and its kin have no module of all but the head
+        is_head = all(name.startswith("lm_head") for name in lacking)
+    named = f"{', '.join(lacking[:3])}{' and others' if len(lacking) > 3 else ''}"
+    if is_head:
+        raise CheckpointError(
+            f"{checkpoint.name} has no language-model head: {len(lacking)} weights of it are not in its files and "
+            f"would be random: {named}",
+            hint=f"give a checkpoint that was saved as {WORDS[checkpoint.kind]}: sentence encoders and bodies for "
+            "fine-tuning have no head",
+        )
+    raise ModelError(
+        f"{checkpoint.name} lacks {len(lacking)} weights that would be random: {named}",
+        hint=f"this is not the checkpoint of {WORDS[checkpoint.kind]}, or it was saved incompletely",
+    )
 
 
 def _size(shape: Sequence[int]) -> str:
@@ -191,13 +212,14 @@ def _check_size(checkpoint: Checkpoint, loading: Any, how: Mapping[str, Any]) ->
 
 def _loader(checkpoint: Checkpoint) -> tuple[Any, dict[str, Any]]:
     """What `from_pretrained` is called on, and what it is told about the architecture."""
-    from transformers import AutoModelForCausalLM
-
     alteration = read_alteration(checkpoint.folder, checkpoint.name)
     if alteration is None:
-        return AutoModelForCausalLM, {"trust_remote_code": checkpoint.trust_remote_code}
-    if not is_causal(alteration):
-        raise ModelError(f"{checkpoint.name} is not a causal language model but a changed {alteration.architecture}")
+        return auto_class(checkpoint.kind), {"trust_remote_code": checkpoint.trust_remote_code}
+    if not is_of_kind(alteration.architecture, checkpoint.kind):
+        raise ModelError(
+            f"{checkpoint.name} is not {WORDS[checkpoint.kind]} but a changed {alteration.architecture}",
+            hint="leave --as out, and it is read as what it is",
+        )
     return model_class(alteration), {"config": read_config(checkpoint.folder, alteration, checkpoint.name)}
 
 

@@ -104,10 +104,13 @@ def check_repeats(model: PreTrainedModel, name: str) -> None:
     if n_tokens < 1:
         return
     ids = torch.arange(n_tokens, device=model.device)[None]
+    given = {"input_ids": ids}
+    if getattr(model.config, "is_encoder_decoder", False):
+        given["decoder_input_ids"] = ids
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
         try:
-            first, second = (model(input_ids=ids, use_cache=False).logits.float() for _ in range(2))
+            first, second = (model(**given, use_cache=False).logits.float() for _ in range(2))
         except Exception:  # whatever keeps it from reading is told where records are read
             return
     gap = (first - second).abs().nan_to_num().max()

@@ -191,6 +191,8 @@ class AuditedModel:
     device: str | None = None
     reference: AuditedModel | None = None
     distillation: Distillation | None = None
+    kind: str = "causal"
+    """causal, masked or seq2seq; files of earlier versions know causal models alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,12 @@ def in_text_order(plan: TargetPlan, found: Sequence[Columns]) -> TokenSignals:
     if not plan.showings:
         empty = np.zeros(0, dtype=np.float32)
         return TokenSignals(
-            empty, empty, empty, empty, np.zeros(0, dtype=np.int32), int(byte_end[-1]) if byte_end.size else 0
+            empty,
+            empty,
+            empty,
+            empty,
+            np.zeros(0, dtype=np.int32),
+            int(byte_end[-1]) if byte_end.size else plan.passage.byte_start,
         )
     shown = np.concatenate([one.tokens for one in plan.showings])
     tokens, place, counts = np.unique(shown, return_inverse=True, return_counts=True)
@@ -76,5 +81,7 @@ def in_text_order(plan: TargetPlan, found: Sequence[Columns]) -> TokenSignals:
     else:
         columns = [(np.bincount(place, weights=column) / counts).astype(np.float32) for column in columns]
     logprob, mean, std, top = columns
-    first = int(tokens[0])
-    return TokenSignals(logprob, mean, std, top, byte_end[tokens], int(byte_end[first - 1]) if first else 0)
+    starts = np.concatenate([np.array([plan.passage.byte_start], dtype=np.int32), byte_end])[tokens]
+    ends = byte_end[tokens]  # a token starts where the one before it ends
+    n_skipped = int(ends[-1] - starts[0] - (ends - starts).sum())
+    return TokenSignals(logprob, mean, std, top, ends, int(starts[0]), n_skipped)

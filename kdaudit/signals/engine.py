@@ -12,7 +12,7 @@ from kdaudit.signals.batch import Columns, in_text_order
 from kdaudit.signals.running import Runner, explaining_unread_tokens, is_out_of_memory, settle
 from kdaudit.signals.tokens import TokenSignals
 from kdaudit.targets.passage import Passage
-from kdaudit.targets.plan import Frame, TargetPlan
+from kdaudit.targets.plan import Frame, Showing, TargetPlan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,23 +70,23 @@ def measure(
         waiting.sort(key=lambda place: -plans[place[0]].showings[place[1]].size)
         on_tokens(sum(int(plan.passage.ids.size) for plan in plans if not plan.showings))
         while waiting:
-            sizes = [plans[i].showings[k].size for i, k in waiting]
-            way = runner.at(sizes[0]) if runner is not None else None
-            batch = waiting[: _batch_size(sizes, budget, way)]
+            shown_next = [plans[i].showings[k] for i, k in waiting]
+            way = runner.at(shown_next[0].size) if runner is not None else None
+            batch = waiting[: _batch_size(shown_next, budget, way)]
             if way is None:
                 batch = batch[:PROBE_PASSAGES]
                 shown = [passage for passage in probe if frame.plan(passage).showings][: len(batch)]
                 settled_on = shown or [shard[i] for i in dict.fromkeys(i for i, _ in batch)]
                 runner = _unless_memory_ends(model.device, settle, model, settled_on, frame)
                 if runner is None:
-                    budget = _halved(budget, [plans[i] for i, _ in batch], sizes[0], frame)
+                    budget = _halved(budget, [plans[i] for i, _ in batch], _width(shown_next[: len(batch)]), frame)
                 elif runner.head is None:
                     budget = min(budget, max(1, OWN_LOGITS_ELEMENTS // _vocab_size(model)))
                 continue
             showings = [plans[i].showings[k] for i, k in batch]
             measured = _unless_memory_ends(model.device, way.run, showings, frame.kind, model.device)
             if measured is None:
-                budget = _halved(budget, [plans[i] for i, _ in batch], sizes[0], frame)
+                budget = _halved(budget, [plans[i] for i, _ in batch], _width(shown_next[: len(batch)]), frame)
                 continue
             for (i, k), columns in zip(batch, measured, strict=True):
                 found[i][k] = columns
@@ -102,7 +102,8 @@ def _check_vocabulary(model: PreTrainedModel, plans: Sequence[TargetPlan]) -> No
     """On an accelerator, a token that the model does not know ends the process."""
     embeddings: Any = model.get_input_embeddings()
     known = int(embeddings.weight.shape[0])
-    largest = max((int(one.ids.max()) for plan in plans for one in plan.showings), default=0)
+    read = [ids for plan in plans for one in plan.showings for ids in (one.ids, one.source) if ids.size]
+    largest = max((int(ids.max()) for ids in read), default=0)
     if largest >= known:
         raise ModelError(
             f"the tokenizer gives token {largest}, but the model knows {known} tokens",
@@ -124,12 +125,19 @@ def _unless_memory_ends(device: torch.device, compute: Callable[P, T], *args: P.
     return None
 
 
-def _batch_size(sizes: Sequence[int], budget: int, runner: Runner | None) -> int:
-    """How many of the texts (longest first) fit and may go together; a cached prefix takes memory, so it counts."""
+def _batch_size(showings: Sequence[Showing], budget: int, runner: Runner | None) -> int:
+    """How many of the showings (longest first) fit and may go together; a cached prefix takes memory, so it counts."""
     if runner is not None and runner.n_cached:
         budget *= 2  # what is cached is stored, not computed
-    n_fitting = max(1, min(len(sizes), budget // sizes[0]))
-    return n_fitting if runner is None else runner.rules.n_alike(sizes[:n_fitting])
+    n_fitting = max(1, min(len(showings), budget // showings[0].size))
+    while n_fitting > 1 and n_fitting * _width(showings[:n_fitting]) > budget:
+        n_fitting -= 1
+    return n_fitting if runner is None else runner.rules.n_alike([one.size for one in showings[:n_fitting]])
+
+
+def _width(showings: Sequence[Showing]) -> int:
+    """Tokens of each row where these are padded into one batch."""
+    return max(one.ids.size for one in showings) + max(one.source.size for one in showings)
 
 
 def _halved(budget: int, batch: Sequence[TargetPlan], width: int, frame: Frame) -> int:

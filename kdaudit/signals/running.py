@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -72,22 +73,22 @@ def settle(model: PreTrainedModel, probe: Sequence[Passage], frame: Frame) -> Ru
     """
     kind, alone = frame.kind, replace(frame, prefix=())
     with torch.inference_mode():
-        shown = [alone.plan(first_tokens(passage)).showings[0] for passage in probe]
+        shown = [alone.plan(first_tokens(passage, kind)).showings[0] for passage in probe]
         inputs = make_batch(shown, kind, model.device).inputs
         own = _first_pass(model, inputs)
-        first = own[0, : shown[0].size]
+        first = own[0, : shown[0].ids.size]
         if bool(torch.isnan(first).any()):
             raise ModelError(
                 "the model's logits hold NaN", hint="its weights are damaged, or they overflow in this dtype (--dtype)"
             )
         if kind.is_causal:
             _check_causal(model, inputs["input_ids"], first)
-        split = split_head(model, inputs, own)
+        split = split_head(model, inputs, own, with_rest=not kind.is_causal)
         bare = Runner(_own_logits(model), None) if split is None else Runner(_states_of(model, split.body), split.head)
         plain = replace(bare, rules=_rules(model, bare, probe[0], alone))
         if not frame.prefix or not kind.is_causal:
             return plain
-        pair = probe if len(probe) > 1 else [first_tokens(probe[0])] * 2  # a cache may serve one text and no more
+        pair = probe if len(probe) > 1 else [first_tokens(probe[0], kind)] * 2  # a cache may serve one text and no more
         whole = [frame.plan(passage).showings[0] for passage in pair]
         try:
             expected = plain.run(whole, kind, model.device)
@@ -112,7 +113,7 @@ def _rules(model: PreTrainedModel, runner: Runner, probe: Passage, frame: Frame)
     if not frame.kind.is_causal:
         return known  # a part of a text scores otherwise alone, whatever the rules are
     n_first = probe.ids.size // 4
-    first = Passage(probe.ids[:n_first], probe.char_end[:n_first], probe.byte_end[:n_first], probe.n_given)
+    first = probe.first(n_first)
     pair = [plan.showings[0] for plan in map(frame.plan, (first, probe)) if plan.showings]
     if len(pair) < 2 or known.rule(pair[0].size) != known.rule(pair[1].size):
         return known
@@ -123,7 +124,7 @@ def _rules(model: PreTrainedModel, runner: Runner, probe: Passage, frame: Frame)
 
 def _first_pass(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
     try:
-        logits: torch.Tensor = model(**inputs, use_cache=False).logits
+        logits: torch.Tensor = model(**inputs, **_without_cache(model)).logits
     except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
         if is_out_of_memory(error):
             raise
@@ -144,7 +145,7 @@ def _check_causal(model: PreTrainedModel, ids: torch.Tensor, logits: torch.Tenso
     if float(gaps.median()) > _agreement(model):
         raise ModelError(
             "the model's predictions depend on later tokens, so it is not a causal language model",
-            hint="encoder checkpoints (BERT and the like) cannot be audited as causal models",
+            hint="encoders (BERT and the like) are masked language models: --as masked reads them so",
         )
 
 
@@ -153,46 +154,158 @@ class Split:
     """A model as what computes states and what reads logits off them."""
 
     body: torch.nn.Module
-    """Called with `input_ids`, it gives `last_hidden_state`, (B, S, H)."""
+    """Called as the model is, it gives `last_hidden_state`, (B, S, H), of the decoder where there is an encoder too."""
     head: torch.nn.Module
     """(n, H) -> (n, V), a function of each row by itself."""
 
 
-def split_head(model: PreTrainedModel, inputs: Inputs, own: torch.Tensor) -> Split | None:
+def split_head(model: PreTrainedModel, inputs: Inputs, own: torch.Tensor, *, with_rest: bool = False) -> Split | None:
     """The model's body and head, if applying one after the other gives its own logits; else None.
 
     Args:
         model: in eval mode.
         inputs: what to try it on.
         own: (B, S, V), the model's own logits for them.
+        with_rest: also try all of the model but its body as the head: those of masked models have layers of their own.
     """
     body = getattr(model, model.base_model_prefix, None)
-    head = model.get_output_embeddings()
-    if body is None or body is model or head is None:
+    is_paired = bool(getattr(model.config, "is_encoder_decoder", False))
+    if body is None and is_paired:
+        body = EncoderDecoder(model)
+    if body is None or body is model:
         return None
-    logits = head(body(**inputs, use_cache=False).last_hidden_state)
+    states = body(**inputs, **_without_cache(body)).last_hidden_state
     scale = max(1.0, float(own.abs().max()))
-    is_same = logits.shape == own.shape and _gap(logits, own) <= HEAD_AGREEMENT[_dtype(model)] * scale
-    return Split(body, head) if is_same else None
+    for head in (*_heads(model), *((Rest(model),) if with_rest and not is_paired else ())):
+        try:
+            logits = head(states.flatten(0, 1)).view(*states.shape[:2], -1) if isinstance(head, Rest) else head(states)
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+            if is_out_of_memory(error):
+                raise
+            continue  # such a head reads more than the states of the last layer, one by one
+        if logits.shape == own.shape and _gap(logits, own) <= HEAD_AGREEMENT[_dtype(model)] * scale:
+            return Split(body, head)
+    return None
+
+
+class EncoderDecoder(torch.nn.Module):
+    """The body of a model that has an encoder and a decoder but no module around both, as T5 has none."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.encoder, self.decoder = model.get_encoder(), model.get_decoder()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        decoder_input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        **options: Any,
+    ) -> Any:
+        """What the decoder gives: `last_hidden_state` is (B, S, H)."""
+        read = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.decoder(
+            input_ids=decoder_input_ids, attention_mask=decoder_attention_mask, encoder_hidden_states=read,
+            encoder_attention_mask=attention_mask, **options,
+        )  # fmt: skip
+
+
+class ScaledHead(torch.nn.Module):
+    """An output embedding that reads states times a factor and adds a bias to all logits."""
+
+    def __init__(self, output: torch.nn.Module, *, scale: float = 1.0, bias: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.output, self.scale, self.bias = output, scale, bias
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(n, H) -> (n, V)."""
+        logits: torch.Tensor = self.output(states * self.scale)
+        return logits if self.bias is None else logits + self.bias
+
+
+def _heads(model: PreTrainedModel) -> Iterator[torch.nn.Module]:
+    """What may read logits off states: the output embedding alone, BART's with its bias, T5's of scaled states."""
+    output = model.get_output_embeddings()
+    if output is None:
+        return
+    yield output
+    bias = getattr(model, "final_logits_bias", None)
+    if isinstance(bias, torch.Tensor):
+        yield ScaledHead(output, bias=bias[0])
+    width = getattr(model.config, "d_model", None)
+    if isinstance(width, int):
+        yield ScaledHead(output, scale=width**-0.5)
+
+
+class Rest(torch.nn.Module):
+    """A model without its body: (n, H) states of the last layer -> (n, V) logits."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        name = model.base_model_prefix
+        self.given = _Given(getattr(model, name))
+        self.rest = copy.copy(model)
+        self.rest._modules = {**model._modules, name: self.given}  # of the copy alone
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(n, H) -> (n, V)."""
+        self.given.states = states[None]
+        ids = torch.zeros((1, states.shape[0]), dtype=torch.int64, device=states.device)
+        logits: torch.Tensor = self.rest(input_ids=ids).logits[0]
+        return logits
+
+
+class _Given(torch.nn.Module):
+    """Stands in the place of a body and says what it is given; its parts are those of the body."""
+
+    states: torch.Tensor
+
+    def __init__(self, body: torch.nn.Module) -> None:
+        super().__init__()
+        self.__dict__["body"] = body  # no submodule: this one has no weights
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        from transformers.modeling_outputs import BaseModelOutput
+
+        return BaseModelOutput(last_hidden_state=self.states)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["body"], name)
+
+
+def _without_cache(module: torch.nn.Module) -> dict[str, bool]:
+    """What keeps a model from building a cache: encoders do not know the word."""
+    return {"use_cache": False} if "use_cache" in inspect.signature(module.forward).parameters else {}
+
+
+def _read_by(model: PreTrainedModel) -> Callable[[Inputs], Inputs]:
+    """Takes out of a batch what a model cannot read: most have one kind of text and no numbers for it."""
+    knows_pairs = int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
+
+    def read(inputs: Inputs) -> Inputs:
+        return {name: table for name, table in inputs.items() if knows_pairs or name != "token_type_ids"}
+
+    return read
 
 
 def _states_of(model: PreTrainedModel, body: torch.nn.Module) -> Callable[[Inputs], torch.Tensor]:
-    forget = forgetting(model)
+    forget, read, quietly = forgetting(model), _read_by(model), _without_cache(body)
 
     def states(inputs: Inputs) -> torch.Tensor:
         forget()
-        hidden: torch.Tensor = body(**inputs, use_cache=False).last_hidden_state
+        hidden: torch.Tensor = body(**read(inputs), **quietly).last_hidden_state
         return hidden
 
     return states
 
 
 def _own_logits(model: PreTrainedModel) -> Callable[[Inputs], torch.Tensor]:
-    forget = forgetting(model)
+    forget, read, quietly = forgetting(model), _read_by(model), _without_cache(model)
 
     def states(inputs: Inputs) -> torch.Tensor:
         forget()
-        logits: torch.Tensor = model(**inputs, use_cache=False).logits
+        logits: torch.Tensor = model(**read(inputs), **quietly).logits
         return logits
 
     return states
@@ -249,9 +362,11 @@ def explaining_unread_tokens(who: str) -> Iterator[None]:
         ) from error
 
 
-def first_tokens(passage: Passage) -> Passage:
-    """The first tokens of a text without its prompt, so that something has to be scored."""
-    return Passage(passage.ids[:PROBE_TOKENS], passage.char_end[:PROBE_TOKENS], passage.byte_end[:PROBE_TOKENS])
+def first_tokens(passage: Passage, kind: Kind) -> Passage:
+    """The first tokens of a text, without its prompt where no encoder reads that: something has to be scored."""
+    if kind.is_paired:
+        return passage.within(PROBE_TOKENS, PROBE_TOKENS)
+    return replace(passage.first(PROBE_TOKENS), n_given=0)
 
 
 def _dtype(model: PreTrainedModel) -> torch.dtype:

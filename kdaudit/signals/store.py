@@ -44,8 +44,11 @@ def shard_path(folder: Path, key: PassKey, shard: Sequence[TargetPlan]) -> Path:
     digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode())
     for plan in shard:
         passage = plan.passage
-        digest.update(passage.n_given.to_bytes(4, "little") + len(plan.showings).to_bytes(4, "little"))
-        shown = [array for one in plan.showings for array in (one.ids, one.columns, one.targets, one.tokens)]
+        for number in (passage.n_given, passage.byte_start, len(plan.showings)):
+            digest.update(number.to_bytes(4, "little"))
+        shown = [
+            array for one in plan.showings for array in (one.source, one.ids, one.columns, one.targets, one.tokens)
+        ]
         for array in (passage.ids, passage.byte_end, *shown):
             digest.update(len(array).to_bytes(4, "little") + array.tobytes())
     name = digest.hexdigest()
@@ -61,7 +64,8 @@ def write(path: Path, signals: Sequence[TokenSignals]) -> None:
     """
     arrays = {name: np.concatenate([getattr(found, name) for found in signals]) for name in ARRAYS}
     arrays["size"] = np.array([found.logprob.size for found in signals], dtype=np.int32)
-    arrays["byte_start"] = np.array([found.byte_start for found in signals], dtype=np.int32)
+    for name in ("byte_start", "n_skipped"):
+        arrays[name] = np.array([getattr(found, name) for found in signals], dtype=np.int32)
     with replacing(path) as waiting:
         waiting.write_bytes(save(arrays))
 
@@ -77,9 +81,11 @@ def read(path: Path, *, n_texts: int | None = None) -> list[TokenSignals] | None
         check_regular(path)  # to read a pipe or a device would never end
         arrays = load(path.read_bytes())
         size = arrays["size"]
-        shapes = {**dict.fromkeys(ARRAYS, (int(size.sum()),)), "size": size.shape, "byte_start": size.shape}
+        arrays.setdefault("n_skipped", np.zeros_like(size))  # of an earlier version, which skipped nothing
+        shapes = {**dict.fromkeys(ARRAYS, (int(size.sum()),)), "size": size.shape}
+        shapes |= dict.fromkeys(("byte_start", "n_skipped"), size.shape)
         is_alike = all(arrays[name].shape == shape for name, shape in shapes.items())
-        kinds = {name: np.int32 if name.startswith("byte") or name == "size" else np.float32 for name in shapes}
+        kinds = {name: np.float32 if name.startswith("logprob") else np.int32 for name in shapes}
         is_alike = is_alike and all(arrays[name].dtype == kind for name, kind in kinds.items())
         if not is_alike or size.ndim != 1 or (size < 0).any() or n_texts not in {None, size.size}:
             return None
@@ -92,8 +98,11 @@ def read(path: Path, *, n_texts: int | None = None) -> list[TokenSignals] | None
                 logprob_top=arrays["logprob_top"][end - size : end],
                 byte_end=arrays["byte_end"][end - size : end],
                 byte_start=int(start),
+                n_skipped=int(skipped),
             )
-            for size, end, start in zip(arrays["size"], ends, arrays["byte_start"], strict=True)
+            for size, end, start, skipped in zip(
+                arrays["size"], ends, arrays["byte_start"], arrays["n_skipped"], strict=True
+            )
         ]
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None

@@ -34,18 +34,10 @@ class TokenSignals:
     byte_start: int
     """UTF-8 bytes of the text before the first scored token (0 where a BOS precedes it)."""
 
+    n_skipped: int = 0
+    """UTF-8 bytes between the first and the last scored token that no scored token spells."""
+
     @property
     def n_bytes(self) -> int:
         """UTF-8 bytes that the scored tokens spell."""
-        return int(self.byte_end[-1]) - self.byte_start if self.byte_end.size else 0
-
-    def head(self, n_tokens: int) -> TokenSignals:
-        """The same signals cut to the first `n_tokens` scored tokens."""
-        return TokenSignals(
-            self.logprob[:n_tokens],
-            self.logprob_mean[:n_tokens],
-            self.logprob_std[:n_tokens],
-            self.logprob_top[:n_tokens],
-            self.byte_end[:n_tokens],
-            self.byte_start,
-        )
+        return int(self.byte_end[-1]) - self.byte_start - self.n_skipped if self.byte_end.size else 0

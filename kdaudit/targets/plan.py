@@ -6,12 +6,13 @@ Scoring and learning read it; nothing else in the project knows about shifts, hi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.targets.passage import Passage
+from kdaudit.targets.passage import Passage, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +20,22 @@ class Showing:
     """A text as a model is shown it once; S tokens are read and K outputs predict a token."""
 
     ids: NDArray[np.int32]
-    """(S,): everything that is read, in order."""
+    """(S,): everything that is read, in order; by the decoder, where there is an encoder too."""
     columns: NDArray[np.int32]
     """(K,), rising: the places in `ids` whose outputs predict a token."""
     targets: NDArray[np.int32]
     """(K,): the token that each of these outputs predicts."""
     tokens: NDArray[np.int32]
     """(K,): the place of that token in the text (scoring) or in the example (learning)."""
+    source: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    """(E,): what the encoder reads, in order; empty where the model has none."""
+    second: int = 0
+    """The place in `ids` from which on they belong to the second text of a pair; 0: there is one text."""
 
     @property
     def size(self) -> int:
         """Tokens that go through the model."""
-        return int(self.ids.size)
+        return int(self.ids.size + self.source.size)
 
     def after(self, n_tokens: int) -> Showing:
         """What is left to read where the model holds the first `n_tokens` in a cache; none of them predicts."""
@@ -48,6 +53,8 @@ class Example:
     ids: NDArray[np.int32]
     """(T,): the text's tokens with the special tokens that belong to it."""
     n_given: int
+    source: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    """(E,): what an encoder reads; empty where the model has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,10 @@ class Kind:
     """What a model is called with for a batch of B showings: arrays (B, S) by the name of the argument."""
     is_causal: bool
     """No output depends on later tokens. This is checked on every model; what all texts begin with may be cached."""
+    encode: Callable[[Any, Sequence[str], Sequence[int] | None], list[Passage]] = encode
+    """Splits texts into tokens as `passage.encode` does."""
+    is_paired: bool = False
+    """The prompt goes to an encoder and what is scored to a decoder: each has a window of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +102,34 @@ class Frame:
     """The special tokens that the tokenizer puts before every text (a BOS, as a rule)."""
     prefix: tuple[int, ...] = ()
     """Tokens between the lead and the text."""
+    start: tuple[int, ...] = ()
+    """What the decoder reads before a text."""
     end: int | None = None
     """The token that closes a text to learn from; None where the tokenizer has none."""
+    between: tuple[int, ...] = ()
+    """Tokens between a prefix and the text, where the two are a pair."""
+    tail: tuple[int, ...] = ()
+    """The special tokens that stand behind every text; behind what the encoder reads, where there is one."""
+    mask: int | None = None
+    """The token in the place of hidden ones; None where the kind of model hides none."""
 
     @property
     def before(self) -> tuple[int, ...]:
         """Every token before a text."""
-        return self.lead + self.prefix
+        return self.lead + self.prefix + (self.between if self.prefix else ())
 
-    def room(self, window: int) -> int:
-        """Tokens of a text for which a window has room."""
-        return max(0, window - len(self.before))
+    @property
+    def n_around(self) -> int:
+        """Tokens before and behind a text."""
+        return len(self.before) + len(self.tail)
+
+    def room(self, window: int, passage: Passage) -> int:
+        """Tokens of a text for which a window has room, its prompt included."""
+        left = max(0, window - self.n_around)
+        if not self.kind.is_paired:
+            return left
+        # the last token is predicted, not read
+        return passage.n_given + (max(0, window - len(self.start) + 1) if passage.n_given <= left else 0)
 
     def plan(self, passage: Passage) -> TargetPlan:
         """The target plan of one text."""

@@ -13,6 +13,14 @@ PROBE_TEXTS = [
 ]
 """Where tokenizers differ that look alike: numbers, cases, accents, spaces, code, scripts."""
 
+CASED = ["The Patient Reports PAIN in her Left Knee", "NASA, Ohio and McDonald's"]
+
+
+def ignores_case(tokenizer: Any) -> bool:
+    """Whether a text in lower case has the same tokens, on the probe texts."""
+    lowered = [text.lower() for text in CASED]
+    return bool(tokenizer(CASED)["input_ids"] == tokenizer(lowered)["input_ids"])
+
 
 def described(tokenizer: Any) -> str:
     """All that its own files say of a tokenizer: two with one description are the same."""

@@ -29,6 +29,8 @@ class Shown:
     """Text tokens over all passes of all texts."""
     n_passes: int
     """Passes over all texts: as many as there are texts, where the kind of model takes one for each."""
+    n_read: int
+    """Tokens that are read in all passes, all that stands around the texts included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Passages:
     """Tokens that every model of the audit reads at most, all that stands around a text included."""
     n_shots: int
     """Shots that fitted into half of the window."""
+    prompt_cuts: NDArray[np.int32]
+    """(n,): characters of each prompt that are shown: all of them, but where an encoder reads the prompt."""
     cuts: Mapping[View, NDArray[np.int32]]
     """(n, V) per view of V variants: characters of each text that are shown."""
     shown: Mapping[View, tuple[Shown, ...]]
@@ -61,6 +65,11 @@ class Passages:
         """Texts that were longer than the window."""
         return int(sum(cut < len(text) for cut, text in zip(self.cuts[PLAIN][:, 0], self.texts, strict=True)))
 
+    @property
+    def n_prompts_cut(self) -> int:
+        """Prompts that were longer than the window of an encoder."""
+        return int((self.prompt_cuts < np.array(self.prompts, dtype=np.int32)).sum())
+
     def scored_text(self, index: int) -> str:
         """What is scored of a text: up to the common cut, without its prompt."""
         return self.texts[index][self.prompts[index] : int(self.cuts[PLAIN][index, 0])]
@@ -73,7 +82,7 @@ class Passages:
         """Tokens that go through a model; what stands before all texts goes through it once where it is cached."""
         shown, frame = self.shown[view][tokenizer], self.frame(view, tokenizer)
         is_cached = view.is_prefixed and frame.kind.is_causal
-        return shown.n_tokens + len(frame.before) * (1 if is_cached else shown.n_passes)
+        return shown.n_read - (len(frame.before) * (shown.n_passes - 1) if is_cached else 0)
 
     def shards(self) -> list[list[int]]:
         """Indices of the texts, longest first, in groups of about SHARD_CHARS: the same for every model."""
@@ -95,8 +104,9 @@ class Passages:
             for variant in _variants(view, self.texts[i], self.prompts[i], int(self.cuts[PLAIN][i, 0]), self.seed)
         ]
         prompts = [self.prompts[i] for i in indices for _ in range(view.n_variants)]
+        prompt_cuts = [int(self.prompt_cuts[i]) for i in indices for _ in range(view.n_variants)]
         cuts = self.cuts[view][list(indices)].ravel() if len(indices) else ()
-        encoded = encode(self.tokenizers[tokenizer], shown, prompts)
+        encoded = _encoded(self.tokenizers[tokenizer], self.frames[tokenizer], shown, prompts, prompt_cuts)
         return [passage.head(int(cut)) for cut, passage in zip(cuts, encoded, strict=True)]
 
 
@@ -134,11 +144,20 @@ def build(
     if len({view.name for view in asked}) < len(asked):
         raise ValueError(f"two views have one name: {', '.join(sorted(view.name for view in asked))}")
     cuts = {view: np.zeros((len(texts), view.n_variants), dtype=np.int32) for view in asked}
-    shown = {view: [Shown(0, 0)] * len(tokenizers) for view in asked}
+    shown = {view: [Shown(0, 0, 0)] * len(tokenizers) for view in asked}
+    prompt_cuts = np.array(given, dtype=np.int32)
     digests = [hashlib.sha256(repr(frame.lead).encode()) for frame in frames]
     for start in range(0, len(texts), CHUNK):
         chunk, of_chunk = texts[start : start + CHUNK], given[start : start + CHUNK]
-        whole = [encode(tokenizer, chunk, of_chunk) for tokenizer in tokenizers]
+        whole = [
+            frame.kind.encode(tokenizer, chunk, of_chunk) for tokenizer, frame in zip(tokenizers, frames, strict=True)
+        ]
+        cut_here = [
+            _prompt_cut([of_tokenizer[place] for of_tokenizer in whole], frames, window, n_prompt)
+            for place, n_prompt in enumerate(of_chunk)
+        ]
+        prompt_cuts[start : start + CHUNK] = cut_here
+        whole = [[one.prompted(cut) for one, cut in zip(passages, cut_here, strict=True)] for passages in whole]
         for digest, passages in zip(digests, whole, strict=True):
             for passage in passages:
                 digest.update(passage.ids.size.to_bytes(4, "little") + passage.ids.tobytes())
@@ -149,11 +168,15 @@ def build(
                 plain = cuts[PLAIN][start : start + CHUNK, 0].tolist()
                 of_text = [_variants(view, *one, seed) for one in zip(chunk, of_chunk, plain, strict=True)]
                 made = [variant for variants in of_text for variant in variants]
-                repeated = [n_prompt for n_prompt in of_chunk for _ in range(view.n_variants)]
-                encoded = [encode(tokenizer, made, repeated) for tokenizer in tokenizers]
+                repeated = [[n for n in some for _ in range(view.n_variants)] for some in (of_chunk, cut_here)]
+                encoded = [
+                    _encoded(tokenizer, frame, made, *repeated)
+                    for tokenizer, frame in zip(tokenizers, frames, strict=True)
+                ]
             for place, text in enumerate(made):
                 passages = [of_tokenizer[place] for of_tokenizer in encoded]
-                cut = common_cut(passages, [frame.room(window) for frame in framed], n_chars=len(text))
+                rooms = [frame.room(window, passage) for frame, passage in zip(framed, passages, strict=True)]
+                cut = common_cut(passages, rooms, n_chars=len(text))
                 cuts[view][start + place // view.n_variants, place % view.n_variants] = cut
                 for k, (passage, frame) in enumerate(zip(passages, framed, strict=True)):
                     shown[view][k] = _and(shown[view][k], passage.head(cut), frame)
@@ -166,6 +189,7 @@ def build(
         prefixes=prefixes,
         window=window,
         n_shots=n_shots,
+        prompt_cuts=prompt_cuts,
         cuts=cuts,
         shown={view: tuple(found) for view, found in shown.items()},
         splits=tuple(digest.hexdigest() for digest in digests),
@@ -178,8 +202,35 @@ def _framed(view: View, frame: Frame, prefix: tuple[int, ...]) -> Frame:
 
 
 def _and(shown: Shown, passage: Passage, frame: Frame) -> Shown:
-    n_passes = frame.plan(passage).n_passes
-    return Shown(shown.n_tokens + n_passes * int(passage.ids.size), shown.n_passes + n_passes)
+    plan = frame.plan(passage)
+    n_read = sum(one.size for one in plan.showings) if plan.showings else int(passage.ids.size) + frame.n_around
+    return Shown(
+        shown.n_tokens + plan.n_passes * int(passage.ids.size), shown.n_passes + plan.n_passes, shown.n_read + n_read
+    )
+
+
+def _encoded(
+    tokenizer: Any, frame: Frame, texts: Sequence[str], prompts: Sequence[int], prompt_cuts: Sequence[int]
+) -> list[Passage]:
+    """Texts as tokens, of their prompts what an encoder can read."""
+    found = frame.kind.encode(tokenizer, texts, prompts)
+    return [passage.prompted(cut) for passage, cut in zip(found, prompt_cuts, strict=True)]
+
+
+def _prompt_cut(passages: Sequence[Passage], frames: Sequence[Frame], window: int, n_prompt: int) -> int:
+    """Characters of a prompt that every encoder can read, and the whole prompt for other kinds of model.
+
+    Args:
+        passages: the whole text, once per tokenizer.
+        frames: per tokenizer.
+        window: tokens that each side of every model reads.
+        n_prompt: characters of the prompt.
+    """
+    if not frames[0].kind.is_paired:
+        return n_prompt
+    prompts = [passage.within(passage.n_given, 0) for passage in passages]
+    rooms = [max(0, window - frame.n_around) for frame in frames]
+    return common_cut(prompts, rooms, n_chars=n_prompt)
 
 
 def _variants(view: View, text: str, n_prompt: int, cut: int, seed: int) -> Sequence[str]:
@@ -212,6 +263,9 @@ def _fitting_shots(
     for n_shots in range(len(shots), 0, -1):
         prefix = SHOT_SEPARATOR.join(shots[:n_shots])
         ids = tuple(tuple(encode(tokenizer, [prefix])[0].ids.tolist()) for tokenizer in tokenizers)
-        if all(len(frame.before) + len(found) <= window // 2 for frame, found in zip(frames, ids, strict=True)):
+        if all(
+            frame.n_around + len(frame.between) + len(found) <= window // 2
+            for frame, found in zip(frames, ids, strict=True)
+        ):
             return n_shots, ids
     return 0, tuple(() for _ in tokenizers)

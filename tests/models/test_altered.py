@@ -121,9 +121,12 @@ def test_a_changed_masked_model_is_rebuilt_too_and_is_no_causal_one(folders: dic
     config = read_config(folders["bert"], alteration, "--student")
     model = model_class(alteration).from_pretrained(folders["bert"], config=config).eval()
     assert torch.equal(logits_of(model), logits_of(altered("bert")))
+    with loaded(found(folders["bert"]), device="cpu", dtype="float32") as model:
+        assert torch.equal(logits_of(model), logits_of(altered("bert")))
+    causal = find(str(folders["bert"]), option="--student", kind="causal")
     with (
         pytest.raises(ModelError, match="not a causal language model but a changed BertForMaskedLM"),
-        loaded(found(folders["bert"]), device="cpu", dtype="float32"),
+        loaded(causal, device="cpu", dtype="float32"),
     ):
         pass
 

@@ -121,11 +121,11 @@ def test_an_audit_of_another_kind_of_model_changes_nothing_but_the_rule(
     assert encoders.attack(tmp_path / "causal", "--attack", "loss").code == 4
     frames: list[Frame] = []
 
-    def frame_of(tokenizer: Any) -> Frame:
+    def frame_of(_: str, tokenizer: Any, *__: object, **___: object) -> Frame:
         frames.append(Frame(ALTERNATING, lead_ids(tokenizer)))
         return frames[-1]
 
-    monkeypatch.setattr(planning, "causal_frame", frame_of)
+    monkeypatch.setattr(planning, "frame_of", frame_of)
     done = encoders.attack(tmp_path / "run", "--attack", "loss", "--attack", "min-k++", "--attack", "lowercase")
     assert done.code == 0, done.err
     table = parquet.read_table(tmp_path / "run" / "scores.parquet").to_pylist()

@@ -64,10 +64,16 @@ def test_offsets_never_fall_and_end_with_the_text(tokenizer: Any, text: str) -> 
 
 
 def test_a_token_without_a_place_in_the_text_ends_where_the_one_before_it_does() -> None:
-    def tokenizer(texts: list[str], **_: Any) -> dict[str, Any]:
-        return {"input_ids": [[5, 6, 7, 8]], "offset_mapping": [[(0, 2), (0, 0), (2, 3), (3, 3)]]}
+    class Encoded(dict[str, Any]):
+        def word_ids(self, _: int) -> list[int | None]:
+            return [0, None, 1, 1]
+
+    def tokenizer(texts: list[str], **_: Any) -> Encoded:
+        return Encoded(input_ids=[[5, 6, 7, 8]], offset_mapping=[[(0, 2), (0, 0), (2, 3), (3, 3)]])
 
     (passage,) = encode(tokenizer, ["aé c"])
+    assert passage.words is not None
+    assert len({*passage.words.tolist()}) == 3, "a token that belongs to no word is one by itself"
     assert passage.char_end.tolist() == [2, 2, 3, 4]
     assert passage.byte_end.tolist() == [3, 3, 4, 5]
 
