@@ -77,7 +77,9 @@ def spearman(
     rankings = [_Ranking.of(column) for column in columns]
     value = _correlation(rankings, np.ones(n, dtype=np.intp))
     if math.isnan(value):
-        return Estimate(None, n=n, level=level, method=method, reason="what is partialled out says it all")
+        return Estimate(
+            None, n=n, level=level, method=method, reason="nothing is left to correlate at equal difficulty"
+        )
     if n < MIN_FOR_INTERVAL:
         reason = f"no interval from fewer than {MIN_FOR_INTERVAL} records"
         return Estimate(value, n=n, level=level, method=method, reason=reason)

@@ -88,7 +88,9 @@ class MitigateConfig:
         from kdaudit.verdict.mitigation import problems_of_gates  # imports numpy: not at the top, so --help stays light
 
         if problems := [*problems_of_gates(self.parsed_gates(), ATTACKED_BY)]:
-            raise ConfigError("\n".join(problems), hint="--gate takes the place of those in a configuration file")
+            raise ConfigError(
+                "\n".join(problems), hint="a gate given by --gate replaces those in the configuration file"
+            )
         for arm in self.arms:
             _ = self.student(arm, self.distill.seed)
 

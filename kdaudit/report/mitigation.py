@@ -83,7 +83,7 @@ def read_mitigation(config: ReportConfig) -> tuple[Path, Mitigation] | None:
         raise ConfigError(f"{found[0]}: {error}", hint=HINT) from error
     attacks = next(iter(table.arms.values())).attacks
     if problems := [*problems_of_gates(gates, list(attacks))]:
-        raise ConfigError("\n".join(problems), hint="--gate takes the place of those in a configuration file")
+        raise ConfigError("\n".join(problems), hint="a gate given by --gate replaces those in the configuration file")
     return found[0], judge_arms(table, gates) if gates else table
 
 

@@ -68,7 +68,7 @@ def test_what_has_no_correlation_says_why():
     x = np.arange(9.0)
     assert spearman(x, np.ones(9), rng=rng).reason == "a figure does not vary"
     assert spearman(x[:3], x[:3], rng=rng).reason == "fewer than 4 records"
-    assert spearman(x, x % 2, given=x, rng=rng).reason == "what is partialled out says it all"
+    assert spearman(x, x % 2, given=x, rng=rng).reason == "nothing is left to correlate at equal difficulty"
     assert spearman(x, x % 2, given=x, rng=rng).value is None
 
 
