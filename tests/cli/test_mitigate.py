@@ -326,7 +326,10 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "already so": (["--method", "soft-only", "--hard-weight", "0"], "the plain run does that already"),
     "contradiction": (["--method", "soft-only", "--objective", "hard"], "--method soft-only: --hard-weight"),
     "foreign gate": (["--method", "lora", "--gate", "student.auc[zlib]<=1"], "are attacked by reference, loss, min-k"),
-    "hint on gates": (["--method", "lora", "--gate", "student.auc[zlib]<=1"], "place of those in a configuration file"),
+    "hint on gates": (
+        ["--method", "lora", "--gate", "student.auc[zlib]<=1"],
+        "replaces those in the configuration file",
+    ),
     "second student": (["--method", "lora", "--gate", "student-2.auc<=1"], "there is no student-2"),
     "broken gate": (["--method", "lora", "--gate", "auc"], "not understood"),
     "two strengths": (["--method", "lora", "--method-lora", "0", "--bottleneck", "-1"], "--method-lora: 0"),
