@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ORIGINS = {"student": "checkpoint", "student_layers": "layers", "student_config": "config"}
-FOLDER_NAME = "start"
 MAX_CONFIG = 2**23  # bytes
 
 

@@ -24,8 +24,8 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kdaudit.metrics.auc import auc_difference, auc_estimate, with_interval
-from kdaudit.metrics.estimate import Difference, Estimate
+from kdaudit.metrics.auc import auc_estimate, with_interval
+from kdaudit.metrics.estimate import Estimate
 from kdaudit.metrics.scores import Floats, Integers
 from kdaudit.metrics.texts import passages_of, words
 from kdaudit.metrics.traits import character_counts, character_features, oddity
@@ -162,36 +162,6 @@ def _widened(estimate: Estimate, folds: int) -> Estimate:
     se = estimate.logit_se * math.sqrt(1 + training_variance(folds))
     method = f"{estimate.method}, variance corrected for cross-validation"
     return with_interval(replace(estimate, logit_se=se, method=method))
-
-
-def beyond_blind(
-    members: Floats,
-    nonmembers: Floats,
-    blind_members: Floats,
-    blind_nonmembers: Floats,
-    *,
-    folds: int = FOLDS,
-    level: float = 0.95,
-) -> Difference:
-    """AUC of an attack minus AUC of a blind classifier over the same records.
-
-    The variance of the blind AUC is the one of its own interval (see `_widened`): what training adds to it is
-    independent of the attack's scores.
-
-    Args:
-        members: (n,), the attack's scores.
-        nonmembers: (m,), likewise.
-        blind_members: (n,), the blind classifier's out-of-fold scores of the same records.
-        blind_nonmembers: (m,), likewise.
-        folds: of the cross-validation.
-        level: chance that the interval covers the true difference, in (0, 1).
-
-    Raises:
-        ValueError: the sizes differ, or a score is NaN or infinite.
-    """
-    return auc_difference(
-        members, nonmembers, blind_members, blind_nonmembers, level=level, training_variance_b=training_variance(folds)
-    )
 
 
 def training_variance(folds: int) -> float:

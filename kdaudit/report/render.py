@@ -95,11 +95,6 @@ def _page_of(subject: Report | Mitigation, *, with_pictures: bool) -> Page:
     return at_detail(page, Detail.WHOLE)
 
 
-def markdown_text(value: object) -> str:
-    """A value that a user's files or names decide, with nothing in it that Markdown or HTML would act on."""
-    return as_markdown(plain(value))
-
-
 def as_html(text: str) -> Markup:
     """Text with nothing in it that HTML would act on; a per-cent sign stays on the line of its number."""
     return escape(text.replace(" %", "\N{NO-BREAK SPACE}%"))

@@ -10,9 +10,9 @@ from scipy.stats import norm
 from kdaudit.metrics.auc import auc_estimate, hanley_mcneil_se
 from kdaudit.metrics.estimate import lower_bound
 from kdaudit.metrics.strongest import smallest_detectable_auc
-from kdaudit.metrics.validity import beyond_blind
 from kdaudit.results import AttackResult, Cell, Overlap, Validity
 from kdaudit.verdict import judge, parse_gate
+from tests.metrics.blind import beyond_blind
 
 
 def test_more_records_detect_smaller_leaks() -> None:

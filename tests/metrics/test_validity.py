@@ -12,11 +12,11 @@ from kdaudit.metrics.estimate import lower_bound
 from kdaudit.metrics.texts import overlap, shared_passages
 from kdaudit.metrics.validity import (
     _deal,
-    beyond_blind,
     blind_baseline,
     near_duplicate_groups,
     surface_features,
 )
+from tests.metrics.blind import beyond_blind
 
 VOCABULARY = np.array([a + b + c for a in "bdfgklmn" for b in "aeiou" for c in "rstv"])
 WORDS_A = 1 / np.arange(1, VOCABULARY.size + 1)

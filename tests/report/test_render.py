@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from kdaudit.report import render
 from kdaudit.report.reading import Report
-from kdaudit.report.render import MAX_MARKDOWN, markdown_text, render_markdown, render_summary
+from kdaudit.report.render import MAX_MARKDOWN, as_markdown, make_environment, render_markdown, render_summary
 from kdaudit.report.text import plain
 from kdaudit.results import AuditedModel, AuditResult, GateResult, Verdict, load
 from tests.conftest import Golden
@@ -47,6 +47,11 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def audit(finished: Path) -> AuditResult:
     return load(finished / "results.json")
+
+
+def markdown_text(text: str) -> str:
+    """A value as every template of ours shows it in Markdown."""
+    return make_environment(as_markdown).from_string("{{ value }}").render(value=text)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
