@@ -38,7 +38,7 @@ class DemoConfig:
 
 
 def demo(given: Given) -> None:
-    """Train a small teacher and student on fictitious clinical notes and audit them: two to four minutes, no network.
+    """Train a small teacher and student on fictitious clinical notes and audit them: some minutes, no network.
 
     The student saw the members and must be detected; its start did not and must be at chance. Exit 4 if either fails.
     """

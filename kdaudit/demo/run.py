@@ -16,8 +16,8 @@ from kdaudit.lock import claim, locked
 from kdaudit.metrics.estimate import lower_bound, upper_bound
 from kdaudit.results import AuditResult
 
-N_MEMBERS, N_NONMEMBERS = 800, 1100  # enough non-members for a true positive rate at 1 %
-N_PUBLIC = 600
+N_NOTES = {"causal": (800, 1100, 600), "masked": (500, 1100, 500)}
+"""Members, non-members and public notes, by the kind of the models: enough for a true positive rate at 1 %."""
 MARKER = "kdaudit-demo"
 DETECTED_LEVEL = 0.999  # one-sided, of the positive control
 CHANCE_LEVEL = 0.9995  # each side and attack of the negative control: about one sound demo in 100 fails
@@ -55,7 +55,7 @@ def run_demo(folder: Path, *, kind: str = "causal", seed: int, command: str, on_
 
 
 def _run(folder: Path, kind: str, seed: int, command: str, on_progress: Progress) -> Controls:
-    corpus = generate(seed, N_MEMBERS, N_NONMEMBERS, N_PUBLIC)
+    corpus = generate(seed, *N_NOTES[kind])
     data = write(corpus, folder / "data")
     models = train(
         corpus, data["members"], data["nonmembers"], folder / "checkpoints", kind=kind, seed=seed,

@@ -23,7 +23,7 @@ from kdaudit.targets.passage import Passage, around_ids, lead_ids
 from kdaudit.targets.plan import Example, Frame, Kind, Showing, padded
 
 MASKED_SHARE, SWAPPED_SHARE = 0.8, 0.1
-"""Of the hidden tokens to learn: how many the mask token replaces, and how many another token; the rest is shown.
+"""How many of the hidden tokens to learn the mask token replaces, and how many another token; the rest is shown.
 
 Source: Devlin et al. 2019 (BERT), arXiv:1810.04805, section 3.1.
 """
