@@ -137,26 +137,26 @@ def _read(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Moments:
-    """Of what a norm was given, x, and gave, y, feature by feature, float64; about 0 where a fit has no bias."""
+    """What a norm was given, x, and gave, y, by feature, float64: about the means, or about 0 without a bias."""
 
     n: int
     x: torch.Tensor
-    """(H,): the mean."""
+    """(H,): the mean, or 0."""
     y: torch.Tensor
     xx: torch.Tensor
-    """(H,): the sum of squares about the means."""
+    """(H,): the sum of squares about it."""
     xy: torch.Tensor
 
 
 def _moments(x: torch.Tensor, y: torch.Tensor, *, is_centred: bool) -> _Moments:
-    """Of states (n, H)."""
+    """Those of states (n, H)."""
     x_mean, y_mean = (values.mean(0) if is_centred else values.new_zeros(values.shape[1]) for values in (x, y))
     away = x - x_mean
     return _Moments(len(x), x_mean, y_mean, away.square().sum(0), (away * (y - y_mean)).sum(0))
 
 
 def _joined(one: _Moments, other: _Moments) -> _Moments:
-    """Of both samples together."""
+    """Those of both samples together."""
     n = one.n + other.n
     weight, x, y = one.n * other.n / n, other.x - one.x, other.y - one.y
     return _Moments(

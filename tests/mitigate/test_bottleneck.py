@@ -10,9 +10,8 @@ from torch.nn import functional
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.mitigate.bottleneck import HEIGHT, SLOPE, TURNING_POINT, bottleneck
 from kdaudit.models.surgery import Bottleneck
-from tests import tiny
-from tests.mitigate import families
-from tests.mitigate.families import untrained
+from tests import families, tiny
+from tests.families import untrained
 
 T5 = ("encoder.block.{}.layer.1.DenseReluDense", "decoder.block.{}.layer.2.DenseReluDense")
 EXPANSIONS = {

@@ -18,10 +18,9 @@ from kdaudit.mitigate.base import Operation
 from kdaudit.mitigate.no_norm import no_norm
 from kdaudit.models.surgery import NoNorm
 from kdaudit.targets.causal import CAUSAL
-from tests import encoders, tiny
+from tests import encoders, families, tiny
 from tests.distill.training import read
-from tests.mitigate import families
-from tests.mitigate.families import untrained
+from tests.families import untrained
 
 INPUTS = {"input_ids": torch.randint(0, tiny.VOCABULARY, (16, 40), generator=torch.Generator().manual_seed(0))}
 NORMS = {
