@@ -262,4 +262,5 @@ def _quantisation(checkpoint: Checkpoint, device: str, dtype: str, shapes: PreTr
 def _head(model: PreTrainedModel) -> list[str] | None:
     """The parts of a masked model's head; MobileBERT's multiplies by its weights as they lie, packed or not."""
     inside = set(model.base_model.modules())
-    return [name for name, part in model.named_modules() if part not in inside and not any(part.children())] or None
+    outside = {name: part for name, part in model.named_modules() if part not in inside}
+    return [name for name, part in outside.items() if next(part.children(), None) is None] or None
