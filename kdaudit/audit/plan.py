@@ -161,7 +161,7 @@ def make_plan(
         ConfigError: an attack that was asked for by name can run on no model.
         RecordsError: texts of both sets are the same without the BOS that they begin with.
     """
-    checkpoints = _distinct(subjects)
+    checkpoints = distinct(subjects)
     has_prompts = any(record.n_prompt for record in data.records)
     masking = _masking(config, subjects[0].checkpoint, has_prompts=has_prompts)
     tokenizers, frames, tokenizer_of = _tokenizers(checkpoints, masking, has_prompts=has_prompts)
@@ -188,6 +188,7 @@ def make_plan(
         seed=config.seed,
     )
     _check_known_words(checkpoints, passages, tokenizer_of)
+    _check_known_tokens(checkpoints, passages, tokenizer_of)
     twice = [TWICE.format(n=n_twice, lead=" or ".join(filter(None, leads)))] if n_twice else []
     attacks = tuple(
         AttackPlan(
@@ -251,6 +252,23 @@ def _check_known_words(
             )
 
 
+def _check_known_tokens(
+    checkpoints: Mapping[str, Checkpoint], passages: Passages, tokenizer_of: Mapping[str, int]
+) -> None:
+    """Refuse a model whose tokenizer gives tokens that it has no embedding for.
+
+    An adapter may bring embeddings of its own, and an encoder-decoder two vocabularies: the engine looks at those.
+    """
+    for fingerprint, checkpoint in checkpoints.items():
+        largest = max(shown[tokenizer_of[fingerprint]].largest for shown in passages.shown.values())
+        if checkpoint.base is None and checkpoint.kind != "seq2seq" and 0 < checkpoint.vocab_size <= largest:
+            raise CheckpointError(
+                f"the tokenizer of {checkpoint.name} gives token {largest}, and the model knows "
+                f"{checkpoint.vocab_size} tokens",
+                hint="the tokenizer in the checkpoint's folder is not the one that the model was trained with",
+            )
+
+
 def _all_obstacles(plan: AttackPlan) -> str:
     """Every obstacle once, with the models in its way."""
     models: dict[str, list[str]] = {}
@@ -259,7 +277,8 @@ def _all_obstacles(plan: AttackPlan) -> str:
     return "; ".join(f"{', '.join(names)}: {obstacle}" for obstacle, names in models.items())
 
 
-def _distinct(subjects: Sequence[Subject]) -> dict[str, Checkpoint]:
+def distinct(subjects: Sequence[Subject]) -> dict[str, Checkpoint]:
+    """Every checkpoint of the audited models and their references once, by its fingerprint."""
     found: dict[str, Checkpoint] = {}
     for subject in subjects:
         for checkpoint in (subject.checkpoint, subject.reference):
