@@ -65,6 +65,10 @@ class Pass:
     """Index into the audit's tokenizers."""
     n_tokens: int
     """Tokens that go through the model, all that stands around the texts included."""
+    n_passes: int
+    """Readings of a text: one for each text of a view, or as many as the words of the text are hidden in."""
+    longest: int
+    """Tokens of the longest of them, which are read at once however small the batch is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +85,42 @@ class Plan:
     dtype: str
     batch_tokens: int
     warnings: tuple[str, ...]
+    masking: Masking | None = None
+    """What is hidden from masked models, and from encoders that read no prompts."""
+
+    @property
+    def n_passes(self) -> int:
+        """Readings of a text over all models and views."""
+        return sum(one.n_passes for one in self.passes)
+
+    def n_passes_of(self, checkpoint: Checkpoint) -> int:
+        """Readings of a text by one model over all views."""
+        return sum(one.n_passes for one in self.passes if one.checkpoint.fingerprint == checkpoint.fingerprint)
+
+    @property
+    def reading(self) -> str:
+        """The mask plan in a sentence; "" where nothing is hidden."""
+        if self.masking is None:
+            return ""
+        counts = _span([one.n_passes for one in self.passages.shown[PLAIN]])
+        return (
+            f"mask plan {self.masking.told}; each model reads the {len(self.passages.texts):,} texts in {counts} passes"
+        )
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Whether a text is read more often than once in a view, since its words are hidden in turn."""
+        return any(one.n_passes > len(self.passages.texts) * one.view.n_variants for one in self.passes)
 
     def is_same_tokenizer(self, subject: Subject) -> bool:
         """Whether a model and its reference split these texts alike; true where it has none."""
         return _is_same_tokenizer(subject, self.passages, self.tokenizer_of)
 
     def memory_bytes(self, one: Pass) -> float:
-        """Expected peak of one pass, from the weights and the states of one batch; a rough figure."""
+        """Expected peak of one pass, from the weights and the states of the largest batch; a rough figure."""
         width = {"float32": 4, "bfloat16": 2, "float16": 2}[self.dtype]
-        states = self.batch_tokens * one.checkpoint.hidden_size * width * 16
+        largest_batch = max(one.longest, min(self.batch_tokens, one.n_tokens))
+        states = largest_batch * one.checkpoint.hidden_size * width * 16
         return one.checkpoint.memory_bytes(self.dtype) + states + 3 * 2**24
 
 
@@ -214,7 +245,8 @@ def make_plan(
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
         batch_tokens=config.batch_tokens or scoring_batch_tokens(device),
-        warnings=(*_warnings(config, data, passages, masking), *twice, *notes),
+        warnings=(*_warnings(config, data, passages), *twice, *notes),
+        masking=masking,
     )
 
 
@@ -370,7 +402,8 @@ def _passes(
             wanted.append((f"{subject.name}-reference", subject.reference, PLAIN))
         for label, checkpoint, view in wanted:
             k = tokenizer_of[checkpoint.fingerprint]
-            one = Pass(label, checkpoint, view, k, passages.n_read(view, k))
+            shown = passages.shown[view][k]
+            one = Pass(label, checkpoint, view, k, passages.n_read(view, k), shown.n_passes, shown.longest)
             found.setdefault((checkpoint.fingerprint, view), one)
     return tuple(
         sorted(found.values(), key=lambda one: list(dict.fromkeys(p.label for p in found.values())).index(one.label))
@@ -382,14 +415,8 @@ def _span(counts: Sequence[int]) -> str:
     return f"{min(counts):,}" + (f" to {max(counts):,}" if len(set(counts)) > 1 else "")
 
 
-def _warnings(config: AuditConfig, data: AuditData, passages: Passages, masking: Masking | None) -> list[str]:
+def _warnings(config: AuditConfig, data: AuditData, passages: Passages) -> list[str]:
     warnings = list(data.notes)
-    if masking is not None:
-        shown = passages.shown[PLAIN]
-        warnings.append(
-            f"mask plan {masking.plan}: of each text {masking.words}; each model reads the "
-            f"{len(passages.texts):,} texts in {_span([one.n_passes for one in shown])} passes"
-        )
     if passages.n_cut:
         warnings.append(
             f"{passages.n_cut} of {len(passages.texts)} texts are longer than {passages.window} tokens "

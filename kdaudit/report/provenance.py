@@ -74,18 +74,18 @@ def utility(result: AuditResult) -> Iterator[Table]:
     for name, model in result.models.items():
         made = model.distillation
         if made is not None and made.utility is not None:
-            yield utility_table(name, made.utility, _how(made))
+            yield utility_table(name, made.utility, _how(made), kind=model.kind)
 
 
-def utility_table(student: str, found: Utility, how: str = "") -> Table:
-    """What a student is worth beside its teacher and its start; `how` says how it was made."""
+def utility_table(student: str, found: Utility, how: str = "", *, kind: str = "causal") -> Table:
+    """What a student is worth beside its teacher and its start; `how` says how it was made, `kind` what it is."""
     names = list(dict.fromkeys([*found.nll, *found.bits_per_byte, *found.perplexity]))
     rows = [
         (words, *(interval(figures.get(name)) for name in names))
         for words, figures in (
             ("loss, nats per token", found.nll),
             ("bits per byte", found.bits_per_byte),
-            ("perplexity", found.perplexity),
+            ("pseudo-perplexity" if kind == "masked" else "perplexity", found.perplexity),
         )
     ]
     note = f"{counted(found.n_records, 'held-out record')}, {counted(found.n_tokens, 'token')}; lower is better."
