@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from kdaudit import manifest
 from kdaudit.distill.learn import Told
 from kdaudit.distill.run import run_distill
 from kdaudit.distill.settings import DistillConfig
-from tests import tiny
+from tests import encoders, tiny
 from tests.commands import files_in, halves, texts
 from tests.distill.students import Recipe, manifest_of
 
@@ -49,6 +50,22 @@ def test_whenever_it_is_killed_it_ends_with_the_same_files(recipe: Recipe, tmp_p
         with pytest.raises(KilledError):
             run_distill(config(recipe, again), told=killed_at(stage, share))
     run_distill(config(recipe, again))
+    assert files_in(again) == files_in(whole)
+
+
+def test_a_masked_model_that_is_continued_sees_the_masks_of_the_uninterrupted_run(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    """BERT drops states at random too: both streams continue where they stopped."""
+    teacher, start = (encoders.save(tmp_path / f"bert-{seed}", "bert", seed=seed, context=128) for seed in (1, 2))
+    masked = replace(recipe, teacher=teacher, start=start)
+    whole, again = tmp_path / "whole" / "student", tmp_path / "again" / "student"
+    options: dict[str, Any] = {"batch_tokens": 200, "hidden_weight": 0.5, "whole_word": True}
+    run_distill(config(masked, whole, **options))
+    for share in (0.3, 0.8):
+        with pytest.raises(KilledError):
+            run_distill(config(masked, again, **options), told=killed_at("distilling", share))
+    run_distill(config(masked, again, **options))
     assert files_in(again) == files_in(whole)
 
 
