@@ -186,7 +186,7 @@ RICH = AuditResult(
                 0.975,
                 ("reference: no reference was given",),
                 (
-                    CellFinding("loss", "loss", "fail", "", 0.8125, 0.78, "lower", 0.975),
+                    CellFinding("loss", "loss", "fail", "", 0.8125, 0.78, "lower", 0.975, "Distill again."),
                     CellFinding("reference", "reference", "not_applicable", "no reference was given"),
                 ),
                 "Distill again.",

@@ -39,7 +39,7 @@ def check_alive(plan: Plan, scores: Scores, n_members: int) -> tuple[str, ...]:
             raise CheckpointError(
                 f"the {_words(subject)} {subject.checkpoint.name} is not a language model for these texts: {found}",
                 hint="its head was not trained, its tokenizer is another model's, or the texts are in another "
-                "language; an untrained start is no negative control: give one that has learnt from other texts",
+                "language; as a negative control give a start that has learnt from other texts, not an untrained one",
             )
     return tuple(
         f"the reference of the {_words(subject)}, {subject.reference.name}, knows nothing of these texts ({found}): "

@@ -308,6 +308,8 @@ def _decoder_start(config: Any, folder: Path, option: str) -> int | None:
     name = "decoder_start_token_id"
     found = getattr(config, name, None)
     found = generation.get(name) if found is None else found
+    if found is None and str(getattr(config, "model_type", "")).startswith("t5gemma"):
+        found = getattr(config.decoder, "bos_token_id", None)  # as its models shift labels
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 

@@ -20,6 +20,9 @@ WORDS: Mapping[str, str] = {
 }
 """By kind, for a sentence."""
 
+MOVED_BY_PADDING = frozenset({"prophetnet", "xlm-prophetnet"})
+"""Types of models whose logits change with what stands padded behind a text, in transformers 5.23."""
+
 
 def kind_of(config: Any, name: str, option: str, *, wanted: str | None = None, original: str | None = None) -> str:
     """The kind of a checkpoint's model: causal, masked or seq2seq.
@@ -35,8 +38,14 @@ def kind_of(config: Any, name: str, option: str, *, wanted: str | None = None, o
         original: the architecture before kdaudit changed it, or None.
 
     Raises:
-        CheckpointError: transformers has no model of the wanted kind for this type.
+        CheckpointError: transformers has no model of the wanted kind for this type, or its scores would depend on what
+            else is in a batch.
     """
+    if getattr(config, "model_type", "") in MOVED_BY_PADDING:
+        raise CheckpointError(
+            f"{option}: {name} is of type {config.model_type}, whose logits change with the padding behind a text",
+            hint="its scores would depend on the other texts of a batch: audit a model of another type",
+        )
     architectures = [original] if original else list(getattr(config, "architectures", None) or ())
     known = _known_kinds(config, architectures)
     if wanted is not None:

@@ -336,6 +336,8 @@ class CellFinding:
     """The one-sided bound that settled the status."""
     bound_side: Literal["lower", "upper"] | None = None
     level: float | None = None
+    next_step: str = ""
+    """What to do about this cell; empty where it passes, and in files of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,7 +174,9 @@ def split_head(model: PreTrainedModel, inputs: Inputs, own: torch.Tensor, *, wit
         body = EncoderDecoder(model)
     if body is None or body is model:
         return None
-    states = body(**inputs, **without_cache(body)).last_hidden_state
+    states = getattr(body(**inputs, **without_cache(body)), "last_hidden_state", None)
+    if states is None:  # of two models put together the decoder is a whole one, with its head
+        return None
     scale = max(1.0, float(own.abs().max()))
     for head in (*_heads(model), *((Rest(model),) if with_rest and not is_paired else ())):
         try:

@@ -211,14 +211,17 @@ def _told(finding: CellJudgement) -> CellFinding:
     cell, figure = finding.cell, finding.cell.figure
     value = figure.value if figure else None
     return CellFinding(
-        cell.attack, cell.label, finding.status, finding.words, value, finding.bound, finding.side, finding.level
-    )
+        cell.attack, cell.label, finding.status, finding.words, value, finding.bound, finding.side, finding.level,
+        finding.next_step,
+    )  # fmt: skip
 
 
 def _all_open(gate: GateResult, words: str) -> GateResult:
     """An inconclusive gate none of whose cells settles anything, whatever its own interval says."""
     cells = [
-        cell if cell.status == "not_applicable" else replace(cell, status="inconclusive", reason=words)
+        cell
+        if cell.status == "not_applicable"
+        else replace(cell, status="inconclusive", reason=words, next_step=gate.next_step)
         for cell in gate.cells
     ]
     return replace(gate, status="inconclusive", cells=tuple(cells))
@@ -229,8 +232,7 @@ def _settle(gate: Gate, findings: Sequence[CellJudgement]) -> tuple[Status, str,
     by_bound = sorted(findings, key=lambda one: -math.inf if one.bound is None else one.bound, reverse=True)
     failing = [finding for finding in by_bound if finding.status == "fail"]
     if failing:
-        next_step = sentences.SINCE_BASELINE if gate.since_baseline else sentences.reduce(gate.subject)
-        return "fail", sentences.lies_above(failing[0].cell.label, gate.limit), next_step, failing[0]
+        return "fail", sentences.lies_above(failing[0].cell.label, gate.limit), failing[0].next_step, failing[0]
     open_findings = [finding for finding in by_bound if finding.status == "inconclusive"]
     if open_findings:
         reason = sentences.grouped([(finding.words, finding.cell.label) for finding in open_findings])
@@ -263,7 +265,8 @@ def _finding(cell: Measurement, gate: Gate, level: float, pass_level: float) -> 
             if least is None or least <= 0:
                 words = sentences.not_beyond(null, "" if least is not None else beyond.reason)
                 return CellJudgement(cell, "inconclusive", words, sentences.TO_BEAT[null], lower, "lower", level)
-        return CellJudgement(cell, "fail", bound=lower, side="lower", level=level)
+        next_step = sentences.SINCE_BASELINE if gate.since_baseline else sentences.reduce(gate.subject)
+        return CellJudgement(cell, "fail", "", next_step, lower, "lower", level)
     if upper is not None and upper <= limit:
         return CellJudgement(cell, "pass", bound=upper, side="upper", level=pass_level)
     return CellJudgement(cell, "inconclusive", sentences.WIDE, cell.narrow, upper, "upper", pass_level)

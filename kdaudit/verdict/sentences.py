@@ -152,19 +152,22 @@ def _excess(gate: GateResult) -> float:
 def figures(gate: GateResult, cell: CellFinding, side: str) -> str:
     """`student.auc is 0.936 under reference, at least 0.927 (99.58 % bound)`; of a rise, by how much it changed.
 
+    A cell may have no bound, or not even a value.
+
     Args:
         gate: as judged.
         cell: one that it covers.
         side: of the bound: `at least` or `at most`.
     """
-    value, bound, level = cell.value or 0, cell.bound or 0, f"{100 * (cell.level or 0):.4g} %"
     metric, since, _ = gate.metric.partition("-baseline")
+    if cell.value is None:
+        return f"{gate.subject}.{metric} has no value under {cell.label}"
+    level = f"{100 * (cell.level or 0):.4g} %"
     if since:
-        return (
-            f"{gate.subject}.{metric} changed by {value:+.3f} under {cell.label} since the baseline, "
-            f"by {side} {bound:+.3f} ({level} bound)"
-        )
-    return f"{gate.subject}.{metric} is {value:.3f} under {cell.label}, {side} {bound:.3f} ({level} bound)"
+        bounded = "" if cell.bound is None else f", by {side} {cell.bound:+.3f} ({level} bound)"
+        return f"{gate.subject}.{metric} changed by {cell.value:+.3f} under {cell.label} since the baseline{bounded}"
+    bounded = "" if cell.bound is None else f", {side} {cell.bound:.3f} ({level} bound)"
+    return f"{gate.subject}.{metric} is {cell.value:.3f} under {cell.label}{bounded}"
 
 
 def _deciding(gate: GateResult, side: str) -> str:

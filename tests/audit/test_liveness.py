@@ -21,7 +21,7 @@ def test_a_causal_model_with_random_weights_is_refused(part: str, given: Given, 
     done = given.having(**{part: folder}).attack(tmp_path / "run", "--attack", "loss")
     check_refused(
         done, f"the {part} {folder} is not a language model for these texts", "a uniform guess among its 300 tokens",
-        "an untrained start is no negative control",
+        "as a negative control give a start that has learnt",
     )  # fmt: skip
     assert not (tmp_path / "run" / "results.json").exists()
 

@@ -11,6 +11,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.report.ci.junit import render_junit
 from kdaudit.report.reading import Report
+from kdaudit.results import AuditResult
 from tests.conftest import Golden
 from tests.report.gated import GATES, HOSTILE, NOT_GATED, audit, every_way, report
 from tests.verdict.audits import CONSTANT, INVALID, NO_REFERENCE, VALID, attack, cell, shares
@@ -52,6 +53,52 @@ def test_failure_error_and_skipped_are_kept_apart() -> None:
     assert found["loss", "difference.auc<=0.02"] == ((Skipped, "waived"),)
     assert found["loss", "student.tpr@0.01<=0.05"] == ((Error, "inconclusive"),)
     assert found["loss", "student.auc-baseline<=0.02"] == ((Failure, "limit_exceeded"),)
+
+
+def messages(shown: Report) -> dict[str, tuple[str, str]]:
+    """By suite, of a report of one gate: the type of the outcome and its message."""
+    return {
+        suite: (result.type, result.message)
+        for suite, cases in suites(shown).items()
+        for case in cases
+        for result in case.result
+    }
+
+
+def open_beside_a_failure() -> AuditResult:
+    """Loss and zlib fail, min-k has too few records, recall lies on both sides, ez has no value."""
+    aucs = {"loss": shares(0.7), "zlib": shares(0.65), "min-k": shares(0.7, n=150), "recall": shares(0.6)}
+    attacks = {name: attack(cell(auc)) for name, auc in aucs.items()} | {"ez": attack(cell(CONSTANT))}
+    return audit(["student.auc <= 0.6"], attacks=attacks)
+
+
+def test_every_case_has_its_own_figures_reason_and_next_step() -> None:
+    found = messages(report(open_beside_a_failure()))
+    assert {name: kind for name, (kind, _) in found.items()} == {
+        "loss": "limit_exceeded", "zlib": "limit_exceeded", "min-k": "inconclusive", "recall": "inconclusive",
+        "ez": "inconclusive",
+    }  # fmt: skip
+    assert "student.auc is 0.650 under zlib, at least" in found["zlib"][1]
+    assert "above the limit 0.6. Distill again" in found["zlib"][1]
+    few = found["min-k"][1]
+    assert few.startswith("student.auc is 0.700 under min-k, the limit is 0.6: 150 members and ")
+    assert "Audit with more records" in few
+    assert "Distill again" not in few
+    assert found["recall"][1].startswith("student.auc is 0.600 under recall, at most 0.")
+    assert "four times as many halve the interval" in found["recall"][1]
+    assert found["ez"][1].startswith("student.auc has no value under ez, the limit is 0.6: ")
+
+
+def test_a_waiver_of_a_failure_hides_no_open_cell() -> None:
+    found = messages(report(open_beside_a_failure(), waived="student.auc<=0.6"))
+    assert found["loss"][0] == found["zlib"][0] == "waived"
+    assert found["zlib"][1].startswith("student.auc is 0.650 under zlib, at least")
+    assert found["zlib"][1].endswith("Waived until 2030-01-31: accepted by the board")
+    assert found["min-k"][0] == "inconclusive"
+    assert "150 members" in found["min-k"][1]
+    kinds = {kind for outcome in outcomes(report(open_beside_a_failure(), waived="student.auc<=0.6")).values()
+             for kind, _ in outcome}  # fmt: skip
+    assert kinds == {Skipped}, "a waived failure leaves the run green"
 
 
 def test_the_counts_are_those_of_the_cases() -> None:

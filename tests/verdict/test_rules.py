@@ -287,7 +287,17 @@ def test_a_gates_row_holds_what_a_reader_needs() -> None:
         0.975,
         cells=(
             CellFinding("loss", "loss", "pass", "", 0.52, upper_bound(shares(0.52), 0.95), "upper", 0.95),
-            CellFinding("zlib", "zlib", "fail", "", 0.7, lower_bound(shares(0.7), 0.975), "lower", 0.975),
+            CellFinding(
+                "zlib",
+                "zlib",
+                "fail",
+                "",
+                0.7,
+                lower_bound(shares(0.7), 0.975),
+                "lower",
+                0.975,
+                sentences.reduce("student"),
+            ),
         ),
         next_step=sentences.reduce("student"),
     )

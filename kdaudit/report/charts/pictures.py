@@ -28,7 +28,7 @@ from kdaudit.verdict.gates import DIFFERENCE
 
 LEVEL_CAPTION = "{} of every attack with its 95 % interval."
 GAP_CAPTION = (
-    "{} of the student minus that of the teacher with its 95 % interval. Right of the dashed line it leaks more."
+    "{} of the student minus that of the teacher with its 95 % interval. Right of the dotted line it leaks more."
 )
 QUARTERS = ("lowest", "second", "third", "highest")
 QUARTERS_CAPTION = (
@@ -100,7 +100,7 @@ def _forest(report: Report, result: AuditResult, metric: Metric, *, is_differenc
         return {model: part.figures.get(metric.name) for model, part in parts.items()}
 
     words = metric.short
-    guessing = "" if metric.chance is None else " Dashed: guessing."
+    guessing = "" if metric.chance is None else " Dotted: guessing."
     if is_difference:
         title, label, caption = f"Student minus teacher, {words}", f"difference of {words}", GAP_CAPTION.format(words)
     else:

@@ -78,7 +78,7 @@ def forest(
         title: names the picture.
         rows: from top to bottom.
         models: all that a row may name; the place of one decides its colour and marker.
-        centre: where there is no leak, where that is one value; a dashed line.
+        centre: where there is no leak, where that is one value; a dotted line.
         label: of the axis.
         caption: what the picture shows.
         limits: of gates, each with what it limits; lines, a model's in its colour and dash.

@@ -2,13 +2,13 @@
 
 Suites and classes carry the run's name, so that no two cases of a report, or of two reports on different runs, agree.
 
-A failure is a limit exceeded, an error a question left open, a skipped case a cell that is not applicable or a failure
-that is waived; the `type` of a skipped case says which.
+A failure is a limit exceeded, an error a question left open, a skipped case a cell that is not applicable, a failure
+that is waived, or a question that is open beside a waived failure; the `type` of a skipped case says which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
@@ -18,6 +18,7 @@ from kdaudit.report.text import MAX_NAME, plain
 from kdaudit.results import CellFinding, GateResult
 from kdaudit.verdict.gates import format_limit
 from kdaudit.verdict.sentences import figures
+from kdaudit.waivers import Waiver
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
 VERDICT = "verdict"
@@ -39,7 +40,7 @@ def render_junit(report: Report) -> str:
     """The gates of a report as JUnit XML."""
     suites: dict[tuple[str, str], list[GateCase]] = {}
     for name, run in zip(_names(report), report.runs, strict=True):
-        for case in _cases(run):
+        for case in _cases(run, report.waivers):
             suites.setdefault((name, case.suite), []).append(case)
     root = ElementTree.Element("testsuites", {"name": "kdaudit", **_counts([c for s in suites.values() for c in s])})
     for (name, attack), cases in suites.items():
@@ -56,33 +57,38 @@ def _names(report: Report) -> list[str]:
     return [f"{name} ({position})" if shown.count(name) > 1 else name for position, name in enumerate(shown, start=1)]
 
 
-def _cases(run: Run) -> Iterator[GateCase]:
+def _cases(run: Run, waivers: Mapping[str, Waiver]) -> Iterator[GateCase]:
     """Suite by suite."""
     verdict = run.result.verdict
     for attack in run.result.attacks:
         for gate in verdict.gates:
-            yield from (_case(gate, cell) for cell in gate.cells if cell.attack == attack)
+            yield from (_case(gate, cell, waivers) for cell in gate.cells if cell.attack == attack)
     if not verdict.gates:
         yield GateCase(VERDICT, "gates", "skipped", "not_gated", verdict.sentence)
     for gate in verdict.gates:
         others = [cell for cell in gate.cells if cell.attack not in run.result.attacks]  # of the baseline alone
-        yield from (_case(gate, cell) for cell in others)
+        yield from (_case(gate, cell, waivers) for cell in others)
         if gate.status == "inconclusive" and all(cell.status == "not_applicable" for cell in gate.cells):
             yield GateCase(VERDICT, gate.gate, "error", "inconclusive", f"{gate.reason}. {gate.next_step}")
 
 
-def _case(gate: GateResult, cell: CellFinding) -> GateCase:
+def _case(gate: GateResult, cell: CellFinding, waivers: Mapping[str, Waiver]) -> GateCase:
+    """What one cell says: its own figures, reason and next step, whatever decided the gate."""
     name = gate.gate if cell.label == cell.attack else f"{gate.gate} ({cell.label})"
     if cell.status == "not_applicable":
         return GateCase(cell.attack, name, "skipped", "not_applicable", cell.reason)
     if cell.status == "pass":
         return GateCase(cell.attack, name, "passed")
-    if gate.status == "waived":
-        return GateCase(cell.attack, name, "skipped", "waived", gate.reason)
+    told = figures(gate, cell, "at least" if cell.bound_side == "lower" else "at most")
+    limit, waiver = format_limit(gate.limit), waivers.get(gate.gate) if gate.status == "waived" else None
     if cell.status == "inconclusive":
-        return GateCase(cell.attack, name, "error", "inconclusive", f"{cell.reason}. {gate.next_step}")
-    words = f"{figures(gate, cell, 'at least')}, above the limit {format_limit(gate.limit)}. {gate.next_step}"
-    return GateCase(cell.attack, name, "failure", "limit_exceeded", words)
+        words = f"{told}, the limit is {limit}: {cell.reason}. {cell.next_step or gate.next_step}"
+        return GateCase(cell.attack, name, "error" if waiver is None else "skipped", "inconclusive", words)
+    words = f"{told}, above the limit {limit}."
+    if waiver is not None:
+        words = f"{words} Waived until {waiver.expires}: {waiver.reason}"
+        return GateCase(cell.attack, name, "skipped", "waived", words)
+    return GateCase(cell.attack, name, "failure", "limit_exceeded", f"{words} {cell.next_step or gate.next_step}")
 
 
 def _counts(cases: list[GateCase]) -> dict[str, str]:
