@@ -43,15 +43,16 @@ class AuditConfig:
     students: Annotated[tuple[str, ...], Option(
         "A student that was distilled from the teacher. Repeat it for several: they are called student, student-2, …",
         MODELS, flag="--student", names="checkpoint")]
-    members: Annotated[str | None, Option(
-        "Texts that were in the training data, as .jsonl, .csv, .txt, .parquet or hub:NAME[:CONFIG]:SPLIT. Default: "
-        "the records that the manifest of a distilled student names.", DATA, names="records")] = None
-    nonmembers: Annotated[str | None, Option(
-        "Texts of the same kind that were not in the training data, in any of the same forms.",
-        DATA, names="records")] = None
-    train: Annotated[str | None, Option(
-        "The training file of a distilled student. Needed where the file has moved since the manifest was written.",
-        DATA, names="records")] = None
+    members: Annotated[tuple[str, ...], Option(
+        "Texts that were in the training data: a file, a folder of shards, a quoted pattern, - or "
+        "hub:NAME[:CONFIG]:SPLIT. Repeatable: several are one set. Default: the records that the manifest of a "
+        "distilled student names.", DATA, names="records", separator=";", parse=strip_each)] = ()
+    nonmembers: Annotated[tuple[str, ...], Option(
+        "Texts of the same kind that were not in the training data, in any of the same forms. Repeatable.",
+        DATA, names="records", separator=";", parse=strip_each)] = ()
+    train: Annotated[tuple[str, ...], Option(
+        "The training file of a distilled student. Needed where the file has moved since the manifest was written. "
+        "Repeatable.", DATA, names="records", separator=";", parse=strip_each)] = ()
     manifest: Annotated[Path | None, Option(
         "The manifest of the student. Default: kdaudit.json in its folder.", DATA)] = None
     key_file: Annotated[Path | None, Option(
@@ -59,9 +60,9 @@ class AuditConfig:
     text_field: Annotated[str, Option("The field or column that holds the text.", DATA)] = "text"
     id_field: Annotated[str, Option(
         "The field or column that holds the id. Where there is none, the id is a keyed hash of the text.", DATA)] = "id"
-    shots: Annotated[str | None, Option(
-        "Non-member texts that prefix attacks put before a text. Default: some of --nonmembers, which are then left "
-        "out of the audit.", DATA, names="records")] = None
+    shots: Annotated[tuple[str, ...], Option(
+        "Non-member texts that prefix attacks put before a text. Repeatable. Default: some of --nonmembers, which are "
+        "then left out of the audit.", DATA, names="records", separator=";", parse=strip_each)] = ()
     n_shots: Annotated[int, Option("How many shots prefix attacks put before a text.", MEASURE, least=1)] = 12
     reference: Annotated[str | None, Option(
         "A reference model for the teacher and for every student that has no reference of its own.",
@@ -224,9 +225,9 @@ def _contradictions(config: AuditConfig) -> Iterator[str]:
     if not config.students:
         yield "--student: at least one student is needed"
     for name in ("train", "key_file"):
-        if config.members is not None and getattr(config, name) is not None:
+        if config.members and getattr(config, name):
             yield f"{flag_of(name)}: it belongs to a student's manifest, but --members already says who was a member"
-    if (config.members is None) != (config.nonmembers is None) and not (config.train and config.nonmembers):
+    if bool(config.members) != bool(config.nonmembers) and not (config.train and config.nonmembers):
         given, missing = ("--members", "--nonmembers") if config.members else ("--nonmembers", "--members")
         yield (
             f"{given} is given but {missing} is not: an audit compares the two (--nonmembers may stand beside --train "

@@ -142,7 +142,7 @@ class Declared:
         def placed(text: str) -> str:
             text = self._expanded(text)
             names = self.option.names
-            is_elsewhere = names == "records" and text.startswith("hub:")
+            is_elsewhere = names == "records" and (text.startswith("hub:") or text == "-")
             is_id = names == "checkpoint" and _HUB_ID.fullmatch(text) and not (folder / text).is_dir()
             return text if is_elsewhere or is_id or not text.strip() else str(folder / text)
 

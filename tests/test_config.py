@@ -20,7 +20,7 @@ KNOWN = options_of(AuditConfig)
 def test_every_problem_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         AuditConfig(
-            teacher="t", students=(), members="m", student_references=("a", "b"), seed=-1, max_tokens=1, limit=0,
+            teacher="t", students=(), members=("m",), student_references=("a", "b"), seed=-1, max_tokens=1, limit=0,
             batch_tokens=0, n_shots=0, calibration_share=1.0, device="tpu", dtype="int4", teacher_load="2bit",
         )  # fmt: skip
     lines = str(caught.value).splitlines()
@@ -107,11 +107,11 @@ def test_names_gates_and_folders_do_not_change_the_identity() -> None:
 @pytest.mark.parametrize("name", OF_A_MANIFEST)
 def test_what_serves_a_manifest_is_refused_beside_records_given_by_hand(name: str) -> None:
     with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}: it belongs to a student's manifest"):
-        AuditConfig(teacher="t", students=("s",), members="m", nonmembers="n", **{name: OF_A_MANIFEST[name]})
+        AuditConfig(teacher="t", students=("s",), members=("m",), nonmembers=("n",), **{name: OF_A_MANIFEST[name]})
 
 
 def test_a_training_file_that_moved_may_come_with_nonmembers_that_moved() -> None:
-    AuditConfig(teacher="t", students=("s",), train="t.jsonl", nonmembers="n.jsonl")
+    AuditConfig(teacher="t", students=("s",), train=("t.jsonl",), nonmembers=("n.jsonl",))
 
 
 def test_kdaudit_toml_comes_before_pyproject(tmp_path: Path) -> None:

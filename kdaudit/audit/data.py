@@ -18,7 +18,7 @@ from kdaudit.errors import RecordsError
 from kdaudit.models.chat import chat_renderer
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.loading import load_tokenizer
-from kdaudit.records import Read, Record, RecordSet, check_alike, check_disjoint, draw_shots, sample
+from kdaudit.records import Read, Record, RecordSet, check_alike, check_disjoint, draw_shots, notes_on, sample
 
 SHOTS_SHARE = 0.25  # of the non-members at most: the rest is still to be judged
 
@@ -77,8 +77,8 @@ def read_data(
         if lineage.sets is not None:
             members, nonmembers = lineage.sets(read)
         else:
-            members = read(config.members or "", option="--members")
-            nonmembers = read(config.nonmembers or "", option="--nonmembers")
+            members = read(config.members, option="--members")
+            nonmembers = read(config.nonmembers, option="--nonmembers")
         shots = read(config.shots, option="--shots") if config.shots else None
     sets = (members, nonmembers, *((shots,) if shots else ()))
     check_disjoint(sets)
@@ -100,7 +100,7 @@ def read_data(
         is_shots_drawn=needs_shots and shots is None,
         teacher_obstacle=lineage.teacher_obstacle,
         no_start=lineage.no_start,
-        notes=lineage.notes,
+        notes=(*lineage.notes, *notes_on(sets)),
     )
 
 

@@ -71,8 +71,8 @@ def _run(folder: Path, seed: int, command: str, on_progress: Progress) -> Contro
         positive,
         teacher=str(models.teacher_start),
         students=(str(models.student_start),),
-        members=str(data["members"]),
-        nonmembers=str(data["nonmembers"]),
+        members=(str(data["members"]),),
+        nonmembers=(str(data["nonmembers"]),),
         teacher_reference=None,
         out=folder / "control",
     )

@@ -75,8 +75,8 @@ def train(
         ):
             _learn(path, model, tokenizer, notes, epochs=epochs, seed=seed, on_progress=on_progress)
         config = DistillConfig(
-            teacher=str(paths.teacher), student=str(paths.student_start), train=str(members),
-            nonmembers=str(nonmembers), out=paths.student, hard_weight=HARD_WEIGHT, temperature=TEMPERATURE,
+            teacher=str(paths.teacher), student=str(paths.student_start), train=(str(members),),
+            nonmembers=(str(nonmembers),), out=paths.student, hard_weight=HARD_WEIGHT, temperature=TEMPERATURE,
             epochs=STUDENT_EPOCHS, lr=LEARNING_RATE, batch_tokens=BATCH_TOKENS, seed=seed, device="cpu", overwrite=True,
         )  # fmt: skip
         told = Told(on_progress=lambda stage, done, total, note: on_progress(f"student: {stage}", done, total))

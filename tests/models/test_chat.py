@@ -13,6 +13,7 @@ from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.models.chat import chat_renderer
 from kdaudit.models.chat_process import prepare
 from kdaudit.models.repeatable import CHAT_DATE, pinned_clock, read_date
+from kdaudit.records import Chat
 from tests import tiny
 
 CHAT = [{"role": "user", "content": "how are\tyou – 中文 \ud83d?"}, {"role": "assistant", "content": "fine"}]
@@ -38,7 +39,7 @@ def having(template: Any) -> Any:
 
 def rendered(template: Any, chats: list[list[dict[str, Any]]]) -> list[tuple[str, str]]:
     with chat_renderer(lambda: having(template)) as render:
-        return [render(chat) for chat in chats]
+        return [render(Chat(chat)) for chat in chats]
 
 
 def in_process(template: Any, chat: list[dict[str, Any]]) -> tuple[str, str]:
