@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -14,6 +14,10 @@ from kdaudit.options import Option, flag_of, problems_of, refuse, split_at_comma
 from kdaudit.waivers import Waiver, expired
 
 LOADS = ("4bit", "8bit")
+TXT_RECORDS = ("line", "paragraph", "file")
+PAIRS = ("chat", "text", "alpaca")
+LAYOUT = ("text_field", "id_field", "answer_field", "pairs", "txt_record", "skip_empty")
+"""Fields of a configuration that say how records stand in their sources."""
 KINDS = ("causal", "masked", "seq2seq")
 MASK_PLAN = re.compile(r"partition|pll|pll-word|random:([1-9][0-9]{0,2}|1000)")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -50,6 +54,16 @@ class AuditConfig:
     nonmembers: Annotated[tuple[str, ...], Option(
         "Texts of the same kind that were not in the training data, in any of the same forms. Repeatable.",
         DATA, names="records", separator=";", parse=strip_each)] = ()
+    data: Annotated[tuple[str, ...], Option(
+        "Members and non-members together, in any of the same forms. Give --member-field, or both text fields. "
+        "Repeatable.", DATA, names="records", separator=";", parse=strip_each)] = ()
+    member_field: Annotated[str | None, Option(
+        "The field of --data that says of every record whether it is a member: 1 or 0, true or false, member or "
+        "nonmember.", DATA)] = None
+    member_text_field: Annotated[str | None, Option(
+        "The field of a member's text, where it is another than --text-field.", DATA)] = None
+    nonmember_text_field: Annotated[str | None, Option(
+        "The field of a non-member's text, where it is another than --text-field.", DATA)] = None
     train: Annotated[tuple[str, ...], Option(
         "The training file of a distilled student. Needed where the file has moved since the manifest was written. "
         "Repeatable.", DATA, names="records", separator=";", parse=strip_each)] = ()
@@ -60,6 +74,14 @@ class AuditConfig:
     text_field: Annotated[str, Option("The field or column that holds the text.", DATA)] = "text"
     id_field: Annotated[str, Option(
         "The field or column that holds the id. Where there is none, the id is a keyed hash of the text.", DATA)] = "id"
+    answer_field: Annotated[str | None, Option(
+        "The field with the answer of a record with a prompt, such as chosen of preference pairs.", DATA)] = None
+    pairs: Annotated[str | None, Option(
+        "How a question and its answer in two fields are shown: chat, text (one after the other) or alpaca. Default: "
+        "prompt and completion as text, others as a chat.", DATA, choices=PAIRS)] = None
+    txt_record: Annotated[str, Option(
+        "What is a record in a .txt file: line, paragraph or file.", DATA, choices=TXT_RECORDS)] = "line"
+    skip_empty: Annotated[bool, Option("Leave empty texts out, and count them. Default: refuse them.", DATA)] = False
     shots: Annotated[tuple[str, ...], Option(
         "Non-member texts that prefix attacks put before a text. Repeatable. Default: some of --nonmembers, which are "
         "then left out of the audit.", DATA, names="records", separator=";", parse=strip_each)] = ()
@@ -136,6 +158,18 @@ class AuditConfig:
         given = self.student_references or (self.reference,)
         return given * len(self.students) if len(given) == 1 else given
 
+    @property
+    def text_fields(self) -> tuple[str, str] | None:
+        """Those of a member's text and of a non-member's, where they were given apart."""
+        if self.member_text_field is None and self.nonmember_text_field is None:
+            return None
+        return self.member_text_field or self.text_field, self.nonmember_text_field or self.text_field
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """How the records stand in their sources, by keyword of `kdaudit.records.read`."""
+        return {name: getattr(self, name) for name in LAYOUT}
+
     def identity(self) -> dict[str, Any]:
         """What a run folder must share with this configuration to be continued by it.
 
@@ -144,6 +178,7 @@ class AuditConfig:
         """
         names = {"teacher", "students", "teacher_reference", "student_references", "reference"}
         names |= {"members", "nonmembers", "shots", "train", "manifest", "key_file", "out", "gates", "overwrite"}
+        names |= {"data", "member_field", "member_text_field", "nonmember_text_field"}
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -224,6 +259,7 @@ def student_names(n_students: int) -> tuple[str, ...]:
 def _contradictions(config: AuditConfig) -> Iterator[str]:
     if not config.students:
         yield "--student: at least one student is needed"
+    yield from _data_contradictions(config)
     for name in ("train", "key_file"):
         if config.members and getattr(config, name):
             yield f"{flag_of(name)}: it belongs to a student's manifest, but --members already says who was a member"
@@ -246,3 +282,31 @@ def _contradictions(config: AuditConfig) -> Iterator[str]:
         yield f"--id-field: '{config.id_field}' is the field of the text; ids are written into the run's files"
     if config.device not in DEVICES and not config.device.startswith("cuda:"):
         yield f"--device: '{config.device}' is none of {', '.join(DEVICES)}, cuda:N"
+
+
+def _data_contradictions(config: AuditConfig) -> Iterator[str]:
+    given = [name for name in ("members", "nonmembers", "train", "key_file") if getattr(config, name)]
+    if config.data and given:
+        yield f"--data: it holds members and non-members, and {flag_of(given[0])} says who they are as well"
+    fields = [name for name in ("member_text_field", "nonmember_text_field") if getattr(config, name)]
+    if config.member_field is not None and not config.data:
+        yield "--member-field: it is a field of --data, and --data is not given"
+    if config.member_field is not None and fields:
+        yield f"--member-field and {flag_of(fields[0])}: either a field says who is a member, or there are two texts"
+    if config.data and len(fields) == 1:
+        yield f"{flag_of(fields[0])}: give both, or --member-field, to say which texts of --data are a member's"
+    if fields and not config.data and not (config.members and config.nonmembers):
+        yield f"{flag_of(fields[0])}: it needs --members and --nonmembers, or --data"
+    for name in (*fields, *(["member_field"] if config.member_field else [])):
+        if getattr(config, name) == config.id_field:
+            yield f"{flag_of(name)}: '{config.id_field}' is the field of the id"
+    yield from twice_piped(
+        {name: getattr(config, name) for name in ("members", "nonmembers", "data", "train", "shots")}
+    )
+
+
+def twice_piped(sources: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What is wrong where standard input is named more than once; `sources` are those of each option."""
+    named = [flag_of(name) for name, given in sources.items() for source in given if source == "-"]
+    if len(named) > 1:
+        yield f"{' and '.join(named)}: standard input can be read once"

@@ -79,18 +79,28 @@ CHANGES: dict[str, Any] = {
     "text_field": "body", "id_field": "number", "attacks": ("loss",), "seed": 1, "max_tokens": 8, "limit": 8,
     "batch_tokens": 8, "device": "cpu", "dtype": "float32", "n_shots": 3, "calibration_share": 0.5,
     "teacher_load": "4bit", "student_load": "4bit", "trust_remote_code": True, "allow_pickle": True,
-    "paper_compat": True, "kind": "masked", "mask_plan": "pll", "mask_groups": 5,
+    "paper_compat": True, "kind": "masked", "mask_plan": "pll", "mask_groups": 5, "answer_field": "chosen",
+    "pairs": "text", "txt_record": "file", "skip_empty": True,
 }  # fmt: skip
 FREE: dict[str, Any] = {
-    "teacher": "T", "students": ("S",), "members": "m", "nonmembers": "n", "shots": "x", "teacher_reference": "r",
+    "teacher": "T", "students": ("S",), "members": ("m",), "nonmembers": ("n",), "shots": ("x",),
+    "teacher_reference": "r",
     "student_references": ("r",), "reference": "r", "out": Path("elsewhere"), "gates": ("student.auc <= 0.6",),
     "overwrite": True, "manifest": Path("k.json"),
 }  # fmt: skip
-OF_A_MANIFEST: dict[str, Any] = {"train": "t", "key_file": Path("key")}
+OF_A_MANIFEST: dict[str, Any] = {"train": ("t",), "key_file": Path("key")}
+TOGETHER: tuple[dict[str, Any], ...] = (
+    {"data": ("d",), "member_field": "label"},
+    {"data": ("d",), "member_text_field": "a", "nonmember_text_field": "b"},
+    {"members": ("m",), "nonmembers": ("n",), "member_text_field": "a"},
+)
+"""Records that are told apart by their fields."""
 
 
 def test_every_field_either_changes_the_measurement_or_counts_by_its_content() -> None:
-    assert {field.name for field in fields(AuditConfig)} == CHANGES.keys() | FREE.keys() | OF_A_MANIFEST.keys()
+    together = {name for apart in TOGETHER for name in apart}
+    named = CHANGES.keys() | FREE.keys() | OF_A_MANIFEST.keys() | together
+    assert {field.name for field in fields(AuditConfig)} == named
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -102,6 +112,26 @@ def test_what_changes_the_measurement_changes_the_identity(name: str) -> None:
 def test_names_gates_and_folders_do_not_change_the_identity() -> None:
     assert replace(PLAIN, **FREE).identity() == PLAIN.identity()
     assert replace(PLAIN, **OF_A_MANIFEST).identity() == PLAIN.identity()
+    for apart in TOGETHER:
+        assert replace(PLAIN, **apart).identity() == PLAIN.identity()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"data": ("d",), "members": ("m",), "nonmembers": ("n",)}, "--data: it holds members and non-members"),
+        ({"member_field": "label"}, "--member-field: it is a field of --data"),
+        ({"data": ("d",), "member_field": "label", "member_text_field": "a"}, "either a field says who is a member"),
+        ({"data": ("d",), "member_text_field": "a"}, "--member-text-field: give both, or --member-field"),
+        ({"member_text_field": "a"}, "it needs --members and --nonmembers, or --data"),
+        ({"data": ("d",), "member_field": "id"}, "--member-field: 'id' is the field of the id"),
+        ({"members": ("-",), "nonmembers": ("-",)}, "--members and --nonmembers: standard input can be read once"),
+        ({"members": ("m", "-"), "nonmembers": ("-",)}, "standard input can be read once"),
+    ],
+)
+def test_what_cannot_be_meant_about_records_is_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        replace(PLAIN, **given)
 
 
 @pytest.mark.parametrize("name", OF_A_MANIFEST)

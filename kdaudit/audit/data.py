@@ -73,12 +73,22 @@ def read_data(
         RecordsError: a set cannot be read, is empty, has changed, or shares texts or ids with another.
     """
     with chat_renderer(lambda: load_tokenizer(_teacher(config)), today=lineage.chat_date) as render:
-        read = partial(read_source, text_field=config.text_field, id_field=config.id_field, render=render)
+        read = partial(read_source, **config.layout, render=render)
         if lineage.sets is not None:
             members, nonmembers = lineage.sets(read)
+        elif config.data:
+            members, nonmembers = records.read_both(
+                config.data,
+                option="--data",
+                member_field=config.member_field,
+                text_fields=config.text_fields,
+                **config.layout,
+                render=render,
+            )
         else:
-            members = read(config.members, option="--members")
-            nonmembers = read(config.nonmembers, option="--nonmembers")
+            fields = config.text_fields or (config.text_field, config.text_field)
+            members = read(config.members, option="--members", text_field=fields[0])
+            nonmembers = read(config.nonmembers, option="--nonmembers", text_field=fields[1])
         shots = read(config.shots, option="--shots") if config.shots else None
     sets = (members, nonmembers, *((shots,) if shots else ()))
     check_disjoint(sets)

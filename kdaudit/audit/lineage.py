@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from kdaudit import manifest as manifests
 from kdaudit.config import LOADS, AuditConfig, student_names
@@ -93,7 +94,7 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
     loads = _loads(found)
     notes += [_about_load(name, load, config.student_load) for name, load in loads.items()]
     config = replace(config, student_references=tuple(references))
-    if config.members:
+    if config.members or config.data:
         return config, Lineage(found, no_start=no_start, notes=tuple(notes), loads=loads)
     first = next(iter(found.values()), None)
     if first is None:
@@ -102,7 +103,7 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
             hint="a student that `kdaudit distill` made names them in its manifest (kdaudit.json, or --manifest FILE)",
         )
     _check_same_members(found)
-    config = replace(config, text_field=first.data["text_field"], id_field=first.data["id_field"])
+    config = replace(config, **_layout(first, config))
     notes += [
         LEFT_OUT.format(name=name, n_left_out=len(left_out), n=len(one.data["members"]))
         for name, one in found.items()
@@ -176,6 +177,12 @@ def _manifests(config: AuditConfig) -> dict[str, Manifest]:
                 hint="run the same kdaudit distill command again: it continues",
             )
     return found
+
+
+def _layout(found: Manifest, config: AuditConfig) -> dict[str, Any]:
+    """How the records stood in their sources when the student was distilled."""
+    recorded = {**found.content["training"], "text_field": found.data["text_field"], "id_field": found.data["id_field"]}
+    return {name: recorded.get(name, default) for name, default in config.layout.items()}
 
 
 def _loads(found: Mapping[str, Manifest]) -> dict[str, str]:

@@ -79,7 +79,7 @@ def read_sets(config: DistillConfig, read_source: Read = records.read) -> tuple[
         return load_tokenizer(find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code))
 
     with chat_renderer(tokenizer, today=config.chat_date) as render:
-        read = partial(read_source, text_field=config.text_field, id_field=config.id_field, render=render)
+        read = partial(read_source, **config.layout, render=render)
         nonmembers = read(config.nonmembers, option="--nonmembers") if config.nonmembers else None
         return read(config.train, option="--train"), nonmembers
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from kdaudit.config import DTYPES, LOADS
+from kdaudit.config import DTYPES, LAYOUT, LOADS, PAIRS, TXT_RECORDS, twice_piped
 from kdaudit.models.repeatable import CHAT_DATE
 from kdaudit.options import Option, flag_of, problems_of, refuse, strip_each
 
@@ -56,6 +56,14 @@ class DistillConfig:
         DATA, choices=TEACHER_SAW)] = None
     text_field: Annotated[str, Option("The field or column that holds the text.", DATA)] = "text"
     id_field: Annotated[str, Option("The field or column that holds the id.", DATA)] = "id"
+    answer_field: Annotated[str | None, Option(
+        "The field with the answer of a record with a prompt, such as chosen of preference pairs.", DATA)] = None
+    pairs: Annotated[str | None, Option(
+        "How a question and its answer in two fields are shown: chat, text (one after the other) or alpaca. Default: "
+        "prompt and completion as text, others as a chat.", DATA, choices=PAIRS)] = None
+    txt_record: Annotated[str, Option(
+        "What is a record in a .txt file: line, paragraph or file.", DATA, choices=TXT_RECORDS)] = "line"
+    skip_empty: Annotated[bool, Option("Leave empty texts out, and count them. Default: refuse them.", DATA)] = False
     limit: Annotated[int | None, Option(
         "The largest number of records of each file. The seed draws them.", DATA, least=1)] = None
     key_file: Annotated[Path | None, Option(
@@ -173,6 +181,11 @@ class DistillConfig:
         """How records are held out of the training file; None where the non-members are a file of their own."""
         return None if self.nonmembers else "coins" if self.coins else self.holdout or HOLDOUT
 
+    @property
+    def layout(self) -> dict[str, Any]:
+        """How the records stand in their sources, by keyword of `kdaudit.records.read`."""
+        return {name: getattr(self, name) for name in LAYOUT}
+
     def identity(self) -> dict[str, Any]:
         """What an unfinished run must share with this configuration to be continued by it.
 
@@ -196,6 +209,9 @@ class DistillConfig:
 def _contradictions(config: DistillConfig) -> Iterator[str]:
     if config.warmup == 1:
         yield "--warmup: 1 leaves no step after the warm-up"
+    if not config.train:
+        yield "--train: no records are given"
+    yield from twice_piped({"train": config.train, "nonmembers": config.nonmembers})
     if config.id_field == config.text_field:
         yield f"--id-field: '{config.id_field}' is the field of the text"
     starts = [name for name in ("student", "student_layers", "student_config") if getattr(config, name) is not None]

@@ -76,7 +76,7 @@ def read_source(source: str, option: str, layout: Layout) -> Iterator[tuple[Part
 
 
 def is_there(source: str) -> bool:
-    """Whether a source that is no data set of the Hub names anything here."""
+    """Whether a source outside of the Hub names anything here."""
     path = Path(source)
     return path.exists() or path.parent.joinpath(path.name.partition(":")[0]).is_dir() or bool(_matches(source))
 
@@ -144,7 +144,7 @@ def _file_rows(
 def _rows(file: BinaryIO, kind: str, label: str, layout: Layout) -> Iterator[Row | Problem]:
     match kind:
         case "jsonl":
-            return rows.json_rows(file, label)
+            return rows.json_rows(file, label, layout)
         case "json":
             return rows.json_list_rows(file, label, layout)
         case "csv" | "tsv":

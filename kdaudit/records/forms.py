@@ -177,7 +177,7 @@ def _chat(row: Row, value: object, read: tuple[str, ...], *, n_answer: int = 1) 
             return Problem(row.line, f"field '{read[0]}' is not a list of messages", EACH)
         if isinstance(content, list):
             if not content or not all(_is_text(part) for part in content):
-                what = f"field '{read[0]}' holds a message with a part that is no text"
+                what = f"field '{read[0]}' holds a message with a part other than text"
                 return Problem(row.line, what, "only texts are audited: leave pictures and sounds out")
         elif content is None and message.get("tool_calls"):
             message = {**message, "content": ""}
@@ -208,9 +208,7 @@ def _extra_problem(row: Row, given: Mapping[str, object]) -> Problem | None:
     if not isinstance(arguments, Mapping):
         return Problem(row.line, f"field '{EXTRAS[2]}' is {kind(arguments)}, not an object", "or leave it out")
     if taken := sorted(RESERVED & {*arguments}):
-        return Problem(
-            row.line, f"field '{EXTRAS[2]}' sets {taken[0]}, which is no argument of a template", "remove it"
-        )
+        return Problem(row.line, f"field '{EXTRAS[2]}' sets {taken[0]}, which belongs to transformers", "remove it")
     return None
 
 

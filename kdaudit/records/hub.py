@@ -117,7 +117,7 @@ def _json_rows(file: BinaryIO, label: str, layout: Layout, field: str | None) ->
     """A JSON file of the Hub may also be one list, or hold one."""
     is_list = field is not None or file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
     file.seek(0)
-    return rows.json_list_rows(file, label, layout, field) if is_list else rows.json_rows(file, label)
+    return rows.json_list_rows(file, label, layout, field) if is_list else rows.json_rows(file, label, layout)
 
 
 def _split_rows(builder: Any, split: str, reader: Reader) -> list[Row | Problem]:

@@ -15,7 +15,7 @@ EXTRAS = ("tools", "documents", "chat_template_kwargs")
 """Fields that a chat template is given beside the messages."""
 BESIDE = (*EXTRAS, "system", "input")
 OF_CHATS = frozenset({CHAT, CONVERSATION, *BESIDE, *(name for pair in TURNS for name in pair)})
-"""Every field of a record that is no plain text."""
+"""Every field of a record with a prompt."""
 
 
 class _Unread:
@@ -23,13 +23,14 @@ class _Unread:
 
 
 UNREAD: Final = _Unread()
+TEXT_FIELD: Final = "text"
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Which fields a record is made of, as the options say."""
 
-    text_field: str = "text"
+    text_field: str = TEXT_FIELD
     id_field: str = "id"
     answer_field: str | None = None
     """The field with the answer, where it is none of the usual ones: `chosen` of a preference pair."""

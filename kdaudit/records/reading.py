@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kdaudit.errors import RecordsError
-from kdaudit.records import rows
+from kdaudit.records import benchmarks, rows
 from kdaudit.records.files import Part, read_source
 from kdaudit.records.forms import TALK, TEXT, Chat, find_record, unread
-from kdaudit.records.layout import UNREAD, Layout, value_of
+from kdaudit.records.layout import TEXT_FIELD, UNREAD, Layout, value_of
 from kdaudit.records.rows import MAX_PROBLEMS, Problem, Row
 from kdaudit.records.sets import Record, RecordSet, digest, keyed_ids
 
@@ -60,7 +61,7 @@ def read_both(
     source: str | Sequence[str],
     *,
     option: str,
-    member_field: str = "",
+    member_field: str | None = None,
     text_fields: tuple[str, str] | None = None,
     render: Render | None = None,
     **layout: Any,
@@ -68,38 +69,71 @@ def read_both(
     """Read members and non-members that stand in the same sources.
 
     Args:
-        source: as for `read`.
+        source: as for `read`; a known benchmark says itself what is what.
         option: for messages: `--data`.
         member_field: says of every record whether it is a member.
-        text_fields: those of a member's text and of a non-member's, where every row holds one of each; such a row's id
-            is for two texts, and is not read.
+        text_fields: those of a member's text and of a non-member's, where a row holds one of each; a row's id would be
+            that of two texts, and is not read.
         render: as for `read`.
         layout: as for `read`.
 
     Raises:
-        RecordsError: as for `read`; or a row does not say what it is.
+        RecordsError: as for `read`; or nothing says what a record is.
         HubError: as for `read`.
     """
-    sources = _named(source)
-    how = Layout(**layout, more=text_fields or (member_field,))
+    sources, how = _named(source), Layout(**layout)
     sides: tuple[list[Located], list[Located]] = ([], [])
     for one in sources:
-        for part, row in read_source(one, option, how):
-            if isinstance(row, Problem):
-                sides[0].append((part, row))
-            elif text_fields:
-                for side, name in zip(sides, text_fields, strict=True):
-                    if (text := value_of(row.fields, name)) is not None:
-                        side.append((part, _renamed(row, name, text, how)))
-            else:
-                is_member = _is_member(row, member_field)
-                side = sides[0] if isinstance(is_member, Problem) or is_member else sides[1]
-                side.append((part, is_member if isinstance(is_member, Problem) else row))
+        for is_member, part, row in _told_apart(one, option, how, member_field, text_fields):
+            sides[0 if is_member else 1].append((part, row))
+    if broken := [(part, row) for part, row in sides[0] if isinstance(row, Problem)]:  # of either side
+        raise _refusal(option, joined(sources), broken[:MAX_PROBLEMS])
     members, nonmembers = (
         _checked(side, f"{option} ({words})", sources, how, render)
         for side, words in zip(sides, ("members", "non-members"), strict=True)
     )
     return members, nonmembers
+
+
+Apart = Iterator[tuple[bool, Part, Row | Problem]]
+
+
+def _told_apart(
+    source: str, option: str, layout: Layout, member_field: str | None, text_fields: tuple[str, str] | None
+) -> Apart:
+    """Rows, each with whether it is a member; problems come as if they were."""
+    label = f"{option} {source}"
+    if member_field or text_fields:
+        yield from _by_fields(source, option, layout, member_field or "", text_fields)
+    elif benchmarks.is_mimir(source):
+        part = Part(source, "line", (f"{label}: a known benchmark; members are in its train files",))
+        yield from ((is_member, part, row) for is_member, row in benchmarks.mimir_rows(source, label, layout))
+    elif (known := benchmarks.labelled(source)) is not None:
+        text_field = known.text_field if layout.text_field == TEXT_FIELD else layout.text_field
+        said = f"{label}: a known benchmark; '{known.member_field}' says who is a member of the texts in '{text_field}'"
+        its_own = replace(layout, text_field=text_field)
+        for is_member, part, row in _by_fields(source, option, its_own, known.member_field, None):
+            renamed = row if isinstance(row, Problem) else _renamed(row, text_field, layout)
+            yield is_member, replace(part, notes=(*part.notes, said)), renamed
+    else:
+        hint = "give --member-field FIELD, or --member-text-field FIELD and --nonmember-text-field FIELD"
+        raise RecordsError(f"{label}: nothing says who is a member", hint=hint)
+
+
+def _by_fields(
+    source: str, option: str, layout: Layout, member_field: str, text_fields: tuple[str, str] | None
+) -> Apart:
+    for part, row in read_source(source, option, replace(layout, more=text_fields or (member_field,))):
+        if isinstance(row, Problem):
+            yield True, part, row
+        elif text_fields:
+            for is_member, name in zip((True, False), text_fields, strict=True):
+                if value_of(row.fields, name) is not None:  # one side may have more texts than the other
+                    renamed = _renamed(row, name, layout, keeps_id=False)
+                    yield is_member or isinstance(renamed, Problem), part, renamed
+        else:
+            said = _is_member(row, member_field)
+            yield (True, part, said) if isinstance(said, Problem) else (said, part, row)
 
 
 MEMBER_WORDS = {
@@ -121,10 +155,13 @@ def _is_member(row: Row, name: str) -> bool | Problem:
     return said
 
 
-def _renamed(row: Row, name: str, text: object, layout: Layout) -> Row | Problem:
+def _renamed(row: Row, name: str, layout: Layout, *, keeps_id: bool = True) -> Row | Problem:
+    """A row whose text is called as everywhere else."""
+    text = value_of(row.fields, name)
     if text is UNREAD:
         return Problem(row.line, rows.missing(name, row.fields), rows.nearest(name, row.fields))
-    return Row(row.line, {layout.text_field: text})
+    own_id = value_of(row.fields, layout.id_field) if keeps_id else UNREAD
+    return Row(row.line, {layout.text_field: text, **({} if own_id is UNREAD else {layout.id_field: own_id})})
 
 
 def collect(

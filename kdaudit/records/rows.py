@@ -66,13 +66,13 @@ class Problem:
     """Whether there is nothing but an empty text to be said against it."""
 
 
-def json_rows(file: BinaryIO, label: str) -> Iterator[Row | Problem]:
-    """One JSON object per line; blank lines hold no record and are skipped."""
+def json_rows(file: BinaryIO, label: str, layout: Layout) -> Iterator[Row | Problem]:
+    """One JSON object per line, or one JSON string, which is a text; blank lines hold no record and are skipped."""
     for number, line in enumerate(_lines(file, label), start=1):
         if isinstance(line, Problem):
             yield line
         elif line.strip(" \t\r\n"):
-            yield _json_row(number, line)
+            yield _json_row(number, line, layout)
 
 
 def json_list_rows(file: BinaryIO, label: str, layout: Layout, field: str | None = None) -> Iterator[Row | Problem]:
@@ -107,10 +107,7 @@ def json_list_rows(file: BinaryIO, label: str, layout: Layout, field: str | None
     if not isinstance(listed, list):
         raise RecordsError(f"{label}: holds no list of records", hint=hint)
     for number, value in enumerate(listed, start=1):
-        if isinstance(value, str):
-            yield Row(number, {layout.text_field: value})
-        else:
-            yield Row(number, value) if isinstance(value, dict) else _no_object(number, value)
+        yield _json_record(number, value, layout)
 
 
 def _listed(found: object, label: str, layout: Layout) -> object:
@@ -212,17 +209,19 @@ def table_delimiter(file: BinaryIO, label: str, layout: Layout, *, usual: str) -
     head = [line for line in islice(_lines(file, label), HEADER_LINES) if isinstance(line, str)]
     file.seek(0)
     said = SEPARATOR.fullmatch(head[0]) if head else None
-    return str(said[1]) if said else _delimiter(head, layout, usual=usual)
+    return said[1] if said else _delimiter(head, layout, usual=usual)
 
 
 def _delimiter(head: list[str], layout: Layout, *, usual: str) -> str:
     """The one under which the header holds what a record needs; spreadsheets write semicolons in many languages."""
     first = next((line for line in head if line.strip()), "").rstrip("\r\n")
-    beside = re.findall(rf"""(?:^|[^\w\s"'.-])["']?{re.escape(layout.text_field)}["']?([^\w\s"'.-])""", first)
-    before = re.findall(rf"""([^\w\s"'.-])["']?{re.escape(layout.text_field)}["']?$""", first)
+    beside: list[str] = re.findall(
+        rf"""(?:^|[^\w\s"'.-])["']?{re.escape(layout.text_field)}["']?([^\w\s"'.-])""", first
+    )
+    before: list[str] = re.findall(rf"""([^\w\s"'.-])["']?{re.escape(layout.text_field)}["']?$""", first)
     for delimiter in dict.fromkeys((usual, *DELIMITERS, *beside, *before)):
         with suppress(csv.Error):
-            names = next(csv.reader([first], delimiter=delimiter, strict=True), [])
+            names: list[str] = next(csv.reader([first], delimiter=delimiter, strict=True), [])
             if holds_records(names, layout):
                 return delimiter
     return usual
@@ -357,13 +356,19 @@ def is_name(name: str) -> bool:
     return re.fullmatch(r"[\w.;|-]{1,40}", name) is not None
 
 
-def _json_row(number: int, line: str) -> Row | Problem:
+def _json_row(number: int, line: str, layout: Layout) -> Row | Problem:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
         return Problem(number, f"broken JSON at column {error.colno}: {error.msg}", "one JSON object per line")
     except (ValueError, RecursionError):
         return Problem(number, "JSON with a number or a nesting beyond what can be read")
+    return _json_record(number, value, layout)
+
+
+def _json_record(number: int, value: object, layout: Layout) -> Row | Problem:
+    if isinstance(value, str):
+        return Row(number, {layout.text_field: value})
     return Row(number, value) if isinstance(value, dict) else _no_object(number, value)
 
 

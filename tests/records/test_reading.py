@@ -198,7 +198,7 @@ def test_a_broken_line_17_is_named_with_its_column(write: Write) -> None:
 
 BAD_JSON_VALUES = [
     ([SECRET], "a list where a JSON object is needed"),
-    (SECRET, "a string where a JSON object is needed"),
+    (3, "a number where a JSON object is needed"),
     ({"body": SECRET, "id": 1}, "no field 'text'; fields: body, id"),
     ({"text": 3}, "field 'text' is a number, not a string"),
     ({"text": None}, "field 'text' is null, not a string"),
@@ -273,7 +273,7 @@ def test_a_blank_line_of_a_text_file_is_an_empty_text(write: Write) -> None:
 
 
 def test_the_first_lines_and_the_count_stand_for_many(write: Write) -> None:
-    many = [{"text": 1}] * 7 + [{"text": ""}, {"txt": SECRET}, [], "x", "y"]
+    many = [{"text": 1}] * 7 + [{"text": ""}, {"txt": SECRET}, [], 1, 2]
     message, _ = refusal(write("a.jsonl", lines({"text": "good"}, *many)))
     assert message == (
         ": 12 lines cannot be used"

@@ -8,6 +8,7 @@ import lzma
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -27,15 +28,15 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 TABLE = pa.table({name: [row[name] for row in ROWS] for name in ("id", "text")})
 
 
-def found(source: str | list[str], **layout: object) -> RecordSet:
+def found(source: str | list[str], **layout: Any) -> RecordSet:
     return read(source, option="--members", **layout)
 
 
-def shown(source: str | list[str], **layout: object) -> list[tuple[str, str]]:
+def shown(source: str | list[str], **layout: Any) -> list[tuple[str, str]]:
     return [(record.id, record.text) for record in found(source, **layout).records]
 
 
-def refusal(source: str | list[str], **layout: object) -> str:
+def refusal(source: str | list[str], **layout: Any) -> str:
     with pytest.raises(RecordsError) as caught:
         found(source, **layout)
     return f"{caught.value} | {caught.value.hint}"
