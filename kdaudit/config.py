@@ -15,6 +15,7 @@ from kdaudit.waivers import Waiver, expired
 
 LOADS = ("4bit", "8bit")
 TXT_RECORDS = ("line", "paragraph", "file")
+CHAT_TEMPLATES = ("own", "teacher", "student")
 PAIRS = ("chat", "text", "alpaca")
 LAYOUT = ("text_field", "id_field", "answer_field", "pairs", "txt_record", "skip_empty")
 """Fields of a configuration that say how records stand in their sources."""
@@ -79,6 +80,9 @@ class AuditConfig:
     pairs: Annotated[str | None, Option(
         "How a question and its answer in two fields are shown: chat, text (one after the other) or alpaca. Default: "
         "prompt and completion as text, others as a chat.", DATA, choices=PAIRS)] = None
+    chat_template: Annotated[str, Option(
+        "Whose template writes chats: own (each model's), teacher, student, or the file of a template. With own, the "
+        "words of an answer alone are scored where templates differ.", DATA, names="template")] = "own"
     txt_record: Annotated[str, Option(
         "What is a record in a .txt file: line, paragraph or file.", DATA, choices=TXT_RECORDS)] = "line"
     skip_empty: Annotated[bool, Option("Leave empty texts out, and count them. Default: refuse them.", DATA)] = False
@@ -179,11 +183,13 @@ class AuditConfig:
         names = {"teacher", "students", "teacher_reference", "student_references", "reference"}
         names |= {"members", "nonmembers", "shots", "train", "manifest", "key_file", "out", "gates", "overwrite"}
         names |= {"data", "member_field", "member_text_field", "nonmember_text_field"}
-        return {
+        found = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
             if name not in names
         }
+        is_word = self.chat_template in CHAT_TEMPLATES  # a file counts by what it makes of the records
+        return {**found, "chat_template": self.chat_template if is_word else "file"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

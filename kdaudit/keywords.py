@@ -33,6 +33,9 @@ class AuditKeywords(TypedDict, total=False):
     pairs: str | None
     """How a question and its answer in two fields are shown: chat, text (one after the other) or alpaca. Default:
     prompt and completion as text, others as a chat."""
+    chat_template: str | Path
+    """Whose template writes chats: own (each model's), teacher, student, or the file of a template. With own, the words
+    of an answer alone are scored where templates differ."""
     txt_record: str
     """What is a record in a .txt file: line, paragraph or file."""
     skip_empty: bool

@@ -12,6 +12,7 @@ from kdaudit.audit.lineage import Lineage, check_lineage, trace
 from kdaudit.audit.measure import Progress, measure_passes
 from kdaudit.audit.plan import Plan, find_subjects, make_plan
 from kdaudit.audit.references import check_references
+from kdaudit.audit.renderings import show_each
 from kdaudit.audit.scoring import Scores, score_records
 from kdaudit.audit.validity import describe_validity
 from kdaudit.config import AuditConfig
@@ -45,6 +46,7 @@ def plan_audit(config: AuditConfig, *, needs_shots: bool, read_source: Read = re
     subjects = find_subjects(config, lineage.loads)
     for subject in subjects:
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
+    data = show_each(data, subjects, config, lineage)
     return Planned(config, lineage, data, make_plan(config, subjects, data, notes=check_references(subjects, lineage)))
 
 

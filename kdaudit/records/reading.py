@@ -222,10 +222,10 @@ def _checked(
                 n_empty += 1
                 continue
             if not isinstance(shown, Problem) and problem is None:
-                text, n_prompt, form = shown
+                text, n_prompt, form, chat = shown
                 text = known.setdefault(text, text)  # a million copies are one text in memory
                 own_id = _id(value_of(row.fields, layout.id_field)) or ""
-                found.append(Record(own_id, text, row.line, n_prompt, part.name, form))
+                found.append(Record(own_id, text, row.line, n_prompt, part.name, form, chat))
         else:
             problem = row
         if problem is not None:
@@ -252,8 +252,8 @@ def _checked(
 
 def _shown(
     row: Row, layout: Layout, render: Render | None, known: Mapping[str, str], unused: dict[str, None]
-) -> tuple[str, int, str] | Problem:
-    """The text of a row, the characters of it that are a prompt, and its form; or what is wrong with it.
+) -> tuple[str, int, str, Chat | None] | Problem:
+    """The text of a row, the characters of it that are a prompt, its form and its chat; or what is wrong.
 
     `known` texts are well. Fields that nothing is made of are put into `unused`.
     """
@@ -266,15 +266,15 @@ def _shown(
     name = found.read[1] if found.form != TEXT else layout.text_field
     if found.form == TEXT:
         if isinstance(found.text, str) and found.text in known:
-            return found.text, 0, TEXT
-        return _text_problem(row, name, found.text) or (str(found.text), 0, TEXT)
+            return found.text, 0, TEXT, None
+        return _text_problem(row, name, found.text) or (str(found.text), 0, TEXT, None)
     # an empty prompt is none, an empty completion leaves nothing to score
     problem = None if found.prompt == "" else _text_problem(row, found.read[0], found.prompt)
     problem = problem or _text_problem(row, name, found.text)
-    return problem or (f"{found.prompt}{found.text}", len(found.prompt), found.form)
+    return problem or (f"{found.prompt}{found.text}", len(found.prompt), found.form, None)
 
 
-def _rendered(row: Row, chat: Chat, name: str, render: Render | None) -> tuple[str, int, str] | Problem:
+def _rendered(row: Row, chat: Chat, name: str, render: Render | None) -> tuple[str, int, str, Chat | None] | Problem:
     answers = chat.messages[len(chat.messages) - chat.n_answer :]
     if not any(message.get("content") or message.get("tool_calls") for message in answers):
         return Problem(row.line, "an empty answer", EMPTY_HINT, is_empty=True)
@@ -287,7 +287,7 @@ def _rendered(row: Row, chat: Chat, name: str, render: Render | None) -> tuple[s
     if not whole.startswith(prompt) or len(whole) == len(prompt):
         what = "the chat template does not put the answer after the other messages"
         return Problem(row.line, what, "apply the template yourself and give prompt and completion")
-    return _encoding_problem(row.line, whole, f"field '{name}'") or (whole, len(prompt), TALK)
+    return _encoding_problem(row.line, whole, f"field '{name}'") or (whole, len(prompt), TALK, chat)
 
 
 def _text_problem(row: Row, field: str, text: object) -> Problem | None:
@@ -333,7 +333,7 @@ def _distinct(found: Sequence[Record], *, is_many: bool) -> tuple[Record, ...]:
         first.setdefault(record.text, record)
     keyed = keyed_ids(list(first))
     return tuple(
-        Record(one.id or keyed_id, one.text, one.line, one.n_prompt, one.file if is_many else "", one.form)
+        Record(one.id or keyed_id, one.text, one.line, one.n_prompt, one.file if is_many else "", one.form, one.chat)
         for keyed_id, one in zip(keyed, first.values(), strict=True)
     )
 

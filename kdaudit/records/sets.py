@@ -11,6 +11,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from kdaudit.errors import RecordsError
+from kdaudit.records.forms import Chat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,8 @@ class Record:
     """The file in which it stands, where its set is in several."""
     form: str = "text"
     """What its source holds: text, prompt and completion, or chat."""
+    chat: Chat | None = None
+    """What a template made the text of."""
 
     @property
     def place(self) -> str:
