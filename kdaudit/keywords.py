@@ -135,7 +135,8 @@ class DistillKeywords(TypedDict, total=False):
     sequence_level: bool
     """Learn from what the teacher writes after each prompt."""
     hidden_weight: float
-    """The weight of the loss that matches hidden states through a learned projection."""
+    """The weight of the loss that matches hidden states: squared distances of all layers, or the cosine of the last
+    layer of a masked model."""
     epochs: int
     """The number of passes over the members."""
     lr: float | None
@@ -154,6 +155,10 @@ class DistillKeywords(TypedDict, total=False):
     """The number of tokens after which a text is cut. Default: the smaller context of the two models."""
     copies_per_epoch: int
     """Keep a copy of the student after every epoch."""
+    kind: str | None
+    """Read both models as one kind: causal, masked or seq2seq. Default: what their architecture says."""
+    whole_word: bool
+    """Hide whole words from a masked model, not single tokens."""
     lora: int | None
     """Train a LoRA adapter of this rank on all linear layers."""
     teacher_load: str | None

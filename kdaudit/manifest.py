@@ -53,7 +53,7 @@ LAYOUT = {
     "training.temperature": "number", "training.epochs": "number", "training.seed": "number",
     "training.steps": "number", "identity": "object", "signature": "text",
     "utility.n_records": "number", "utility.n_tokens": "number",
-    "utility.agreement.top1": "figure", "utility.agreement.forward_kl": "figure",
+    "utility.plan": "text", "utility.agreement.top1": "figure", "utility.agreement.forward_kl": "figure",
     **{
         f"utility.{loss}.{model}": "figure"
         for loss in ("nll", "bits_per_byte", "perplexity") for model in ("teacher", "start", "student")
@@ -65,6 +65,7 @@ WORDS = {
 }  # fmt: skip
 """What may stand where the figures of an audit depend on it."""
 MAY_LACK = {
+    "utility.plan",
     "data.left_out", "student.files_sha256", "identity", "training.objective",
     "teacher.revision", "teacher.load", "start.load", "student.load", "training.chat_date", "training.split_seed",
     "training.beta", "start.layers", "versions", "command", "kdaudit_version",

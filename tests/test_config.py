@@ -33,7 +33,7 @@ def test_every_problem_is_said_at_once() -> None:
 
 @pytest.mark.parametrize("name", ["teacher", "members", "shots", "teacher_reference", "text_field"])
 def test_an_empty_setting_is_refused_by_its_option(name: str) -> None:
-    settings: dict[str, Any] = {"teacher": "t", "members": "m", "nonmembers": "n", name: " "}
+    settings: dict[str, Any] = {"teacher": "t", "members": ("m",), "nonmembers": ("n",), name: " "}
     with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}: an empty value"):
         AuditConfig(students=("s",), **settings)
 
@@ -50,7 +50,7 @@ def test_the_text_is_no_id() -> None:
         {"device": "cuda:1"},
         {"calibration_share": 0.05},
         {"calibration_share": 0.95},
-        {"members": "m", "nonmembers": "n"},
+        {"members": ("m",), "nonmembers": ("n",)},
         {"max_tokens": 2, "limit": 1},
         {"student_load": "4bit"},
     ],

@@ -115,7 +115,7 @@ REFERENCE = AttackResult(
     {},
 )
 ALIGNMENT = Alignment(9, AUC, AUC, AUC, UNREPORTABLE)
-UTILITY = Utility(9, 99, {"student": AUC}, {"student": AUC}, {"student": AUC}, Agreement(AUC, AUC))
+UTILITY = Utility(9, 99, {"student": AUC}, {"student": AUC}, {"student": AUC}, Agreement(AUC, AUC), "causal")
 RICH = AuditResult(
     kdaudit_version="0.1.0",
     models={

@@ -20,6 +20,12 @@ class DemoConfig:
         "kdaudit-demo"
     )
     seed: Annotated[int, Option("The seed of the notes, the training and the audits.", least=0)] = 0
+    kind: Annotated[
+        str,
+        Option(
+            "The kind of the models: causal (GPT-2) or masked (RoBERTa).", flag="--as", choices=("causal", "masked")
+        ),
+    ] = "causal"
     quiet: Annotated[bool, Option("Print the result alone, without progress.", flag="--quiet -q")] = False
 
     def __post_init__(self) -> None:
@@ -32,7 +38,7 @@ class DemoConfig:
 
 
 def demo(given: Given) -> None:
-    """Train a small teacher and student on fictitious clinical notes and audit them: two to four minutes, no network.
+    """Train a small teacher and student on fictitious clinical notes and audit them: some minutes, no network.
 
     The student saw the members and must be detected; its start did not and must be at chance. Exit 4 if either fails.
     """
@@ -43,7 +49,7 @@ def demo(given: Given) -> None:
     from kdaudit.demo.run import check_controls, run_demo
 
     with StageBars(is_shown=not config.quiet) as bars:
-        controls = run_demo(config.out, seed=config.seed, command=given.line, on_progress=bars.update)
+        controls = run_demo(config.out, kind=config.kind, seed=config.seed, command=given.line, on_progress=bars.update)
     write_summary(controls.positive, controls.positive_folder)
     write_summary(controls.negative, controls.negative_folder)
     output.heading("Positive control: teacher and student, both trained on the members")

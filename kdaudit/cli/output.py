@@ -129,6 +129,10 @@ def print_distill_plan(prepared: Prepared) -> None:
         f"{counted(config.epochs, 'epoch')}, {counted(len(plan.steps), 'step')}, {plan.n_tokens:,} tokens on "
         f"{compute.device} in {compute.dtype}"
     ) + (f", {compute.n_processes} processes" if compute.n_processes > 1 else "")
+    if models.frame.kind.varies:
+        from kdaudit.targets.hiding import SHARE  # numpy: not at the top, so --help stays light
+
+        title += f"; {SHARE:.0%} of the {'words' if config.whole_word else 'tokens'} of a text are hidden in each epoch"
     needed = config.needs_teacher and config.teacher_cache is None
     trained = models.start.memory_bytes("float32") * (4 if config.lora is None else 1)  # with gradients and AdamW's two
     rows = []

@@ -16,8 +16,8 @@ from kdaudit.lock import claim, locked
 from kdaudit.metrics.estimate import lower_bound, upper_bound
 from kdaudit.results import AuditResult
 
-N_MEMBERS, N_NONMEMBERS = 800, 1100  # enough non-members for a true positive rate at 1 %
-N_PUBLIC = 600
+N_NOTES = {"causal": (800, 1100, 600), "masked": (500, 1100, 500)}
+"""Members, non-members and public notes, by the kind of the models: enough for a true positive rate at 1 %."""
 MARKER = "kdaudit-demo"
 DETECTED_LEVEL = 0.999  # one-sided, of the positive control
 CHANCE_LEVEL = 0.9995  # each side and attack of the negative control: about one sound demo in 100 fails
@@ -35,11 +35,12 @@ class Controls:
     negative_folder: Path
 
 
-def run_demo(folder: Path, *, seed: int, command: str, on_progress: Progress) -> Controls:
+def run_demo(folder: Path, *, kind: str = "causal", seed: int, command: str, on_progress: Progress) -> Controls:
     """Make notes, train models on some of them, and audit the models and their starts.
 
     Args:
         folder: gets the notes, the checkpoints and both run folders; an earlier demo in it is replaced.
+        kind: of the models, causal or masked.
         seed: of the notes, the training and the audits.
         command: as the user typed it, for the manifests.
         on_progress: told about long work.
@@ -50,15 +51,16 @@ def run_demo(folder: Path, *, seed: int, command: str, on_progress: Progress) ->
     claim(folder, is_ours=(folder / MARKER).is_file(), holds_no="earlier demo", hint="choose another folder")
     write_text(folder / MARKER, "made by kdaudit demo\n")
     with locked(folder):
-        return _run(folder, seed, command, on_progress)
+        return _run(folder, kind, seed, command, on_progress)
 
 
-def _run(folder: Path, seed: int, command: str, on_progress: Progress) -> Controls:
-    corpus = generate(seed, N_MEMBERS, N_NONMEMBERS, N_PUBLIC)
+def _run(folder: Path, kind: str, seed: int, command: str, on_progress: Progress) -> Controls:
+    corpus = generate(seed, *N_NOTES[kind])
     data = write(corpus, folder / "data")
     models = train(
-        corpus, data["members"], data["nonmembers"], folder / "checkpoints", seed=seed, on_progress=on_progress
-    )
+        corpus, data["members"], data["nonmembers"], folder / "checkpoints", kind=kind, seed=seed,
+        on_progress=on_progress,
+    )  # fmt: skip
     positive = AuditConfig(  # records and the student's reference come from its manifest
         teacher=str(models.teacher),
         students=(str(models.student),),

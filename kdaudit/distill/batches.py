@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,10 @@ class Inputs(NamedTuple):
     tensors: Mapping[str, torch.Tensor]
     """What the model is called with: (B, T) by the name of the argument, padded."""
     sizes: torch.Tensor
-    """(B,): tokens of each sequence without padding."""
+    """(B,): tokens of each sequence without padding; of what a decoder reads, where there is an encoder too.
+
+    0 where a sequence teaches nothing.
+    """
 
 
 class ExampleSet(Dataset[Row]):
@@ -64,14 +68,14 @@ class PlannedBatches(Sampler[list[tuple[int, int]]]):
 
 
 def learnt(example: Example, epoch: int, kind: Kind, goldfish: int | None) -> Showing:
-    """How an example is shown, without the targets that the goldfish loss leaves out."""
+    """How an example is shown in an epoch, without the targets that the goldfish loss leaves out."""
     showing = kind.learn(example, epoch)
     return showing if goldfish is None else showing.only(~is_dropped(example.ids, goldfish)[showing.tokens])
 
 
-def n_targets(example: Example, kind: Kind) -> int:
+def n_targets(example: Example, kind: Kind, epoch: int = 0) -> int:
     """Tokens of an example that are learnt in an epoch."""
-    return int(kind.learn(example, 0).targets.size)
+    return int(kind.learn(example, epoch).targets.size)
 
 
 def collate(rows: Sequence[Row], kind: Kind, *, goldfish: int | None = None) -> dict[str, Any]:
@@ -87,8 +91,10 @@ def collate(rows: Sequence[Row], kind: Kind, *, goldfish: int | None = None) -> 
         IGNORED where an output predicts nothing; `rows`, the indices (B,); `epoch`, a scalar.
     """
     showings = [learnt(example, epoch, kind, goldfish) for _, epoch, example in rows]
-    sizes = torch.tensor([one.size for one in showings])
-    targets = torch.full((len(rows), int(sizes.max())), IGNORED, dtype=torch.int64)
+    sizes = torch.tensor(
+        [0 if index == NOTHING else one.ids.size for (index, _, _), one in zip(rows, showings, strict=True)]
+    )
+    targets = torch.full((len(rows), max(one.ids.size for one in showings)), IGNORED, dtype=torch.int64)
     for line, (index, _, _), showing in zip(targets, rows, showings, strict=True):
         if index != NOTHING:
             line[torch.from_numpy(showing.columns).long()] = torch.from_numpy(showing.targets).long()
@@ -105,7 +111,9 @@ def inputs_of(batch: Mapping[str, Any], device: torch.device) -> Inputs:
 
 def probe(example: Example, kind: Kind, device: torch.device, *, n_tokens: int) -> Inputs:
     """The first tokens of an example, to try on a model how it can be asked."""
-    return inputs_of(collate([(0, 0, Example(example.ids[:n_tokens], example.n_given))], kind), device)
+    words = None if example.words is None else example.words[:n_tokens]
+    first = replace(example, ids=example.ids[:n_tokens], source=example.source[:n_tokens], words=words)
+    return inputs_of(collate([(0, 0, first)], kind), device)
 
 
 CONTEXT = 13

@@ -45,25 +45,30 @@ class CacheKey:
 
 @dataclass(frozen=True, slots=True)
 class TeacherCache:
-    """Where the log-probabilities of each example lie: shard files and the examples in them."""
+    """Where the log-probabilities of each of n examples in each of E epochs lie: shard files, and what is in them.
 
-    paths: tuple[Path, ...]
+    E is 1 where an example is shown alike in every epoch.
+    """
+
+    paths: tuple[tuple[Path, ...], ...]
+    """By epoch."""
     shard_of: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-    """(n,): index into `paths`."""
+    """(n,): index into the paths of an epoch."""
     start_of: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-    """(n,): first row of each example in its shard."""
+    """(E, n): first row of each example in its shard."""
     n_targets: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-    """(n,): rows of each example."""
+    """(E, n): rows of each example."""
 
-    def read(self, rows: Sequence[int], device: torch.device) -> CachedOutputs:
-        """What the teacher said of the targets of some examples, one example after the other."""
+    def read(self, rows: Sequence[int], epoch: int, device: torch.device) -> CachedOutputs:
+        """What the teacher said of the targets of some examples in an epoch, one example after the other."""
+        at = epoch % len(self.paths)
         parts = [(torch.zeros((0, 1)), torch.zeros((0, 1)), torch.zeros(0))] if max(rows) < 0 else []
         for row in rows:
             if row < 0:
                 continue
-            start = int(self.start_of[row])
-            span = slice(start, start + int(self.n_targets[row]))
-            with safe_open(self.paths[int(self.shard_of[row])], framework="pt") as shard:
+            start = int(self.start_of[at, row])
+            span = slice(start, start + int(self.n_targets[at, row]))
+            with safe_open(self.paths[at][int(self.shard_of[row])], framework="pt") as shard:
                 names = ("words", "log_probs", "log_rest")
                 words, log_probs, log_rest = (shard.get_slice(name)[span] for name in names)
             parts.append((words, log_probs, log_rest))
@@ -78,6 +83,7 @@ def open_cache(
     speak: Callable[[], Speaker],
     *,
     kind: Kind,
+    n_epochs: int,
     device: torch.device,
     batch_tokens: int,
     on_tokens: Callable[[int, int], None] = lambda done, total: None,
@@ -90,6 +96,7 @@ def open_cache(
         examples: all training sequences.
         speak: loads the teacher; called only if something is missing.
         kind: of teacher and student.
+        n_epochs: of the training: where an example is shown otherwise in each, the teacher is asked in each.
         device: of the teacher.
         batch_tokens: tokens of one forward pass at most.
         on_tokens: told (tokens done, tokens in all).
@@ -99,34 +106,38 @@ def open_cache(
         OutputError: the folder cannot be written.
     """
     shards = list(_shards(examples))
-    paths = tuple(_path(folder, key, [examples[i] for i in shard], kind) for shard in shards)
-    counts = np.array([n_targets(example, kind) for example in examples], dtype=np.int64)
-    total = sum(int(example.ids.size) for example in examples)
+    epochs = range(n_epochs if kind.varies else 1)
+    counts = np.array([[n_targets(one, kind, epoch) for one in examples] for epoch in epochs], dtype=np.int64)
+    total = len(epochs) * sum(example.size for example in examples)
     done = 0
     teacher: Speaker | None = None
-    for shard, path in zip(shards, paths, strict=True):
-        if not _is_whole(path, int(counts[shard].sum())):
-            teacher = teacher or speak()
-            columns = [
-                _top(teacher, batch, key, kind, device)
-                for batch in _batches([examples[i] for i in shard], batch_tokens)
-            ]  # fmt: skip
-            names = ("words", "log_probs", "log_rest")
-            tensors = {name: torch.cat(column) for name, column in zip(names, zip(*columns, strict=True), strict=True)}
-            with replacing(path) as waiting:
-                save_file(tensors, waiting)
-        done += sum(int(examples[i].ids.size) for i in shard)
-        on_tokens(done, total)
+    paths: list[tuple[Path, ...]] = []
+    for epoch in epochs:
+        of_epoch = [_path(folder, key, [examples[i] for i in shard], kind, epoch) for shard in shards]
+        paths.append(tuple(of_epoch))
+        for shard, path in zip(shards, of_epoch, strict=True):
+            if not _is_whole(path, int(counts[epoch, shard].sum())):
+                teacher = teacher or speak()
+                columns = [
+                    _top(teacher, batch, key, kind, epoch, device)
+                    for batch in _batches([examples[i] for i in shard], batch_tokens)
+                ]  # fmt: skip
+                names = ("words", "log_probs", "log_rest")
+                joined = [torch.cat(column) for column in zip(*columns, strict=True)]
+                with replacing(path) as waiting:
+                    save_file(dict(zip(names, joined, strict=True)), waiting)
+            done += sum(examples[i].size for i in shard)
+            on_tokens(done, total)
     shard_of = np.repeat(np.arange(len(shards)), [len(shard) for shard in shards])
-    before = [np.concatenate([[0], np.cumsum(counts[shard])[:-1]]) for shard in shards]
-    return TeacherCache(paths, shard_of, np.concatenate(before).astype(np.int64), counts)
+    start_of = np.concatenate([np.cumsum(counts[:, shard], axis=1) - counts[:, shard] for shard in shards], axis=1)
+    return TeacherCache(tuple(paths), shard_of, start_of, counts)
 
 
 def _top(
-    teacher: Speaker, batch: Sequence[Example], key: CacheKey, kind: Kind, device: torch.device
+    teacher: Speaker, batch: Sequence[Example], key: CacheKey, kind: Kind, epoch: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Words, their log-probabilities and the log of the rest for the targets of a batch."""
-    made = collate([(row, 0, example) for row, example in enumerate(batch)], kind)
+    """Words, their log-probabilities and the log of the rest for the targets of a batch in an epoch."""
+    made = collate([(row, epoch, example) for row, example in enumerate(batch)], kind)
     with torch.no_grad():
         outputs = teacher(inputs_of(made, device)).outputs
         states = outputs.states.flatten(0, 1)[target_rows(made["targets"]).to(device)]
@@ -148,11 +159,11 @@ def _shards(examples: Sequence[Example]) -> Iterator[list[int]]:
     shard: list[int] = []
     room = SHARD_TOKENS
     for index, example in enumerate(examples):
-        if shard and example.ids.size > room:
+        if shard and example.size > room:
             yield shard
             shard, room = [], SHARD_TOKENS
         shard.append(index)
-        room -= int(example.ids.size)
+        room -= example.size
     yield shard
 
 
@@ -160,7 +171,7 @@ def _batches(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[Ex
     """Neighbours in order, padded together."""
     batch: list[Example] = []
     for example in examples:
-        width = max(int(one.ids.size) for one in [*batch, example])
+        width = max(one.size for one in [*batch, example])
         if batch and width * (len(batch) + 1) > batch_tokens:
             yield batch
             batch = []
@@ -168,11 +179,12 @@ def _batches(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[Ex
     yield batch
 
 
-def _path(folder: Path, key: CacheKey, examples: Sequence[Example], kind: Kind) -> Path:
+def _path(folder: Path, key: CacheKey, examples: Sequence[Example], kind: Kind, epoch: int) -> Path:
     sha = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode())
     for example in examples:
-        showing = kind.learn(example, 0)
-        for array in (showing.ids, showing.columns, showing.targets):
+        showing = kind.learn(example, epoch)
+        read = (showing.ids, showing.source) if showing.source.size else (showing.ids,)
+        for array in (*read, showing.columns, showing.targets):
             sha.update(array.size.to_bytes(4, "little") + array.tobytes())
     name = sha.hexdigest()
     return folder / name[:2] / f"{name}.safetensors"

@@ -14,7 +14,7 @@ from kdaudit.draws import generator
 from kdaudit.errors import RecordsError
 from kdaudit.manifest import record_id
 from kdaudit.records import Record, RecordSet, check_alike, check_disjoint, sample
-from kdaudit.targets.passage import encode, lead_text, without_lead
+from kdaudit.targets.passage import lead_text, without_lead
 from kdaudit.targets.plan import Example, Frame
 
 
@@ -147,7 +147,7 @@ def make_examples(records: Sequence[Record], tokenizer: Any, frame: Frame, *, wi
         chunk = records[start : start + CHUNK]
         shown = [without_lead(record.text, record.n_prompt, [lead_text(tokenizer)]) for record in chunk]
         texts, prompts = [text for text, _ in shown], [n_prompt for _, n_prompt in shown]
-        for passage in encode(tokenizer, texts, prompts):
+        for passage in frame.kind.encode(tokenizer, texts, prompts):
             n_cut += frame.room(window, passage) < passage.ids.size
             found.append(frame.kind.example(passage, frame, window))
     items = tuple(example for example in found if n_targets(example, frame.kind))

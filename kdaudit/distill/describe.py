@@ -20,6 +20,8 @@ from kdaudit.results import Utility
 if TYPE_CHECKING:
     from kdaudit.records import RecordSet
 
+TASKS = {"causal": "text-generation", "masked": "fill-mask", "seq2seq": "text2text-generation"}
+"""By the kind of model, what the Hub calls its task."""
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "datasets", "numpy")
 
 
@@ -99,7 +101,7 @@ def model_card(content: Mapping[str, Any], utility: Utility) -> str:
     hub_names = [content[part]["name"] for part in ("teacher", "start") if content[part]["revision"]]
     about = ModelCardData(
         library_name="peft" if training["lora"] else "transformers",
-        pipeline_tag="text-generation",
+        pipeline_tag=TASKS[str(content["student"].get("kind", "causal"))],
         tags=["knowledge-distillation", "kdaudit"],
         base_model=hub_names or None,
     )
@@ -110,7 +112,7 @@ def model_card(content: Mapping[str, Any], utility: Utility) -> str:
     )
     missing = "".join(
         f"\nNo {words} of the {name}: {figures[name].reason}.\n"
-        for figures, words in ((utility.nll, "loss"), (utility.perplexity, "perplexity"))
+        for figures, words in ((utility.nll, "loss"), (utility.perplexity, utility.perplexity_name))
         for name in ("teacher", "start", "student")
         if figures[name].reason and (figures is utility.nll or not utility.nll[name].reason)
     )
@@ -132,7 +134,7 @@ Distilled by `kdaudit distill` from {_name(content["teacher"])}, starting from {
 
 On the held-out records, with 95 % intervals over records:
 
-| model | nats per token | bits per byte | perplexity |
+| model | nats per token | bits per byte | {utility.perplexity_name} |
 |---|---|---|---|
 {rows}
 {missing}

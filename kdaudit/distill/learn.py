@@ -58,7 +58,7 @@ def learn(prepared: Prepared, told: Told) -> list[float]:
         examples, ask, teacher_width = _teacher(prepared, told, stack)
         kept, model = learner(config, models, compute)
         projection = _projection(config, models, teacher_width)
-        speak = speaker(model, _probe(prepared, examples, model.device), with_hidden=projection is not None)
+        speak = speaker(model, _probe(prepared, examples, model.device), with_hidden=config.hidden_weight > 0)
         distiller = Distiller(kept, speak, _terms(config, models), projection)
         settings = Settings(
             lr=config.learning_rate, schedule=config.schedule, warmup=config.warmup,
@@ -125,12 +125,12 @@ def _teacher(prepared: Prepared, told: Told, stack: ExitStack) -> tuple[Sequence
         with main_first(compute), load_teacher() as teacher:
             examples = teacher_sequences(
                 teacher, examples, prepared.folder.work / "sequences.safetensors",
-                n_lead=len(models.frame.lead), end=models.frame.end,
+                n_lead=_n_lead(models), end=models.frame.end,
                 seed=_stream(config.seed, "sequences"), batch_tokens=batch_tokens, vocabulary=models.vocabulary,
                 on_done=lambda done: told.on_progress("the teacher writes", done, len(examples), ""),
             )  # fmt: skip
     if not config.needs_teacher:
-        return examples, lambda inputs, rows: None, 0
+        return examples, lambda inputs, rows, epoch: None, 0
     if config.teacher_cache is not None:
         return examples, _cached(prepared, examples, told), 0
     teacher = stack.enter_context(load_teacher())
@@ -141,7 +141,7 @@ def _teacher(prepared: Prepared, told: Told, stack: ExitStack) -> tuple[Sequence
 def _live(speak: Speaker) -> Ask:
     import torch
 
-    def ask(inputs: Inputs, rows: list[int]) -> Any:
+    def ask(inputs: Inputs, rows: list[int], _: int) -> Any:
         with torch.no_grad():
             return speak(inputs)
 
@@ -166,18 +166,18 @@ def _cached(prepared: Prepared, examples: Sequence[Example], told: Told) -> Ask:
             return speaker(teacher, _probe(prepared, examples, teacher.device))
 
         cache = open_cache(
-            config.teacher_cache, key, examples, speak, kind=models.frame.kind, device=torch.device(compute.device),
-            batch_tokens=scoring_batch_tokens(compute.device),
+            config.teacher_cache, key, examples, speak, kind=models.frame.kind, n_epochs=len(prepared.plan.epochs),
+            device=torch.device(compute.device), batch_tokens=scoring_batch_tokens(compute.device),
             on_tokens=lambda done, total: told.on_progress("writing down the teacher", done, total, ""),
         )  # fmt: skip
 
-    def ask(inputs: Inputs, rows: list[int]) -> CachedOutputs:
+    def ask(inputs: Inputs, rows: list[int], epoch: int) -> CachedOutputs:
         device = next(iter(inputs.tensors.values())).device
-        said = cache.read(rows, device)
+        said = cache.read(rows, epoch, device)
         known = [examples[row] for row in rows if row != NOTHING]
         if config.goldfish is None or not known:
             return said
-        tokens = [models.frame.kind.learn(one, 0).tokens for one in known]
+        tokens = [models.frame.kind.learn(one, epoch).tokens for one in known]
         is_kept = [~is_dropped(one.ids, config.goldfish)[place] for one, place in zip(known, tokens, strict=True)]
         kept = torch.from_numpy(np.concatenate(is_kept)).to(device)
         return CachedOutputs(said.words[kept], said.log_probs[kept], said.log_rest[kept])
@@ -193,23 +193,33 @@ def _on_policy(
     if generator(config.seed, f"on-policy {step}").random() >= config.on_policy:
         return None
     return continue_all(
-        model, examples, n_lead=len(prepared.models.frame.lead), end=prepared.models.frame.end,
+        model, examples, n_lead=_n_lead(prepared.models), end=prepared.models.frame.end,
         seed=_stream(config.seed, f"on-policy {step} {part}"), vocabulary=prepared.models.vocabulary,
     )  # fmt: skip
+
+
+def _n_lead(models: Models) -> int:
+    """Tokens that stand before all that a model writes."""
+    return len(models.frame.start if models.frame.kind.is_paired else models.frame.lead)
 
 
 def _terms(config: DistillConfig, models: Models) -> LossTerms:
     return LossTerms(
         objective=config.objective, beta=config.beta, hard_weight=config.weight, temperature=config.temperature,
-        label_smoothing=config.label_smoothing, hidden_weight=config.hidden_weight, vocabulary=models.vocabulary,
+        label_smoothing=config.label_smoothing, hidden_weight=config.hidden_weight,
+        is_cosine=models.start.kind == "masked", vocabulary=models.vocabulary,
     )  # fmt: skip
 
 
 def _projection(config: DistillConfig, models: Models, teacher_width: int) -> torch.nn.Linear | None:
-    """From the student's hidden states to the teacher's; learnt beside the student and dropped at the end."""
+    """From the student's hidden states to the teacher's; learnt beside the student and dropped at the end.
+
+    None where no hidden states are compared, and for masked models of one width: DistilBERT compares these as they are.
+    """
     import torch
 
-    if not config.hidden_weight:
+    is_alike = models.start.kind == "masked" and models.start.hidden_size == teacher_width
+    if not config.hidden_weight or is_alike:
         return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_stream(config.seed, "projection"))

@@ -9,20 +9,26 @@ from typing import TYPE_CHECKING, Any
 from kdaudit.distill.losses import shared_vocabulary
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.distill.start import find_start
-from kdaudit.errors import CheckpointError, ConfigError, ModelError
+from kdaudit.errors import ConfigError, ModelError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import shared_window
 from kdaudit.models.environment import check_precision, check_training_environment
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.loading import load, load_tokenizer
 from kdaudit.targets.frames import frame_of
+from kdaudit.targets.hiding import Hiding
+from kdaudit.targets.masked import Masking
 from kdaudit.targets.plan import Frame
 from kdaudit.targets.tokenizers import is_same
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from kdaudit.records import RecordSet
+
 LORA_ALPHA_PER_RANK = 2  # the adapter's scale is alpha / rank
+ADAPTED_TASKS = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM", "masked": None}
+"""What peft calls the task of each kind; it has no word for masked models and needs none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +94,23 @@ def _has_accelerator() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
-def find_models(config: DistillConfig, start_folder: Path) -> Models:
+def find_models(config: DistillConfig, start_folder: Path, train: RecordSet) -> Models:
     """Find teacher and start, and check that they can learn from each other.
 
     Args:
         config: names them.
         start_folder: of a start that is made of the teacher's layers or of random weights.
+        train: the records to learn from: an encoder-decoder is shown prompts and completions otherwise than texts.
 
     Raises:
-        CheckpointError: one is not a checkpoint, or not a causal language model.
-        ConfigError: tokenizers or vocabularies do not fit, or the window is too large.
+        CheckpointError: one is not a checkpoint, or they are models of two kinds.
+        ConfigError: tokenizers or vocabularies do not fit, the window is too large, or an option suits another kind.
+        RecordsError: texts without prompts for an encoder-decoder that cannot read them.
     """
     options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
-    teacher = find(config.teacher, option="--teacher", load=config.teacher_load, **options)
-    if teacher.kind != "causal":
-        raise CheckpointError(
-            f"--teacher: {teacher.name} is {WORDS[teacher.kind]}, and kdaudit does not distil or mitigate these yet",
-            hint="kdaudit attack audits them; distil a causal language model",
-        )
+    teacher = find(config.teacher, option="--teacher", load=config.teacher_load, kind=config.kind, **options)
+    has_prompts = any(record.n_prompt for record in train.records)
+    _check_kind(config, teacher, has_prompts=has_prompts)
     start = find_start(config, teacher, start_folder)
     same_kind([("teacher", teacher.name, teacher.kind), ("student", start.name, start.kind)])
     tokenizer = load_tokenizer(start)
@@ -113,15 +118,46 @@ def find_models(config: DistillConfig, start_folder: Path) -> Models:
     n_known = max(tokenizer.get_vocab().values()) + 1
     size, note = shared_vocabulary(start.vocab_size, teacher.vocab_size, n_known)
     is_cut = start.vocab_size != teacher.vocab_size
+    frame = frame_of(
+        teacher.kind, tokenizer, Masking(seed=config.records_seed),
+        hiding=Hiding(config.seed, whole_words=config.whole_word),
+        decoder_start=start.decoder_start, model_type=start.model_type, has_prompts=has_prompts,
+    )  # fmt: skip
     return Models(
-        teacher, start, tokenizer, frame_of(teacher.kind, tokenizer),
+        teacher, start, tokenizer, frame,
         window=shared_window(config.max_tokens, [teacher, start]),
         vocabulary=size if is_cut else None, notes=(note,) if note else (),
     )  # fmt: skip
 
 
+def _check_kind(config: DistillConfig, teacher: Checkpoint, *, has_prompts: bool) -> None:
+    """Refuse options that mean nothing for a kind of model.
+
+    Raises:
+        ConfigError: naming the option and the kind.
+    """
+    is_hidden = teacher.kind == "masked" or (teacher.kind == "seq2seq" and not has_prompts)
+    if config.whole_word and not is_hidden:
+        what = WORDS[teacher.kind] + (" and the records have prompts" if teacher.kind == "seq2seq" else "")
+        raise ConfigError(
+            f"--whole-word: {teacher.name} is {what}, so no words are hidden from it",
+            hint="leave --whole-word out",
+        )
+    for flag, is_given in (("--on-policy", config.on_policy > 0), ("--sequence-level", config.sequence_level)):
+        if is_given and is_hidden:
+            lacks = (
+                "which writes no texts"
+                if teacher.kind == "masked"
+                else "and texts without prompts give it none to answer"
+            )
+            raise ConfigError(
+                f"{flag}: {teacher.name} is {WORDS[teacher.kind]}, {lacks}",
+                hint=f"leave {flag} out" + ("" if teacher.kind == "masked" else ", or give prompts with completions"),
+            )
+
+
 def learner(config: DistillConfig, models: Models, compute: Compute) -> tuple[Any, PreTrainedModel]:
-    """The student in memory, ready to be trained: what is saved at the end, and the causal model in it.
+    """The student in memory, ready to be trained: what is saved at the end, and the language model in it.
 
     Raises:
         ModelError: it cannot be loaded or does not fit into memory.
@@ -145,7 +181,7 @@ def learner(config: DistillConfig, models: Models, compute: Compute) -> tuple[An
 
     settings = LoraConfig(
         r=config.lora, lora_alpha=LORA_ALPHA_PER_RANK * config.lora, lora_dropout=0.0,
-        target_modules="all-linear", task_type="CAUSAL_LM",
+        target_modules="all-linear", task_type=ADAPTED_TASKS[models.start.kind],
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -169,10 +205,12 @@ def _check_gradients(adapted: Any, start: Checkpoint) -> None:
     """
     import torch
 
+    from kdaudit.signals.running import without_cache
+
     ids = torch.arange(1, 9, device=adapted.device).unsqueeze(0) % max(2, start.vocab_size)
     was_training = adapted.training
     adapted.eval()
-    adapted(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    adapted(input_ids=ids, labels=ids, **without_cache(adapted.get_base_model())).loss.backward()
     trained = [(name, weight) for name, weight in adapted.named_parameters() if "lora_B" in name]
     idle = [name for name, weight in trained if weight.grad is None or not bool(weight.grad.any())]
     adapted.zero_grad(set_to_none=True)

@@ -22,7 +22,7 @@ from kdaudit.models.chat import chat_renderer
 from kdaudit.models.checkpoint import find
 from kdaudit.models.loading import load_tokenizer
 from kdaudit.records import notes_on
-from kdaudit.targets.passage import TWICE, encode, lead_text, without_lead
+from kdaudit.targets.passage import TWICE, lead_text, without_lead
 
 if TYPE_CHECKING:
     from kdaudit.records import Read, RecordSet
@@ -57,7 +57,8 @@ def prepare(config: DistillConfig) -> Prepared:
     compute = choose_compute(config)
     with main_first(compute):
         folder = claim(config)
-        return settle(config, find_models(config, folder.start), compute, folder, *read_sets(config), ())
+        sets = read_sets(config)
+        return settle(config, find_models(config, folder.start, sets[0]), compute, folder, *sets, ())
 
 
 def main_first(compute: Compute) -> Any:
@@ -121,7 +122,7 @@ def settle(
     key = manifest.make_key(manifest.key_path(config.train, config.key_file))
     assignment = leave_out(assign(config, train_set, nonmembers), left_out, key)
     examples = make_examples(assignment.trained, models.tokenizer, models.frame, window=models.window)
-    sizes = tuple(int(example.ids.size) for example in examples.items)
+    sizes = tuple(example.size for example in examples.items)
     epochs = plan_steps(
         sizes, epochs=config.epochs, step_tokens=config.batch_tokens,
         n_parts=config.gradient_accumulation * compute.n_processes, rng=generator(config.seed, "order"),
@@ -171,7 +172,8 @@ def _check_known(examples: Examples, held_out: HeldOut, models: Models) -> None:
     Raises:
         CheckpointError: naming the largest token and the model that does not know it.
     """
-    sequences = [*(one.ids for one in examples.items), *(one.ids for one in held_out.passages)]
+    shown = [part for one in examples.items for part in (one.ids, one.source)]
+    sequences = [*shown, *(one.ids for one in held_out.passages)]
     largest = max(int(ids.max(initial=0)) for ids in sequences)
     for option, found in (("--teacher", models.teacher), ("--student", models.start)):
         if found.vocab_size and largest >= found.vocab_size:
@@ -184,10 +186,10 @@ def _check_known(examples: Examples, held_out: HeldOut, models: Models) -> None:
 def _held_out(assignment: Assignment, models: Models) -> tuple[HeldOut, int]:
     frame, held = models.frame, assignment.held_out
     shown = [without_lead(record.text, record.n_prompt, [lead_text(models.tokenizer)]) for record in held]
-    passages = encode(models.tokenizer, [text for text, _ in shown], [n_prompt for _, n_prompt in shown])
+    passages = frame.kind.encode(models.tokenizer, [text for text, _ in shown], [n_prompt for _, n_prompt in shown])
     rooms = [frame.room(models.window, one) for one in passages]
     cut = [
-        one if one.ids.size <= room else one.head(int(one.char_end[room - 1]))
+        one if one.ids.size <= room else one.head(int(one.char_end[room - 1])) if room else one.first(0)
         for one, room in zip(passages, rooms, strict=True)
     ]
     scored = tuple(one for one in cut if frame.plan(one).showings)

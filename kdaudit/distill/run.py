@@ -65,8 +65,8 @@ def _distill(
 ) -> Mapping[str, Any]:
     with main_first(compute):
         folder = claim(config)
-        prepared_models = find_models(config, folder.start)
         train_set, nonmembers = read_sets(config, read_source)
+        prepared_models = find_models(config, folder.start, train_set)
         identity = identify(config, prepared_models, train_set, nonmembers, left_out)
         earlier = earlier_student(folder, identity)
         if earlier is not None:
@@ -92,7 +92,7 @@ def _distill(
 
 def _find_student(config: DistillConfig) -> Checkpoint:
     options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
-    return find(str(config.out), option="--out", load=config.student_load, **options)
+    return find(str(config.out), option="--out", load=config.student_load, kind=config.kind, **options)
 
 
 def _utility(prepared: Prepared, student: Checkpoint, told: Told) -> Utility:

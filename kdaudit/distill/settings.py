@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from kdaudit.config import DTYPES, LAYOUT, LOADS, PAIRS, TXT_RECORDS, twice_piped
+from kdaudit.config import DTYPES, KINDS, LAYOUT, LOADS, PAIRS, TXT_RECORDS, twice_piped
 from kdaudit.models.repeatable import CHAT_DATE
 from kdaudit.options import Option, flag_of, problems_of, refuse, strip_each
 
@@ -89,7 +89,8 @@ class DistillConfig:
         "first quarter of its text. These sequences have no ground truth.", LOSS, least=0, most=1)] = 0.0
     sequence_level: Annotated[bool, Option("Learn from what the teacher writes after each prompt.", LOSS)] = False
     hidden_weight: Annotated[float, Option(
-        "The weight of the loss that matches hidden states through a learned projection.", LOSS, least=0)] = 0.0
+        "The weight of the loss that matches hidden states: squared distances of all layers, or the cosine of the "
+        "last layer of a masked model.", LOSS, least=0)] = 0.0
     epochs: Annotated[int, Option("The number of passes over the members.", TRAINING, least=1)] = 3
     lr: Annotated[float | None, Option(
         f"The peak learning rate of AdamW. Default: {LEARNING_RATES['full']:g}, and {LEARNING_RATES['lora']:g} "
@@ -111,6 +112,11 @@ class DistillConfig:
         "Keep a copy of the student after every epoch.",
         TRAINING, key="keep_epochs", typed=bool, parse=int, least=0)] = 0
     """Copies of the student that are kept, evenly spaced in every epoch, the last one at its end."""
+    kind: Annotated[str | None, Option(
+        "Read both models as one kind: causal, masked or seq2seq. Default: what their architecture says.",
+        MODELS, flag="--as", choices=KINDS)] = None
+    whole_word: Annotated[bool, Option(
+        "Hide whole words from a masked model, not single tokens.", TRAINING)] = False
     lora: Annotated[int | None, Option(
         "Train a LoRA adapter of this rank on all linear layers.", MODELS, least=1)] = None
     teacher_load: Annotated[str | None, Option(
@@ -197,6 +203,8 @@ class DistillConfig:
             *("resume", "key_file", "manifest_out", "overwrite", "gradient_checkpointing", "gradient_accumulation"),
         }
         found = {name: value for name, value in asdict(self).items() if name not in left_out}
+        if not found["whole_word"]:
+            del found["whole_word"]  # students of before the option are still the same
         return {
             **found,
             "split_seed": self.records_seed,

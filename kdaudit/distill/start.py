@@ -67,7 +67,7 @@ def find_start(config: DistillConfig, teacher: Checkpoint, folder: Path) -> Chec
     """
     options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
     if config.student is not None:
-        found = find(config.student, option="--student", load=config.student_load, **options)
+        found = find(config.student, option="--student", load=config.student_load, kind=config.kind, **options)
         if found.base is not None:
             raise CheckpointError(
                 f"--student: {found.name} is an adapter, and a start must be a whole model",
@@ -79,7 +79,9 @@ def find_start(config: DistillConfig, teacher: Checkpoint, folder: Path) -> Chec
                 hint="give --lora RANK to train an adapter on them, or a start that is not quantised",
             )
         return found
-    again: dict[str, Any] = {"option": "--student-layers/--student-config", "load": config.student_load, **options}
+    again: dict[str, Any] = {
+        "option": "--student-layers/--student-config", "load": config.student_load, "kind": teacher.kind, **options,
+    }  # fmt: skip
     if is_file(folder / "config.json"):
         with suppress(CheckpointError, ModelError):
             return find(str(folder), **again)
@@ -123,7 +125,9 @@ def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
             _save_start(model, teacher, waiting)
             del model, stack
             gc.collect()
-            made = find(str(waiting), option="--student-layers", trust_remote_code=teacher.trust_remote_code)
+            made = find(
+                str(waiting), option="--student-layers", kind=teacher.kind, trust_remote_code=teacher.trust_remote_code
+            )
             check_taken(load(made, device="cpu", dtype=teacher.dtype), expected)
         with writing(folder):
             shutil.rmtree(folder, ignore_errors=True)
@@ -136,8 +140,9 @@ def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
 
 def _random(config: DistillConfig, teacher: Checkpoint) -> PreTrainedModel:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
+    from kdaudit.models.kinds import auto_class
     from kdaudit.models.loading import load_tokenizer
 
     path = config.student_config
@@ -155,11 +160,11 @@ def _random(config: DistillConfig, teacher: Checkpoint) -> PreTrainedModel:
                 hint="take the entry quantization_config out",
             )
         with torch.device("meta"):
-            check_fits(AutoModelForCausalLM.from_config(settings), f"--student-config: {path}")
+            check_fits(auto_class(teacher.kind).from_config(settings), f"--student-config: {path}")
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)
-                model: PreTrainedModel = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+                model: PreTrainedModel = auto_class(teacher.kind).from_config(settings, dtype=torch.float32)
         except (RuntimeError, MemoryError) as error:
             raise ModelError(f"--student-config: {path}: the model cannot be made: {reason(error)}") from error
     n_known = max(load_tokenizer(teacher).get_vocab().values()) + 1

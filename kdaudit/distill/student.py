@@ -13,7 +13,7 @@ from torch.nn import functional
 from kdaudit.distill.batches import Inputs
 from kdaudit.distill.losses import IGNORED, CachedOutputs, Outputs, distillation_loss
 from kdaudit.models.lengths import LengthRules, forgetting, length_rules
-from kdaudit.signals.running import split_head
+from kdaudit.signals.running import readable_by, split_head, without_cache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,18 +40,19 @@ def speaker(model: PreTrainedModel, probe: Inputs, *, with_hidden: bool = False)
         probe: a batch of one sequence to settle it on.
         with_hidden: also give the hidden states after every layer.
     """
-    was_training = model.training
+    was_training, read = model.training, readable_by(model)
     model.eval()
     with torch.no_grad():
-        own = model(**probe.tensors, use_cache=False).logits
-        split = split_head(model, probe.tensors, own)
+        own = model(**read(probe.tensors), **without_cache(model)).logits
+        is_causal = "attention_mask" not in probe.tensors
+        split = split_head(model, read(probe.tensors), own, with_rest=not is_causal)
     model.train(was_training)
     body, head = (model, None) if split is None else (split.body, split.head)
-    rules, forget = length_rules(model), forgetting(model)
+    rules, forget, quietly = length_rules(model), forgetting(model), without_cache(body)
 
     def speak(tensors: Mapping[str, torch.Tensor]) -> Spoken:
         forget()
-        return _spoken(body(**tensors, use_cache=False, output_hidden_states=with_hidden), head)
+        return _spoken(body(**read(tensors), **quietly, output_hidden_states=with_hidden), head)
 
     return lambda inputs: _apart(speak, inputs, rules)
 
@@ -64,8 +65,16 @@ def _apart(speak: Callable[[Mapping[str, torch.Tensor]], Spoken], inputs: Inputs
         groups.setdefault(rules.rule(size), []).append(row)
     if len(groups) == 1:
         return speak(inputs.tensors)
+    is_paired = "decoder_input_ids" in inputs.tensors  # sizes are those of the decoder
     said = [
-        speak({name: tensor[rows, : max(sizes[row] for row in rows)] for name, tensor in inputs.tensors.items()})
+        speak(
+            {
+                name: tensor[rows, : max(sizes[row] for row in rows)]
+                if name.startswith("decoder_") or not is_paired
+                else tensor[rows]
+                for name, tensor in inputs.tensors.items()
+            }
+        )
         for rows in groups.values()
     ]
     order = torch.tensor([row for rows in groups.values() for row in rows])
@@ -80,7 +89,7 @@ def _apart(speak: Callable[[Mapping[str, torch.Tensor]], Spoken], inputs: Inputs
 
 def _spoken(given: Any, head: torch.nn.Module | None) -> Spoken:
     states = given.logits if head is None else given.last_hidden_state
-    hidden = given.hidden_states
+    hidden = getattr(given, "decoder_hidden_states", None) or getattr(given, "hidden_states", None)
     return Spoken(Outputs(states, head), tuple(hidden[1:]) if hidden is not None else ())
 
 
@@ -98,6 +107,8 @@ class LossTerms:
     temperature: float
     label_smoothing: float = 0.0
     hidden_weight: float = 0.0
+    is_cosine: bool = False
+    """Hidden states are compared in DistilBERT's manner, else in TinyBERT's."""
     vocabulary: int | None = None
     """Words that teacher and student both score; None for all."""
 
@@ -122,7 +133,13 @@ class Distiller(torch.nn.Module):
         self._terms = terms
 
     def forward(
-        self, inputs: Inputs, targets: torch.Tensor, taught: Taught, n_targets: torch.Tensor, is_own: bool
+        self,
+        inputs: Inputs,
+        targets: torch.Tensor,
+        taught: Taught,
+        n_targets: torch.Tensor,
+        n_read: torch.Tensor,
+        is_own: bool,
     ) -> torch.Tensor:
         """The loss of a batch, its share of the whole step's mean; nats per token.
 
@@ -131,6 +148,7 @@ class Distiller(torch.nn.Module):
             targets: (B, T), the token that each output predicts, IGNORED where it predicts none.
             taught: what the teacher says of the same batch.
             n_targets: of the whole optimiser step.
+            n_read: tokens of the whole optimiser step, padding not counted; of the decoder, where there is an encoder.
             is_own: the student wrote the sequences itself; nothing of them is ground truth.
         """
         said = self._speak(inputs)
@@ -147,9 +165,23 @@ class Distiller(torch.nn.Module):
             vocabulary=terms.vocabulary,
             label_smoothing=terms.label_smoothing,
         )
-        if self.projection is not None and isinstance(taught, Spoken):
-            loss = loss + terms.hidden_weight * self._hidden_loss(said, taught, targets) / n_targets
+        if terms.hidden_weight and isinstance(taught, Spoken):
+            if terms.is_cosine:
+                hidden = self._last_states_loss(said, taught, inputs) / n_read
+            else:
+                hidden = self._hidden_loss(said, taught, targets) / n_targets
+            loss = loss + terms.hidden_weight * hidden
         return loss
+
+    def _last_states_loss(self, said: Spoken, taught: Spoken, inputs: Inputs) -> torch.Tensor:
+        """1 - cosine of the last states and the teacher's, sum over all tokens that are read.
+
+        Source: Sanh et al. 2019 (DistilBERT), arXiv:1910.01108, section 3; states of another width are projected first.
+        """
+        own, of_teacher = said.hidden[-1], taught.hidden[-1]
+        is_read = torch.arange(own.shape[1], device=own.device) < inputs.sizes.to(own.device).unsqueeze(1)
+        projected = own[is_read] if self.projection is None else self.projection(own[is_read])
+        return (1 - functional.cosine_similarity(projected.float(), of_teacher[is_read].float(), dim=-1)).sum()
 
     def _hidden_loss(self, said: Spoken, taught: Spoken, targets: torch.Tensor) -> torch.Tensor:
         """Squared distance of projected states to the teacher's, mean over units and layers, sum over targets.

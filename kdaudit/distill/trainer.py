@@ -42,8 +42,8 @@ SAVES = 10  # checkpoints of a run
 SAVE_SECONDS = 600  # between two checkpoints at most
 LOG_STEPS = 10
 
-Ask = Callable[[Inputs, list[int]], Taught]
-"""A batch and the examples in it -> what the teacher says of them."""
+Ask = Callable[[Inputs, list[int], int], Taught]
+"""A batch, the examples in it and the epoch -> what the teacher says of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,18 +214,21 @@ class _DistillTrainer(Trainer):
             if rewritten is not None:
                 epoch = int(part["epoch"])
                 part.update(self._collate([(row, epoch, one) for row, one in zip(rows, rewritten, strict=True)]))
-        n_targets = torch.tensor(sum(count_targets(part["targets"]) for part in parts), device=device)
-        return parts, self.accelerator.gather(n_targets).sum().clamp(min=1)
+        n_own = [sum(count_targets(part["targets"]) for part in parts), sum(int(part["sizes"].sum()) for part in parts)]
+        n_targets, n_read = self.accelerator.gather(torch.tensor([n_own], device=device)).sum(dim=0).clamp(min=1)
+        for part in parts:
+            part["n_read"] = n_read
+        return parts, n_targets
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """This part's share of the step's mean loss; summed over parts and averaged over processes by the trainer."""
         read = Inputs(inputs["tensors"], inputs["sizes"])
-        taught = self._ask(read, inputs["rows"].tolist())
+        taught = self._ask(read, inputs["rows"].tolist(), int(inputs["epoch"]))
         loss = model(
             inputs=read, targets=inputs["targets"], taught=taught, n_targets=num_items_in_batch,
-            is_own=inputs["is_own"],
+            n_read=inputs["n_read"], is_own=inputs["is_own"],
         )  # fmt: skip
         if not bool(torch.isfinite(loss)):
             raise _not_finite("loss", float(loss.detach()), self.state.global_step + 1, Path(str(self.args.output_dir)))

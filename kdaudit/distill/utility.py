@@ -115,6 +115,7 @@ def measure_utility(
         bits_per_byte={name: _told(found) for name, found in bits.items()},
         perplexity={name: _told(perplexity(found)) for name, found in nll.items()},
         agreement=Agreement(_told(figure("top1", agreed, n_tokens)), _told(figure("forward kl", divergence, n_tokens))),
+        plan=held_out.frame.kind.name,
     )
 
 

@@ -53,9 +53,10 @@ class Selection:
     """Members whose score is NaN; they are kept."""
 
 
-Operate: TypeAlias = "Callable[[PreTrainedModel, torch.Tensor, Any], Operation]"
-"""(model, ids, strength): changes the student's start in place; ids (B, T) are of training texts, without padding, and
-the strength is None where the method has none."""
+Operate: TypeAlias = "Callable[[PreTrainedModel, Mapping[str, torch.Tensor], Any], Operation]"
+"""(model, inputs, strength): changes the student's start in place. The inputs are what it is called with for training
+texts, (B, S) by the name of the argument; where no mask is among them there is no padding. The strength is None where
+the method has none."""
 
 Select: TypeAlias = "Callable[[Floats, Floats, np.random.Generator], Selection]"
 """(scores of members, of non-members, rng): scores are of an attack on the teacher, NaN where not scored."""

@@ -29,13 +29,18 @@ if TYPE_CHECKING:
 EXPANSIONS = (
     "c_fc",  # GPT-2, StarCoder2
     "dense_h_to_4h",  # GPT-NeoX, BLOOM, Falcon
-    "fc1",  # OPT, Phi
+    "fc1",  # OPT, Phi, BART, Pegasus, mBART
     "fc_in",  # GPT-J, CodeGen
     "gate_proj",  # Llama, Mistral, Qwen, Gemma
     "up_proj",
     "gate_up_proj",  # Phi-3: both in one
-    "intermediate.dense",  # BERT, RoBERTa, ELECTRA
+    "intermediate.dense",  # BERT, RoBERTa, ELECTRA, DeBERTa, MobileBERT
     "ffn.lin1",  # DistilBERT
+    "ffn",  # ALBERT
+    "mlp.Wi",  # ModernBERT: gate and up in one
+    "wi",  # T5
+    "wi_0",  # T5 v1.1: gate and up
+    "wi_1",
 )
 """How the expansion is called, from the end of its path."""
 

@@ -94,7 +94,8 @@ def attack_teacher(config: MitigateConfig, prepared: Prepared, *, on_progress: P
     reference = None
     if asked.teacher_reference is not None:
         reference = find(asked.teacher_reference, option="--teacher-reference", load=asked.teacher_load,
-                         allow_pickle=asked.allow_pickle, trust_remote_code=asked.trust_remote_code)  # fmt: skip
+                         kind=asked.kind, allow_pickle=asked.allow_pickle,
+                         trust_remote_code=asked.trust_remote_code)  # fmt: skip
     teacher = Subject("teacher", prepared.models.teacher, reference)
     members, held_out = prepared.assignment.members, prepared.assignment.held_out
     sets = tuple(found for found in (prepared.train, prepared.nonmembers) if found is not None)
@@ -177,6 +178,7 @@ def _audit_config(
         dtype=distill.dtype,
         teacher_load=distill.teacher_load,
         student_load=distill.student_load,
+        kind=distill.kind,
         trust_remote_code=distill.trust_remote_code,
         allow_pickle=distill.allow_pickle,
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdaudit.artefacts import write_text, writing
 from kdaudit.errors import CheckpointError
+from kdaudit.models.kinds import AUTO_CLASSES, is_of_kind
 from kdaudit.models.weights import read_json
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ ARGUMENTS: Mapping[str, Mapping[str, type]] = {
     "no-norm": {"size": int, "has_bias": bool},
 }
 """What a part of each kind is built with, as recorded."""
-AUTO_CLASSES = {"AutoModelForCausalLM": "CAUSAL_LM", "AutoModelForMaskedLM": "MASKED_LM"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +182,7 @@ class Kdaudit{alteration.architecture}({alteration.architecture}):
 
 def _auto_classes(architecture: str) -> list[str]:
     """Under which of the Auto classes transformers lists a model."""
-    from transformers.models.auto import modeling_auto
-
-    return [
-        auto
-        for auto, kind in AUTO_CLASSES.items()
-        if architecture in getattr(modeling_auto, f"MODEL_FOR_{kind}_MAPPING_NAMES").values()
-    ]
+    return [auto for kind, auto in AUTO_CLASSES.items() if is_of_kind(architecture, kind)]
 
 
 def _checked(record: Any) -> Alteration:

@@ -112,7 +112,7 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
     what = f"{checkpoint.name} cannot be loaded"
     with reading(what, ModelError):
         loading, how = _loader(whole)
-    _check_size(whole, loading, how)
+    shapes = _shapes(whole, loading, how)
     with reading(what, ModelError), _saying_what_memory_needs(checkpoint), _hiding_advice_on_pickles(checkpoint):
         model, info = loading.from_pretrained(
             whole.folder,
@@ -122,7 +122,7 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
             use_safetensors=None if checkpoint.allow_pickle else True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # else the reason goes into a log, not into the error: they are refused below
-            **_quantisation(checkpoint, device, dtype),
+            **_quantisation(checkpoint, device, dtype, shapes),
         )
         if checkpoint.load is None:
             model.to(device)
@@ -192,8 +192,12 @@ def _hiding_advice_on_pickles(checkpoint: Checkpoint) -> Iterator[None]:
         raise ModelError(f"the pickled weights of {checkpoint.name} are damaged or hold more than weights") from error
 
 
-def _check_size(checkpoint: Checkpoint, loading: Any, how: Mapping[str, Any]) -> None:
-    """Refuse a configuration that describes far more weights than there are; none is in memory for that."""
+def _shapes(checkpoint: Checkpoint, loading: Any, how: Mapping[str, Any]) -> PreTrainedModel | None:
+    """The model without weights in memory; None where it cannot be built.
+
+    Raises:
+        ModelError: its configuration describes far more weights than its files hold.
+    """
     import torch
     from transformers import AutoConfig
     from transformers.initialization import no_init_weights
@@ -206,8 +210,9 @@ def _check_size(checkpoint: Checkpoint, loading: Any, how: Mapping[str, Any]) ->
                 config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, **how)
                 model = loading.from_config(config, **how)
     except Exception:  # it fails again, and says why, where the model itself is loaded
-        return
+        return None
     check_built(model, checkpoint.name, checkpoint.n_bytes)
+    return model  # type: ignore[no-any-return]
 
 
 def _loader(checkpoint: Checkpoint) -> tuple[Any, dict[str, Any]]:
@@ -234,7 +239,7 @@ def _without_packing(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _quantisation(checkpoint: Checkpoint, device: str, dtype: str) -> dict[str, Any]:
+def _quantisation(checkpoint: Checkpoint, device: str, dtype: str, shapes: PreTrainedModel | None) -> dict[str, Any]:
     load = checkpoint.load
     if load is None:
         return {}
@@ -243,9 +248,19 @@ def _quantisation(checkpoint: Checkpoint, device: str, dtype: str) -> dict[str, 
     import torch
     from transformers import BitsAndBytesConfig
 
+    kept = {"llm_int8_skip_modules": _head(shapes) if shapes is not None and checkpoint.kind == "masked" else None}
     config = (
-        BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, dtype))
+        BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, dtype), **kept
+        )
         if load == "4bit"
-        else BitsAndBytesConfig(load_in_8bit=True)
+        else BitsAndBytesConfig(load_in_8bit=True, **kept)
     )
     return {"quantization_config": config, "device_map": {"": device}}
+
+
+def _head(model: PreTrainedModel) -> list[str] | None:
+    """The parts of a masked model's head; MobileBERT's multiplies by its weights as they lie, packed or not."""
+    inside = set(model.base_model.modules())
+    outside = {name: part for name, part in model.named_modules() if part not in inside}
+    return [name for name, part in outside.items() if next(part.children(), None) is None] or None

@@ -85,7 +85,7 @@ def utility_table(student: str, found: Utility, how: str = "") -> Table:
         for words, figures in (
             ("loss, nats per token", found.nll),
             ("bits per byte", found.bits_per_byte),
-            ("perplexity", found.perplexity),
+            (found.perplexity_name, found.perplexity),
         )
     ]
     note = f"{counted(found.n_records, 'held-out record')}, {counted(found.n_tokens, 'token')}; lower is better."

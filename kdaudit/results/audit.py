@@ -153,6 +153,13 @@ class Utility:
     bits_per_byte: Mapping[str, Estimate]
     perplexity: Mapping[str, Estimate]
     agreement: Agreement | None = None
+    plan: str = ""
+    """The target plan that the records were shown by; "" where an earlier version did not say it: causal."""
+
+    @property
+    def perplexity_name(self) -> str:
+        """What the exponential of the loss is called: models that see both sides of a token have no perplexity."""
+        return "pseudo-perplexity" if self.plan.startswith(("masked", "seq2seq spans")) else "perplexity"
 
 
 @dataclass(frozen=True, slots=True)

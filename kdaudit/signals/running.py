@@ -124,7 +124,7 @@ def _rules(model: PreTrainedModel, runner: Runner, probe: Passage, frame: Frame)
 
 def _first_pass(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
     try:
-        logits: torch.Tensor = model(**inputs, **_without_cache(model)).logits
+        logits: torch.Tensor = model(**inputs, **without_cache(model)).logits
     except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
         if is_out_of_memory(error):
             raise
@@ -174,7 +174,7 @@ def split_head(model: PreTrainedModel, inputs: Inputs, own: torch.Tensor, *, wit
         body = EncoderDecoder(model)
     if body is None or body is model:
         return None
-    states = body(**inputs, **_without_cache(body)).last_hidden_state
+    states = body(**inputs, **without_cache(body)).last_hidden_state
     scale = max(1.0, float(own.abs().max()))
     for head in (*_heads(model), *((Rest(model),) if with_rest and not is_paired else ())):
         try:
@@ -207,7 +207,7 @@ class EncoderDecoder(torch.nn.Module):
         read = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return self.decoder(
             input_ids=decoder_input_ids, attention_mask=decoder_attention_mask, encoder_hidden_states=read,
-            encoder_attention_mask=attention_mask, **options,
+            encoder_attention_mask=attention_mask, **without_cache(self.decoder), **options,
         )  # fmt: skip
 
 
@@ -274,12 +274,12 @@ class _Given(torch.nn.Module):
         return getattr(self.__dict__["body"], name)
 
 
-def _without_cache(module: torch.nn.Module) -> dict[str, bool]:
+def without_cache(module: torch.nn.Module) -> dict[str, bool]:
     """What keeps a model from building a cache: encoders do not know the word."""
     return {"use_cache": False} if "use_cache" in inspect.signature(module.forward).parameters else {}
 
 
-def _read_by(model: PreTrainedModel) -> Callable[[Inputs], Inputs]:
+def readable_by(model: PreTrainedModel) -> Callable[[Inputs], Inputs]:
     """Takes out of a batch what a model cannot read: most have one kind of text and no numbers for it."""
     knows_pairs = int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
 
@@ -290,7 +290,7 @@ def _read_by(model: PreTrainedModel) -> Callable[[Inputs], Inputs]:
 
 
 def _states_of(model: PreTrainedModel, body: torch.nn.Module) -> Callable[[Inputs], torch.Tensor]:
-    forget, read, quietly = forgetting(model), _read_by(model), _without_cache(body)
+    forget, read, quietly = forgetting(model), readable_by(model), without_cache(body)
 
     def states(inputs: Inputs) -> torch.Tensor:
         forget()
@@ -301,7 +301,7 @@ def _states_of(model: PreTrainedModel, body: torch.nn.Module) -> Callable[[Input
 
 
 def _own_logits(model: PreTrainedModel) -> Callable[[Inputs], torch.Tensor]:
-    forget, read, quietly = forgetting(model), _read_by(model), _without_cache(model)
+    forget, read, quietly = forgetting(model), readable_by(model), without_cache(model)
 
     def states(inputs: Inputs) -> torch.Tensor:
         forget()

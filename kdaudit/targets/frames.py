@@ -6,6 +6,7 @@ from typing import Any
 
 from kdaudit.errors import CheckpointError, RecordsError
 from kdaudit.targets.causal import causal_frame
+from kdaudit.targets.hiding import Hiding
 from kdaudit.targets.masked import Masking, masked_frame
 from kdaudit.targets.plan import Frame
 from kdaudit.targets.seq2seq import pair_frame
@@ -17,6 +18,7 @@ def frame_of(
     tokenizer: Any,
     masking: Masking | None = None,
     *,
+    hiding: Hiding | None = None,
     decoder_start: int | None = None,
     model_type: str = "",
     has_prompts: bool = False,
@@ -28,6 +30,7 @@ def frame_of(
         tokenizer: a fast Hugging Face tokenizer.
         masking: what a masked model is not shown, and which spans of a text without a prompt an encoder; None: the
             default plan.
+        hiding: what is hidden in every epoch where such texts are learnt; None: texts are only scored.
         decoder_start: the token that the configuration of an encoder-decoder starts its decoder with, or None.
         model_type: of an encoder-decoder, as transformers names it.
         has_prompts: whether the records are prompts with completions.
@@ -39,7 +42,7 @@ def frame_of(
     if kind == "causal":
         return causal_frame(tokenizer)
     if kind == "masked":
-        return masked_frame(tokenizer, masking or Masking())
+        return masked_frame(tokenizer, masking or Masking(), hiding)
     try:
         pairs = pair_frame(tokenizer, decoder_start, model_type)
     except ValueError as error:
@@ -49,7 +52,7 @@ def frame_of(
         ) from error
     if has_prompts:
         return pairs
-    spans = span_frame(tokenizer, pairs, masking or Masking())
+    spans = span_frame(tokenizer, pairs, masking or Masking(), hiding)
     if spans is None:
         raise RecordsError(
             f"an encoder-decoder of type {model_type} reads a prompt and writes a completion, and the records are "

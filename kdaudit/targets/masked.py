@@ -9,7 +9,7 @@ Mireshghallah et al. 2022, arXiv:2203.03929 (`random`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NoReturn
 
@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 
 from kdaudit.draws import generator
 from kdaudit.errors import CheckpointError
+from kdaudit.targets.hiding import SHARE, Hiding, hidden_places
 from kdaudit.targets.passage import Passage, around_ids, lead_ids
-from kdaudit.targets.plan import Frame, Kind, Showing, padded
+from kdaudit.targets.plan import Example, Frame, Kind, Showing, padded
 
-SHARE = 0.15
-"""The share of the words that one random mask hides."""
+MASKED_SHARE, SWAPPED_SHARE = 0.8, 0.1
+"""How many of the hidden tokens to learn the mask token replaces, and how many another token; the rest is shown.
 
+Source: Devlin et al. 2019 (BERT), arXiv:1810.04805, section 3.1.
+"""
 DEFAULT_PLAN, DEFAULT_GROUPS = "partition", 7
 """Groups of about 15 % of the words each."""
 
@@ -66,12 +69,13 @@ class Masking:
         return f"{SHARE:.0%} of its words are hidden at random, {self.n_random} times"
 
 
-def masked_frame(tokenizer: Any, masking: Masking) -> Frame:
+def masked_frame(tokenizer: Any, masking: Masking, hiding: Hiding | None = None) -> Frame:
     """How a masked model is shown the texts of a tokenizer, without a prefix.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer.
-        masking: what is hidden in which pass.
+        masking: what is hidden in which pass, where texts are scored.
+        hiding: what is hidden in which epoch, where they are learnt; None: they are only scored.
 
     Raises:
         CheckpointError: the tokenizer has no mask token.
@@ -82,9 +86,16 @@ def masked_frame(tokenizer: Any, masking: Masking) -> Frame:
             hint="save the tokenizer that the model was trained with, its mask_token among its special tokens",
         )
     between, tail = around_ids(tokenizer)
-    return Frame(
-        masked_kind(masking), lead_ids(tokenizer), between=between, tail=tail, mask=int(tokenizer.mask_token_id)
-    )
+    mask = int(tokenizer.mask_token_id)
+    kind = masked_kind(masking)
+    if hiding is not None:
+        others = np.array(sorted({*tokenizer.get_vocab().values()} - {*tokenizer.all_special_ids}), dtype=np.int32)
+
+        def learn(example: Example, epoch: int) -> Showing:
+            return _learn(example, epoch, hiding, mask, others)
+
+        kind = replace(kind, learn=learn)
+    return Frame(kind, lead_ids(tokenizer), between=between, tail=tail, mask=mask)
 
 
 @cache
@@ -94,7 +105,7 @@ def masked_kind(masking: Masking) -> Kind:
     def show(passage: Passage, frame: Frame) -> tuple[Showing, ...]:
         return _show(passage, frame, masking)
 
-    return Kind(masking.name, show, _not_learnt, _not_learnt, _inputs, is_causal=False)
+    return Kind(masking.name, show, _example, only_scored, _inputs, is_causal=False, varies=True)
 
 
 def passes(passage: Passage, masking: Masking) -> Iterator[tuple[Places, Places]]:
@@ -124,6 +135,8 @@ def passes(passage: Passage, masking: Masking) -> Iterator[tuple[Places, Places]
 
 def _word_numbers(passage: Passage) -> Places:
     """The word of every token behind the prompt, counted from 0; words are runs of one number."""
+    if passage.ids.size == passage.n_given:
+        return np.zeros(0, dtype=np.intp)
     if passage.words is None:
         return np.arange(passage.ids.size - passage.n_given)
     words = passage.words[passage.n_given :]
@@ -180,6 +193,33 @@ def _inputs(showings: Sequence[Showing]) -> Mapping[str, NDArray[np.int64]]:
     return inputs
 
 
-def _not_learnt(*_: Any) -> NoReturn:
-    """Distillation refuses masked models before it asks for this."""
-    raise NotImplementedError("masked models are scored, and not yet learnt")
+def _example(passage: Passage, frame: Frame, window: int) -> Example:
+    """The text between its special tokens, cut to the window."""
+    found = passage.first(frame.room(window, passage))
+    ids = np.array([*frame.lead, *found.ids.tolist(), *frame.tail], dtype=np.int32)
+    n_given = len(frame.lead) + found.n_given
+    return Example(ids, n_given, words=hideable(found, len(frame.lead), len(frame.tail)), key=found.key)
+
+
+def hideable(passage: Passage, n_before: int = 0, n_behind: int = 0) -> Places:
+    """The word of each token that may be hidden, and -1 for the prompt and for the tokens around the text."""
+    words = np.full(n_before + passage.ids.size + n_behind, -1)
+    words[n_before + passage.n_given : n_before + passage.ids.size] = _word_numbers(passage)
+    return words
+
+
+def _learn(example: Example, epoch: int, hiding: Hiding, mask: int, others: NDArray[np.int32]) -> Showing:
+    """The text with other tokens hidden in every epoch; all hidden ones are learnt, those that are shown too."""
+    hidden, rng = hidden_places(example, hiding, epoch)
+    fate, swapped = rng.random(hidden.size), others[rng.integers(others.size, size=hidden.size)]
+    shown = example.ids.copy()
+    shown[hidden] = np.select(
+        [fate < MASKED_SHARE, fate < MASKED_SHARE + SWAPPED_SHARE], [mask, swapped], example.ids[hidden]
+    )
+    columns = hidden.astype(np.int32)
+    return Showing(shown, columns, example.ids[hidden], columns)
+
+
+def only_scored(*_: Any) -> NoReturn:
+    """Stands where nothing says what is hidden in an epoch."""
+    raise ValueError("this frame is for texts that are scored; to learn from them it needs a Hiding")

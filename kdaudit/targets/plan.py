@@ -55,6 +55,15 @@ class Example:
     n_given: int
     source: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
     """(E,): what an encoder reads; empty where the model has none."""
+    words: NDArray[np.intp] | None = None
+    """(T,): the word of each token that may be hidden, counted from 0, and -1 for the others; None: none is hidden."""
+    key: str = ""
+    """Names the text in random draws."""
+
+    @property
+    def size(self) -> int:
+        """Tokens that go through the model."""
+        return int(self.ids.size + self.source.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,8 @@ class Kind:
     """No output depends on later tokens. This is checked on every model; what all texts begin with may be cached."""
     encode: Callable[[Any, Sequence[str], Sequence[int] | None], list[Passage]] = encode
     """Splits texts into tokens as `passage.encode` does."""
+    varies: bool = False
+    """An example is shown otherwise in every epoch."""
     is_paired: bool = False
     """The prompt goes to an encoder and what is scored to a decoder: each has a window of its own."""
 

@@ -79,7 +79,7 @@ def _learn(example: Example, _: int) -> Showing:
 
 def joined(*parts: Sequence[int] | NDArray[np.int32]) -> NDArray[np.int32]:
     """Tokens one after the other."""
-    return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts])
+    return np.concatenate([np.zeros(0, dtype=np.int32), *(np.asarray(part, dtype=np.int32) for part in parts)])
 
 
 def padded_sides(showings: Sequence[Showing]) -> Mapping[str, NDArray[np.int64]]:

@@ -83,7 +83,7 @@ def _time_ours(teacher: Any, student: Any, examples: tuple[Example, ...], plan: 
     tried = probe(examples[0], CAUSAL, teacher.device, n_tokens=64)
     ask_teacher = speaker(teacher, tried)
 
-    def ask(inputs: Inputs, rows: list[int]) -> Any:
+    def ask(inputs: Inputs, rows: list[int], epoch: int) -> Any:
         with torch.no_grad():
             return ask_teacher(inputs)
 

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
-from kdaudit.demo import training
+from kdaudit.demo import models, training
 from kdaudit.demo.corpus import Corpus, generate, write
-from kdaudit.demo.training import Checkpoints, Progress, train, train_tokenizer
+from kdaudit.demo.models import byte_pairs
+from kdaudit.demo.training import Checkpoints, Progress, train
+from kdaudit.models.kinds import auto_class
 
 
 @pytest.fixture(scope="module")
@@ -16,25 +18,31 @@ def corpus() -> Corpus:
     return generate(0, 16, 4, 24)
 
 
+@pytest.fixture(params=["causal", "masked"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def trained(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Checkpoints, list[str]]:
+def trained(
+    kind: str, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Checkpoints, list[str]]:
     """A run of seconds: one epoch each, one head's width."""
-    for name in ("START_EPOCHS", "TEACHER_EPOCHS", "STUDENT_EPOCHS"):
-        monkeypatch.setattr(training, name, 1)
-    monkeypatch.setattr(training, "WIDTH", 16)
+    monkeypatch.setattr(training, "SCHEDULES", {kind: training.Schedule(1, 1, 1, 5e-3)})
+    monkeypatch.setattr(models, "WIDTH", 16)
     steps: list[str] = []
-    return train_in(tmp_path, corpus, lambda stage, done, total: steps.append(f"{stage} {done}/{total}")), steps
+    return train_in(tmp_path, corpus, kind, lambda stage, done, total: steps.append(f"{stage} {done}/{total}")), steps
 
 
-def train_in(folder: Path, corpus: Corpus, on_progress: Progress = lambda *_: None) -> Checkpoints:
+def train_in(folder: Path, corpus: Corpus, kind: str, on_progress: Progress = lambda *_: None) -> Checkpoints:
     data = write(corpus, folder / "data")
-    return train(corpus, data["members"], data["nonmembers"], folder, seed=0, on_progress=on_progress)
+    return train(corpus, data["members"], data["nonmembers"], folder, kind=kind, seed=0, on_progress=on_progress)
 
 
-def test_every_checkpoint_loads_offline_with_its_tokenizer(trained: tuple[Checkpoints, list[str]]) -> None:
+def test_every_checkpoint_loads_offline_with_its_tokenizer(kind: str, trained: tuple[Checkpoints, list[str]]) -> None:
     for path in astuple(trained[0]):
         assert (path / "model.safetensors").is_file()
-        model, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+        model, tokenizer = auto_class(kind).from_pretrained(path), AutoTokenizer.from_pretrained(path)
         assert model.config.vocab_size == len(tokenizer)
 
 
@@ -55,10 +63,10 @@ def test_the_students_manifest_names_members_and_nonmembers(
 
 
 def test_training_twice_gives_the_same_weights_and_leaves_torchs_global_state_alone(
-    corpus: Corpus, tmp_path: Path, trained: tuple[Checkpoints, list[str]]
+    kind: str, corpus: Corpus, tmp_path: Path, trained: tuple[Checkpoints, list[str]]
 ) -> None:
     before, n_threads = torch.get_rng_state(), torch.get_num_threads()
-    again = train_in(tmp_path / "again", corpus)
+    again = train_in(tmp_path / "again", corpus, kind)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == n_threads
     for first, second in zip(astuple(trained[0]), astuple(again), strict=True):
@@ -68,6 +76,6 @@ def test_training_twice_gives_the_same_weights_and_leaves_torchs_global_state_al
 
 
 def test_the_tokenizer_gives_every_note_back_and_adds_no_token(corpus: Corpus) -> None:
-    tokenizer = train_tokenizer(corpus.public, vocabulary=300)
+    tokenizer = byte_pairs(corpus.public, vocabulary=300)
     for text in (*corpus.nonmembers, "Ärger, 37 °C, 🙂"):
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text

@@ -43,7 +43,7 @@ def opened(teacher: Any, tmp_path: Path) -> Callable[..., tuple[TeacherCache, in
             return speaker(teacher, PROBE)
 
         found = open_cache(
-            tmp_path, replace(KEY, **changes), EXAMPLES, speak, kind=CAUSAL, device=CPU, batch_tokens=100
+            tmp_path, replace(KEY, **changes), EXAMPLES, speak, kind=CAUSAL, n_epochs=2, device=CPU, batch_tokens=100
         )
         return found, loads
 
@@ -67,14 +67,14 @@ def test_with_all_words_it_is_the_live_teacher(
             distillation_loss(
                 said, taught, batch["targets"], objective=objective, hard_weight=0.3, temperature=2.0, n_targets=1
             )
-            for taught in (speaker(teacher, PROBE)(inputs_of(batch, CPU)).outputs, found.read(rows, CPU))
+            for taught in (speaker(teacher, PROBE)(inputs_of(batch, CPU)).outputs, found.read(rows, 0, CPU))
         )
     assert float(live) == pytest.approx(float(cached), rel=1e-5)
 
 
 def test_the_rest_is_what_the_likeliest_words_leave_over(opened: Callable[..., tuple[TeacherCache, int]]) -> None:
     found, _ = opened(top_k=5)
-    cached = found.read(list(range(len(EXAMPLES))), CPU)
+    cached = found.read(list(range(len(EXAMPLES))), 0, CPU)
     assert cached.words.shape == (sum(n_targets(example, CAUSAL) for example in EXAMPLES), 5)
     total = cached.log_probs.double().exp().sum(-1) + cached.log_rest.double().exp()
     torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-5, atol=1e-5)
@@ -92,7 +92,7 @@ def test_it_is_written_once_and_a_damaged_shard_is_written_again(
     again, loads = opened()
     assert loads == 1
     np.testing.assert_array_equal(first.shard_of, again.shard_of)
-    whole = [one.read(list(range(len(EXAMPLES))), CPU).log_probs for one in (first, again)]
+    whole = [one.read(list(range(len(EXAMPLES))), 0, CPU).log_probs for one in (first, again)]
     assert torch.equal(*whole)
 
 

@@ -38,7 +38,7 @@ def test_every_problem_is_reported_at_once() -> None:
         ({"student": None}, "none given"),
         ({"holdout": "0.5", "coins": True}, "--holdout and --coins: only one"),
         ({"teacher_saw": None}, "--teacher-saw train, none or unknown is needed"),
-        ({"nonmembers": "n.jsonl"}, "--teacher-saw and --nonmembers: give only one"),
+        ({"nonmembers": ("n.jsonl",)}, "--teacher-saw and --nonmembers: give only one"),
         ({"objective": "hard", "hard_weight": 1.0}, "--objective hard always has weight 1"),
         ({"objective": "hard", "on_policy": 0.5}, "have no ground truth"),
         ({"on_policy": 0.5, "sequence_level": True}, "either the student or the teacher generates"),
@@ -92,7 +92,7 @@ CHANGES: dict[str, Any] = {
     "max_tokens": 16, "lora": 2, "teacher_load": "4bit", "student_load": "4bit", "device": "cpu", "dtype": "float32",
     "teacher_top_k": 8, "copies_per_epoch": 1, "seed": 1, "split_seed": 1, "goldfish": 3,
     "trust_remote_code": True, "allow_pickle": True, "chat_date": "2025-01-01", "answer_field": "chosen",
-    "pairs": "text", "txt_record": "file", "skip_empty": True,
+    "pairs": "text", "txt_record": "file", "skip_empty": True, "kind": "masked", "whole_word": True,
 }  # fmt: skip
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdaudit.distill.batches import Inputs
+from kdaudit.distill.batches import Inputs, collate, inputs_of
 from kdaudit.distill.data import Curriculum, make_examples, plan_steps
 from kdaudit.distill.student import Distiller, LossTerms, speaker
 from kdaudit.distill.trainer import Settings, Watch, train
 from kdaudit.records import Record
 from kdaudit.targets.causal import CAUSAL, causal_frame
-from kdaudit.targets.plan import Example
+from kdaudit.targets.plan import Example, Kind
 from tests import tiny
 
 SETTINGS = Settings(
@@ -58,23 +58,25 @@ def run(
     plan: Curriculum | None = None,
     watch: Watch = QUIET,
     projection: torch.nn.Linear | None = None,
+    kind: Kind = CAUSAL,
     **options: Any,
 ) -> list[float]:
     """Train `student` in place."""
     shown = some_examples() if examples is None else examples
-    with_hidden = projection is not None
-    ask_teacher = None if teacher is None else speaker(teacher, PROBE, with_hidden=with_hidden)
+    with_hidden = terms.hidden_weight > 0
+    probe = PROBE if kind is CAUSAL else inputs_of(collate([(0, 0, shown[0])], kind), torch.device("cpu"))
+    ask_teacher = None if teacher is None else speaker(teacher, probe, with_hidden=with_hidden)
 
-    def ask(inputs: Inputs, rows: list[int]) -> Any:
+    def ask(inputs: Inputs, rows: list[int], epoch: int) -> Any:
         if ask_teacher is None:
             return None
         with torch.no_grad():
             return ask_teacher(inputs)
 
     student.requires_grad_(True)
-    distiller = Distiller(student, speaker(student, PROBE, with_hidden=with_hidden), terms, projection)
+    distiller = Distiller(student, speaker(student, probe, with_hidden=with_hidden), terms, projection)
     steps = plan or plan_of(shown, n_parts=settings.gradient_accumulation)
-    return train(distiller, shown, CAUSAL, steps, ask, settings, work, watch=watch, **options)
+    return train(distiller, shown, kind, steps, ask, settings, work, watch=watch, **options)
 
 
 def largest_gap(one: Any, other: Any) -> float:

@@ -18,7 +18,7 @@ from scipy.stats import norm
 from kdaudit.attacks import ATTACKS
 from kdaudit.attacks.base import Sample
 from kdaudit.audit.validity import BLIND_LIMIT, NULL_ATTACKS, blind_reasons, start_reasons
-from kdaudit.demo.training import new_model, train_tokenizer
+from kdaudit.demo.models import new_model, new_tokenizer
 from kdaudit.metrics.auc import auc_estimate
 from kdaudit.metrics.estimate import Estimate, lower_bound
 from kdaudit.metrics.validity import blind_baseline, near_duplicate_groups
@@ -71,8 +71,8 @@ def bench() -> Bench:
     texts = [texts[i] for i in order]
     assert len(texts) >= N_PUBLIC + N_POOL
     public, pool = texts[:N_PUBLIC], texts[N_PUBLIC : N_PUBLIC + N_POOL]
-    tokenizer = train_tokenizer(public)
-    return Bench(pool, _trained(new_model(tokenizer, n_layers=2, seed=0), tokenizer, public), tokenizer)
+    tokenizer = new_tokenizer("causal", public)
+    return Bench(pool, _trained(new_model("causal", tokenizer, n_layers=2, seed=0), tokenizer, public), tokenizer)
 
 
 def _trained(model: Any, tokenizer: Any, texts: list[str]) -> Any:

@@ -1,7 +1,6 @@
 """A bottleneck starts as the best map of its rank, and is put wherever a feed-forward expands."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -11,22 +10,27 @@ from torch.nn import functional
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.mitigate.bottleneck import HEIGHT, SLOPE, TURNING_POINT, bottleneck
 from kdaudit.models.surgery import Bottleneck
-from tests import tiny
+from tests import families, tiny
+from tests.families import untrained
 
+T5 = ("encoder.block.{}.layer.1.DenseReluDense", "decoder.block.{}.layer.2.DenseReluDense")
 EXPANSIONS = {
     "gpt2": ["transformer.h.{}.mlp.c_fc"],
     "gpt_neox": ["gpt_neox.layers.{}.mlp.dense_h_to_4h"],
     "llama": ["model.layers.{}.mlp.gate_proj", "model.layers.{}.mlp.up_proj"],
     "opt": ["model.decoder.layers.{}.fc1"],
     "bert": ["bert.encoder.layer.{}.intermediate.dense"],
+    "roberta": ["roberta.encoder.layer.{}.intermediate.dense"],
+    "distilbert": ["distilbert.transformer.layer.{}.ffn.lin1"],
+    "mobilebert": ["mobilebert.encoder.layer.{}.intermediate.dense"],
+    "albert": ["albert.encoder.albert_layer_groups.0.albert_layers.0.ffn"],
+    "electra": ["electra.encoder.layer.{}.intermediate.dense"],
+    "deberta-v2": ["deberta.encoder.layer.{}.intermediate.dense"],
+    "modernbert": ["model.layers.{}.mlp.Wi"],
+    "t5": [f"{T5[0]}.wi", f"{T5[1]}.wi"],
+    families.GATED: [f"{T5[0]}.wi_0", f"{T5[0]}.wi_1", f"{T5[1]}.wi_0", f"{T5[1]}.wi_1"],
+    **{name: ["model.encoder.layers.{}.fc1", "model.decoder.layers.{}.fc1"] for name in ("bart", "pegasus", "mbart")},
 }
-
-
-def untrained(architecture: str) -> Any:
-    if architecture == "bert":
-        torch.manual_seed(0)
-        return transformers.BertForMaskedLM(tiny.config("bert")).eval()
-    return tiny.model(architecture)
 
 
 def test_the_constants_are_those_of_gelu_at_its_turning_point() -> None:
@@ -55,12 +59,13 @@ def test_it_starts_within_2_percent_of_the_best_map_of_its_rank(architecture: st
     bottleneck(model, 8)
     model.requires_grad_(False)
     reference.requires_grad_(False)
-    x = torch.randn(500, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for template in EXPANSIONS[architecture]:
         path = template.format(1)
         original, part = reference.get_submodule(path).double(), model.get_submodule(path).double()
-        bias = original(torch.zeros(1, 32, dtype=torch.float64))
-        weight = (original(torch.eye(32, dtype=torch.float64)) - bias).T.detach()
+        n = part.down.in_features
+        x = torch.randn(500, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        bias = original(torch.zeros(1, n, dtype=torch.float64))
+        weight = (original(torch.eye(n, dtype=torch.float64)) - bias).T
         left, values, right = torch.linalg.svd(weight)
         best = x @ (left[:, :8] * values[:8] @ right[:8]).T + bias
         gap = torch.linalg.norm(part(x) - best) / torch.linalg.norm(best - bias)
@@ -91,6 +96,17 @@ def test_a_width_that_saves_exactly_nothing_is_refused() -> None:
     model.model.layers[0].mlp.up_proj = torch.nn.Linear(32, 32)  # 16 * (32 + 32) = 32 * 32
     with pytest.raises(ConfigError, match="save no weight"):
         bottleneck(model, 16)
+
+
+def test_every_family_of_encoders_and_encoder_decoders_is_tried() -> None:
+    assert set(families.FAMILIES) <= EXPANSIONS.keys()
+
+
+def test_a_masked_model_whose_expansions_have_other_names_is_refused() -> None:
+    config = transformers.FunnelConfig(vocab_size=50, block_sizes=[1], d_model=8, n_head=2, d_head=4, d_inner=16)
+    with pytest.raises(ConfigError, match="FunnelForMaskedLM has no feed-forward expansion") as caught:
+        bottleneck(transformers.FunnelForMaskedLM(config), 0.25)
+    assert "mlp.Wi" in caught.value.hint
 
 
 def test_a_model_without_an_expansion_is_refused_with_what_it_is_made_of() -> None:

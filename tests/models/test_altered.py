@@ -5,13 +5,12 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 
 from kdaudit.errors import CheckpointError, ModelError
@@ -28,7 +27,7 @@ from kdaudit.models.altered import (
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.loading import load_tokenizer, loaded
 from kdaudit.models.surgery import PARTS
-from tests import tiny
+from tests import families, tiny
 
 IDS = torch.arange(1, 20)[None]
 NARROW = {"kind": "bottleneck", "inputs": 32, "width": 5}
@@ -43,35 +42,74 @@ ALTERED: dict[str, dict[str, dict[str, Any]]] = {
     "bert": {
         "bert.encoder.layer.0.intermediate.dense": {**NARROW, "outputs": 64}, "bert.embeddings.LayerNorm": SCALE,
     },
+    "roberta": {
+        "roberta.encoder.layer.0.intermediate.dense": {**NARROW, "outputs": 64}, "roberta.embeddings.LayerNorm": SCALE,
+    },
+    "distilbert": {
+        "distilbert.transformer.layer.1.ffn.lin1": {**NARROW, "outputs": 64}, "distilbert.embeddings.LayerNorm": SCALE,
+    },
+    "mobilebert": {
+        "mobilebert.encoder.layer.0.intermediate.dense": {**NARROW, "inputs": 16, "outputs": 64},
+        "cls.predictions.transform.LayerNorm": SCALE,
+    },
+    "albert": {
+        "albert.encoder.albert_layer_groups.0.albert_layers.0.ffn": {**NARROW, "outputs": 64},
+        "albert.embeddings.LayerNorm": {**SCALE, "size": 16},
+    },
+    "electra": {
+        "electra.encoder.layer.0.intermediate.dense": {**NARROW, "outputs": 64},
+        "electra.embeddings.LayerNorm": {**SCALE, "size": 16},
+    },
+    "deberta-v2": {
+        "deberta.encoder.layer.1.intermediate.dense": {**NARROW, "outputs": 64}, "deberta.embeddings.LayerNorm": SCALE,
+    },
+    "modernbert": {"model.layers.1.mlp.Wi": {**NARROW, "outputs": 128}, "model.final_norm": SCALE},
+    "t5": {
+        "encoder.block.0.layer.1.DenseReluDense.wi": {**NARROW, "outputs": 64},
+        "decoder.block.1.layer.2.layer_norm": {**SCALE, "has_bias": False},
+    },
+    families.GATED: {
+        "decoder.block.0.layer.2.DenseReluDense.wi_1": {**NARROW, "outputs": 64},
+        "encoder.final_layer_norm": {**SCALE, "has_bias": False},
+    },
+    **{
+        family: {
+            "model.encoder.layers.0.fc1": {**NARROW, "outputs": 64}, "model.decoder.layers.1.final_layer_norm": SCALE,
+        } for family in ("bart", "pegasus", "mbart")
+    },
 }  # fmt: skip
 PLAIN = """
 import sys, torch, transformers
 folders, kind, out = sys.argv[3:], sys.argv[1], sys.argv[2]
-ids = torch.arange(1, 20)[None]
 logits = []
 for folder in folders:
-    auto = transformers.AutoModelForMaskedLM if folder.endswith("bert") else transformers.AutoModelForCausalLM
+    kind_of_model, given = torch.load(folder + ".inputs")
+    auto = getattr(transformers, "AutoModelFor" + kind_of_model)
     model, info = auto.from_pretrained(folder, trust_remote_code=kind == "trusting", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"], info
     transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
     with torch.no_grad():
-        logits.append(model.eval()(input_ids=ids).logits)
+        logits.append(model.eval()(**given).logits)
+    for one, other in model.all_tied_weights_keys.items():
+        assert model.get_parameter(one) is model.get_parameter(other), (folder, one)
     model.save_pretrained(out + "-again")
     again = auto.from_pretrained(out + "-again", trust_remote_code=kind == "trusting")
     with torch.no_grad():
-        assert torch.equal(again.eval()(input_ids=ids).logits, logits[-1])
+        assert torch.equal(again.eval()(**given).logits, logits[-1])
 assert not any(name.startswith("kdaudit") for name in sys.modules)
 torch.save(logits, out)
 """
 
 
+def unaltered(architecture: str) -> Any:
+    return families.untrained(architecture, **({} if architecture == families.GATED else {"seed": 4}))
+
+
 def altered(architecture: str) -> Any:
     """A changed model whose new parts are no start any more."""
-    model = tiny.model("gpt2" if architecture == "bert" else architecture, seed=4)
+    model = unaltered(architecture)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        if architecture == "bert":
-            model = transformers.BertForMaskedLM(tiny.config("bert")).eval()
         alter(model, ALTERED[architecture])
         for path in ALTERED[architecture]:
             for weight in model.get_submodule(path).parameters():
@@ -79,9 +117,13 @@ def altered(architecture: str) -> Any:
     return model
 
 
-def logits_of(model: Any) -> torch.Tensor:
+def given_to(architecture: str) -> Mapping[str, torch.Tensor]:
+    return families.inputs(architecture, 6) if architecture in families.FAMILIES else {"input_ids": IDS}
+
+
+def logits_of(model: Any, architecture: str = "gpt2") -> torch.Tensor:
     with torch.no_grad():
-        return model(input_ids=IDS).logits  # type: ignore[no-any-return]
+        return model(**given_to(architecture)).logits  # type: ignore[no-any-return]
 
 
 def found(folder: Path, **options: Any) -> Checkpoint:
@@ -94,7 +136,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for architecture in ALTERED:
         made[architecture] = tmp_path_factory.mktemp("altered") / architecture
         save(altered(architecture), made[architecture])
-        tiny.tokenizer().save_pretrained(made[architecture])
+        families.tokenizer(architecture).save_pretrained(made[architecture])
     return made
 
 
@@ -109,10 +151,24 @@ def test_kdaudit_loads_a_changed_model_without_any_code_of_its_folder(
 ) -> None:
     folder = shutil.copytree(folders[architecture], tmp_path / "copy")
     (folder / MODELLING_FILE).write_text("raise RuntimeError('this was run')\n")
-    for trust in (False, True):
+    for trust in (False, True) if architecture == "gpt2" else (False,):
         with loaded(found(folder, trust_remote_code=trust), device="cpu", dtype="float32") as model:
-            assert torch.equal(logits_of(model), logits_of(altered(architecture)))
-            assert not torch.equal(logits_of(model), logits_of(tiny.model(architecture, seed=4)))
+            assert torch.equal(logits_of(model, architecture), logits_of(altered(architecture), architecture))
+            assert not torch.equal(logits_of(model, architecture), logits_of(unaltered(architecture), architecture))
+            check_tied(model, unaltered(architecture))
+
+
+def check_tied(model: Any, original: Any) -> None:
+    """What shares its weights in the original shares them in the changed model."""
+    for one, other in original.all_tied_weights_keys.items():
+        assert model.get_parameter(one) is model.get_parameter(other), (one, other)
+
+
+def test_every_family_of_encoders_and_encoder_decoders_is_tried() -> None:
+    assert set(families.FAMILIES) <= ALTERED.keys()
+    tied = [set(unaltered(family).all_tied_weights_keys) for family in ("bert", "t5")]
+    assert tied[0] == {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
+    assert tied[1] == {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
 
 
 def test_a_changed_masked_model_is_rebuilt_too_and_is_no_causal_one(folders: dict[str, Path]) -> None:
@@ -120,9 +176,9 @@ def test_a_changed_masked_model_is_rebuilt_too_and_is_no_causal_one(folders: dic
     assert alteration is not None
     config = read_config(folders["bert"], alteration, "--student")
     model = model_class(alteration).from_pretrained(folders["bert"], config=config).eval()
-    assert torch.equal(logits_of(model), logits_of(altered("bert")))
+    assert torch.equal(logits_of(model, "bert"), logits_of(altered("bert"), "bert"))
     with loaded(found(folders["bert"]), device="cpu", dtype="float32") as model:
-        assert torch.equal(logits_of(model), logits_of(altered("bert")))
+        assert torch.equal(logits_of(model, "bert"), logits_of(altered("bert"), "bert"))
     causal = find(str(folders["bert"]), option="--student", kind="causal")
     with (
         pytest.raises(ModelError, match="not a causal language model but a changed BertForMaskedLM"),
@@ -142,15 +198,23 @@ def test_plain_transformers_gives_the_same_logits_in_a_process_without_kdaudit(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))  # where transformers copies modelling files to
+    for architecture, folder in folders.items():
+        kind = (
+            "CausalLM"
+            if architecture not in families.FAMILIES
+            else ("Seq2SeqLM" if architecture in families.PAIRED else "MaskedLM")
+        )
+        torch.save((kind, dict(given_to(architecture))), f"{folder}.inputs")
     done = run_plainly("trusting", list(folders.values()), tmp_path / "logits.pt")
     assert done.returncode == 0, done.stderr
     for architecture, logits in zip(folders, torch.load(tmp_path / "logits.pt"), strict=True):
-        assert torch.equal(logits, logits_of(altered(architecture))), architecture
+        assert torch.equal(logits, logits_of(altered(architecture), architecture)), architecture
 
 
 def test_plain_transformers_that_does_not_trust_it_refuses_instead_of_loading_another_model(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
+    torch.save(("CausalLM", {"input_ids": IDS}), f"{folders['gpt2']}.inputs")
     done = run_plainly("distrusting", [folders["gpt2"]], tmp_path / "logits.pt")
     assert done.returncode != 0
     assert "trust_remote_code" in done.stderr
@@ -172,8 +236,9 @@ def test_a_changed_model_that_was_loaded_can_be_changed_again_and_saved(
 
 def test_its_tokenizer_is_the_one_that_was_saved_with_it(folders: dict[str, Path]) -> None:
     text = tiny.texts(1, seed=0)[0]
-    for folder in folders.values():
-        assert load_tokenizer(found(folder))(text)["input_ids"] == tiny.tokenizer()(text)["input_ids"]
+    for architecture, folder in folders.items():
+        expected = families.tokenizer(architecture)(text)["input_ids"]
+        assert load_tokenizer(found(folder))(text)["input_ids"] == expected
 
 
 def test_a_model_that_was_not_changed_is_saved_as_transformers_saves_it(tmp_path: Path) -> None:

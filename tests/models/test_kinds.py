@@ -10,7 +10,7 @@ from kdaudit.errors import CheckpointError
 from kdaudit.models.checkpoint import find
 from kdaudit.models.kinds import kind_of, same_kind
 from tests import tiny
-from tests.commands import Given, check_refused, kdaudit
+from tests.commands import Given, check_refused
 
 
 def kind(config: Any, *architectures: str, wanted: str | None = None) -> str:
@@ -78,24 +78,3 @@ def test_kinds_are_not_mixed(given: Given, checkpoint: Any, tmp_path: Path) -> N
     check_refused(given.attack(tmp_path / "run", "--as", "masked"), "cannot be loaded as a masked", "leave --as out")
     check_refused(given.attack(tmp_path / "run", "--as", "prefix"), "--as: 'prefix'")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("command", [("distill",), ("mitigate", "--method", "soft-only", "--epochs", 2)])
-def test_other_kinds_are_not_distilled_yet(
-    command: tuple[object, ...], given: Given, checkpoint: Any, tmp_path: Path
-) -> None:
-    for name, model in (
-        ("bert", t.BertForMaskedLM(tiny.config("bert"))),
-        (
-            "t5",
-            t.T5ForConditionalGeneration(
-                t.T5Config(d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=300)
-            ),
-        ),
-    ):
-        model.save_pretrained(tmp_path / name)
-        tiny.tokenizer().save_pretrained(tmp_path / name)
-        folder = tmp_path / name
-        options = ("--teacher", folder, "--student", folder, "--train", given.members, "--nonmembers", given.nonmembers)
-        done = kdaudit(*command, *options, "--out", tmp_path / "out")
-        check_refused(done, str(folder), "does not distil or mitigate these yet")
