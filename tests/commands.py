@@ -109,6 +109,11 @@ def texts(n: int, *, seed: int = 0) -> list[str]:
     return list(found)
 
 
+def lines() -> list[str]:
+    """What checkpoints learn from, of which no record is: without that they are no language models, and are refused."""
+    return [*texts(16, seed=1000), *tiny.texts(8, seed=1000)]
+
+
 def halves(folder: Path, n: int, *, seed: int = 0) -> tuple[Path, Path]:
     """Files of `n` members and of `n` non-members."""
     made = texts(2 * n, seed=seed)
@@ -163,7 +168,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def make(architecture: str = "gpt2", **options: Any) -> Path:
         path = folder / "-".join([architecture, *(f"{key}{value}" for key, value in sorted(options.items()))])
         if not path.exists():
-            tiny.save(path, architecture, **{"context": CONTEXT, **options})
+            tiny.save(path, architecture, **{"context": CONTEXT, "lines": lines(), **options})
             gc.collect()
             gc.freeze()  # else the collection after every model looks through all of torch again
         return path

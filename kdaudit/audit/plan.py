@@ -65,6 +65,10 @@ class Pass:
     """Index into the audit's tokenizers."""
     n_tokens: int
     """Tokens that go through the model, all that stands around the texts included."""
+    n_passes: int
+    """Readings of a text: one for each text of a view, or as many as the words of the text are hidden in."""
+    longest: int
+    """Tokens of the longest of them, which are read at once however small the batch is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +85,42 @@ class Plan:
     dtype: str
     batch_tokens: int
     warnings: tuple[str, ...]
+    masking: Masking | None = None
+    """What is hidden from masked models, and from encoders that read no prompts."""
+
+    @property
+    def n_passes(self) -> int:
+        """Readings of a text over all models and views."""
+        return sum(one.n_passes for one in self.passes)
+
+    def n_passes_of(self, checkpoint: Checkpoint) -> int:
+        """Readings of a text by one model over all views."""
+        return sum(one.n_passes for one in self.passes if one.checkpoint.fingerprint == checkpoint.fingerprint)
+
+    @property
+    def reading(self) -> str:
+        """The mask plan in a sentence; "" where nothing is hidden."""
+        if self.masking is None:
+            return ""
+        counts = _span([one.n_passes for one in self.passages.shown[PLAIN]])
+        return (
+            f"mask plan {self.masking.told}; each model reads the {len(self.passages.texts):,} texts in {counts} passes"
+        )
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Whether a text is read more often than once in a view, since its words are hidden in turn."""
+        return any(one.n_passes > len(self.passages.texts) * one.view.n_variants for one in self.passes)
 
     def is_same_tokenizer(self, subject: Subject) -> bool:
         """Whether a model and its reference split these texts alike; true where it has none."""
         return _is_same_tokenizer(subject, self.passages, self.tokenizer_of)
 
     def memory_bytes(self, one: Pass) -> float:
-        """Expected peak of one pass, from the weights and the states of one batch; a rough figure."""
+        """Expected peak of one pass, from the weights and the states of the largest batch; a rough figure."""
         width = {"float32": 4, "bfloat16": 2, "float16": 2}[self.dtype]
-        states = self.batch_tokens * one.checkpoint.hidden_size * width * 16
+        largest_batch = max(one.longest, min(self.batch_tokens, one.n_tokens))
+        states = largest_batch * one.checkpoint.hidden_size * width * 16
         return one.checkpoint.memory_bytes(self.dtype) + states + 3 * 2**24
 
 
@@ -161,7 +192,7 @@ def make_plan(
         ConfigError: an attack that was asked for by name can run on no model.
         RecordsError: texts of both sets are the same without the BOS that they begin with.
     """
-    checkpoints = _distinct(subjects)
+    checkpoints = distinct(subjects)
     has_prompts = any(record.n_prompt for record in data.records)
     masking = _masking(config, subjects[0].checkpoint, has_prompts=has_prompts)
     tokenizers, frames, renderings, tokenizer_of = _tokenizers(
@@ -192,6 +223,7 @@ def make_plan(
         seed=config.seed,
     )
     _check_known_words(checkpoints, passages, tokenizer_of)
+    _check_known_tokens(checkpoints, passages, tokenizer_of)
     twice = [TWICE.format(n=n_twice, lead=" or ".join(filter(None, leads)))] if n_twice else []
     attacks = tuple(
         AttackPlan(
@@ -217,7 +249,8 @@ def make_plan(
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
         batch_tokens=config.batch_tokens or scoring_batch_tokens(device),
-        warnings=(*_warnings(config, data, passages, masking), *twice, *notes),
+        warnings=(*_warnings(config, data, passages), *twice, *notes),
+        masking=masking,
     )
 
 
@@ -259,6 +292,23 @@ def _check_known_words(
             )
 
 
+def _check_known_tokens(
+    checkpoints: Mapping[str, Checkpoint], passages: Passages, tokenizer_of: Mapping[str, int]
+) -> None:
+    """Refuse a model whose tokenizer gives tokens that it has no embedding for.
+
+    An adapter may bring embeddings of its own, and an encoder-decoder two vocabularies: the engine looks at those.
+    """
+    for fingerprint, checkpoint in checkpoints.items():
+        largest = max(shown[tokenizer_of[fingerprint]].largest for shown in passages.shown.values())
+        if checkpoint.base is None and checkpoint.kind != "seq2seq" and 0 < checkpoint.vocab_size <= largest:
+            raise CheckpointError(
+                f"the tokenizer of {checkpoint.name} gives token {largest}, and the model knows "
+                f"{checkpoint.vocab_size} tokens",
+                hint="the tokenizer in the checkpoint's folder is not the one that the model was trained with",
+            )
+
+
 def _all_obstacles(plan: AttackPlan) -> str:
     """Every obstacle once, with the models in its way."""
     models: dict[str, list[str]] = {}
@@ -267,7 +317,8 @@ def _all_obstacles(plan: AttackPlan) -> str:
     return "; ".join(f"{', '.join(names)}: {obstacle}" for obstacle, names in models.items())
 
 
-def _distinct(subjects: Sequence[Subject]) -> dict[str, Checkpoint]:
+def distinct(subjects: Sequence[Subject]) -> dict[str, Checkpoint]:
+    """Every checkpoint of the audited models and their references once, by its fingerprint."""
     found: dict[str, Checkpoint] = {}
     for subject in subjects:
         for checkpoint in (subject.checkpoint, subject.reference):
@@ -367,7 +418,8 @@ def _passes(
             wanted.append((f"{subject.name}-reference", subject.reference, PLAIN))
         for label, checkpoint, view in wanted:
             k = tokenizer_of[checkpoint.fingerprint]
-            one = Pass(label, checkpoint, view, k, passages.n_read(view, k))
+            shown = passages.shown[view][k]
+            one = Pass(label, checkpoint, view, k, passages.n_read(view, k), shown.n_passes, shown.longest)
             found.setdefault((checkpoint.fingerprint, view), one)
     return tuple(
         sorted(found.values(), key=lambda one: list(dict.fromkeys(p.label for p in found.values())).index(one.label))
@@ -379,14 +431,8 @@ def _span(counts: Sequence[int]) -> str:
     return f"{min(counts):,}" + (f" to {max(counts):,}" if len(set(counts)) > 1 else "")
 
 
-def _warnings(config: AuditConfig, data: AuditData, passages: Passages, masking: Masking | None) -> list[str]:
+def _warnings(config: AuditConfig, data: AuditData, passages: Passages) -> list[str]:
     warnings = list(data.notes)
-    if masking is not None:
-        shown = passages.shown[PLAIN]
-        warnings.append(
-            f"mask plan {masking.plan}: of each text {masking.words}; each model reads the "
-            f"{len(passages.texts):,} texts in {_span([one.n_passes for one in shown])} passes"
-        )
     if passages.n_cut:
         warnings.append(
             f"{passages.n_cut} of {len(passages.texts)} texts are longer than {passages.window} tokens "

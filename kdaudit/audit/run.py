@@ -103,12 +103,13 @@ def _measure(
     )
     write_manifest(folder, about, status="running")
     scores = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
-    check_alive(plan, scores, len(data.members))
+    notes = check_alive(plan, scores, len(data.members))
     parts = split_records(data, share=config.calibration_share, seed=config.seed)
     write_scores(folder, data, scores.by_attack, is_calibration=_calibration_mask(parts, len(data.members)))
 
     on_progress("judging", 0, len(plan.attacks) + 2)
     judging, validity = compare_sets(plan, data, scores, parts, seed=config.seed)
+    validity = replace(validity, warnings=(*validity.warnings, *notes))
     found = {}
     for done, one in enumerate(plan.attacks, start=2):
         on_progress("judging", done, len(plan.attacks) + 2)
@@ -175,6 +176,8 @@ def _describe_data(data: AuditData, plan: Plan, config: AuditConfig) -> AuditedR
         cut=plan.passages.n_cut,
         calibration_share=config.calibration_share,
         seed=config.seed,
+        masking=plan.masking.told if plan.masking is not None else "",
+        passes={subject.name: plan.n_passes_of(subject.checkpoint) for subject in plan.subjects},
     )
 
 

@@ -10,7 +10,7 @@ from kdaudit.audit.assess import Judging
 from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
 from kdaudit.audit.measure import Progress, measure_passes
-from kdaudit.audit.plan import Plan, find_subjects, make_plan
+from kdaudit.audit.plan import Plan, distinct, find_subjects, make_plan
 from kdaudit.audit.references import check_references
 from kdaudit.audit.renderings import show_each
 from kdaudit.audit.scoring import Scores, score_records
@@ -20,6 +20,8 @@ from kdaudit.draws import generator
 from kdaudit.metrics.scores import Parts, split_parts
 from kdaudit.metrics.texts import overlap
 from kdaudit.metrics.validity import blind_baseline
+from kdaudit.models.headers import check_headers
+from kdaudit.models.loading import choose_device
 from kdaudit.records import Read
 from kdaudit.results import Validity
 
@@ -46,6 +48,8 @@ def plan_audit(config: AuditConfig, *, needs_shots: bool, read_source: Read = re
     subjects = find_subjects(config, lineage.loads)
     for subject in subjects:
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
+    for checkpoint in distinct(subjects).values():
+        check_headers(checkpoint, choose_device(config.device))
     data = show_each(data, subjects, config, lineage)
     return Planned(config, lineage, data, make_plan(config, subjects, data, notes=check_references(subjects, lineage)))
 

@@ -80,7 +80,8 @@ def print_attacks(attacks: Mapping[str, Attack], groups: Mapping[str, Sequence[s
     head = ("attack", "groups", "needs", "cost", "score (larger: more likely a member)", "source")
     note = (
         "One forward pass feeds every attack that lives on it: passes are shared, not added up. A masked "
-        "model takes one pass for each group of hidden words (--mask-plan): seven by default."
+        "model takes one pass for each group of hidden words (--mask-plan): seven by default, and as many as a text "
+        "has tokens under pll. An encoder-decoder takes one pass, and more for a text without a prompt, read in gaps."
     )
     show([Table("", head, rows, note)])
 
@@ -100,10 +101,12 @@ def print_page(text: str) -> None:
 
 def print_plan(plan: Plan, data: AuditData) -> None:
     """What will run, before any weights are loaded."""
+    work = f"{counted(len(plan.passes), 'forward pass', 'forward passes')} over them"
+    if plan.is_in_parts:
+        work = f"{counted(len(plan.passes), 'view')} of them, {plan.n_passes:,} passes of a text in all,"
     title = (
         f"Plan: {len(data.members)} members, {len(data.nonmembers)} non-members, {len(data.shots)} shots; "
-        f"{counted(len(plan.passes), 'forward pass', 'forward passes')} over them on {plan.device} in {plan.dtype}, "
-        "one model in memory at a time"
+        f"{work} on {plan.device} in {plan.dtype}, one model in memory at a time"
     )
     rows = []
     for one in plan.passes:
@@ -111,14 +114,20 @@ def print_plan(plan: Plan, data: AuditData) -> None:
         name = checkpoint.name + (f" @ {checkpoint.revision[:12]}" if checkpoint.revision else "")
         name += f" ({checkpoint.load})" if checkpoint.load else ""
         memory = f"about {_megabytes(plan.memory_bytes(one))}"
-        rows.append((one.label, name, f"{checkpoint.n_parameters:,}", one.view.name, f"{one.n_tokens:,}", memory))
+        passes = (f"{one.n_passes:,}",) if plan.is_in_parts else ()
+        read = (one.view.name, *passes, f"{one.n_tokens:,}", memory)
+        rows.append((one.label, name, f"{checkpoint.n_parameters:,}", *read))
     attacks = []
     for attack in plan.attacks:
         obstacles = "; ".join(f"{name}: {reason}" for name, reason in attack.obstacles.items() if reason)
         where = ", ".join(attack.runs_on) or "nothing"
         attacks.append(f"{attack.attack.name} on {where}" + (f" ({obstacles})" if obstacles else ""))
-    head = ("model", "checkpoint", "parameters", "view", "tokens", "memory")
-    show([Table(title, head, rows, right=(2, 4, 5)), Notes(attacks), *_warnings(plan.warnings)], is_result=False)
+    notes = [*([plan.reading] if plan.reading else []), *plan.warnings]
+    head = ("model", "checkpoint", "parameters", "view", *(("passes",) if plan.is_in_parts else ()), "tokens", "memory")
+    show(
+        [Table(title, head, rows, right=(2, *range(4, len(head)))), Notes(attacks), *_warnings(notes)],
+        is_result=False,
+    )
 
 
 def print_distill_plan(prepared: Prepared) -> None:

@@ -270,7 +270,7 @@ def _seconds(config: MitigateConfig, prepared: Prepared, jobs: list[Job]) -> flo
     per_epoch = prepared.plan.n_tokens / len(prepared.plan.epochs)
     copies = config.seeds * (config.distill.epochs * config.frontier_points - 1)
     n_scored = len(jobs) + copies + 3  # with the teacher and the references
-    n_passes = np.mean([plan.n_passes for plan in prepared.held_out.plans()])
+    n_passes = float(np.mean([plan.n_passes for plan in prepared.held_out.plans()]))
     audit = n_scored * per_epoch * (1 + len(prepared.assignment.held_out) / len(prepared.assignment.members)) * n_passes
     return per_token * (sum(job.n_tokens for job in waiting) + AUDIT_SHARE * audit)
 

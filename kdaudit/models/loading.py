@@ -17,7 +17,7 @@ from kdaudit.models.fit import check_fit
 from kdaudit.models.kinds import WORDS, auto_class, is_of_kind
 from kdaudit.models.repeatable import check_repeats, switch_off_sampling
 from kdaudit.models.sizes import check_built
-from kdaudit.models.tokenizer import as_filed
+from kdaudit.models.tokenizer import as_filed, check_readable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,6 +33,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
 
     has_own = checkpoint.base is None or has_tokenizer(checkpoint.folder)
     folder = checkpoint.folder if has_own or checkpoint.base is None else checkpoint.base.folder
+    check_readable(folder, checkpoint.name)
     alteration = read_alteration(folder, checkpoint.name)
     config = alteration and read_config(folder, alteration, checkpoint.name)  # else its model type is unknown
     with reading(f"the tokenizer of {checkpoint.name} cannot be loaded", CheckpointError):
@@ -111,7 +112,7 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
     whole = checkpoint.base or checkpoint
     what = f"{checkpoint.name} cannot be loaded"
     with reading(what, ModelError):
-        loading, how = _loader(whole)
+        loading, how = loader(whole)
     shapes = _shapes(whole, loading, how)
     with reading(what, ModelError), _saying_what_memory_needs(checkpoint), _hiding_advice_on_pickles(checkpoint):
         model, info = loading.from_pretrained(
@@ -122,25 +123,40 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
             use_safetensors=None if checkpoint.allow_pickle else True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # else the reason goes into a log, not into the error: they are refused below
-            **_quantisation(checkpoint, device, dtype, shapes),
+            **quantisation(checkpoint, device, dtype, shapes),
         )
         if checkpoint.load is None:
             model.to(device)
         else:
             _without_packing(model)
-    for key, stored, described in sorted(info["mismatched_keys"])[:1]:
-        raise ModelError(
-            f"{checkpoint.name}: {key} is {_size(stored)} in the files, and config.json describes {_size(described)}",
-            hint="the configuration is not that of these weights: download or save the checkpoint again",
-        )
-    _check_complete(model, sorted(info["missing_keys"]), whole)
-    check_fit(model, info["unexpected_keys"], whole)
+    check_whole(model, info, whole)
     if checkpoint.base is not None:
         model = with_adapter(model, checkpoint)
     model.eval()
     model.requires_grad_(False)
     check_repeats(model, checkpoint.name)
     return model  # type: ignore[no-any-return]
+
+
+def check_whole(model: PreTrainedModel, info: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Refuse a model that does not hold what its files hold, or that holds what they do not.
+
+    Args:
+        model: as loaded.
+        info: what transformers says of it: keys that were missing, unexpected, or of another size.
+        checkpoint: what was loaded, an adapter's base.
+
+    Raises:
+        CheckpointError: its language-model head is not in its files.
+        ModelError: any other weight is not, or is of another size, or would be left out.
+    """
+    for key, stored, described in sorted(info["mismatched_keys"])[:1]:
+        raise ModelError(
+            f"{checkpoint.name}: {key} is {_size(stored)} in the files, and config.json describes {_size(described)}",
+            hint="the configuration is not that of these weights: download or save the checkpoint again",
+        )
+    _check_complete(model, sorted(info["missing_keys"]), checkpoint)
+    check_fit(model, info["unexpected_keys"], checkpoint)
 
 
 def _check_complete(model: PreTrainedModel, lacking: Sequence[str], checkpoint: Checkpoint) -> None:
@@ -198,24 +214,39 @@ def _shapes(checkpoint: Checkpoint, loading: Any, how: Mapping[str, Any]) -> Pre
     Raises:
         ModelError: its configuration describes far more weights than its files hold.
     """
+    try:
+        model = built_empty(checkpoint, loading, how)
+    except Exception:  # it fails again, and says why, where the model itself is loaded
+        return None
+    check_built(model, checkpoint.name, checkpoint.n_bytes)
+    return model
+
+
+def built_empty(checkpoint: Checkpoint, loading: Any, how: Mapping[str, Any]) -> PreTrainedModel:
+    """The model that config.json describes, on the meta device: it has shapes, and takes no memory.
+
+    Args:
+        checkpoint: no adapter.
+        loading: what loads it, as `loader` gives it with the next.
+        how: what that is told.
+
+    Raises:
+        Exception: whatever a library raises over a configuration that it cannot build.
+    """
     import torch
     from transformers import AutoConfig
     from transformers.initialization import no_init_weights
 
-    try:
-        with torch.device("meta"), no_init_weights():
-            if "config" in how:
-                model = loading(how["config"])
-            else:
-                config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, **how)
-                model = loading.from_config(config, **how)
-    except Exception:  # it fails again, and says why, where the model itself is loaded
-        return None
-    check_built(model, checkpoint.name, checkpoint.n_bytes)
-    return model  # type: ignore[no-any-return]
+    with torch.device("meta"), no_init_weights():
+        if "config" in how:
+            model: PreTrainedModel = loading(how["config"])
+        else:
+            config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, **how)
+            model = loading.from_config(config, **how)
+    return model
 
 
-def _loader(checkpoint: Checkpoint) -> tuple[Any, dict[str, Any]]:
+def loader(checkpoint: Checkpoint) -> tuple[Any, dict[str, Any]]:
     """What `from_pretrained` is called on, and what it is told about the architecture."""
     alteration = read_alteration(checkpoint.folder, checkpoint.name)
     if alteration is None:
@@ -239,7 +270,17 @@ def _without_packing(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _quantisation(checkpoint: Checkpoint, device: str, dtype: str, shapes: PreTrainedModel | None) -> dict[str, Any]:
+def quantisation(
+    checkpoint: Checkpoint, device: str, dtype: str, shapes: PreTrainedModel | None = None
+) -> dict[str, Any]:
+    """What `from_pretrained` is told of how a checkpoint is to compute; nothing where it computes whole.
+
+    Args:
+        checkpoint: quantised or not.
+        device: to compute on.
+        dtype: to compute in.
+        shapes: the model without weights: the head of a masked one stays as it is; None: it cannot be built.
+    """
     load = checkpoint.load
     if load is None:
         return {}

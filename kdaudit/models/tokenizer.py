@@ -2,11 +2,53 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from kdaudit.errors import CheckpointError
+
 FILE = "tokenizer.json"
+SENTENCE_PIECES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+"""Names under which models of SentencePiece lie; the first is also that of tables that tiktoken reads."""
+OTHERS = (FILE, "vocab.json", "vocab.txt")
+"""What transformers reads by itself."""
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+def check_readable(folder: Path, name: str) -> None:
+    """Refuse a tokenizer that lies in the file of a library that is not installed.
+
+    Without SentencePiece, transformers takes its files for tables of tiktoken, and asks for that.
+
+    Args:
+        folder: of the tokenizer.
+        name: of the checkpoint.
+
+    Raises:
+        CheckpointError: naming the file and the package.
+    """
+    path = next((folder / one for one in SENTENCE_PIECES if (folder / one).is_file()), None)
+    if path is None or any((folder / one).is_file() for one in OTHERS):
+        return
+    with path.open("rb") as file:
+        is_table = file.read(1) != b"\n"  # a model of SentencePiece begins with its first piece, whose tag is this byte
+    needed = ("tiktoken",) if is_table else ("sentencepiece", "google.protobuf")
+    lacking = [module for module in needed if not _is_installed(module)]
+    if lacking:
+        packages = [module.rpartition(".")[2] for module in lacking]
+        raise CheckpointError(
+            f"the tokenizer of {name} is {path.name} alone, which {needed[0]} reads; not installed: "
+            f"{', '.join(packages)}",
+            hint=f"pip install {' '.join(packages)}; or save it as {FILE} (a fast tokenizer, by save_pretrained)",
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it lies in
+        return False
 
 
 def as_filed(loaded: Any, folder: Path) -> Any:

@@ -25,6 +25,8 @@ TEMPLATES = "additional_chat_templates"
 SAFE = ".safetensors"
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """The first bytes of what torch.save and pickle write."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
+"""What stands in a file whose content Git LFS has not fetched."""
 HEAD_BYTES = 9
 MAX_HEADER = 2**25
 """Bytes of a safetensors header: a shard with 100,000 tensors takes about 15 MB."""
@@ -65,6 +67,8 @@ def weight_files(folder: Path, option: str, *, allow_pickle: bool) -> list[Path]
 def check_folder(folder: Path, option: str) -> None:
     """Refuse a checkpoint folder whose files a library would open and never be done with: pipes, devices, huge texts.
 
+    Pointers of Git LFS, which stand in the place of files that were not fetched, are refused with them.
+
     Raises:
         CheckpointError: naming the file.
     """
@@ -80,8 +84,15 @@ def check_folder(folder: Path, option: str) -> None:
         try:
             check_regular(path)
             n_bytes = path.stat().st_size
+            with path.open("rb") as file:
+                is_pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
         except OSError as error:
             raise CheckpointError(f"{option}: {path} cannot be read: {error.strerror}") from error
+        if is_pointer:
+            raise CheckpointError(
+                f"{option}: {path} is a pointer of Git LFS: the file itself was not fetched",
+                hint=f"run `git lfs pull` in {folder}",
+            )
         if limit is not None and n_bytes > limit:
             raise CheckpointError(f"{option}: {path} is too large: {n_bytes:,} bytes, at most {limit:,} can be meant")
     if is_file(folder / GENERATION):

@@ -23,6 +23,7 @@ from kdaudit.report.blocks import (
     shown,
 )
 from kdaudit.report.headline import headline, strongest_notes
+from kdaudit.report.kinds import reading
 from kdaudit.report.reading import Report, Run
 from kdaudit.results import AuditResult
 
@@ -81,6 +82,8 @@ class RunPage:
     headline: Sequence[str]
     gates: Table | None
     figures: Sequence[Table]
+    reading: Sequence[str]
+    """How models that do not read from left to right were shown the texts; empty for causal ones."""
     strongest: Sequence[str]
     missing: Sequence[str]
     detections: Sequence[Table]
@@ -198,6 +201,7 @@ def _run_page(report: Report, run: Run, pictures: RunPictures | None) -> RunPage
         headline=list(headline(result)),
         gates=tables.gates(result, report.declared, baseline=report.baseline) if verdict.gates else None,
         figures=list(tables.figures(result)),
+        reading=reading(result),
         strongest=list(strongest_notes(result)),
         missing=list(tables.missing(result)),
         detections=list(tables.detections(result)),
@@ -236,6 +240,7 @@ def _sections(run: RunPage, key: str) -> list[Section]:
         Paragraph(INTERVALS.format("attacks and students"), "note"),
         Notes(run.strongest),
         Notes(run.missing, "Without a figure"),
+        Notes(run.reading, "How the texts were read"),
     ]
     curves: list[Block] = []
     if pictures.curves or pictures.scores:

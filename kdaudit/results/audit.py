@@ -231,6 +231,10 @@ class AuditedRecords:
     """Texts that were longer."""
     calibration_share: float | None = None
     seed: int | None = None
+    masking: str = ""
+    """The mask plan and what it hides of a text, in words; "" where nothing is hidden."""
+    passes: Mapping[str, int] = field(default_factory=dict)
+    """By model: readings of a text over all views; empty in files of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,11 @@ class Masking:
         return f"masked {self.plan}" + ("" if self.n_random is None else f" seed {self.seed}")
 
     @property
+    def told(self) -> str:
+        """The plan with its sentence."""
+        return f"{self.plan}: of each text {self.words}"
+
+    @property
     def words(self) -> str:
         """The plan in a sentence about a text."""
         if self.plan == "partition":

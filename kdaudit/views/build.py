@@ -31,6 +31,10 @@ class Shown:
     """Passes over all texts: as many as there are texts, where the kind of model takes one for each."""
     n_read: int
     """Tokens that are read in all passes, all that stands around the texts included."""
+    largest: int
+    """The largest number of a token that is read or predicted; -1: none is."""
+    longest: int
+    """Tokens of the longest pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,7 @@ def build(
     if len({view.name for view in asked}) < len(asked):
         raise ValueError(f"two views have one name: {', '.join(sorted(view.name for view in asked))}")
     cuts = {view: np.zeros((len(texts), view.n_variants), dtype=np.int32) for view in asked}
-    shown = {view: [Shown(0, 0, 0)] * len(tokenizers) for view in asked}
+    shown = {view: [Shown(0, 0, 0, -1, 0)] * len(tokenizers) for view in asked}
     prompt_cuts = np.array(given, dtype=np.int32)
     digests = [hashlib.sha256(repr(frame.lead).encode()) for frame in frames]
     for start in range(0, len(texts), CHUNK):
@@ -240,9 +244,14 @@ def _framed(view: View, frame: Frame, prefix: tuple[int, ...]) -> Frame:
 
 def _and(shown: Shown, passage: Passage, frame: Frame) -> Shown:
     plan = frame.plan(passage)
-    n_read = sum(one.size for one in plan.showings) if plan.showings else int(passage.ids.size) + frame.n_around
+    sizes = [one.size for one in plan.showings] or [int(passage.ids.size) + frame.n_around]
+    parts = [part for one in plan.showings for part in (one.ids, one.source, one.targets)]
     return Shown(
-        shown.n_tokens + plan.n_passes * int(passage.ids.size), shown.n_passes + plan.n_passes, shown.n_read + n_read
+        shown.n_tokens + plan.n_passes * int(passage.ids.size),
+        shown.n_passes + plan.n_passes,
+        shown.n_read + sum(sizes),
+        max([shown.largest, *(int(part.max()) for part in parts if part.size)]),
+        max(shown.longest, *sizes),
     )
 
 

@@ -38,9 +38,34 @@ def test_all_ten_attacks_run_as_far_as_they_are_defined(pair: Given, tmp_path: P
     assert "same tokens of a text in lower case" in found["attacks"]["lowercase"]["student"]["reason"]
     assert (found["models"]["teacher"]["kind"], found["config"]["mask_groups"]) == ("masked", 3)
     assert "mask plan partition: of each text its words are hidden in 3 groups" in done.err
-    assert "passes" in found["validity"]["warnings"][0]
+    assert found["data"]["masking"].startswith("partition: of each text its words are hidden in 3 groups")
+    n_texts = found["data"]["members"] + found["data"]["nonmembers"]
+    assert found["data"]["passes"] == {"teacher": 2 * 3 * n_texts, "student": 2 * 3 * n_texts}
+    for shown in (done.out, (tmp_path / "run" / "summary.md").read_text(encoding="utf-8")):
+        said = " ".join(shown.split())
+        assert "Mask plan partition: of each text its words are hidden in 3 groups" in said
+        assert f"teacher {2 * 3 * n_texts}, student {2 * 3 * n_texts}" in said
+        assert "pseudo-perplexity" in said
+        assert "same tokens of a text in lower case" in said
     again = pair.attack(tmp_path / "run", "--attack", "all", "--reference", pair.start, "--mask-groups", 4)
     check_refused(again, "mask groups was 3 and is now 4")
+
+
+def test_the_plan_counts_passes_and_the_tokens_of_the_largest_batch(pair: Given, tmp_path: Path) -> None:
+    split, n_texts = encoders.word_pieces(), 48
+    lengths = [
+        len(split(text)["input_ids"]) for path in (pair.members, pair.nonmembers) for text in read_texts(path).values()
+    ]
+    for batch in (8, 10**6):
+        done = pair.attack(tmp_path / str(batch), "--attack", "loss", "--mask-groups", 2, "--batch-tokens", batch)
+        assert done.code == 0, done.err
+        assert f"2 views of them, {2 * 2 * n_texts} passes of a text in all" in " ".join(done.err.split())
+        row = next(row.split() for row in done.err.splitlines() if row.strip().startswith("teacher"))
+        assert row[row.index("plain") + 1 :][:2] == [f"{2 * n_texts}", f"{2 * sum(lengths):,}"]
+    done = pair.attack(tmp_path / "pll", "--attack", "loss", "--mask-plan", "pll")
+    row = next(row.split() for row in done.err.splitlines() if row.strip().startswith("teacher"))
+    n_tokens = sum(lengths) - 2 * n_texts
+    assert row[row.index("plain") + 1 :][:2] == [f"{n_tokens:,}", f"{sum(n * (n - 2) for n in lengths):,}"]
 
 
 def test_the_loss_is_the_mean_over_tokens_hidden_one_at_a_time(pair: Given, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
-from tests.commands import FINISHED, Given, check_refused, counted_loads, files_in, halves, results, texts
+from tests.commands import FINISHED, Given, check_refused, counted_loads, files_in, halves, lines, results, texts
 
 
 @pytest.fixture
@@ -95,10 +95,10 @@ def test_other_texts_under_the_same_name_are_refused(given: Given, tmp_path: Pat
 
 
 def test_other_weights_under_the_same_path_are_refused(given: Given, tmp_path: Path) -> None:
-    mine = given.having(student=tiny.save(tmp_path / "student", seed=21))
+    mine = given.having(student=tiny.save(tmp_path / "student", seed=21, lines=lines()))
     options = ("--attack", "loss", "--limit", 6)
     assert mine.attack(tmp_path / "run", *options).code == 0
-    tiny.save(tmp_path / "student", seed=22)
+    tiny.save(tmp_path / "student", seed=22, lines=lines())
     check_refused(mine.attack(tmp_path / "run", *options), "student fingerprint was")
 
 

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from kdaudit.attacks import ATTACKS
 from kdaudit.results import load
 from tests import tiny
-from tests.commands import FINISHED, NAMES, Given, files_in, read_texts, results
+from tests.commands import FINISHED, NAMES, Given, files_in, lines, read_texts, results
 
 ESTIMATE = {"value", "low", "high", "n", "m", "level", "method"}
 DIFFERENCE = {*ESTIMATE, "p_value", "p_value_holm"}
@@ -219,6 +219,7 @@ def test_a_quantised_adapter_goes_through_the_command(given: Given, tmp_path: Pa
     # 64 wide: bitsandbytes quantises in blocks of 64 weights.
     size: dict[str, Any] = {"vocab_size": tiny.VOCABULARY, "n_positions": 64, "n_embd": 64, "n_layer": 1, "n_head": 2}
     plain = GPT2LMHeadModel(GPT2Config(**size, bos_token_id=0, eos_token_id=0))
+    tiny.teach(plain, tiny.tokenizer(), lines())
     plain.save_pretrained(base)
     tiny.tokenizer().save_pretrained(base)
     settings = LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")

@@ -191,7 +191,7 @@ def test_a_model_that_draws_by_chance_is_refused_when_it_is_loaded(
     before = torch.get_rng_state()
     load(folder, device="cpu", dtype="float32")
     assert torch.equal(torch.get_rng_state(), before)
-    monkeypatch.setattr("kdaudit.models.loading._loader", lambda _: (Noisy, {}))
+    monkeypatch.setattr("kdaudit.models.loading.loader", lambda _: (Noisy, {}))
     with pytest.raises(ModelError, match="draws by chance"):
         load(folder, device="cpu", dtype="float32")
 

@@ -1,7 +1,7 @@
 """Stored signals come back as they were, or not at all, and never for another model, text or setting."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -214,7 +214,7 @@ def plan_of(folder: Path, *, load: str | None = None) -> Plan:
     checkpoint = find(str(folder), option="--teacher", load=load)
     passages = build(tiny.texts(6, seed=1), [tiny.tokenizer()], [FRAME], views=[PLAIN], shots=[], window=tiny.CONTEXT)
     return Plan(
-        subjects=(), attacks=(), passes=(Pass("teacher", checkpoint, PLAIN, 0, 1),), passages=passages,
+        subjects=(), attacks=(), passes=(Pass("teacher", checkpoint, PLAIN, 0, 1, 6, 1),), passages=passages,
         tokenizer_of={checkpoint.fingerprint: 0}, device="cpu", dtype="float32", batch_tokens=512, warnings=(),
     )  # fmt: skip
 
@@ -236,3 +236,18 @@ def test_one_models_signals_never_come_back_for_another(tmp_path: Path, monkeypa
     for plan, before in zip(plans, (first, second), strict=True):
         for path, shard in measured(plan, tmp_path / "signals").items():
             check_equal(shard, before[path])
+
+
+def test_the_memory_of_a_pass_is_that_of_its_largest_batch(checkpoint: Callable[..., Path]) -> None:
+    """A long text is read whole however small a batch is, and few tokens fill no large one."""
+    plan = plan_of(checkpoint(seed=1))
+    (one,) = plan.passes
+
+    def states(batch_tokens: int, *, longest: int, n_tokens: int) -> float:
+        changed = replace(one, longest=longest, n_tokens=n_tokens)
+        return replace(plan, batch_tokens=batch_tokens).memory_bytes(changed) - one.checkpoint.memory_bytes("float32")
+
+    assert states(512, longest=40, n_tokens=9000) == states(512, longest=512, n_tokens=9000)
+    assert states(8, longest=40, n_tokens=9000) == states(40, longest=40, n_tokens=9000)
+    assert states(4096, longest=40, n_tokens=600) == states(600, longest=40, n_tokens=9000)
+    assert states(8, longest=40, n_tokens=9000) < states(80, longest=40, n_tokens=9000)

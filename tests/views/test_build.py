@@ -45,7 +45,10 @@ def test_every_view_of_every_text_fits_with_its_front_under_every_tokenizer() ->
             found = passages.read(range(len(TEXTS)), view, k)
             assert max(passage.ids.size for passage in found) + before <= WINDOW
             n_tokens = sum(passage.ids.size for passage in found)
-            assert passages.shown[view][k] == Shown(n_tokens, len(TEXTS), n_tokens + before * len(TEXTS))
+            largest = max(int(passage.ids.max(initial=-1)) for passage in found)
+            longest = max(passage.ids.size for passage in found) + before
+            read = n_tokens + before * len(TEXTS)
+            assert passages.shown[view][k] == Shown(n_tokens, len(TEXTS), read, largest, longest)
             assert passages.n_read(view, k) == n_tokens + before * (1 if view is PREFIXED else len(TEXTS))
 
 
@@ -181,8 +184,10 @@ def test_a_view_of_several_variants_shows_those_of_what_the_plain_view_shows_beh
     assert all(sorted(one[12:].split()) == sorted(text[12:].split()) for one in prompted)
     assert len(set(prompted)) > 1
     assert min(one.n_given for one in found[3:]) > 0
-    n_tokens = sum(one.ids.size for one in passages.read([0, 1, 2], ROTATED, 0))
-    assert passages.shown[ROTATED][0] == Shown(n_tokens, 9, n_tokens)
+    shown = passages.read([0, 1, 2], ROTATED, 0)
+    n_tokens = sum(one.ids.size for one in shown)
+    largest, longest = max(int(one.ids.max()) for one in shown), max(one.ids.size for one in shown)
+    assert passages.shown[ROTATED][0] == Shown(n_tokens, 9, n_tokens, largest, longest)
 
 
 def test_variants_depend_on_the_seed_and_the_text_and_on_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
