@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kdaudit.records.layout import CHAT, CONVERSATION, EXTRAS, PAIR, TURNS, UNREAD, Layout, value_of
@@ -61,6 +61,8 @@ class Found:
     chat: Chat | None = None
     read: tuple[str, ...] = ()
     """The fields that it was made of."""
+    said: str = ""
+    """What was chosen about it that nobody asked for."""
 
 
 def find_record(row: Row, layout: Layout) -> Found | Problem:
@@ -139,7 +141,10 @@ def _pair(row: Row, asked: str, answer: str, layout: Layout) -> Found | Problem:
         shape = ALPACA_INPUT if beside else ALPACA
         return Found(PROMPTED, reply, shape.format(instruction=question, input=beside), read=read)
     messages = [{"role": "user", "content": whole}, {"role": "assistant", "content": reply}]
-    return _chat(row, [*_system(fields), *messages], (*read, "system"))
+    found = _chat(row, [*_system(fields), *messages], (*read, "system"))
+    if isinstance(found, Problem) or layout.pairs:
+        return found
+    return replace(found, said=f"{', '.join(read)} are shown as a chat of one turn; --pairs chooses otherwise")
 
 
 def _system(fields: Mapping[str, object]) -> list[dict[str, object]]:

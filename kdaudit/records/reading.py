@@ -211,19 +211,21 @@ def _checked(
     problems: list[tuple[Part, Problem]] = []
     parts: dict[Part, None] = {}
     unused: dict[str, None] = {}
+    said: dict[str, None] = {}
     n_empty, has_id_field = 0, False
     for part, row in given:
         parts[part] = None
         if isinstance(row, Row):
             has_id_field = has_id_field or value_of(row.fields, layout.id_field) is not UNREAD
-            shown = _shown(row, layout, render, known, unused)
+            shown = _shown(row, layout, render, known, unused, said)
             problem = shown if isinstance(shown, Problem) else _id_problem(row, layout.id_field)
             if problem is not None and problem.is_empty and layout.skip_empty:
                 n_empty += 1
                 continue
             if not isinstance(shown, Problem) and problem is None:
                 text, n_prompt, form, chat = shown
-                text = known.setdefault(text, text)  # a million copies are one text in memory
+                chat = None if text in known else chat  # of a million copies, one is in memory
+                text = known.setdefault(text, text)
                 own_id = _id(value_of(row.fields, layout.id_field)) or ""
                 found.append(Record(own_id, text, row.line, n_prompt, part.name, form, chat))
         else:
@@ -237,12 +239,14 @@ def _checked(
     if problems:
         raise _refusal(option, source, problems)
     if not records:
-        n_left = f": all {n_empty} texts are empty" if n_empty else ""
+        n_left = f": all {n_empty} of its texts are empty" if n_empty else ""
         raise RecordsError(f"{label}: holds no record{n_left}", hint="give at least one text")
     if layout.id_field != "id" and not has_id_field:
         raise RecordsError(f"{label}: no record has the field '{layout.id_field}'", hint="correct or drop --id-field")
     notes = [note for part in parts for note in part.notes]
-    notes += [f"{label}: {n_empty} empty texts are left out (--skip-empty)"] if n_empty else []
+    notes += [f"{label}: {one}" for one in said]
+    what = "1 empty text is" if n_empty == 1 else f"{n_empty} empty texts are"
+    notes += [f"{label}: {what} left out (--skip-empty)"] if n_empty else []
     notes += [f"{label}: nothing is made of {rows.shown(sorted(unused))}"] if unused else []
     return RecordSet(
         option, source, records, len(found) - len(records), digest(records),
@@ -251,16 +255,23 @@ def _checked(
 
 
 def _shown(
-    row: Row, layout: Layout, render: Render | None, known: Mapping[str, str], unused: dict[str, None]
+    row: Row,
+    layout: Layout,
+    render: Render | None,
+    known: Mapping[str, str],
+    unused: dict[str, None],
+    said: dict[str, None],
 ) -> tuple[str, int, str, Chat | None] | Problem:
     """The text of a row, the characters of it that are a prompt, its form and its chat; or what is wrong.
 
-    `known` texts are well. Fields that nothing is made of are put into `unused`.
+    `known` texts are well. Fields that nothing is made of are put into `unused`, what was chosen into `said`.
     """
     found = find_record(row, layout)
     if isinstance(found, Problem):
         return found
     unused.update(dict.fromkeys(sorted(unread(row, found, layout) - unused.keys())))
+    if found.said:
+        said[found.said] = None
     if found.chat is not None:
         return _rendered(row, found.chat, found.read[0], render)
     name = found.read[1] if found.form != TEXT else layout.text_field

@@ -85,7 +85,7 @@ def test_what_was_found_out_about_the_records_stands_in_the_results(given: Given
     assert done.code == 0, done.err
     said = results(tmp_path / "run")["validity"]["warnings"]
     assert f"--members {bare}: read as JSON, by how it begins" in said
-    assert f"--members {bare}: 1 empty texts are left out (--skip-empty)" in said
+    assert f"--members {bare}: 1 empty text is left out (--skip-empty)" in said
 
 
 def test_a_student_of_several_files_is_audited_through_its_manifest(recipe: Recipe, tmp_path: Path) -> None:

@@ -193,6 +193,13 @@ def test_an_option_that_has_one_value_and_is_given_twice_is_refused_by_name(
     check_refused(done, *(f"{word}: given 2 times, but it has one value" for word in words), "--help says")
 
 
+def test_a_pattern_that_the_shell_has_spelt_out_is_answered_with_quotes(ask: Ask) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        Path(name).touch()
+    done = kdaudit("attack", "--teacher", "t", "--student", "s", "--members", "a.jsonl", "b.jsonl", "--nonmembers", "n")
+    check_refused(done, "b.jsonl: stands behind no option", "quote a pattern")
+
+
 def test_an_option_that_can_be_repeated_counts_every_time_and_help_may_be_asked_for_twice(ask: Ask) -> None:
     config, _ = ask("--student", "b", "--attack", "loss", "--attack", "zlib")
     assert (config.students, config.attacks) == (("s", "b"), ("loss", "zlib"))

@@ -141,6 +141,13 @@ def test_every_form_is_a_prompt_and_an_answer(name: str, tmp_path: Path) -> None
     assert split(tmp_path, row, **layout) == expected
 
 
+def test_a_question_that_is_shown_as_a_chat_unasked_is_said(tmp_path: Path) -> None:
+    label = f"--members {tmp_path / 'a.jsonl'}"
+    said = f"{label}: instruction, output, input are shown as a chat of one turn; --pairs chooses otherwise"
+    assert found(tmp_path, ALPACA).notes == (said,)
+    assert found(tmp_path, ALPACA, pairs="chat").notes == found(tmp_path, ALPACA, pairs="text").notes == ()
+
+
 def test_a_text_comes_before_everything_else(tmp_path: Path) -> None:
     assert split(tmp_path, {"text": "x", "messages": [USER, ANSWER]}) == ("", "x")
 

@@ -215,7 +215,7 @@ def test_empty_texts_are_left_out_and_counted_where_that_is_asked_for(name: str,
     assert one.notes == (f"--members {path}: 2 empty texts are left out (--skip-empty)",)
     path.write_bytes(b"text\n \n") if name == "a.csv" else path.write_bytes(b'{"text": ""}\n')
     if name in {"a.jsonl", "a.csv"}:
-        assert "holds no record: all 1 texts are empty" in refusal(str(path), skip_empty=True)
+        assert "holds no record: all 1 of its texts are empty" in refusal(str(path), skip_empty=True)
 
 
 def test_a_null_is_no_empty_text(tmp_path: Path) -> None:
