@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Texts = Iterable[str | Mapping[str, object]]
 """Records in memory: texts, or mappings with the fields that a file would have; a data frame is one too."""
 Source = str | Path | Texts
-"""Records in a file, in a Hub data set (`hub:name[:config]:split`), or in memory."""
+"""Records in a file, in several (a list of Path), in a Hub data set (`hub:name[:config]:split`), or in memory."""
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and what there is to do."""
 
@@ -140,7 +140,7 @@ def distill(
 
         sources, read = _sources(train=train, nonmembers=nonmembers)
         folder = Path(out).expanduser()
-        if sources["train"] == IN_MEMORY:
+        if sources["train"] == (IN_MEMORY,):
             given.setdefault("key_file", folder.with_name(folder.name + KEY_SUFFIX))
         if student is not None:
             given["student"] = student
@@ -255,19 +255,23 @@ def _run_folder(out: str | Path | None) -> Iterator[Path]:
         yield Path(folder) / "run"
 
 
-def _sources(**given: Source | None) -> tuple[dict[str, str | None], Read]:
+def _sources(**given: Source | None) -> tuple[dict[str, tuple[str, ...]], Read]:
     """By keyword what the configuration says of a set of records, and what reads it."""
-    sources: dict[str, str | None] = {}
+    sources: dict[str, tuple[str, ...]] = {}
     in_memory: dict[str, list[Any]] = {}
     for name, source in given.items():
         if source is None or isinstance(source, str | Path):
-            sources[name] = None if source is None else str(source)
+            sources[name] = () if source is None else (str(source),)
+            continue
+        found = _rows(source, name)
+        if found and all(isinstance(one, Path) for one in found):
+            sources[name] = tuple(map(str, found))
         else:
-            sources[name] = IN_MEMORY
-            in_memory[f"--{name}"] = _rows(source, name)
+            sources[name] = (IN_MEMORY,)
+            in_memory[f"--{name}"] = found
 
-    def read(source: str, *, option: str, **how: Any) -> RecordSet:
-        if source == IN_MEMORY and option in in_memory:
+    def read(source: Sequence[str], *, option: str, **how: Any) -> RecordSet:
+        if tuple(source) == (IN_MEMORY,) and option in in_memory:
             return collect(in_memory[option], option=option, **how)
         return read_file(source, option=option, **how)
 
@@ -327,11 +331,13 @@ def _converted(value: Any, hint: Any, name: str) -> Any:
 
 def _call(function: str, given: Mapping[str, Any]) -> str:
     """The call as a manifest records it; what is in memory is not in it."""
-    shown = (f"{name}={_shown(value)}" for name, value in given.items() if value is not None)
+    shown = (f"{name}={_shown(value)}" for name, value in given.items() if value is not None and value != ())
     return f"kdaudit.{function}({', '.join(shown)})"
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) == 1:
+        return _shown(value[0])
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_shown, value))}]"
     return f"<{IN_MEMORY}>" if value == IN_MEMORY else repr(str(value) if isinstance(value, Path) else value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -14,6 +14,11 @@ from kdaudit.options import Option, flag_of, problems_of, refuse, split_at_comma
 from kdaudit.waivers import Waiver, expired
 
 LOADS = ("4bit", "8bit")
+TXT_RECORDS = ("line", "paragraph", "file")
+CHAT_TEMPLATES = ("own", "teacher", "student")
+PAIRS = ("chat", "text", "alpaca")
+LAYOUT = ("text_field", "id_field", "answer_field", "pairs", "txt_record", "skip_empty")
+"""Fields of a configuration that say how records stand in their sources."""
 KINDS = ("causal", "masked", "seq2seq")
 MASK_PLAN = re.compile(r"partition|pll|pll-word|random:([1-9][0-9]{0,2}|1000)")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -43,15 +48,26 @@ class AuditConfig:
     students: Annotated[tuple[str, ...], Option(
         "A student that was distilled from the teacher. Repeat it for several: they are called student, student-2, …",
         MODELS, flag="--student", names="checkpoint")]
-    members: Annotated[str | None, Option(
-        "Texts that were in the training data, as .jsonl, .csv, .txt, .parquet or hub:NAME[:CONFIG]:SPLIT. Default: "
-        "the records that the manifest of a distilled student names.", DATA, names="records")] = None
-    nonmembers: Annotated[str | None, Option(
-        "Texts of the same kind that were not in the training data, in any of the same forms.",
-        DATA, names="records")] = None
-    train: Annotated[str | None, Option(
-        "The training file of a distilled student. Needed where the file has moved since the manifest was written.",
-        DATA, names="records")] = None
+    members: Annotated[tuple[str, ...], Option(
+        "Texts that were in the training data: a file, a folder of shards, a quoted pattern, - or "
+        "hub:NAME[:CONFIG]:SPLIT. Repeatable: several are one set. Default: the records that the manifest of a "
+        "distilled student names.", DATA, names="records", separator=";", parse=strip_each)] = ()
+    nonmembers: Annotated[tuple[str, ...], Option(
+        "Texts of the same kind that were not in the training data, in any of the same forms. Repeatable.",
+        DATA, names="records", separator=";", parse=strip_each)] = ()
+    data: Annotated[tuple[str, ...], Option(
+        "Members and non-members together, in any of the same forms. Give --member-field, or both text fields. "
+        "Repeatable.", DATA, names="records", separator=";", parse=strip_each)] = ()
+    member_field: Annotated[str | None, Option(
+        "The field of --data that says of every record whether it is a member: 1 or 0, true or false, member or "
+        "nonmember.", DATA)] = None
+    member_text_field: Annotated[str | None, Option(
+        "The field of a member's text, where it is another than --text-field.", DATA)] = None
+    nonmember_text_field: Annotated[str | None, Option(
+        "The field of a non-member's text, where it is another than --text-field.", DATA)] = None
+    train: Annotated[tuple[str, ...], Option(
+        "The training file of a distilled student. Needed where the file has moved since the manifest was written. "
+        "Repeatable.", DATA, names="records", separator=";", parse=strip_each)] = ()
     manifest: Annotated[Path | None, Option(
         "The manifest of the student. Default: kdaudit.json in its folder.", DATA)] = None
     key_file: Annotated[Path | None, Option(
@@ -59,9 +75,20 @@ class AuditConfig:
     text_field: Annotated[str, Option("The field or column that holds the text.", DATA)] = "text"
     id_field: Annotated[str, Option(
         "The field or column that holds the id. Where there is none, the id is a keyed hash of the text.", DATA)] = "id"
-    shots: Annotated[str | None, Option(
-        "Non-member texts that prefix attacks put before a text. Default: some of --nonmembers, which are then left "
-        "out of the audit.", DATA, names="records")] = None
+    answer_field: Annotated[str | None, Option(
+        "The field with the answer of a record with a prompt, such as chosen of preference pairs.", DATA)] = None
+    pairs: Annotated[str | None, Option(
+        "How a question and its answer in two fields are shown: chat, text (one after the other) or alpaca. Default: "
+        "prompt and completion as text, others as a chat.", DATA, choices=PAIRS)] = None
+    chat_template: Annotated[str, Option(
+        "Whose template writes chats: own (each model's), teacher, student, or the file of a template. With own, the "
+        "words of an answer alone are scored where templates differ.", DATA, names="template")] = "own"
+    txt_record: Annotated[str, Option(
+        "What is a record in a .txt file: line, paragraph or file.", DATA, choices=TXT_RECORDS)] = "line"
+    skip_empty: Annotated[bool, Option("Leave empty texts out, and count them. Default: refuse them.", DATA)] = False
+    shots: Annotated[tuple[str, ...], Option(
+        "Non-member texts that prefix attacks put before a text. Repeatable. Default: some of --nonmembers, which are "
+        "then left out of the audit.", DATA, names="records", separator=";", parse=strip_each)] = ()
     n_shots: Annotated[int, Option("How many shots prefix attacks put before a text.", MEASURE, least=1)] = 12
     reference: Annotated[str | None, Option(
         "A reference model for the teacher and for every student that has no reference of its own.",
@@ -135,6 +162,18 @@ class AuditConfig:
         given = self.student_references or (self.reference,)
         return given * len(self.students) if len(given) == 1 else given
 
+    @property
+    def text_fields(self) -> tuple[str, str] | None:
+        """Those of a member's text and of a non-member's, where they were given apart."""
+        if self.member_text_field is None and self.nonmember_text_field is None:
+            return None
+        return self.member_text_field or self.text_field, self.nonmember_text_field or self.text_field
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """How the records stand in their sources, by keyword of `kdaudit.records.read`."""
+        return {name: getattr(self, name) for name in LAYOUT}
+
     def identity(self) -> dict[str, Any]:
         """What a run folder must share with this configuration to be continued by it.
 
@@ -143,11 +182,14 @@ class AuditConfig:
         """
         names = {"teacher", "students", "teacher_reference", "student_references", "reference"}
         names |= {"members", "nonmembers", "shots", "train", "manifest", "key_file", "out", "gates", "overwrite"}
-        return {
+        names |= {"data", "member_field", "member_text_field", "nonmember_text_field"}
+        found = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
             if name not in names
         }
+        is_word = self.chat_template in CHAT_TEMPLATES  # a file counts by what it makes of the records
+        return {**found, "chat_template": self.chat_template if is_word else "file"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,10 +265,11 @@ def student_names(n_students: int) -> tuple[str, ...]:
 def _contradictions(config: AuditConfig) -> Iterator[str]:
     if not config.students:
         yield "--student: at least one student is needed"
+    yield from _data_contradictions(config)
     for name in ("train", "key_file"):
-        if config.members is not None and getattr(config, name) is not None:
+        if config.members and getattr(config, name):
             yield f"{flag_of(name)}: it belongs to a student's manifest, but --members already says who was a member"
-    if (config.members is None) != (config.nonmembers is None) and not (config.train and config.nonmembers):
+    if bool(config.members) != bool(config.nonmembers) and not (config.train and config.nonmembers):
         given, missing = ("--members", "--nonmembers") if config.members else ("--nonmembers", "--members")
         yield (
             f"{given} is given but {missing} is not: an audit compares the two (--nonmembers may stand beside --train "
@@ -245,3 +288,31 @@ def _contradictions(config: AuditConfig) -> Iterator[str]:
         yield f"--id-field: '{config.id_field}' is the field of the text; ids are written into the run's files"
     if config.device not in DEVICES and not config.device.startswith("cuda:"):
         yield f"--device: '{config.device}' is none of {', '.join(DEVICES)}, cuda:N"
+
+
+def _data_contradictions(config: AuditConfig) -> Iterator[str]:
+    given = [name for name in ("members", "nonmembers", "train", "key_file") if getattr(config, name)]
+    if config.data and given:
+        yield f"--data: it holds members and non-members, and {flag_of(given[0])} says who they are as well"
+    fields = [name for name in ("member_text_field", "nonmember_text_field") if getattr(config, name)]
+    if config.member_field is not None and not config.data:
+        yield "--member-field: it is a field of --data, and --data is not given"
+    if config.member_field is not None and fields:
+        yield f"--member-field and {flag_of(fields[0])}: either a field says who is a member, or there are two texts"
+    if config.data and len(fields) == 1:
+        yield f"{flag_of(fields[0])}: give both, or --member-field, to say which texts of --data are a member's"
+    if fields and not config.data and not (config.members and config.nonmembers):
+        yield f"{flag_of(fields[0])}: it needs --members and --nonmembers, or --data"
+    for name in (*fields, *(["member_field"] if config.member_field else [])):
+        if getattr(config, name) == config.id_field:
+            yield f"{flag_of(name)}: '{config.id_field}' is the field of the id"
+    yield from twice_piped(
+        {name: getattr(config, name) for name in ("members", "nonmembers", "data", "train", "shots")}
+    )
+
+
+def twice_piped(sources: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What is wrong where standard input is named more than once; `sources` are those of each option."""
+    named = [flag_of(name) for name, given in sources.items() for source in given if source == "-"]
+    if len(named) > 1:
+        yield f"{' and '.join(named)}: standard input can be read once"

@@ -49,6 +49,9 @@ def read_config_file(path: Path, *, known: Iterable[Declared]) -> dict[str, Any]
         if key == WAIVERS:
             settings[key] = read_waivers(value, path)
         elif key in option_of:
+            # one file of records is the usual case
+            is_one = option_of[key].is_many and option_of[key].option.names == "records" and isinstance(value, str)
+            value = [value] if is_one else value
             _check_type(path, raw_key, value, option_of[key].kind)
             settings[key] = value
         else:

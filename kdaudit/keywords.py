@@ -10,6 +10,16 @@ from typing import TypedDict
 class AuditKeywords(TypedDict, total=False):
     """The further options of `kdaudit.audit`."""
 
+    data: str | Sequence[str | Path]
+    """Members and non-members together, in any of the same forms. Give member_field, or both text fields.
+    Repeatable."""
+    member_field: str | None
+    """The field of data that says of every record whether it is a member: 1 or 0, true or false, member or
+    nonmember."""
+    member_text_field: str | None
+    """The field of a member's text, where it is another than text_field."""
+    nonmember_text_field: str | None
+    """The field of a non-member's text, where it is another than text_field."""
     manifest: str | Path | None
     """The manifest of the student. Default: kdaudit.json in its folder."""
     key_file: str | Path | None
@@ -18,6 +28,18 @@ class AuditKeywords(TypedDict, total=False):
     """The field or column that holds the text."""
     id_field: str
     """The field or column that holds the id. Where there is none, the id is a keyed hash of the text."""
+    answer_field: str | None
+    """The field with the answer of a record with a prompt, such as chosen of preference pairs."""
+    pairs: str | None
+    """How a question and its answer in two fields are shown: chat, text (one after the other) or alpaca. Default:
+    prompt and completion as text, others as a chat."""
+    chat_template: str | Path
+    """Whose template writes chats: own (each model's), teacher, student, or the file of a template. With own, the words
+    of an answer alone are scored where templates differ."""
+    txt_record: str
+    """What is a record in a .txt file: line, paragraph or file."""
+    skip_empty: bool
+    """Leave empty texts out, and count them. Default: refuse them."""
     n_shots: int
     """How many shots prefix attacks put before a text."""
     teacher_reference: str | Path | None
@@ -80,6 +102,15 @@ class DistillKeywords(TypedDict, total=False):
     """The field or column that holds the text."""
     id_field: str
     """The field or column that holds the id."""
+    answer_field: str | None
+    """The field with the answer of a record with a prompt, such as chosen of preference pairs."""
+    pairs: str | None
+    """How a question and its answer in two fields are shown: chat, text (one after the other) or alpaca. Default:
+    prompt and completion as text, others as a chat."""
+    txt_record: str
+    """What is a record in a .txt file: line, paragraph or file."""
+    skip_empty: bool
+    """Leave empty texts out, and count them. Default: refuse them."""
     limit: int | None
     """The largest number of records of each file. The seed draws them."""
     key_file: str | Path | None

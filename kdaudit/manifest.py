@@ -11,8 +11,9 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from kdaudit.artefacts import create_text, remove_leftovers, write_text
 from kdaudit.errors import ConfigError, RecordsError
 from kdaudit.foreign import read_json, read_text, reason
 from kdaudit.records import Record, RecordSet
+from kdaudit.records.files import STDIN
 from kdaudit.records.sets import digest
 
 SCHEMA = "kdaudit.distillation/1"
@@ -99,20 +101,28 @@ class Manifest:
         return str(inside) if start["origin"] != "checkpoint" and inside.is_dir() else str(start["name"])
 
 
-def key_path(source: str, given: Path | None) -> Path:
-    """Where the key of a training file lies: as given, else beside the file.
+def key_path(sources: Sequence[str], given: Path | None) -> Path:
+    """Where the key of the training records lies: as given, else beside the first file or folder of them.
 
     Raises:
-        ConfigError: the source is not a file, so nothing lies beside it.
+        ConfigError: the first source is neither, so nothing lies beside it.
     """
     if given is not None:
         return given
-    if source.startswith("hub:"):
+    first = sources[0]
+    what = "a Hub data set" if first.startswith("hub:") else "standard input" if first == STDIN else "a pattern"
+    if what != "a pattern" or (has_magic(first) and not Path(first).exists()):
         raise ConfigError(
-            f"--train {source}: there is no folder beside a Hub data set for the key of the record ids",
+            f"--train {first}: there is no folder beside {what} for the key of the record ids",
             hint="say where the key is to lie: --key-file FILE",
         )
-    return Path(source + KEY_SUFFIX)
+    return Path(first.rstrip("/") + KEY_SUFFIX)
+
+
+def sources_of(recorded: Mapping[str, Any]) -> tuple[str, ...]:
+    """The sources that a manifest names for a set of records."""
+    source = recorded["source"]
+    return (source,) if isinstance(source, str) else tuple(source)
 
 
 def make_key(path: Path) -> bytes:
@@ -218,8 +228,11 @@ def _is_of(value: object, kind: str) -> bool:
 
 
 def _is_source(value: object) -> bool:
-    kinds = {"source": "text", "sha256": "text", "records": "number"}
-    return isinstance(value, dict) and all(_is_of(value.get(name), kind) for name, kind in kinds.items())
+    kinds = {"sha256": "text", "records": "number"}
+    if not isinstance(value, dict) or not all(_is_of(value.get(name), kind) for name, kind in kinds.items()):
+        return False
+    source = value.get("source")
+    return _is_of(source, "text") or (_is_of(source, "ids") and bool(source))
 
 
 def check_signature(manifest: Manifest, key: bytes, key_file: Path) -> None:
@@ -270,4 +283,4 @@ def pick(manifest: Manifest, found: RecordSet, part: str, key: bytes, option: st
     records: Iterable[Record] = (record for one, record in by_id.items() if one in chosen)
     kept = tuple(records)
     n_duplicates = found.n_duplicates if part == "members" else 0
-    return RecordSet(option, found.source, kept, n_duplicates, digest(kept))
+    return replace(found, option=option, records=kept, n_duplicates=n_duplicates, sha256=digest(kept))

@@ -44,7 +44,7 @@ class Option:
     most: float | None = None
     above: float | None = None
     below: float | None = None
-    names: Literal["checkpoint", "records"] | None = None
+    names: Literal["checkpoint", "records", "template"] | None = None
     """What a text names. A relative one in a configuration file is seen from the file's folder, as a path is."""
     separator: str | None = None
     """What stands between several values in the environment variable. None: a space."""
@@ -142,7 +142,8 @@ class Declared:
         def placed(text: str) -> str:
             text = self._expanded(text)
             names = self.option.names
-            is_elsewhere = names == "records" and text.startswith("hub:")
+            is_elsewhere = names == "records" and (text.startswith("hub:") or text == "-")
+            is_elsewhere = is_elsewhere or (names == "template" and text in {"own", "teacher", "student"})
             is_id = names == "checkpoint" and _HUB_ID.fullmatch(text) and not (folder / text).is_dir()
             return text if is_elsewhere or is_id or not text.strip() else str(folder / text)
 

@@ -20,7 +20,7 @@ KNOWN = options_of(AuditConfig)
 def test_every_problem_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         AuditConfig(
-            teacher="t", students=(), members="m", student_references=("a", "b"), seed=-1, max_tokens=1, limit=0,
+            teacher="t", students=(), members=("m",), student_references=("a", "b"), seed=-1, max_tokens=1, limit=0,
             batch_tokens=0, n_shots=0, calibration_share=1.0, device="tpu", dtype="int4", teacher_load="2bit",
         )  # fmt: skip
     lines = str(caught.value).splitlines()
@@ -33,7 +33,7 @@ def test_every_problem_is_said_at_once() -> None:
 
 @pytest.mark.parametrize("name", ["teacher", "members", "shots", "teacher_reference", "text_field"])
 def test_an_empty_setting_is_refused_by_its_option(name: str) -> None:
-    settings: dict[str, Any] = {"teacher": "t", "members": "m", "nonmembers": "n", name: " "}
+    settings: dict[str, Any] = {"teacher": "t", "members": ("m",), "nonmembers": ("n",), name: " "}
     with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}: an empty value"):
         AuditConfig(students=("s",), **settings)
 
@@ -50,7 +50,7 @@ def test_the_text_is_no_id() -> None:
         {"device": "cuda:1"},
         {"calibration_share": 0.05},
         {"calibration_share": 0.95},
-        {"members": "m", "nonmembers": "n"},
+        {"members": ("m",), "nonmembers": ("n",)},
         {"max_tokens": 2, "limit": 1},
         {"student_load": "4bit"},
     ],
@@ -79,18 +79,28 @@ CHANGES: dict[str, Any] = {
     "text_field": "body", "id_field": "number", "attacks": ("loss",), "seed": 1, "max_tokens": 8, "limit": 8,
     "batch_tokens": 8, "device": "cpu", "dtype": "float32", "n_shots": 3, "calibration_share": 0.5,
     "teacher_load": "4bit", "student_load": "4bit", "trust_remote_code": True, "allow_pickle": True,
-    "paper_compat": True, "kind": "masked", "mask_plan": "pll", "mask_groups": 5,
+    "paper_compat": True, "kind": "masked", "mask_plan": "pll", "mask_groups": 5, "answer_field": "chosen",
+    "pairs": "text", "txt_record": "file", "skip_empty": True, "chat_template": "teacher",
 }  # fmt: skip
 FREE: dict[str, Any] = {
-    "teacher": "T", "students": ("S",), "members": "m", "nonmembers": "n", "shots": "x", "teacher_reference": "r",
+    "teacher": "T", "students": ("S",), "members": ("m",), "nonmembers": ("n",), "shots": ("x",),
+    "teacher_reference": "r",
     "student_references": ("r",), "reference": "r", "out": Path("elsewhere"), "gates": ("student.auc <= 0.6",),
     "overwrite": True, "manifest": Path("k.json"),
 }  # fmt: skip
-OF_A_MANIFEST: dict[str, Any] = {"train": "t", "key_file": Path("key")}
+OF_A_MANIFEST: dict[str, Any] = {"train": ("t",), "key_file": Path("key")}
+TOGETHER: tuple[dict[str, Any], ...] = (
+    {"data": ("d",), "member_field": "label"},
+    {"data": ("d",), "member_text_field": "a", "nonmember_text_field": "b"},
+    {"members": ("m",), "nonmembers": ("n",), "member_text_field": "a"},
+)
+"""Records that are told apart by their fields."""
 
 
 def test_every_field_either_changes_the_measurement_or_counts_by_its_content() -> None:
-    assert {field.name for field in fields(AuditConfig)} == CHANGES.keys() | FREE.keys() | OF_A_MANIFEST.keys()
+    together = {name for apart in TOGETHER for name in apart}
+    named = CHANGES.keys() | FREE.keys() | OF_A_MANIFEST.keys() | together
+    assert {field.name for field in fields(AuditConfig)} == named
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -102,16 +112,36 @@ def test_what_changes_the_measurement_changes_the_identity(name: str) -> None:
 def test_names_gates_and_folders_do_not_change_the_identity() -> None:
     assert replace(PLAIN, **FREE).identity() == PLAIN.identity()
     assert replace(PLAIN, **OF_A_MANIFEST).identity() == PLAIN.identity()
+    for apart in TOGETHER:
+        assert replace(PLAIN, **apart).identity() == PLAIN.identity()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"data": ("d",), "members": ("m",), "nonmembers": ("n",)}, "--data: it holds members and non-members"),
+        ({"member_field": "label"}, "--member-field: it is a field of --data"),
+        ({"data": ("d",), "member_field": "label", "member_text_field": "a"}, "either a field says who is a member"),
+        ({"data": ("d",), "member_text_field": "a"}, "--member-text-field: give both, or --member-field"),
+        ({"member_text_field": "a"}, "it needs --members and --nonmembers, or --data"),
+        ({"data": ("d",), "member_field": "id"}, "--member-field: 'id' is the field of the id"),
+        ({"members": ("-",), "nonmembers": ("-",)}, "--members and --nonmembers: standard input can be read once"),
+        ({"members": ("m", "-"), "nonmembers": ("-",)}, "standard input can be read once"),
+    ],
+)
+def test_what_cannot_be_meant_about_records_is_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        replace(PLAIN, **given)
 
 
 @pytest.mark.parametrize("name", OF_A_MANIFEST)
 def test_what_serves_a_manifest_is_refused_beside_records_given_by_hand(name: str) -> None:
     with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}: it belongs to a student's manifest"):
-        AuditConfig(teacher="t", students=("s",), members="m", nonmembers="n", **{name: OF_A_MANIFEST[name]})
+        AuditConfig(teacher="t", students=("s",), members=("m",), nonmembers=("n",), **{name: OF_A_MANIFEST[name]})
 
 
 def test_a_training_file_that_moved_may_come_with_nonmembers_that_moved() -> None:
-    AuditConfig(teacher="t", students=("s",), train="t.jsonl", nonmembers="n.jsonl")
+    AuditConfig(teacher="t", students=("s",), train=("t.jsonl",), nonmembers=("n.jsonl",))
 
 
 def test_kdaudit_toml_comes_before_pyproject(tmp_path: Path) -> None:

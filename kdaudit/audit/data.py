@@ -6,21 +6,35 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit import records
 from kdaudit.audit.lineage import Lineage
-from kdaudit.config import AuditConfig
+from kdaudit.config import CHAT_TEMPLATES, AuditConfig
 from kdaudit.draws import generator
-from kdaudit.errors import RecordsError
-from kdaudit.models.chat import chat_renderer
-from kdaudit.models.checkpoint import Checkpoint, find
+from kdaudit.errors import ConfigError, RecordsError
+from kdaudit.foreign import read_text, reason
+from kdaudit.models.chat import MAX_TEMPLATE, chat_renderer
+from kdaudit.models.checkpoint import find
 from kdaudit.models.loading import load_tokenizer
-from kdaudit.records import Read, Record, RecordSet, check_alike, check_disjoint, draw_shots, sample
+from kdaudit.records import Read, Record, RecordSet, check_alike, check_disjoint, draw_shots, notes_on, sample
 
 SHOTS_SHARE = 0.25  # of the non-members at most: the rest is still to be judged
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """The chats as the template of one model writes them."""
+
+    name: str
+    """The model's name."""
+    contexts: tuple[str, ...]
+    """(n,): what stands before the answer of each record."""
+    shots: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,10 @@ class AuditData:
     """By student: why what it started from cannot serve as a reference."""
     notes: tuple[str, ...] = ()
     """What a reader must know about where the records come from."""
+    shot_records: tuple[Record, ...] = ()
+    """The records of the shots."""
+    renderings: Mapping[str, Rendering] = field(default_factory=dict)
+    """By checkpoint fingerprint, where a model is shown the chats otherwise than they were read."""
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
@@ -53,8 +71,12 @@ class AuditData:
 
     @property
     def sha256(self) -> str:
-        """The hash of all sets as they were read."""
-        return hashlib.sha256("".join(found.sha256 for found in self.sets).encode()).hexdigest()
+        """The hash of all sets as they were read, and of what models are shown otherwise."""
+        parts = [found.sha256 for found in self.sets]
+        for fingerprint, own in sorted(self.renderings.items()):
+            whole = "\0".join((*own.contexts, *own.shots)).encode("utf-8", "surrogatepass")
+            parts += [fingerprint, hashlib.sha256(whole).hexdigest()]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def read_data(
@@ -72,13 +94,23 @@ def read_data(
         ConfigError: a manifest cannot be used.
         RecordsError: a set cannot be read, is empty, has changed, or shares texts or ids with another.
     """
-    with chat_renderer(lambda: load_tokenizer(_teacher(config)), today=lineage.chat_date) as render:
-        read = partial(read_source, text_field=config.text_field, id_field=config.id_field, render=render)
+    with chat_renderer(lambda: speaker(config, lineage), today=lineage.chat_date) as render:
+        read = partial(read_source, **config.layout, render=render)
         if lineage.sets is not None:
             members, nonmembers = lineage.sets(read)
+        elif config.data:
+            members, nonmembers = records.read_both(
+                config.data,
+                option="--data",
+                member_field=config.member_field,
+                text_fields=config.text_fields,
+                **config.layout,
+                render=render,
+            )
         else:
-            members = read(config.members or "", option="--members")
-            nonmembers = read(config.nonmembers or "", option="--nonmembers")
+            fields = config.text_fields or (config.text_field, config.text_field)
+            members = read(config.members, option="--members", text_field=fields[0])
+            nonmembers = read(config.nonmembers, option="--nonmembers", text_field=fields[1])
         shots = read(config.shots, option="--shots") if config.shots else None
     sets = (members, nonmembers, *((shots,) if shots else ()))
     check_disjoint(sets)
@@ -96,17 +128,46 @@ def read_data(
         members=_limited(members.records, config, "members"),
         nonmembers=_limited(rest.records, config, "nonmembers"),
         shots=tuple(record.text for record in drawn) if needs_shots else (),
+        shot_records=drawn if needs_shots else (),
         sets=sets,
         is_shots_drawn=needs_shots and shots is None,
         teacher_obstacle=lineage.teacher_obstacle,
         no_start=lineage.no_start,
-        notes=lineage.notes,
+        notes=(*lineage.notes, *notes_on(sets)),
     )
 
 
-def _teacher(config: AuditConfig) -> Checkpoint:
+def speaker(config: AuditConfig, lineage: Lineage) -> Any:
+    """The tokenizer whose template writes the chats as they are read: --chat-template's, as a rule the teacher's.
+
+    Raises:
+        ConfigError: the file with a template cannot be read, or a manifest says that the teacher's counts.
+        CheckpointError: a model's tokenizer cannot be loaded.
+    """
+    choice = config.chat_template
+    if choice not in {"own", "teacher"} and lineage.sets is not None:
+        raise ConfigError(
+            f"--chat-template {choice}: the student was distilled on the chats as its teacher's template writes them",
+            hint="leave it out",
+        )
+    if choice == "student":
+        return _tokenizer(config, config.students[0], "--student")
+    teacher = _tokenizer(config, config.teacher, "--teacher")
+    if choice == "own" and not teacher.chat_template:
+        students = (_tokenizer(config, name, "--student") for name in config.students)
+        return next((one for one in students if one.chat_template), teacher)
+    if choice not in {"own", "teacher"}:
+        hint = f"give one of {', '.join(CHAT_TEMPLATES)} or the file of a template"
+        try:
+            teacher.chat_template = read_text(Path(choice), at_most=MAX_TEMPLATE)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"--chat-template: {choice} cannot be read: {reason(error)}", hint=hint) from error
+    return teacher
+
+
+def _tokenizer(config: AuditConfig, name: str, option: str) -> Any:
     code, pickle = config.trust_remote_code, config.allow_pickle
-    return find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code)
+    return load_tokenizer(find(name, option=option, kind=config.kind, allow_pickle=pickle, trust_remote_code=code))
 
 
 def _limited(found: tuple[Record, ...], config: AuditConfig, name: str) -> tuple[Record, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from kdaudit import manifest as manifests
 from kdaudit.config import LOADS, AuditConfig, student_names
@@ -13,7 +14,8 @@ from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.hub import locate
 from kdaudit.models.repeatable import CHAT_DATE
-from kdaudit.records import IN_MEMORY, RecordSet
+from kdaudit.records import IN_MEMORY, RecordSet, is_there
+from kdaudit.records.files import STDIN
 from kdaudit.results import Distillation
 from kdaudit.results.file import decode
 
@@ -92,7 +94,7 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
     loads = _loads(found)
     notes += [_about_load(name, load, config.student_load) for name, load in loads.items()]
     config = replace(config, student_references=tuple(references))
-    if config.members is not None:
+    if config.members or config.data:
         return config, Lineage(found, no_start=no_start, notes=tuple(notes), loads=loads)
     first = next(iter(found.values()), None)
     if first is None:
@@ -101,7 +103,7 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
             hint="a student that `kdaudit distill` made names them in its manifest (kdaudit.json, or --manifest FILE)",
         )
     _check_same_members(found)
-    config = replace(config, text_field=first.data["text_field"], id_field=first.data["id_field"])
+    config = replace(config, **_layout(first, config))
     notes += [
         LEFT_OUT.format(name=name, n_left_out=len(left_out), n=len(one.data["members"]))
         for name, one in found.items()
@@ -177,6 +179,12 @@ def _manifests(config: AuditConfig) -> dict[str, Manifest]:
     return found
 
 
+def _layout(found: Manifest, config: AuditConfig) -> dict[str, Any]:
+    """How the records stood in their sources when the student was distilled."""
+    recorded = {**found.content["training"], "text_field": found.data["text_field"], "id_field": found.data["id_field"]}
+    return {name: recorded.get(name, default) for name, default in config.layout.items()}
+
+
 def _loads(found: Mapping[str, Manifest]) -> dict[str, str]:
     """By student: what its manifest says of the precision of the weights under its adapter."""
     loads = {name: one.content["student"].get("load") for name, one in found.items()}
@@ -207,9 +215,9 @@ def _check_same_members(found: Mapping[str, Manifest]) -> None:
 
 def _sets(config: AuditConfig, found: Manifest, read: Callable[..., RecordSet]) -> tuple[RecordSet, RecordSet]:
     data = found.data
-    source = config.train or _still_there(found, "train", "--train FILE")
-    train = read(source, option="--train")
-    key_file = config.key_file or _own_key(found, source)
+    sources = config.train or _still_there(found, "train", "--train FILE")
+    train = read(sources, option="--train")
+    key_file = config.key_file or _own_key(found, sources)
     key = manifests.read_key(key_file)
     manifests.check_signature(found, key, key_file)
     manifests.check_source(found, train, "train")
@@ -222,26 +230,29 @@ def _sets(config: AuditConfig, found: Manifest, read: Callable[..., RecordSet]) 
     return members, manifests.pick(found, others, "held_out", key, "--nonmembers")
 
 
-def _still_there(found: Manifest, part: str, way_out: str) -> str:
-    """The source that the manifest names, as seen from the current folder."""
-    source = str(found.data[part]["source"])
-    if source == IN_MEMORY:
-        raise ConfigError(
-            f"{found.path}: the student was distilled on records in memory, and they are not given",
-            hint=f"give them again: {way_out}",
-        )
-    if not source.startswith("hub:") and not Path(source).exists():
-        raise ConfigError(
-            f"{found.path} names the file {source}, and there is none (seen from the current folder)",
-            hint=f"say where it is: {way_out}; or give the records by --members FILE and --nonmembers FILE",
-        )
-    return source
+def _still_there(found: Manifest, part: str, way_out: str) -> tuple[str, ...]:
+    """The sources that the manifest names, as seen from the current folder."""
+    sources = manifests.sources_of(found.data[part])
+    for source in sources:
+        if source in {IN_MEMORY, STDIN}:
+            where = "in memory" if source == IN_MEMORY else "from standard input"
+            raise ConfigError(
+                f"{found.path}: the student was distilled on records {where}, and they are not given",
+                hint=f"give them again: {way_out}",
+            )
+        if not source.startswith("hub:") and not is_there(source):
+            raise ConfigError(
+                f"{found.path} names the file {source}, and there is none (seen from the current folder)",
+                hint=f"say where it is: {way_out}; or give the records by --members FILE and --nonmembers FILE",
+            )
+    return sources
 
 
-def _own_key(found: Manifest, source: str) -> Path:
+def _own_key(found: Manifest, sources: tuple[str, ...]) -> Path:
     """Beside the training file where it now lies, else where distill put it."""
     recorded = Path(found.data["key_file"])
-    if source.startswith("hub:"):
+    try:
+        beside = manifests.key_path(sources, None)
+    except ConfigError:  # nothing lies beside them
         return recorded
-    beside = manifests.key_path(source, None)
     return beside if beside.is_file() or not recorded.is_file() else recorded

@@ -9,7 +9,7 @@ from typing import Any
 
 from kdaudit.attacks import expand
 from kdaudit.attacks.base import Attack
-from kdaudit.audit.data import AuditData
+from kdaudit.audit.data import AuditData, Rendering
 from kdaudit.config import AuditConfig, student_names
 from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
@@ -195,7 +195,9 @@ def make_plan(
     checkpoints = distinct(subjects)
     has_prompts = any(record.n_prompt for record in data.records)
     masking = _masking(config, subjects[0].checkpoint, has_prompts=has_prompts)
-    tokenizers, frames, tokenizer_of = _tokenizers(checkpoints, masking, has_prompts=has_prompts)
+    tokenizers, frames, renderings, tokenizer_of = _tokenizers(
+        checkpoints, masking, data.renderings, has_prompts=has_prompts
+    )
     chosen = expand(config.attacks)
     leads = list(dict.fromkeys(lead_text(tokenizer) for tokenizer in tokenizers))
     shown = [without_lead(record.text, record.n_prompt, leads) for record in data.records]
@@ -213,9 +215,11 @@ def make_plan(
         tokenizers,
         frames,
         views=_views(attack for attack, _ in chosen),
-        shots=[without_lead(shot, 0, leads)[0] for shot in data.shots],
+        shots=_without_leads(data.shots, leads),
         window=shared_window(config.max_tokens, checkpoints.values()),
         prompts=[n_prompt for _, n_prompt in shown],
+        contexts=[None if own is None else _without_leads(own.contexts, leads) for own in renderings],
+        shots_of=[None if own is None else _without_leads(own.shots, leads) for own in renderings],
         seed=config.seed,
     )
     _check_known_words(checkpoints, passages, tokenizer_of)
@@ -248,6 +252,10 @@ def make_plan(
         warnings=(*_warnings(config, data, passages), *twice, *notes),
         masking=masking,
     )
+
+
+def _without_leads(texts: Iterable[str], leads: Sequence[str]) -> list[str]:
+    return [without_lead(text, 0, leads)[0] for text in texts]
 
 
 def _masking(config: AuditConfig, checkpoint: Checkpoint, *, has_prompts: bool) -> Masking | None:
@@ -325,12 +333,17 @@ def _views(attacks: Iterable[Attack]) -> list[View]:
 
 
 def _tokenizers(
-    checkpoints: Mapping[str, Checkpoint], masking: Masking | None, *, has_prompts: bool
-) -> tuple[list[object], list[Frame], dict[str, int]]:
-    """The tokenizers with the frames of the checkpoints, equal ones once, and which checkpoint has which."""
+    checkpoints: Mapping[str, Checkpoint],
+    masking: Masking | None,
+    renderings: Mapping[str, Rendering],
+    *,
+    has_prompts: bool,
+) -> tuple[list[object], list[Frame], list[Rendering | None], dict[str, int]]:
+    """The tokenizers with the frames of the checkpoints and what they are shown, equal ones once, and who has which."""
     tokenizers: list[object] = []
     frames: list[Frame] = []
-    index_of_state: dict[tuple[str, str], int] = {}
+    shown: list[Rendering | None] = []
+    index_of_state: dict[tuple[str, str, str], int] = {}
     tokenizer_of = {}
     for fingerprint, checkpoint in checkpoints.items():
         tokenizer = load_tokenizer(checkpoint)
@@ -338,13 +351,16 @@ def _tokenizers(
             checkpoint.kind, tokenizer, masking, decoder_start=checkpoint.decoder_start,
             model_type=checkpoint.model_type, has_prompts=has_prompts,
         )  # fmt: skip
-        state = described(tokenizer), repr((frame.kind.name, frame.lead, frame.tail, frame.start))
+        own = renderings.get(fingerprint)
+        kind = repr((frame.kind.name, frame.lead, frame.tail, frame.start))
+        state = described(tokenizer), kind, own.name if own else ""
         if state not in index_of_state:
             index_of_state[state] = len(tokenizers)
             tokenizers.append(tokenizer)
             frames.append(frame)
+            shown.append(own)
         tokenizer_of[fingerprint] = index_of_state[state]
-    return tokenizers, frames, tokenizer_of
+    return tokenizers, frames, shown, tokenizer_of
 
 
 def _obstacle(

@@ -12,6 +12,7 @@ from kdaudit.audit.lineage import Lineage, check_lineage, trace
 from kdaudit.audit.measure import Progress, measure_passes
 from kdaudit.audit.plan import Plan, distinct, find_subjects, make_plan
 from kdaudit.audit.references import check_references
+from kdaudit.audit.renderings import show_each
 from kdaudit.audit.scoring import Scores, score_records
 from kdaudit.audit.validity import describe_validity
 from kdaudit.config import AuditConfig
@@ -49,6 +50,7 @@ def plan_audit(config: AuditConfig, *, needs_shots: bool, read_source: Read = re
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
     for checkpoint in distinct(subjects).values():
         check_headers(checkpoint, choose_device(config.device))
+    data = show_each(data, subjects, config, lineage)
     return Planned(config, lineage, data, make_plan(config, subjects, data, notes=check_references(subjects, lineage)))
 
 

@@ -141,7 +141,10 @@ class _OnceEach(TyperCommand):
     """A command that refuses an option that is given twice and cannot be repeated: otherwise the last would count."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        _, rest, order = self.make_parser(ctx).parse_args(list(args))
+        if rest and os.path.exists(rest[0]) and not any(one.param_type_name == "argument" for one in self.params):
+            hint = "quote a pattern, so that the shell leaves it as it is: --members 'shards/*.jsonl'"
+            raise ConfigError(f"{rest[0]}: stands behind no option", hint=hint)
         counts = Counter(one for one in order if not one.multiple and one.name != "help")
         if twice := [f"{one.opts[0]}: given {n} times, but it has one value" for one, n in counts.items() if n > 1]:
             hint = f"give it once; kdaudit {self.name} --help says what can be repeated"

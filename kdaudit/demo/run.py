@@ -73,8 +73,8 @@ def _run(folder: Path, kind: str, seed: int, command: str, on_progress: Progress
         positive,
         teacher=str(models.teacher_start),
         students=(str(models.student_start),),
-        members=str(data["members"]),
-        nonmembers=str(data["nonmembers"]),
+        members=(str(data["members"]),),
+        nonmembers=(str(data["nonmembers"]),),
         teacher_reference=None,
         out=folder / "control",
     )

@@ -92,8 +92,8 @@ def train(
                 on_progress=on_progress,
             )  # fmt: skip
         config = DistillConfig(
-            teacher=str(paths.teacher), student=str(paths.student_start), train=str(members),
-            nonmembers=str(nonmembers), out=paths.student, hard_weight=HARD_WEIGHT, temperature=TEMPERATURE,
+            teacher=str(paths.teacher), student=str(paths.student_start), train=(str(members),),
+            nonmembers=(str(nonmembers),), out=paths.student, hard_weight=HARD_WEIGHT, temperature=TEMPERATURE,
             epochs=schedule.student_epochs, lr=schedule.learning_rate, batch_tokens=BATCH_TOKENS, seed=seed,
             device="cpu", overwrite=True,
         )  # fmt: skip

@@ -86,7 +86,7 @@ def describe(
 
 def _describe_set(found: RecordSet) -> dict[str, Any]:
     return {
-        "source": found.source,
+        "source": found.named[0] if len(found.named) == 1 else list(found.named),
         "sha256": found.sha256,
         "records": len(found.records),
         "duplicates": found.n_duplicates,

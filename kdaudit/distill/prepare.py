@@ -21,6 +21,7 @@ from kdaudit.errors import CheckpointError, RecordsError
 from kdaudit.models.chat import chat_renderer
 from kdaudit.models.checkpoint import find
 from kdaudit.models.loading import load_tokenizer
+from kdaudit.records import notes_on
 from kdaudit.targets.passage import TWICE, lead_text, without_lead
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ def read_sets(config: DistillConfig, read_source: Read = records.read) -> tuple[
         return load_tokenizer(find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code))
 
     with chat_renderer(tokenizer, today=config.chat_date) as render:
-        read = partial(read_source, text_field=config.text_field, id_field=config.id_field, render=render)
-        nonmembers = read(config.nonmembers, option="--nonmembers") if config.nonmembers is not None else None
+        read = partial(read_source, **config.layout, render=render)
+        nonmembers = read(config.nonmembers, option="--nonmembers") if config.nonmembers else None
         return read(config.train, option="--train"), nonmembers
 
 
@@ -128,7 +129,7 @@ def settle(
     )  # fmt: skip
     held_out, n_unscored = _held_out(assignment, models)
     _check_known(examples, held_out, models)
-    notes = [*models.notes]
+    notes = [*models.notes, *notes_on([train_set, *([nonmembers] if nonmembers else [])])]
     if examples.n_cut:
         notes.append(
             f"{examples.n_cut} of {len(assignment.trained)} members are longer than {models.window} tokens: cut"

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from kdaudit.config import DTYPES, KINDS, LOADS
+from kdaudit.config import DTYPES, KINDS, LAYOUT, LOADS, PAIRS, TXT_RECORDS, twice_piped
 from kdaudit.models.repeatable import CHAT_DATE
-from kdaudit.options import Option, flag_of, problems_of, refuse
+from kdaudit.options import Option, flag_of, problems_of, refuse, strip_each
 
 OBJECTIVES = ("forward-kl", "reverse-kl", "jsd", "skew-kl", "hard")
 """The names in `kdaudit.distill.losses.OBJECTIVES`, which needs torch."""
@@ -34,17 +34,19 @@ class DistillConfig:
     # fmt: off
     teacher: Annotated[str, Option(
         "The teacher: a checkpoint folder or a Hub id. @revision pins a commit.", names="checkpoint")]
-    train: Annotated[str, Option(
-        "The records to train on, as .jsonl, .csv, .txt, .parquet or hub:NAME[:CONFIG]:SPLIT. A record is a text, a "
-        "prompt with a completion, or chat messages.", names="records")]
+    train: Annotated[tuple[str, ...], Option(
+        "The records to train on: a file, a folder of shards, a quoted pattern, - or hub:NAME[:CONFIG]:SPLIT. "
+        "Repeatable: several are one set. A record is a text, a prompt with an answer, or a chat.",
+        names="records", separator=";", parse=strip_each)]
     out: Annotated[Path, Option("The folder for the student. The same command continues an unfinished run in it.")]
     student: Annotated[str | None, Option("Start from this checkpoint.", MODELS, names="checkpoint")] = None
     student_layers: Annotated[str | None, Option(
         "Start from these layers of the teacher, such as 0,2,4. The first layer is 0.", MODELS)] = None
     student_config: Annotated[Path | None, Option(
         "Start from random weights of the architecture in this config.json.", MODELS)] = None
-    nonmembers: Annotated[str | None, Option(
-        "Records that neither the teacher nor the student ever sees.", DATA, names="records")] = None
+    nonmembers: Annotated[tuple[str, ...], Option(
+        "Records that neither the teacher nor the student ever sees. Repeatable.",
+        DATA, names="records", separator=";", parse=strip_each)] = ()
     holdout: Annotated[str | None, Option(
         f"Hold out this share (0.2) or this number (500) of the records of --train. Default: {HOLDOUT}.", DATA)] = None
     coins: Annotated[bool, Option(
@@ -54,6 +56,14 @@ class DistillConfig:
         DATA, choices=TEACHER_SAW)] = None
     text_field: Annotated[str, Option("The field or column that holds the text.", DATA)] = "text"
     id_field: Annotated[str, Option("The field or column that holds the id.", DATA)] = "id"
+    answer_field: Annotated[str | None, Option(
+        "The field with the answer of a record with a prompt, such as chosen of preference pairs.", DATA)] = None
+    pairs: Annotated[str | None, Option(
+        "How a question and its answer in two fields are shown: chat, text (one after the other) or alpaca. Default: "
+        "prompt and completion as text, others as a chat.", DATA, choices=PAIRS)] = None
+    txt_record: Annotated[str, Option(
+        "What is a record in a .txt file: line, paragraph or file.", DATA, choices=TXT_RECORDS)] = "line"
+    skip_empty: Annotated[bool, Option("Leave empty texts out, and count them. Default: refuse them.", DATA)] = False
     limit: Annotated[int | None, Option(
         "The largest number of records of each file. The seed draws them.", DATA, least=1)] = None
     key_file: Annotated[Path | None, Option(
@@ -175,7 +185,12 @@ class DistillConfig:
     @property
     def holdout_rule(self) -> str | None:
         """How records are held out of the training file; None where the non-members are a file of their own."""
-        return None if self.nonmembers is not None else "coins" if self.coins else self.holdout or HOLDOUT
+        return None if self.nonmembers else "coins" if self.coins else self.holdout or HOLDOUT
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """How the records stand in their sources, by keyword of `kdaudit.records.read`."""
+        return {name: getattr(self, name) for name in LAYOUT}
 
     def identity(self) -> dict[str, Any]:
         """What an unfinished run must share with this configuration to be continued by it.
@@ -202,6 +217,9 @@ class DistillConfig:
 def _contradictions(config: DistillConfig) -> Iterator[str]:
     if config.warmup == 1:
         yield "--warmup: 1 leaves no step after the warm-up"
+    if not config.train:
+        yield "--train: no records are given"
+    yield from twice_piped({"train": config.train, "nonmembers": config.nonmembers})
     if config.id_field == config.text_field:
         yield f"--id-field: '{config.id_field}' is the field of the text"
     starts = [name for name in ("student", "student_layers", "student_config") if getattr(config, name) is not None]
@@ -211,12 +229,12 @@ def _contradictions(config: DistillConfig) -> Iterator[str]:
     held = [name for name in ("nonmembers", "holdout", "coins") if getattr(config, name)]
     if len(held) > 1:
         yield f"{' and '.join(map(flag_of, held))}: only one of them says who is not a member"
-    if config.nonmembers is None and config.teacher_saw is None:
+    if not config.nonmembers and config.teacher_saw is None:
         yield (
             "--teacher-saw train, none or unknown is needed: records held out of the training file may have been in "
             "the teacher's; --nonmembers FILE gives records that neither saw"
         )
-    if config.nonmembers is not None and config.teacher_saw is not None:
+    if config.nonmembers and config.teacher_saw is not None:
         yield "--teacher-saw and --nonmembers: give only one; neither model may have seen the records of --nonmembers"
     if config.objective == "hard" and config.hard_weight is not None:
         yield "--hard-weight: --objective hard always has weight 1 on the ground truth"

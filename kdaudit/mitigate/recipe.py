@@ -55,7 +55,7 @@ def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
             record.
     """
     training, data = found.content["training"], found.data
-    if data["train"]["source"] == IN_MEMORY and "train" not in given:
+    if IN_MEMORY in manifests.sources_of(data["train"]) and "train" not in given:
         raise ConfigError(
             f"--from: {found.path} was distilled on records in memory, which are in no file",
             hint="write them into one, in their order, and give it by --train",
@@ -64,8 +64,8 @@ def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
     settings = {name: value for name, value in training.items() if name in known}
     is_hard = settings.get("objective") == "hard"
     settings |= {
-        "train": data["train"]["source"],
-        "nonmembers": data["nonmembers"]["source"] if data["nonmembers"] else None,
+        "train": manifests.sources_of(data["train"]),
+        "nonmembers": manifests.sources_of(data["nonmembers"]) if data["nonmembers"] else (),
         "key_file": Path(data["key_file"]),
         "hard_weight": None if is_hard else training["hard_weight"],
         "split_seed": training.get("split_seed", training["seed"]),
@@ -82,7 +82,7 @@ def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
     else:
         settings |= dict.fromkeys(STARTS)
     if given.keys() & {*HELD_OUT}:
-        settings |= {"nonmembers": None, "holdout": None, "coins": False, "teacher_saw": None}
+        settings |= {"nonmembers": (), "holdout": None, "coins": False, "teacher_saw": None}
     if "objective" in given:
         settings["beta"] = None
     return {**settings, **given}

@@ -10,14 +10,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.models import chat_process
 from kdaudit.models.repeatable import CHAT_DATE, read_date, shows_address
-from kdaudit.records import Render
+from kdaudit.records import Chat, Render
 from kdaudit.records.rows import MAX_CHARACTERS
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def chat_renderer(find_tokenizer: Callable[[], PreTrainedTokenizerBase], *, toda
     read_date(today)
     started: list[tuple[subprocess.Popen[bytes], str, str]] = []
 
-    def render(messages: Sequence[Mapping[str, object]]) -> tuple[str, str]:
+    def render(chat: Chat) -> tuple[str, str]:
         if not started:
             tokenizer: Any = find_tokenizer()
             settings = {
@@ -66,13 +67,16 @@ def chat_renderer(find_tokenizer: Callable[[], PreTrainedTokenizerBase], *, toda
             if refusal:
                 raise ConfigError(refusal[0], hint=refusal[1])
         process, what, lead = started[0]
-        answer = _ask(process, messages, what)
+        given = {field.name: getattr(chat, field.name) for field in fields(chat)}
+        answer = _ask(process, given, what)
         if "texts" not in answer:
-            if len(messages) == 1 and answer.get("error") == "ValueError":  # transformers refuses a chat of none
+            if (
+                len(chat.messages) == chat.n_answer and answer.get("error") == "ValueError"
+            ):  # transformers refuses a chat of none
                 raise ValueError("needs a message before the answer")
             raise _failure(answer, what)
         before, whole = (str(text) for text in answer["texts"])
-        if shows_address(whole) and not any(shows_address(str(message)) for message in messages):
+        if shows_address(whole) and not shows_address(str(chat)):
             raise ValueError("shows where an object lies in memory, which is another place each time")
         return before.removeprefix(lead), whole.removeprefix(lead)  # the lead is put before every text anyway
 
@@ -97,7 +101,8 @@ def _template(tokenizer: Any) -> str | Mapping[str, str]:
     if not found:
         raise ConfigError(
             "the records are chats (messages), and the model's tokenizer has no chat template",
-            hint="give a model with one, or records with prompt and completion",
+            hint="give a model with one, or records with prompt and completion; --pairs text and --pairs alpaca show a "
+            "question and its answer without one",
         )
     what = f"the chat template of {tokenizer.name_or_path}"
     if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from types import TracebackType
 from typing import Any
 
@@ -39,10 +40,10 @@ def main() -> None:
     _limit_time(started + SECONDS)
     render, refusal = prepare(**_next())
     _tell(refusal)
-    while (messages := _next()) is not None:
+    while (chat := _next()) is not None:
         n_chats += 1
         _limit_time(started + SECONDS + SECONDS_EACH * n_chats)
-        _tell(render(messages))
+        _tell(render(**chat))
 
 
 Answer = dict[str, Any]
@@ -50,7 +51,7 @@ Answer = dict[str, Any]
 
 def prepare(
     *, template: str | Mapping[str, str], special_tokens: Mapping[str, str], today: str, at_most: int
-) -> tuple[Callable[[Sequence[Mapping[str, object]]], Answer], Answer]:
+) -> tuple[Callable[..., Answer], Answer]:
     """What renders a chat, and why it must not be asked to, if there is a reason.
 
     Args:
@@ -60,9 +61,9 @@ def prepare(
         at_most: characters of a whole text.
 
     Returns:
-        A function of messages that gives `texts`: the one before the last message, and the whole one. Or it gives what
-        keeps them from being made: the `error` and its `line` of the template, or the `length` of a text that is too
-        long; never a word of the chat.
+        A function of the fields of a `Chat` that gives `texts`: the one before the answer, and the whole one. Or it
+        gives what keeps them from being made: the `error` and its `line` of the template, or the `length` of a text
+        that is too long; never a word of the chat.
     """
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
@@ -74,11 +75,36 @@ def prepare(
     tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), **special_tokens)
     tokenizer.chat_template = template
 
-    def render(messages: Sequence[Mapping[str, object]]) -> Answer:
+    def apply(messages: list[dict[str, Any]], **how: Any) -> str:
+        with pinned_clock(read_date(today)):
+            return str(tokenizer.apply_chat_template(messages, tokenize=False, **how))
+
+    @cache
+    def takes_parts() -> bool:
+        """Whether the template shows a list of one part as it shows the text in it."""
+        parts = [{"type": "text", "text": "a"}]
         try:
-            with pinned_clock(read_date(today)):
-                before = tokenizer.apply_chat_template(list(messages[:-1]), tokenize=False, add_generation_prompt=True)
-                whole = tokenizer.apply_chat_template(list(messages), tokenize=False)
+            shown, plain = (
+                apply([{"role": "user", "content": one}, {"role": "assistant", "content": one}]) for one in (parts, "a")
+            )
+        except Exception:
+            return False
+        return shown == plain
+
+    def render(
+        messages: Sequence[Mapping[str, Any]],
+        n_answer: int = 1,
+        tools: object = None,
+        documents: object = None,
+        arguments: Mapping[str, object] | None = None,
+    ) -> Answer:
+        given: dict[str, Any] = {**(arguments or {}), "tools": tools, "documents": documents}
+        try:
+            chat = [dict(message) for message in messages]
+            if any(isinstance(message.get("content"), list) for message in chat) and not takes_parts():
+                chat = [{**message, "content": _joined(message.get("content"))} for message in chat]
+            before = apply(chat[: len(chat) - n_answer], add_generation_prompt=True, **given)
+            whole = apply(chat, **given)
         except Exception as error:
             return {"error": type(error).__name__, "line": _line(error)}
         length = max(len(before), len(whole))
@@ -89,6 +115,11 @@ def prepare(
     except ConfigError as error:
         return render, {"refusal": [str(error), error.hint]}
     return render, {}
+
+
+def _joined(content: object) -> object:
+    """The texts of a message's parts, each in lines of its own, as servers of chat models join them."""
+    return "\n".join(part["text"] for part in content) if isinstance(content, list) else content
 
 
 def _tell(answer: Answer) -> None:

@@ -15,7 +15,9 @@ from typing import Any, BinaryIO
 
 from kdaudit.errors import HubError, RecordsError
 from kdaudit.records import rows
-from kdaudit.records.rows import ROWS_AT_A_TIME, Problem, Row, column_rows, require_field, wanted_columns
+from kdaudit.records.columns import typed_rows
+from kdaudit.records.layout import Layout
+from kdaudit.records.rows import Problem, Row
 
 PREFIX = "hub:"
 SPEC = re.compile(
@@ -27,7 +29,7 @@ READ_ALIKE = {"name", "version", "data_dir", "data_files", "description", "featu
 Reader = Callable[[BinaryIO], Iterator[Row | Problem]]
 
 
-def hub_rows(source: str, label: str, text_field: str, id_field: str) -> Iterator[Row | Problem]:
+def hub_rows(source: str, label: str, layout: Layout) -> Iterator[Row | Problem]:
     """Rows of `hub:name[:config]:split`, counted from 1; no code of the data set is run.
 
     Raises:
@@ -45,9 +47,9 @@ def hub_rows(source: str, label: str, text_field: str, id_field: str) -> Iterato
     datasets.disable_progress_bars()
     try:
         builder = _builder(spec["name"], spec["config"], label)
-        reader = _reader(builder, label, text_field, id_field)
+        reader = _reader(builder, label, layout)
         found = (
-            _typed_rows(builder, spec["split"], label, text_field, id_field)
+            _typed_rows(builder, spec["split"], label, layout)
             if reader is None
             else _split_rows(builder, spec["split"], reader)
         )
@@ -87,7 +89,7 @@ def _snapshot(name: str, label: str) -> str:
         ) from error
 
 
-def _reader(builder: Any, label: str, text_field: str, id_field: str) -> Reader | None:
+def _reader(builder: Any, label: str, layout: Layout) -> Reader | None:
     """How a file of the data set is read; None where only `datasets` knows how."""
     from datasets.packaged_modules.csv.csv import Csv
     from datasets.packaged_modules.json.json import Json
@@ -101,21 +103,21 @@ def _reader(builder: Any, label: str, text_field: str, id_field: str) -> Reader 
         return None
     match builder:
         case Csv():
-            return lambda file: rows.table_rows(file, label, text_field, delimiter=config.sep)
+            return lambda file: rows.table_rows(file, label, layout, delimiter=config.sep)
         case Json():
-            return lambda file: _json_rows(file, label, config.field)
+            return lambda file: _json_rows(file, label, layout, config.field)
         case Text():
-            return lambda file: rows.text_rows(file, label, text_field)
+            return lambda file: rows.text_rows(file, label, layout)
         case Parquet():
-            return lambda file: rows.parquet_rows(file, label, text_field, id_field)
+            return lambda file: rows.parquet_rows(file, label, layout)
     return None
 
 
-def _json_rows(file: BinaryIO, label: str, field: str | None) -> Iterator[Row | Problem]:
+def _json_rows(file: BinaryIO, label: str, layout: Layout, field: str | None) -> Iterator[Row | Problem]:
     """A JSON file of the Hub may also be one list, or hold one."""
     is_list = field is not None or file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
     file.seek(0)
-    return rows.json_list_rows(file, label, field) if is_list else rows.json_rows(file, label)
+    return rows.json_list_rows(file, label, layout, field) if is_list else rows.json_rows(file, label, layout)
 
 
 def _split_rows(builder: Any, split: str, reader: Reader) -> list[Row | Problem]:
@@ -136,11 +138,7 @@ def _split_rows(builder: Any, split: str, reader: Reader) -> list[Row | Problem]
     return list(chain.from_iterable(found[part.splitname][part.from_ : part.to] for part in absolute))
 
 
-def _typed_rows(builder: Any, split: str, label: str, text_field: str, id_field: str) -> Iterator[Row]:
+def _typed_rows(builder: Any, split: str, label: str, layout: Layout) -> Iterator[Row]:
     """Rows of what is stored with types of its own, or by settings that only `datasets` knows."""
     builder.download_and_prepare()
-    data = builder.as_dataset(split=split)
-    require_field(label, text_field, data.column_names, noun="column")
-    data = data.select_columns(wanted_columns(data.column_names, text_field, id_field))
-    for start, batch in enumerate(data.iter(batch_size=ROWS_AT_A_TIME)):
-        yield from column_rows(start * ROWS_AT_A_TIME + 1, batch)
+    yield from typed_rows(builder.as_dataset(split=split), label, layout)

@@ -1,90 +1,186 @@
-"""From a source to a checked set of records."""
+"""From sources to a checked set of records."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO
+from dataclasses import replace
+from typing import Any
 
-from kdaudit.errors import RecordsError, did_you_mean
-from kdaudit.foreign import check_regular
-from kdaudit.records import hub, rows
+from kdaudit.errors import RecordsError
+from kdaudit.records import benchmarks, rows
+from kdaudit.records.files import Part, read_source
+from kdaudit.records.forms import TALK, TEXT, Chat, find_record, unread
+from kdaudit.records.layout import TEXT_FIELD, UNREAD, Layout, value_of
 from kdaudit.records.rows import MAX_PROBLEMS, Problem, Row
 from kdaudit.records.sets import Record, RecordSet, digest, keyed_ids
 
-SUFFIXES = (".jsonl", ".ndjson", ".json-lines", ".csv", ".tsv", ".txt", ".parquet")
 IN_MEMORY = "in memory"
 """The source of records that lie in no file."""
 SHOWN_KINDS = 3  # different problems in one message
 SHOWN_LINES = 5  # lines for each of them
+SHOWN_SOURCES = 3
 
 Read = Callable[..., RecordSet]
-"""Reads a source as `read` does: (source, option=, text_field=, id_field=, render=) -> its records."""
+"""Reads sources as `read` does: (source, option=, text_field=, render=, …) -> their records."""
 
-Render = Callable[[Sequence[Mapping[str, object]]], tuple[str, str]]
-"""Chat messages, the last one an answer -> the text before the answer, and the whole text.
+Render = Callable[[Chat], tuple[str, str]]
+"""A chat -> the text before its answer, and the whole text.
 
-A ValueError says what the template does with these messages instead: refuses or fails."""
+A ValueError says what the template does with it instead: refuses or fails."""
 
 TEMPLATE_HINT = "look at the roles and their order, or apply a template that you know and give prompt and completion"
+EMPTY_HINT = "remove the record or give it a text; --skip-empty leaves such records out"
+Located = tuple[Part, Row | Problem]
 
 
-def read(
-    source: str,
-    *,
-    option: str,
-    text_field: str = "text",
-    id_field: str = "id",
-    render: Render | None = None,
-) -> RecordSet:
-    """Read the records of a file or a Hub data set.
+def read(source: str | Sequence[str], *, option: str, render: Render | None = None, **layout: Any) -> RecordSet:
+    """Read the records of a file, of several or of a data set.
 
-    A record is a text; or `prompt` and `completion`, or chat `messages` that end with an answer: of these the
-    completion or the answer alone is learnt and scored.
+    A record is a text; or a prompt and an answer, or a chat that ends with one: of these the answer alone is learnt and
+    scored. `kdaudit docs data` lists the forms.
 
     A text that stands there again is dropped and counted. A record without an id gets a keyed hash of its
     text (see `keyed_ids`). Error messages hold ids, lines, field names and types, never any text.
 
     Args:
-        source: path of a .jsonl, .ndjson, .json-lines, .csv, .tsv, .txt (each line is a text) or .parquet file,
-            UTF-8 with or without BOM, or `hub:name[:config]:split`.
+        source: as `kdaudit.records.files.read_source` takes it; several are one set, in their order.
         option: the option that named the source, for messages: `--members`.
-        text_field: field with the text; a .txt file has no fields.
-        id_field: field with the id, a string or an integer; it may be absent or null.
-        render: applies a model's chat template to messages; None where there is no model to take it from.
+        render: applies a model's chat template; None where there is no model to take it from.
+        layout: which fields a record has, see `Layout`.
 
     Raises:
-        RecordsError: the source cannot be read, or a row of it cannot be used; one error for all rows.
-        HubError: the data set can neither be reached nor found in the local cache.
+        RecordsError: a source cannot be read, or a row of it cannot be used; one error for all rows.
+        HubError: a data set can neither be reached nor found in the local cache.
     """
+    sources, how = _named(source), Layout(**layout)
+    found = (row for one in sources for row in read_source(one, option, how))
+    return _checked(found, option, sources, how, render)
+
+
+def read_both(
+    source: str | Sequence[str],
+    *,
+    option: str,
+    member_field: str | None = None,
+    text_fields: tuple[str, str] | None = None,
+    render: Render | None = None,
+    **layout: Any,
+) -> tuple[RecordSet, RecordSet]:
+    """Read members and non-members that stand in the same sources.
+
+    Args:
+        source: as for `read`; a known benchmark says itself what is what.
+        option: for messages: `--data`.
+        member_field: says of every record whether it is a member.
+        text_fields: those of a member's text and of a non-member's, where a row holds one of each; a row's id would be
+            that of two texts, and is not read.
+        render: as for `read`.
+        layout: as for `read`.
+
+    Raises:
+        RecordsError: as for `read`; or nothing says what a record is.
+        HubError: as for `read`.
+    """
+    sources, how = _named(source), Layout(**layout)
+    sides: tuple[list[Located], list[Located]] = ([], [])
+    for one in sources:
+        for is_member, part, row in _told_apart(one, option, how, member_field, text_fields):
+            sides[0 if is_member else 1].append((part, row))
+    if broken := [(part, row) for part, row in sides[0] if isinstance(row, Problem)]:  # of either side
+        raise _refusal(option, joined(sources), broken[:MAX_PROBLEMS])
+    members, nonmembers = (
+        _checked(side, f"{option} ({words})", sources, how, render)
+        for side, words in zip(sides, ("members", "non-members"), strict=True)
+    )
+    return members, nonmembers
+
+
+Apart = Iterator[tuple[bool, Part, Row | Problem]]
+
+
+def _told_apart(
+    source: str, option: str, layout: Layout, member_field: str | None, text_fields: tuple[str, str] | None
+) -> Apart:
+    """Rows, each with whether it is a member; problems come as if they were."""
     label = f"{option} {source}"
-    unit = "row" if source.startswith(hub.PREFIX) or source.lower().endswith(".parquet") else "line"
-    return _checked(_rows(source, label, text_field, id_field), option, source, unit, text_field, id_field, render)
+    if member_field or text_fields:
+        yield from _by_fields(source, option, layout, member_field or "", text_fields)
+    elif benchmarks.is_mimir(source):
+        part = Part(source, "line", (f"{label}: a known benchmark; members are in its train files",))
+        yield from ((is_member, part, row) for is_member, row in benchmarks.mimir_rows(source, label, layout))
+    elif (known := benchmarks.labelled(source)) is not None:
+        text_field = known.text_field if layout.text_field == TEXT_FIELD else layout.text_field
+        said = f"{label}: a known benchmark; '{known.member_field}' says who is a member of the texts in '{text_field}'"
+        its_own = replace(layout, text_field=text_field)
+        for is_member, part, row in _by_fields(source, option, its_own, known.member_field, None):
+            renamed = row if isinstance(row, Problem) else _renamed(row, text_field, layout)
+            yield is_member, replace(part, notes=(*part.notes, said)), renamed
+    else:
+        hint = "give --member-field FIELD, or --member-text-field FIELD and --nonmember-text-field FIELD"
+        raise RecordsError(f"{label}: nothing says who is a member", hint=hint)
+
+
+def _by_fields(
+    source: str, option: str, layout: Layout, member_field: str, text_fields: tuple[str, str] | None
+) -> Apart:
+    for part, row in read_source(source, option, replace(layout, more=text_fields or (member_field,))):
+        if isinstance(row, Problem):
+            yield True, part, row
+        elif text_fields:
+            for is_member, name in zip((True, False), text_fields, strict=True):
+                if value_of(row.fields, name) is not None:  # one side may have more texts than the other
+                    renamed = _renamed(row, name, layout, keeps_id=False)
+                    yield is_member or isinstance(renamed, Problem), part, renamed
+        else:
+            said = _is_member(row, member_field)
+            yield (True, part, said) if isinstance(said, Problem) else (said, part, row)
+
+
+MEMBER_WORDS = {
+    **dict.fromkeys(("1", "true", "member", "members"), True),
+    **dict.fromkeys(("0", "false", "nonmember", "non-member", "non_member", "nonmembers"), False),
+}
+
+
+def _is_member(row: Row, name: str) -> bool | Problem:
+    value = value_of(row.fields, name)
+    if value is UNREAD:
+        return Problem(
+            row.line, rows.missing(name, row.fields), rows.nearest(name, row.fields, option="--member-field")
+        )
+    said = value if isinstance(value, bool) else MEMBER_WORDS.get(str(value).strip().lower())
+    if said is None or not isinstance(value, bool | int | str):
+        what = f"field '{name}' is neither 1 nor 0, true nor false, member nor nonmember"
+        return Problem(row.line, what, "say of every record whether it is a member")
+    return said
+
+
+def _renamed(row: Row, name: str, layout: Layout, *, keeps_id: bool = True) -> Row | Problem:
+    """A row whose text is called as everywhere else."""
+    text = value_of(row.fields, name)
+    if text is UNREAD:
+        return Problem(row.line, rows.missing(name, row.fields), rows.nearest(name, row.fields))
+    own_id = value_of(row.fields, layout.id_field) if keeps_id else UNREAD
+    return Row(row.line, {layout.text_field: text, **({} if own_id is UNREAD else {layout.id_field: own_id})})
 
 
 def collect(
-    given: Iterable[str | Mapping[str, object]],
-    *,
-    option: str,
-    text_field: str = "text",
-    id_field: str = "id",
-    render: Render | None = None,
+    given: Iterable[str | Mapping[str, object]], *, option: str, render: Render | None = None, **layout: Any
 ) -> RecordSet:
     """The records of texts, or of fields by name, that are in memory; they are checked as those of a file are.
 
     Args:
         given: one text or one mapping for each record; the n-th is row n.
         option: what they were given as, for messages: `members`.
-        text_field: see `read`.
-        id_field: see `read`.
         render: see `read`.
+        layout: see `read`.
 
     Raises:
         RecordsError: a row cannot be used; one error for all rows.
     """
-    found = (_row_in_memory(number, value, text_field) for number, value in enumerate(given, start=1))
-    return _checked(found, option, IN_MEMORY, "row", text_field, id_field, render)
+    how, part = Layout(**layout), Part(IN_MEMORY, "row")
+    found = ((part, _row_in_memory(number, value, how.text_field)) for number, value in enumerate(given, start=1))
+    return _checked(found, option, (IN_MEMORY,), how, render)
 
 
 def _row_in_memory(number: int, value: object, text_field: str) -> Row | Problem:
@@ -95,142 +191,114 @@ def _row_in_memory(number: int, value: object, text_field: str) -> Row | Problem
     return Problem(number, f"{rows.kind(value)} where a text or a mapping is needed", "give texts, or fields by name")
 
 
+def _named(source: str | Sequence[str]) -> tuple[str, ...]:
+    return (source,) if isinstance(source, str) else tuple(source)
+
+
+def joined(sources: Sequence[str]) -> str:
+    """Several sources as one name for messages."""
+    more = f" and {len(sources) - SHOWN_SOURCES} more" if len(sources) > SHOWN_SOURCES else ""
+    return " + ".join(sources[:SHOWN_SOURCES]) + more
+
+
 def _checked(
-    given: Iterable[Row | Problem],
-    option: str,
-    source: str,
-    unit: str,
-    text_field: str,
-    id_field: str,
-    render: Render | None,
+    given: Iterable[Located], option: str, sources: tuple[str, ...], layout: Layout, render: Render | None
 ) -> RecordSet:
+    source = joined(sources)
     label = f"{option} {source}"
-    found: list[tuple[int, str | None, str, int]] = []
+    found: list[Record] = []
     known: dict[str, str] = {}
-    problems: list[Problem] = []
-    has_id_field = False
-    for row in given:
+    problems: list[tuple[Part, Problem]] = []
+    parts: dict[Part, None] = {}
+    unused: dict[str, None] = {}
+    said: dict[str, None] = {}
+    n_empty, has_id_field = 0, False
+    for part, row in given:
+        parts[part] = None
         if isinstance(row, Row):
-            has_id_field = has_id_field or id_field in row.fields
-            shown = _shown(row, text_field, render, known)
-            problem = shown if isinstance(shown, Problem) else _id_problem(row, id_field)
+            has_id_field = has_id_field or value_of(row.fields, layout.id_field) is not UNREAD
+            shown = _shown(row, layout, render, known, unused, said)
+            problem = shown if isinstance(shown, Problem) else _id_problem(row, layout.id_field)
+            if problem is not None and problem.is_empty and layout.skip_empty:
+                n_empty += 1
+                continue
             if not isinstance(shown, Problem) and problem is None:
-                text = known.setdefault(shown[0], shown[0])  # a million copies are one text in memory
-                found.append((row.line, _id(row.fields.get(id_field)), text, shown[1]))
+                text, n_prompt, form, chat = shown
+                chat = None if text in known else chat  # of a million copies, one is in memory
+                text = known.setdefault(text, text)
+                own_id = _id(value_of(row.fields, layout.id_field)) or ""
+                found.append(Record(own_id, text, row.line, n_prompt, part.name, form, chat))
         else:
             problem = row
         if problem is not None:
-            problems.append(problem)
+            problems.append((part, problem))
             if len(problems) == MAX_PROBLEMS:
-                raise _refusal(label, problems, unit)
-    records = _distinct(found)
-    problems += _shared_ids(records)
+                raise _refusal(option, source, problems)
+    records = _distinct(found, is_many=len({part.name for part in parts}) > 1)
+    problems += _shared_ids(records, parts)
     if problems:
-        raise _refusal(label, sorted(problems, key=lambda problem: problem.line), unit)
+        raise _refusal(option, source, problems)
     if not records:
-        raise RecordsError(f"{label}: holds no record", hint="give at least one text")
-    if id_field != "id" and not has_id_field:
-        raise RecordsError(f"{label}: no record has the field '{id_field}'", hint="correct or drop --id-field")
-    return RecordSet(option, source, records, len(found) - len(records), digest(records))
+        n_left = f": all {n_empty} of its texts are empty" if n_empty else ""
+        raise RecordsError(f"{label}: holds no record{n_left}", hint="give at least one text")
+    if layout.id_field != "id" and not has_id_field:
+        raise RecordsError(f"{label}: no record has the field '{layout.id_field}'", hint="correct or drop --id-field")
+    notes = [note for part in parts for note in part.notes]
+    notes += [f"{label}: {one}" for one in said]
+    what = "1 empty text is" if n_empty == 1 else f"{n_empty} empty texts are"
+    notes += [f"{label}: {what} left out (--skip-empty)"] if n_empty else []
+    notes += [f"{label}: nothing is made of {rows.shown(sorted(unused))}"] if unused else []
+    return RecordSet(
+        option, source, records, len(found) - len(records), digest(records),
+        sources=sources, notes=tuple(dict.fromkeys(notes)), n_empty=n_empty,
+    )  # fmt: skip
 
 
-def _rows(source: str, label: str, text_field: str, id_field: str) -> Iterator[Row | Problem]:
-    if source.startswith(hub.PREFIX):
-        yield from hub.hub_rows(source, label, text_field, id_field)
-        return
-    with _opened(source, label) as file:
-        match Path(source).suffix.lower():
-            case ".jsonl" | ".ndjson" | ".json-lines":
-                yield from rows.json_rows(file, label)
-            case ".csv":
-                yield from rows.table_rows(file, label, text_field, delimiter=",")
-            case ".tsv":
-                yield from rows.table_rows(file, label, text_field, delimiter="\t")
-            case ".txt":
-                yield from rows.text_rows(file, label, text_field)
-            case ".parquet":
-                yield from rows.parquet_rows(file, label, text_field, id_field)
-            case suffix:
-                raise RecordsError(f"{label}: unknown kind of file '{suffix}'", hint=f"kdaudit reads {_kinds(suffix)}")
+def _shown(
+    row: Row,
+    layout: Layout,
+    render: Render | None,
+    known: Mapping[str, str],
+    unused: dict[str, None],
+    said: dict[str, None],
+) -> tuple[str, int, str, Chat | None] | Problem:
+    """The text of a row, the characters of it that are a prompt, its form and its chat; or what is wrong.
+
+    `known` texts are well. Fields that nothing is made of are put into `unused`, what was chosen into `said`.
+    """
+    found = find_record(row, layout)
+    if isinstance(found, Problem):
+        return found
+    unused.update(dict.fromkeys(sorted(unread(row, found, layout) - unused.keys())))
+    if found.said:
+        said[found.said] = None
+    if found.chat is not None:
+        return _rendered(row, found.chat, found.read[0], render)
+    name = found.read[1] if found.form != TEXT else layout.text_field
+    if found.form == TEXT:
+        if isinstance(found.text, str) and found.text in known:
+            return found.text, 0, TEXT, None
+        return _text_problem(row, name, found.text) or (str(found.text), 0, TEXT, None)
+    # an empty prompt is none, an empty completion leaves nothing to score
+    problem = None if found.prompt == "" else _text_problem(row, found.read[0], found.prompt)
+    problem = problem or _text_problem(row, name, found.text)
+    return problem or (f"{found.prompt}{found.text}", len(found.prompt), found.form, None)
 
 
-def _kinds(suffix: str) -> str:
-    listed = f"{', '.join(SUFFIXES)} and hub:name[:config]:split"
-    return f"{listed}; a JSON list becomes .jsonl by jq -c '.[]' FILE" if suffix == ".json" else listed
-
-
-@contextmanager
-def _opened(source: str, label: str) -> Iterator[BinaryIO]:
-    path = Path(source)
-    try:
-        check_regular(path)
-        file = path.open("rb")
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the path
-        raise RecordsError(f"{label}: no such file", hint=_near_files(path)) from error
-    except IsADirectoryError as error:
-        inside = ", ".join(sorted(name for name in _names_in(path) if Path(name).suffix.lower() in SUFFIXES)[:5])
-        hint = f"give one of its files: {inside}" if inside else "give a file"
-        raise RecordsError(f"{label}: is a folder, not a file", hint=hint) from error
-    except OSError as error:
-        raise RecordsError(f"{label}: cannot be opened: {error.strerror}", hint="check its permissions") from error
-    with file:
-        if not file.peek(1):
-            raise RecordsError(f"{label}: is empty", hint="give a file with at least one text")
-        yield file
-
-
-def _near_files(path: Path) -> str:
-    return did_you_mean(
-        path.name, _names_in(path.parent), written=lambda name: str(path.parent / name), otherwise="check the path"
-    )
-
-
-def _names_in(folder: Path) -> list[str]:
-    try:
-        return [path.name for path in folder.iterdir()]
-    except (OSError, ValueError):  # it only serves a suggestion
-        return []
-
-
-def _shown(row: Row, field: str, render: Render | None, known: Mapping[str, str]) -> tuple[str, int] | Problem:
-    """The text of a row and the characters of it that are a prompt, or what is wrong with it; `known` ones are well."""
-    if field in row.fields:
-        text = row.fields[field]
-        if isinstance(text, str) and text in known:
-            return text, 0
-        return _text_problem(row, field, row.fields[field]) or (str(row.fields[field]), 0)
-    if rows.CHAT in row.fields:
-        return _answer(row, render)
-    if set(rows.PAIR) <= set(row.fields):
-        prompt, completion = (row.fields[name] for name in rows.PAIR)
-        # an empty prompt is none, an empty completion leaves nothing to score
-        problem = None if prompt == "" else _text_problem(row, rows.PAIR[0], prompt)
-        problem = problem or _text_problem(row, rows.PAIR[1], completion)
-        return problem or (f"{prompt}{completion}", len(str(prompt)))
-    return Problem(row.line, rows.missing(field, row.fields), rows.nearest(field, row.fields))
-
-
-def _answer(row: Row, render: Render | None) -> tuple[str, int] | Problem:
-    messages = row.fields[rows.CHAT]
-    if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
-        what = f"field '{rows.CHAT}' is not a list of messages"
-        return Problem(row.line, what, 'each message is {"role": "user", "content": "…"}')
-    if messages[-1]["role"] != "assistant":
-        return Problem(row.line, "the last message is not the assistant's", "end each chat with the answer to score")
+def _rendered(row: Row, chat: Chat, name: str, render: Render | None) -> tuple[str, int, str, Chat | None] | Problem:
+    answers = chat.messages[len(chat.messages) - chat.n_answer :]
+    if not any(message.get("content") or message.get("tool_calls") for message in answers):
+        return Problem(row.line, "an empty answer", EMPTY_HINT, is_empty=True)
     if render is None:
-        return Problem(row.line, f"field '{rows.CHAT}' needs a model's chat template", "give texts instead")
+        return Problem(row.line, f"field '{name}' needs a model's chat template", "give texts instead")
     try:
-        prompt, whole = render(messages)
+        prompt, whole = render(chat)
     except ValueError as error:
         return Problem(row.line, f"the chat template {error}", TEMPLATE_HINT)
     if not whole.startswith(prompt) or len(whole) == len(prompt):
         what = "the chat template does not put the answer after the other messages"
         return Problem(row.line, what, "apply the template yourself and give prompt and completion")
-    return _encoding_problem(row.line, whole, f"field '{rows.CHAT}'") or (whole, len(prompt))
-
-
-def _is_message(message: object) -> bool:
-    return isinstance(message, dict) and all(isinstance(message.get(name), str) for name in ("role", "content"))
+    return _encoding_problem(row.line, whole, f"field '{name}'") or (whole, len(prompt), TALK, chat)
 
 
 def _text_problem(row: Row, field: str, text: object) -> Problem | None:
@@ -241,13 +309,13 @@ def _text_problem(row: Row, field: str, text: object) -> Problem | None:
         return Problem(row.line, what, "cut it into several records")
     if not text.strip():
         what = "only whitespace" if text else "an empty text"
-        return Problem(row.line, what, "remove the record or give it a text")
+        return Problem(row.line, what, EMPTY_HINT, is_empty=True)
     return _encoding_problem(row.line, text, f"field '{field}'")
 
 
 def _id_problem(row: Row, field: str) -> Problem | None:
-    value = row.fields.get(field)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+    value = value_of(row.fields, field)
+    if value is None or value is UNREAD or (isinstance(value, int) and not isinstance(value, bool)):
         return None
     if not isinstance(value, str):
         return Problem(row.line, f"field '{field}' is {rows.kind(value)}", "an id is a string or an integer")
@@ -266,44 +334,58 @@ def _encoding_problem(line: int, value: str, what: str) -> Problem | None:
 
 def _id(value: object) -> str | None:
     """The id as a string; an empty cell of a table does not count as one."""
-    return None if value is None or value == "" else str(value)
+    return None if value is None or value is UNREAD or value == "" else str(value)
 
 
-def _distinct(found: Sequence[tuple[int, str | None, str, int]]) -> tuple[Record, ...]:
-    first: dict[str, tuple[int, str | None, int]] = {}
-    for line, own_id, text, n_prompt in found:
-        first.setdefault(text, (line, own_id, n_prompt))
+def _distinct(found: Sequence[Record], *, is_many: bool) -> tuple[Record, ...]:
+    """The first record of every text, each with an id; the file stays where the set `is_many` files."""
+    first: dict[str, Record] = {}
+    for record in found:
+        first.setdefault(record.text, record)
     keyed = keyed_ids(list(first))
     return tuple(
-        Record(keyed_id if own_id is None else own_id, text, line, n_prompt)
-        for keyed_id, (text, (line, own_id, n_prompt)) in zip(keyed, first.items(), strict=True)
+        Record(one.id or keyed_id, one.text, one.line, one.n_prompt, one.file if is_many else "", one.form, one.chat)
+        for keyed_id, one in zip(keyed, first.values(), strict=True)
     )
 
 
-def _shared_ids(records: Sequence[Record]) -> list[Problem]:
-    first: dict[str, int] = {}
+def _shared_ids(records: Sequence[Record], parts: Iterable[Part]) -> list[tuple[Part, Problem]]:
+    part_of = {part.name: part for part in parts}
+    only = next(iter(part_of.values()), None)
+    first: dict[str, Record] = {}
     problems = []
     for record in records:
-        line = first.setdefault(record.id, record.line)
-        if line != record.line:
-            what = f"id {record.id[:40]!r} stands on line {line} too, with another text"
-            problems.append(Problem(record.line, what, "give every text an id of its own, or none at all"))
+        other = first.setdefault(record.id, record)
+        if other is not record:
+            part = part_of.get(record.file, only)
+            unit = part.unit if part else "line"
+            where = f"on {unit} {other.line} too" if other.file == record.file else f"in {other.file} too"
+            what = f"id {record.id[:40]!r} stands {where}, with another text"
+            problems.append(
+                (part or Part(""), Problem(record.line, what, "give every text an id of its own, or none at all"))
+            )
     return problems
 
 
-def _refusal(label: str, problems: Sequence[Problem], unit: str) -> RecordsError:
+def _refusal(option: str, source: str, problems: Sequence[tuple[Part, Problem]]) -> RecordsError:
     """One error for all unusable rows: the first few of the first few kinds of problem, and the count."""
-    hint = problems[0].hint
+    order = {name: place for place, name in enumerate(dict.fromkeys(part.name for part, _ in problems))}
+    problems = sorted(problems, key=lambda one: (order[one[0].name], one[1].line))
+    part, first = problems[0]
+    is_one_file = len(order) == 1
+    label, unit = f"{option} {part.name if is_one_file else source}", part.unit
     if len(problems) == 1:
-        return RecordsError(f"{label}, {unit} {problems[0].line}: {problems[0].what}", hint=hint)
-    lines: dict[str, list[int]] = {}
-    for problem in problems:
-        lines.setdefault(problem.what, []).append(problem.line)
-    parts = [f"\n  {_listed(unit, numbers)}: {what}" for what, numbers in list(lines.items())[:SHOWN_KINDS]]
+        return RecordsError(f"{label}, {unit} {first.line}: {first.what}", hint=first.hint)
+    lines: dict[tuple[str, str, str], list[int]] = {}
+    for where, problem in problems:
+        lines.setdefault(("" if is_one_file else f"{where.name}, ", where.unit, problem.what), []).append(problem.line)
+    parts = [
+        f"\n  {name}{_listed(of, numbers)}: {what}" for (name, of, what), numbers in list(lines.items())[:SHOWN_KINDS]
+    ]
     rest = len(problems) - sum(len(numbers) for numbers in list(lines.values())[:SHOWN_KINDS])
     parts += [f"\n  and {rest} more"] if rest else []
     count = f"{len(problems)} {unit}s" if len(problems) < MAX_PROBLEMS else f"{MAX_PROBLEMS} {unit}s or more"
-    return RecordsError(f"{label}: {count} cannot be used{''.join(parts)}", hint=hint)
+    return RecordsError(f"{label}: {count} cannot be used{''.join(parts)}", hint=first.hint)
 
 
 def _listed(unit: str, numbers: Sequence[int]) -> str:

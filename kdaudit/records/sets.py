@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 from kdaudit.errors import RecordsError
+from kdaudit.records.forms import Chat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,20 +31,50 @@ class Record:
     """Where it stands in its source, counted from 1."""
     n_prompt: int = 0
     """Characters of the text that are its prompt: read by a model, but neither learnt nor scored."""
+    file: str = ""
+    """The file in which it stands, where its set is in several."""
+    form: str = "text"
+    """What its source holds: text, prompt and completion, or chat."""
+    chat: Chat | None = None
+    """What a template made the text of."""
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for messages."""
+        return f"{self.file}:{self.line}" if self.file else str(self.line)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordSet:
-    """The distinct texts of one source, in the source's order."""
+    """The distinct texts of one source or of several, in their order."""
 
     option: str
-    """The option that named the source, for messages: `--members`."""
+    """The option that named the sources, for messages: `--members`."""
     source: str
+    """As a message calls it: several are joined."""
     records: tuple[Record, ...]
     n_duplicates: int
     """Texts that stood in the source again and were dropped."""
     sha256: str
-    """A hash over the ids and texts in order; it changes when anything that is scored changes."""
+    """A hash over the ids and texts in order; it changes when anything that is scored changes.
+
+    It says nothing about files: the same records in one file or in several, packed or not, have the same hash."""
+    sources: tuple[str, ...] = ()
+    """Each source as the user named it; empty where that is `source`."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know about how the records were read."""
+    n_empty: int = 0
+    """Empty texts that were left out, as --skip-empty asks."""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Each source as the user named it."""
+        return self.sources or (self.source,)
+
+    @property
+    def forms(self) -> Mapping[str, int]:
+        """How many records there are of each form."""
+        return Counter(record.form for record in self.records)
 
 
 def digest(records: Iterable[Record]) -> str:
@@ -86,16 +118,16 @@ def check_disjoint(sets: Sequence[RecordSet]) -> None:
     """
     shared, clashing = [], []
     for first, second in combinations(sets, 2):
-        by_text = {record.text: record.line for record in first.records}
-        texts = sorted((by_text[record.text], record.line) for record in second.records if record.text in by_text)
+        by_text = {record.text: record for record in first.records}
+        texts = [(by_text[record.text], record) for record in second.records if record.text in by_text]
         if texts:
             shared.append(_pairs("one text stands", "texts stand", first, second, texts))
         by_id = {record.id: record for record in first.records}
-        ids = sorted(
-            (by_id[record.id].line, record.line)
+        ids = [
+            (by_id[record.id], record)
             for record in second.records
             if record.id in by_id and by_id[record.id].text != record.text
-        )
+        ]
         if ids:
             clashing.append(
                 _pairs("one id stands for different texts", "ids stand for different texts", first, second, ids)
@@ -109,22 +141,46 @@ def check_disjoint(sets: Sequence[RecordSet]) -> None:
 
 
 def check_alike(members: RecordSet, nonmembers: RecordSet) -> None:
-    """Refuse members that have prompts beside non-members that have none, or the other way round.
+    """Refuse a form of records that stands in one set alone: chats beside texts, or prompts beside none.
 
     The completion alone is scored where a record has a prompt: the two sets would differ in what is scored of them.
+    Sets that were drawn from one source may differ by chance.
 
     Raises:
-        RecordsError: naming the set without prompts.
+        RecordsError: naming the set that lacks the form.
     """
-    with_prompt = {found: any(record.n_prompt for record in found.records) for found in (members, nonmembers)}
-    if len(set(with_prompt.values())) > 1:
-        (prompted,) = (found for found, has_any in with_prompt.items() if has_any)
-        (plain,) = (found for found, has_any in with_prompt.items() if not has_any)
+    has_prompt = [any(record.n_prompt for record in found.records) for found in (members, nonmembers)]
+    hint = "give both in the same form, else the two differ in what is scored, not in membership"
+    if len(set(has_prompt)) > 1:
+        prompted, plain = (members, nonmembers) if has_prompt[0] else (nonmembers, members)
         raise RecordsError(
             f"{prompted.option} {prompted.source} holds prompts, of which the completions alone are scored, and "
             f"{plain.option} {plain.source} holds none",
-            hint="give both in the same form, else the two differ in what is scored, not in membership",
+            hint=hint,
         )
+    if members.named == nonmembers.named:
+        return
+    for one, other in ((members, nonmembers), (nonmembers, members)):
+        for form, n in one.forms.items():
+            if form not in other.forms:
+                raise RecordsError(
+                    f"{one.option} {one.source} holds {n} records in the form of a {form}, and {other.option} "
+                    f"{other.source} holds none",
+                    hint=hint,
+                )
+
+
+def notes_on(sets: Iterable[RecordSet]) -> tuple[str, ...]:
+    """What a reader must know about how some sets were read."""
+    found: dict[str, None] = {}
+    for one in sets:
+        found |= dict.fromkeys(one.notes)
+        if len(one.forms) > 1:
+            counts = ", ".join(f"{n} in the form of a {form}" for form, n in sorted(one.forms.items()))
+            found[
+                f"{one.option} {one.source} mixes forms of records: {counts}; with a prompt, the answer alone counts"
+            ] = None
+    return tuple(found)
 
 
 def sample(records: Sequence[Record], count: int, *, rng: np.random.Generator) -> tuple[Record, ...]:
@@ -150,14 +206,15 @@ def draw_shots(nonmembers: RecordSet, n: int, *, rng: np.random.Generator) -> tu
             hint="give the shots by --shots FILE, or fewer by --n-shots",
         )
     shots = sample(nonmembers.records, n, rng=rng)
-    taken = {record.line for record in shots}
-    rest = tuple(record for record in nonmembers.records if record.line not in taken)
-    left = RecordSet(nonmembers.option, nonmembers.source, rest, nonmembers.n_duplicates, digest(rest))
+    taken = {record.id for record in shots}
+    rest = tuple(record for record in nonmembers.records if record.id not in taken)
+    left = replace(nonmembers, records=rest, sha256=digest(rest))
     return shots, left
 
 
-def _pairs(one: str, many: str, first: RecordSet, second: RecordSet, lines: Sequence[tuple[int, int]]) -> str:
-    what = one if len(lines) == 1 else f"{len(lines)} {many}"
-    head = ", ".join(f"{a} and {b}" for a, b in lines[:SHOWN_PAIRS])
-    more = f" and {len(lines) - SHOWN_PAIRS} more" if len(lines) > SHOWN_PAIRS else ""
+def _pairs(one: str, many: str, first: RecordSet, second: RecordSet, found: Sequence[tuple[Record, Record]]) -> str:
+    what = one if len(found) == 1 else f"{len(found)} {many}"
+    places = [(a.place, b.place) for a, b in sorted(found, key=lambda pair: tuple((r.file, r.line) for r in pair))]
+    head = ", ".join(f"{a} and {b}" for a, b in places[:SHOWN_PAIRS])
+    more = f" and {len(places) - SHOWN_PAIRS} more" if len(places) > SHOWN_PAIRS else ""
     return f"{what} in both {first.option} {first.source} and {second.option} {second.source}: lines {head}{more}"

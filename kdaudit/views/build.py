@@ -63,6 +63,8 @@ class Passages:
     """Per tokenizer: hash of how it splits these texts; equal where two tokenizers do the same."""
     seed: int
     """Draws the variants."""
+    contexts: tuple[Sequence[str] | None, ...] = ()
+    """Per tokenizer: what stands in the place of each prompt, where its models have prompts of their own."""
 
     @property
     def n_cut(self) -> int:
@@ -110,8 +112,14 @@ class Passages:
         prompts = [self.prompts[i] for i in indices for _ in range(view.n_variants)]
         prompt_cuts = [int(self.prompt_cuts[i]) for i in indices for _ in range(view.n_variants)]
         cuts = self.cuts[view][list(indices)].ravel() if len(indices) else ()
-        encoded = _encoded(self.tokenizers[tokenizer], self.frames[tokenizer], shown, prompts, prompt_cuts)
-        return [passage.head(int(cut)) for cut, passage in zip(cuts, encoded, strict=True)]
+        own = self.contexts[tokenizer] if self.contexts else None
+        context = None if own is None else [own[i] for i in indices for _ in range(view.n_variants)]
+        as_read = _as_read(shown, prompts, prompt_cuts, context)
+        encoded = _encoded(self.tokenizers[tokenizer], self.frames[tokenizer], *as_read)
+        shifts = (n - n_prompt for n, n_prompt in zip(as_read[1], prompts, strict=True))
+        return [
+            passage.head(max(0, int(cut) + shift)) for cut, passage, shift in zip(cuts, encoded, shifts, strict=True)
+        ]
 
 
 def build(
@@ -123,6 +131,8 @@ def build(
     shots: Sequence[str],
     window: int,
     prompts: Sequence[int] | None = None,
+    contexts: Sequence[Sequence[str] | None] | None = None,
+    shots_of: Sequence[Sequence[str] | None] | None = None,
     seed: int = 0,
     on_texts: Callable[[int], None] = lambda _: None,
 ) -> Passages:
@@ -136,6 +146,8 @@ def build(
         shots: texts of the prefix, dropped from the end until they fill at most half of the window.
         window: tokens that the smallest model reads.
         prompts: leading characters of each text that are its prompt; None for none.
+        contexts: per tokenizer, what its causal models are shown in the place of each prompt; None: the prompt.
+        shots_of: per tokenizer, the shots as its models are shown them; None: `shots`.
         seed: of the variants.
         on_texts: called with the number of texts finished.
 
@@ -143,7 +155,9 @@ def build(
         ValueError: two views have one name, or a view gives another number of variants than it says.
     """
     given = tuple(prompts) if prompts is not None else (0,) * len(texts)
-    n_shots, prefixes = _fitting_shots(shots, tokenizers, frames, window)
+    own_contexts = tuple(contexts) if contexts is not None else (None,) * len(tokenizers)
+    own_shots = [shots if one is None else one for one in shots_of or (None,) * len(tokenizers)]
+    n_shots, prefixes = _fitting_shots(own_shots, tokenizers, frames, window)
     asked = [view for view in dict.fromkeys((PLAIN, *views)) if n_shots or not view.is_prefixed]
     if len({view.name for view in asked}) < len(asked):
         raise ValueError(f"two views have one name: {', '.join(sorted(view.name for view in asked))}")
@@ -153,15 +167,22 @@ def build(
     digests = [hashlib.sha256(repr(frame.lead).encode()) for frame in frames]
     for start in range(0, len(texts), CHUNK):
         chunk, of_chunk = texts[start : start + CHUNK], given[start : start + CHUNK]
+        here = [None if own is None else own[start : start + CHUNK] for own in own_contexts]
+        read = [_as_read(chunk, of_chunk, of_chunk, own) for own in here]
         whole = [
-            frame.kind.encode(tokenizer, chunk, of_chunk) for tokenizer, frame in zip(tokenizers, frames, strict=True)
+            frame.kind.encode(tokenizer, as_read[0], as_read[1])
+            for tokenizer, frame, as_read in zip(tokenizers, frames, read, strict=True)
         ]
         cut_here = [
             _prompt_cut([of_tokenizer[place] for of_tokenizer in whole], frames, window, n_prompt)
             for place, n_prompt in enumerate(of_chunk)
         ]
         prompt_cuts[start : start + CHUNK] = cut_here
-        whole = [[one.prompted(cut) for one, cut in zip(passages, cut_here, strict=True)] for passages in whole]
+        read = [_as_read(chunk, of_chunk, cut_here, own) for own in here]
+        whole = [
+            [one.prompted(cut) for one, cut in zip(passages, as_read[2], strict=True)]
+            for passages, as_read in zip(whole, read, strict=True)
+        ]
         for digest, passages in zip(digests, whole, strict=True):
             for passage in passages:
                 digest.update(passage.ids.size.to_bytes(4, "little") + passage.ids.tobytes())
@@ -172,18 +193,23 @@ def build(
                 plain = cuts[PLAIN][start : start + CHUNK, 0].tolist()
                 of_text = [_variants(view, *one, seed) for one in zip(chunk, of_chunk, plain, strict=True)]
                 made = [variant for variants in of_text for variant in variants]
-                repeated = [[n for n in some for _ in range(view.n_variants)] for some in (of_chunk, cut_here)]
+                n_prompts, n_shown = (
+                    [n for n in some for _ in range(view.n_variants)] for some in (of_chunk, cut_here)
+                )
+                own_here = [None if own is None else [c for c in own for _ in range(view.n_variants)] for own in here]
                 encoded = [
-                    _encoded(tokenizer, frame, made, *repeated)
-                    for tokenizer, frame in zip(tokenizers, frames, strict=True)
+                    _encoded(tokenizer, frame, *_as_read(made, n_prompts, n_shown, own))
+                    for tokenizer, frame, own in zip(tokenizers, frames, own_here, strict=True)
                 ]
             for place, text in enumerate(made):
                 passages = [of_tokenizer[place] for of_tokenizer in encoded]
                 rooms = [frame.room(window, passage) for frame, passage in zip(framed, passages, strict=True)]
-                cut = common_cut(passages, rooms, n_chars=len(text))
-                cuts[view][start + place // view.n_variants, place % view.n_variants] = cut
+                record = place // view.n_variants
+                shifts = [as_read[1][record] - of_chunk[record] for as_read in read]
+                cut = common_cut(passages, rooms, n_chars=len(text), shifts=shifts)
+                cuts[view][start + record, place % view.n_variants] = cut
                 for k, (passage, frame) in enumerate(zip(passages, framed, strict=True)):
-                    shown[view][k] = _and(shown[view][k], passage.head(cut), frame)
+                    shown[view][k] = _and(shown[view][k], passage.head(max(0, cut + shifts[k])), frame)
         on_texts(len(chunk))
     return Passages(
         texts=tuple(texts),
@@ -198,7 +224,18 @@ def build(
         shown={view: tuple(found) for view, found in shown.items()},
         splits=tuple(digest.hexdigest() for digest in digests),
         seed=seed,
+        contexts=own_contexts,
     )
+
+
+def _as_read(
+    texts: Sequence[str], prompts: Sequence[int], prompt_cuts: Sequence[int], context: Sequence[str] | None
+) -> tuple[Sequence[str], Sequence[int], Sequence[int]]:
+    """Texts, characters of their prompts and how many of those are shown, as the models of one tokenizer read them."""
+    if context is None:
+        return texts, prompts, prompt_cuts
+    sizes = [len(own) for own in context]
+    return [own + text[n:] for own, text, n in zip(context, texts, prompts, strict=True)], sizes, sizes
 
 
 def _framed(view: View, frame: Frame, prefix: tuple[int, ...]) -> Frame:
@@ -266,12 +303,15 @@ def _digest(text: str) -> str:
 
 
 def _fitting_shots(
-    shots: Sequence[str], tokenizers: Sequence[Any], frames: Sequence[Frame], window: int
+    shots: Sequence[Sequence[str]], tokenizers: Sequence[Any], frames: Sequence[Frame], window: int
 ) -> tuple[int, tuple[tuple[int, ...], ...]]:
-    """How many shots fill at most half of the window under every tokenizer, and their tokens."""
-    for n_shots in range(len(shots), 0, -1):
-        prefix = SHOT_SEPARATOR.join(shots[:n_shots])
-        ids = tuple(tuple(encode(tokenizer, [prefix])[0].ids.tolist()) for tokenizer in tokenizers)
+    """How many shots fill at most half of the window under every tokenizer, each with its own, and their tokens."""
+    for n_shots in range(min(map(len, shots), default=0), 0, -1):
+        prefixes = [SHOT_SEPARATOR.join(own[:n_shots]) for own in shots]
+        ids = tuple(
+            tuple(encode(tokenizer, [prefix])[0].ids.tolist())
+            for tokenizer, prefix in zip(tokenizers, prefixes, strict=True)
+        )
         if all(
             frame.n_around + len(frame.between) + len(found) <= window // 2
             for frame, found in zip(frames, ids, strict=True)

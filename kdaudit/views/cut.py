@@ -10,15 +10,19 @@ from numpy.typing import NDArray
 from kdaudit.targets.passage import Passage
 
 
-def common_cut(passages: Sequence[Passage], rooms: Sequence[int], *, n_chars: int) -> int:
+def common_cut(
+    passages: Sequence[Passage], rooms: Sequence[int], *, n_chars: int, shifts: Sequence[int] | None = None
+) -> int:
     """Characters of a text that every model can read: where the model that stops first has to stop.
 
     Args:
         passages: the whole text, once per tokenizer.
         rooms: how many of its tokens each tokenizer's model has room for.
         n_chars: length of the text; the answer where it fits everywhere.
+        shifts: per tokenizer, by how many characters the prompt that it is shown is longer; None: all are shown one.
     """
-    return min([n_chars, *(_end_within(passage.char_end, room) for passage, room in zip(passages, rooms, strict=True))])
+    found = zip(passages, rooms, shifts or [0] * len(passages), strict=True)
+    return max(0, min([n_chars, *(_end_within(passage.char_end, room) - shift for passage, room, shift in found)]))
 
 
 def _end_within(char_end: NDArray[np.int32], room: int) -> int:

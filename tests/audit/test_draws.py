@@ -22,7 +22,13 @@ def drawn(tmp_path: Path) -> Callable[..., AuditData]:
 
     def read(*, needs_shots: bool = True, **options: object) -> AuditData:
         config = AuditConfig(
-            **{"teacher": "t", "students": ("s",), "members": str(members), "nonmembers": str(nonmembers), **options}  # type: ignore[arg-type]
+            **{
+                "teacher": "t",
+                "students": ("s",),
+                "members": (str(members),),
+                "nonmembers": (str(nonmembers),),
+                **options,
+            }  # type: ignore[arg-type]
         )
         return read_data(config, Lineage({}), needs_shots=needs_shots)
 
@@ -61,13 +67,13 @@ def test_another_draw_does_not_move_with_the_number_of_shots(drawn: Callable[...
 
 def test_shots_of_the_users_own_may_not_be_records(drawn: Callable[..., AuditData], tmp_path: Path) -> None:
     own = tiny.write_jsonl(tmp_path / "shots.jsonl", texts(3, seed=9), prefix="s")
-    data = drawn(shots=str(own), n_shots=2)
+    data = drawn(shots=(str(own),), n_shots=2)
     assert list(data.shots) == texts(3, seed=9)[:2]
     assert len(data.nonmembers) == 40
     assert not data.is_shots_drawn
     for taken in ("members", "nonmembers"):
         with pytest.raises(RecordsError, match="40 texts stand in both"):
-            drawn(shots=str(tmp_path / f"{taken}.jsonl"))
+            drawn(shots=(str(tmp_path / f"{taken}.jsonl"),))
 
 
 def test_shots_that_are_also_records_are_refused_by_the_command(given: Given, tmp_path: Path) -> None:

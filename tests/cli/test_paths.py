@@ -51,8 +51,8 @@ GIVEN = {"teacher": "~/teacher", "student": "$DATA/student", "members": "~/m.jso
 def meant(config: AuditConfig, home: Path) -> None:
     assert config.teacher == str(home / "teacher")
     assert config.students == ("some data/student",)
-    assert (config.members, config.nonmembers) == (str(home / "m.jsonl"), "some data/n.jsonl")
-    assert config.shots == "hub:acme/notes:train"
+    assert (config.members, config.nonmembers) == ((str(home / "m.jsonl"),), ("some data/n.jsonl",))
+    assert config.shots == ("hub:acme/notes:train",)
     assert (config.out, config.student_references) == (home / "run", ("acme/start@main",))
 
 
@@ -83,12 +83,14 @@ def test_a_configuration_file_names_paths_as_seen_from_its_own_folder(stopped: S
     config, done = stopped("attack", "--config", "project/kdaudit.toml")
     assert config is not None, done.err
     assert (config.teacher, config.members, config.out) == (
-        "project/models/teacher", "project/m.jsonl", Path("project/run"),
+        "project/models/teacher", ("project/m.jsonl",), Path("project/run"),
     )  # fmt: skip
     assert config.students == ("project/student", "acme/student@4c1b", "project/../other")
-    assert config.nonmembers == "/data/n.jsonl"
+    assert config.nonmembers == ("/data/n.jsonl",)
     config, _ = stopped("attack", "--config", "project/kdaudit.toml", "--members", "m.jsonl", "--out", "here")
-    assert (config.members, config.out) == ("m.jsonl", Path("here")), "the command line is seen from the current folder"
+    assert (config.members, config.out) == (("m.jsonl",), Path("here")), (
+        "the command line is seen from the current folder"
+    )
     report, _ = stopped("report", "run", "--config", "~/../project/kdaudit.toml")
     assert report.template == tmp_path / "home/../project/board.html.j2"
     assert report.baseline == tmp_path / "home/../project/../main"
@@ -99,7 +101,11 @@ def test_every_command_expands_its_paths(stopped: Stopped, tmp_path: Path) -> No
                "--key-file", "$DATA/key", "--manifest-out", "~/m.json", "--teacher-cache", "~/c")  # fmt: skip
     config: DistillConfig = stopped("distill", *options)[0]
     home = tmp_path / "home"
-    assert (config.teacher, config.student, config.train) == (str(home / "t"), str(home / "s"), str(home / "r.jsonl"))
+    assert (config.teacher, config.student, config.train) == (
+        str(home / "t"),
+        str(home / "s"),
+        (str(home / "r.jsonl"),),
+    )
     assert (config.out, config.key_file, config.manifest_out) == (home / "o", Path("some data/key"), home / "m.json")
     assert config.teacher_cache == home / "c"
     report, _ = stopped("report", "~/a", "$DATA/b", "--model-card", "~/README.md", "--out", "~/out")
@@ -121,4 +127,4 @@ def test_what_cannot_be_expanded_is_refused_and_what_is_called_so_is_taken(stopp
         Path(name).write_text("text\none\n", encoding="utf-8")
         config, done = stopped(*options, "--members", name, "--nonmembers", "n")
         assert config is not None, done.err
-        assert config.members == name
+        assert config.members == (name,)

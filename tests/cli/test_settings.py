@@ -92,7 +92,7 @@ def test_the_files_own_checkpoints_and_data_need_no_options(ask: Ask, tmp_path: 
     done = kdaudit("attack")
     assert done.code == 0, done.err
     config, _ = ask()
-    assert (config.teacher, config.students, config.members, config.out) == ("t", ("s",), "m", Path("here"))
+    assert (config.teacher, config.students, config.members, config.out) == ("t", ("s",), ("m",), Path("here"))
 
 
 def test_gates_that_replace_the_files_are_announced(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_a_wrong_value_in_the_environment_is_a_usage_error(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("attack", "--members", "a", "--seed", "1", "--members", "b", "--seed=2"), ("--members", "--seed")),
+        (("attack", "--limit", "1", "--seed", "1", "--limit", "2", "--seed=2"), ("--limit", "--seed")),
         (("attack", "--quiet", "-q"), ("--quiet",)),
         (("distill", "--no-resume", "--resume"), ("--resume",)),
         (("distill", "--out", "a", "--out", "a"), ("--out",)),
@@ -193,7 +193,27 @@ def test_an_option_that_has_one_value_and_is_given_twice_is_refused_by_name(
     check_refused(done, *(f"{word}: given 2 times, but it has one value" for word in words), "--help says")
 
 
+def test_a_pattern_that_the_shell_has_spelt_out_is_answered_with_quotes(ask: Ask) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        Path(name).touch()
+    done = kdaudit("attack", "--teacher", "t", "--student", "s", "--members", "a.jsonl", "b.jsonl", "--nonmembers", "n")
+    check_refused(done, "b.jsonl: stands behind no option", "quote a pattern")
+
+
 def test_an_option_that_can_be_repeated_counts_every_time_and_help_may_be_asked_for_twice(ask: Ask) -> None:
     config, _ = ask("--student", "b", "--attack", "loss", "--attack", "zlib")
     assert (config.students, config.attacks) == (("s", "b"), ("loss", "zlib"))
+    config, _ = ask("--members", "a b", "--members", "c", "--nonmembers", "n")
+    assert (config.members, config.nonmembers) == (("a b", "c"), ("n",))
     assert kdaudit("attack", "--help", "--help").code == 0
+
+
+def test_sources_of_records_come_from_file_and_environment_one_or_several(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("kdaudit.toml").write_text('members = ["m", "-"]\nnonmembers = "n o"\n', encoding="utf-8")
+    config, _ = ask()
+    assert (config.members, config.nonmembers) == (("m", "-"), ("n o",))
+    monkeypatch.setenv("KDAUDIT_MEMBERS", "in the; environment")
+    config, _ = ask()
+    assert config.members == ("in the", "environment")

@@ -13,7 +13,7 @@ from kdaudit.errors import RecordsError
 from kdaudit.records import Record, RecordSet
 from kdaudit.records.sets import digest
 
-CONFIG = DistillConfig(teacher="t", train="d.jsonl", out=Path("o"), student="s", teacher_saw="none")
+CONFIG = DistillConfig(teacher="t", train=("d.jsonl",), out=Path("o"), student="s", teacher_saw="none")
 
 
 def record_set(n: int, *, name: str = "train") -> RecordSet:
@@ -49,7 +49,7 @@ def test_coins_are_fair_and_independent() -> None:
 
 
 def test_nonmembers_of_their_own_leave_every_record_a_member() -> None:
-    config = replace(CONFIG, nonmembers="n.jsonl", teacher_saw=None)
+    config = replace(CONFIG, nonmembers=("n.jsonl",), teacher_saw=None)
     found = assign(config, record_set(9), record_set(5, name="nonmembers"))
     assert (len(found.members), len(found.held_out)) == (9, 5)
     with pytest.raises(RecordsError, match="in both"):

@@ -28,7 +28,7 @@ class KilledError(BaseException):
 
 def config(recipe: Recipe, out: Path, **options: Any) -> DistillConfig:
     settings: dict[str, Any] = {
-        "teacher": str(recipe.teacher), "student": str(recipe.start), "train": str(recipe.train), "out": out,
+        "teacher": str(recipe.teacher), "student": str(recipe.start), "train": (str(recipe.train),), "out": out,
         "teacher_saw": "none", "epochs": 2, "batch_tokens": 60, "lr": 1e-3, "copies_per_epoch": 1, **options,
     }  # fmt: skip
     return DistillConfig(**settings)

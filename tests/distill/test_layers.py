@@ -71,7 +71,7 @@ def saved(folder: Path, kind: str, **changes: Any) -> Path:
 
 def start_of(teacher: Path, folder: Path, layers: str) -> Path:
     config = DistillConfig(
-        teacher=str(teacher), student_layers=layers, train="train.jsonl", out=folder, teacher_saw="none"
+        teacher=str(teacher), student_layers=layers, train=("train.jsonl",), out=folder, teacher_saw="none"
     )
     return find_start(config, find(str(teacher), option="--teacher"), folder / "start").folder
 

@@ -10,7 +10,7 @@ from kdaudit.distill import losses
 from kdaudit.distill.settings import OBJECTIVES, DistillConfig
 from kdaudit.errors import ConfigError
 
-PLAIN = DistillConfig(teacher="t", train="d.jsonl", out=Path("o"), student="s", teacher_saw="none")
+PLAIN = DistillConfig(teacher="t", train=("d.jsonl",), out=Path("o"), student="s", teacher_saw="none")
 
 
 def test_the_options_name_every_objective_of_the_loss() -> None:
@@ -38,7 +38,7 @@ def test_every_problem_is_reported_at_once() -> None:
         ({"student": None}, "none given"),
         ({"holdout": "0.5", "coins": True}, "--holdout and --coins: only one"),
         ({"teacher_saw": None}, "--teacher-saw train, none or unknown is needed"),
-        ({"nonmembers": "n.jsonl"}, "--teacher-saw and --nonmembers: give only one"),
+        ({"nonmembers": ("n.jsonl",)}, "--teacher-saw and --nonmembers: give only one"),
         ({"objective": "hard", "hard_weight": 1.0}, "--objective hard always has weight 1"),
         ({"objective": "hard", "on_policy": 0.5}, "have no ground truth"),
         ({"on_policy": 0.5, "sequence_level": True}, "either the student or the teacher generates"),
@@ -62,7 +62,7 @@ def test_defaults_follow_from_what_is_trained() -> None:
     assert replace(PLAIN, lora=4, lr=1.0).learning_rate == 1.0
     assert replace(PLAIN, objective="hard").weight == 1
     assert replace(PLAIN, coins=True).holdout_rule == "coins"
-    assert replace(PLAIN, nonmembers="n", teacher_saw=None).holdout_rule is None
+    assert replace(PLAIN, nonmembers=("n",), teacher_saw=None).holdout_rule is None
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_teacher_is_loaded_only_where_a_term_asks_it(changes: dict[str, Any]
 
 
 FREE: dict[str, Any] = {
-    "teacher": "T", "train": "D.jsonl", "out": Path("elsewhere"), "student": "S", "report_to": "tensorboard",
+    "teacher": "T", "train": ("D.jsonl",), "out": Path("elsewhere"), "student": "S", "report_to": "tensorboard",
     "resume": True, "key_file": Path("k"), "manifest_out": Path("m"), "overwrite": True, "gradient_checkpointing": True,
     "gradient_accumulation": 2,
 }  # fmt: skip
@@ -91,7 +91,8 @@ CHANGES: dict[str, Any] = {
     "schedule": "linear", "warmup": 0.2, "weight_decay": 0.1, "batch_tokens": 512,
     "max_tokens": 16, "lora": 2, "teacher_load": "4bit", "student_load": "4bit", "device": "cpu", "dtype": "float32",
     "teacher_top_k": 8, "copies_per_epoch": 1, "seed": 1, "split_seed": 1, "goldfish": 3,
-    "trust_remote_code": True, "allow_pickle": True, "chat_date": "2025-01-01", "kind": "masked", "whole_word": True,
+    "trust_remote_code": True, "allow_pickle": True, "chat_date": "2025-01-01", "answer_field": "chosen",
+    "pairs": "text", "txt_record": "file", "skip_empty": True, "kind": "masked", "whole_word": True,
 }  # fmt: skip
 
 

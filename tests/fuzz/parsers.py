@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 
 from kdaudit import manifest, records
 from kdaudit.cli.main import COMMANDS
 from kdaudit.config import ReportConfig
 from kdaudit.config_file import find_config_file, read_config_file
+from kdaudit.errors import KdauditError
 from kdaudit.models.altered import read_alteration
 from kdaudit.models.repeatable import check_template
 from kdaudit.models.weights import count_weights, weight_files
@@ -63,6 +69,38 @@ WEIRD_BYTES = (
 def seeds_of_records() -> list[dict[str, Any]]:
     chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "there"}]
     return [{"id": "a", "text": "one"}, {"id": 7, "prompt": "p", "completion": "c"}, {"messages": chat}]
+
+
+def seeds_of_forms() -> list[dict[str, Any]]:
+    user, answer = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "there"}
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    return [
+        {"messages": [user, call, {"role": "tool", "content": "4"}, answer], "tools": [{"name": "f"}], "documents": []},
+        {"messages": [{**user, "content": [{"type": "text", "text": "a"}]}, answer], "chat_template_kwargs": {}},
+        {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "there"}], "system": "s"},
+        {"instruction": "Add", "input": "1", "output": "2"}, {"question": "a", "answer": "b"},
+        {"prompt": [user], "completion": [answer]}, {"prompt": "a", "response": "b"},
+        {"prompt": "a", "chosen": [user, answer], "rejected": "c"},
+    ]  # fmt: skip
+
+
+def shown(chat: records.Chat) -> tuple[str, str]:
+    """A template that shows everything."""
+    said = [f"{message['role']}: {message['content']}\n" for message in chat.messages]
+    return "".join(said[: len(said) - chat.n_answer]), "".join(said)
+
+
+def feather() -> bytes:
+    out = io.BytesIO()
+    pyarrow.feather.write_feather(pa.table({"id": ["a", "b"], "text": ["one", "two"]}), out)
+    return out.getvalue()
+
+
+def stream() -> bytes:
+    out, table = io.BytesIO(), pa.table({"id": ["a", "b"], "text": ["one", "two"]})
+    with pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_table(table)
+    return out.getvalue()
 
 
 def parquet(**columns: object) -> bytes:
@@ -112,6 +150,26 @@ def read_records(path: Path) -> object:
     return records.read(str(path), option="--members")
 
 
+def read_forms(path: Path) -> object:
+    for answer_field in (None, "chosen"):
+        for pairs in (None, "text", "alpaca"):
+            with suppress(KdauditError):
+                records.read(str(path), option="--members", render=shown, answer_field=answer_field, pairs=pairs)
+    return records.read(str(path), option="--members", render=shown, skip_empty=True)
+
+
+def read_apart(path: Path) -> object:
+    with suppress(KdauditError):
+        records.read_both(str(path), option="--data", text_fields=("text", "label"))
+    return records.read_both(str(path), option="--data", member_field="label")
+
+
+def read_texts(path: Path) -> object:
+    with suppress(KdauditError):
+        records.read(str(path), option="--members", txt_record="file", skip_empty=True)
+    return records.read(str(path), option="--members", txt_record="paragraph")
+
+
 def read_gate(path: Path) -> object:
     return parse_gate(path.read_bytes().decode("utf-8", "surrogateescape"))
 
@@ -154,6 +212,7 @@ def golden_mitigation() -> bytes:
     return (GOLDEN / "mitigation" / "report.json").read_bytes()
 
 
+PLAIN = b'{"text": "a"}\n{"text": "b", "id": "01"}\n'
 LINES = b"".join(as_bytes(row) + b"\n" for row in seeds_of_records())
 PARSERS: dict[str, Parser] = {
     "jsonl": Parser(read_records, "r.jsonl", (LINES, b'{"text": "a"}\n{"text": "b", "id": "01"}\n')),
@@ -163,6 +222,21 @@ PARSERS: dict[str, Parser] = {
     "tsv": Parser(read_records, "r.tsv", (b"id\ttext\n1\ta\n",)),
     "txt": Parser(read_records, "r.txt", (b"one\ntwo\n",)),
     "parquet": Parser(read_records, "r.parquet", (parquet(id=["a", "b"], text=["one", "two"]), parquet(text=["x"]))),
+    "json": Parser(
+        read_records, "r.json", (b'[{"text": "a"}, "b"]', b'{"data": [{"text": "a", "id": 1}], "n": 2}', LINES)
+    ),
+    "gzip": Parser(read_records, "r.jsonl.gz", (gzip.compress(PLAIN), gzip.compress(b'{"text": "a"}\n'))),
+    "xz": Parser(read_records, "r.jsonl.xz", (lzma.compress(PLAIN),)),
+    "bz2": Parser(read_records, "r.jsonl.bz2", (bz2.compress(PLAIN),)),
+    "zst": Parser(read_records, "r.jsonl.zst", (bytes(pa.compress(PLAIN, codec="zstd", asbytes=True)),)),
+    "feather": Parser(read_records, "r.feather", (feather(),)),
+    "arrow": Parser(read_records, "r.arrow", (stream(),)),
+    "sniffed": Parser(
+        read_records, "r", (PLAIN, b"id;text\n1;a\n", b"one\ntwo\n", feather(), "id;text\n1;a\n".encode("utf-16"))
+    ),
+    "forms": Parser(read_forms, "r.jsonl", tuple(as_bytes(row) + b"\n" for row in seeds_of_forms())),
+    "apart": Parser(read_apart, "r.jsonl", (b'{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n',)),
+    "texts": Parser(read_texts, "r.txt", (b"one\ntwo\n\nthree\n", "one\n\ntwo".encode("utf-16"))),
     "gate": Parser(
         read_gate, "gate", (b"student.auc <= 0.6", b"difference.tpr@0.01[min-k++]<=-0.1", b"student-2.auc<=1")
     ),

@@ -14,8 +14,8 @@ from tests.commands import Given
 def config(given: Given, out: Path, **changes: Any) -> DistillConfig:
     """Of a student that starts from `given.start`; one epoch in a few steps."""
     settings: dict[str, Any] = {
-        "teacher": str(given.teacher), "student": str(given.start), "train": str(given.members),
-        "nonmembers": str(given.nonmembers), "out": out, "key_file": out.with_name("key"), "epochs": 1,
+        "teacher": str(given.teacher), "student": str(given.start), "train": (str(given.members),),
+        "nonmembers": (str(given.nonmembers),), "out": out, "key_file": out.with_name("key"), "epochs": 1,
         "batch_tokens": 128, "lr": 5e-3, **changes,
     }  # fmt: skip
     return DistillConfig(**settings)

@@ -14,7 +14,7 @@ from kdaudit.mitigate import METHODS, expand
 from kdaudit.mitigate.base import Method
 from kdaudit.mitigate.settings import MitigateConfig
 
-PLAIN_RUN = DistillConfig(teacher="t", train="f", out=Path("o"), student="s", nonmembers="n", epochs=2)
+PLAIN_RUN = DistillConfig(teacher="t", train=("f",), out=Path("o"), student="s", nonmembers=("n",), epochs=2)
 NO_METHODS = {"__init__", "base", "settings", "starts", "scoring", "figures", "table", "run", "recipe"}
 
 
@@ -37,7 +37,7 @@ def test_a_method_says_what_it_is_and_changes_one_kind_of_thing(method: Method) 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
 def test_what_a_method_sets_can_be_set_in_a_distillation(method: Method) -> None:
-    plain = DistillConfig(teacher="t", train="f", out=Path("o"), student="s", nonmembers="n")
+    plain = DistillConfig(teacher="t", train=("f",), out=Path("o"), student="s", nonmembers=("n",))
     settings = method.settings(standard(method))
     assert settings.keys() <= asdict(plain).keys()
     assert not settings or replace(plain, **settings).identity() != plain.identity()

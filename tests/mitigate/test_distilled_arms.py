@@ -55,7 +55,7 @@ def test_leaving_every_member_out_is_refused(given: Given, tmp_path: Path) -> No
 
 
 def test_the_split_stays_where_only_the_seed_of_the_training_changes(given: Given, tmp_path: Path) -> None:
-    plain = config(given, tmp_path / "a", nonmembers=None, teacher_saw="none", holdout="8", limit=20)
+    plain = config(given, tmp_path / "a", nonmembers=(), teacher_saw="none", holdout="8", limit=20)
     first = prepare(plain).assignment
     assert prepare(replace(plain, seed=5, split_seed=0, out=tmp_path / "b")).assignment == first
     assert prepare(replace(plain, seed=5, out=tmp_path / "c")).assignment != first

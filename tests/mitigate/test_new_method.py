@@ -58,13 +58,13 @@ def test_its_students_are_distilled_with_it(
     given: dict[str, float], temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(METHODS, METHOD.name, METHOD)
-    plain = DistillConfig(teacher="t", train="f", out=Path("o"), student="s", nonmembers="n", epochs=2)
+    plain = DistillConfig(teacher="t", train=("f",), out=Path("o"), student="s", nonmembers=("n",), epochs=2)
     config = MitigateConfig(distill=plain, methods=("warm-teacher",), out=Path("o"), strengths=given)
     (arm,) = config.arms
     assert config.student(arm, 0).temperature == temperature
 
 
 def test_the_strength_of_a_method_that_there_is_not_is_refused() -> None:
-    plain = DistillConfig(teacher="t", train="f", out=Path("o"), student="s", nonmembers="n", epochs=2)
+    plain = DistillConfig(teacher="t", train=("f",), out=Path("o"), student="s", nonmembers=("n",), epochs=2)
     with pytest.raises(ConfigError, match="no method has the strength 'warm'"):
         MitigateConfig(distill=plain, methods=("lora",), out=Path("o"), strengths={"warm": 1.0})

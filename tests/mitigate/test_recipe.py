@@ -18,8 +18,8 @@ from kdaudit.models.checkpoint import find
 def found(checkpoint: Callable[..., Path], tmp_path: Path) -> Manifest:
     """What `distill` wrote, as far as it is read here."""
     made = DistillConfig(
-        teacher="t", train="f", out=tmp_path, student="s", holdout="0.3", teacher_saw="none", seed=7, epochs=4, lr=1e-3,
-        hard_weight=0.25, limit=50, copies_per_epoch=3, chat_date="2020-02-02",
+        teacher="t", train=("f",), out=tmp_path, student="s", holdout="0.3", teacher_saw="none", seed=7, epochs=4,
+        lr=1e-3, hard_weight=0.25, limit=50, copies_per_epoch=3, chat_date="2020-02-02",
     )  # fmt: skip
     parts = {"teacher": checkpoint(seed=1), "start": checkpoint(seed=3)}
     described = {
@@ -40,7 +40,7 @@ def test_a_recipe_makes_the_same_configuration_again(found: Manifest, tmp_path: 
     settings = settings_of(found, {})
     again = DistillConfig(**settings, out=tmp_path / "again")
     assert settings.keys() <= {field.name for field in fields(DistillConfig)}
-    assert (again.train, again.nonmembers, again.holdout, again.teacher_saw) == ("train.jsonl", None, "0.3", "none")
+    assert (again.train, again.nonmembers, again.holdout, again.teacher_saw) == (("train.jsonl",), (), "0.3", "none")
     assert (again.teacher, again.student) == (found.content["teacher"]["name"], found.content["start"]["name"])
     assert (again.seed, again.records_seed, again.epochs, again.limit) == (7, 7, 4, 50)
     assert (again.weight, again.learning_rate, again.chat_date) == (0.25, 1e-3, "2020-02-02")
@@ -48,9 +48,9 @@ def test_a_recipe_makes_the_same_configuration_again(found: Manifest, tmp_path: 
 
 
 def test_what_is_given_replaces_the_recipe_and_whatever_says_the_same(found: Manifest, tmp_path: Path) -> None:
-    given = {"nonmembers": "n.jsonl", "student_layers": "0,1", "objective": "jsd", "seed": 1, "teacher": "elsewhere"}
+    given = {"nonmembers": ("n.jsonl",), "student_layers": "0,1", "objective": "jsd", "seed": 1, "teacher": "elsewhere"}
     again = DistillConfig(**settings_of(found, given), out=tmp_path / "again")
-    assert (again.nonmembers, again.holdout, again.teacher_saw) == ("n.jsonl", None, None)
+    assert (again.nonmembers, again.holdout, again.teacher_saw) == (("n.jsonl",), None, None)
     assert (again.student, again.student_layers, again.teacher) == (None, "0,1", "elsewhere")
     assert (again.objective, again.beta, again.seed, again.records_seed) == ("jsd", None, 1, 7)
 

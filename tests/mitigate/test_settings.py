@@ -13,7 +13,14 @@ OUT = Path("out")
 
 
 def config(*methods: str, distill: dict[str, Any] | None = None, **changes: Any) -> MitigateConfig:
-    plain: dict[str, Any] = {"teacher": "t", "train": "f", "out": OUT, "student": "s", "nonmembers": "n", "seed": 5}
+    plain: dict[str, Any] = {
+        "teacher": "t",
+        "train": ("f",),
+        "out": OUT,
+        "student": "s",
+        "nonmembers": ("n",),
+        "seed": 5,
+    }
     settings = DistillConfig(**{**plain, **(distill or {})})
     return MitigateConfig(**{"distill": settings, "out": OUT, "methods": methods or ("lora",), **changes})
 
@@ -71,7 +78,7 @@ def test_every_student_has_a_folder_and_a_seed_of_its_own_and_all_share_the_spli
         (("bottleneck",), {"student": None, "student_layers": "0"}, {}, "--method bottleneck: it changes the student"),
         (("no-norm",), {"lora": 4, "student_load": "4bit"}, {}, "--method no-norm: a quantised start"),
         (
-            ("non-vulnerable",), {"nonmembers": None, "teacher_saw": "unknown"}, {},
+            ("non-vulnerable",), {"nonmembers": (), "teacher_saw": "unknown"}, {},
             "--method non-vulnerable: held-out records may be members of the teacher",
         ),
         (("lora",), {}, {"gates": ("student-2.auc <= 0.6",)}, "student-2"),

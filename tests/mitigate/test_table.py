@@ -60,8 +60,8 @@ def test_a_group_of_fewer_than_20_members_is_not_judged_apart_and_said_to_be_too
         ({}, {}, True, []),
         ({"seeds": 1}, {}, True, ["one seed cannot tell luck from help"]),
         ({}, {}, False, ["findings rest on all members together"]),
-        ({}, {"nonmembers": None, "teacher_saw": "none"}, True, []),
-        ({}, {"nonmembers": None, "teacher_saw": "train"}, True, ["the held-out records may have been in the teacher"]),
+        ({}, {"nonmembers": (), "teacher_saw": "none"}, True, []),
+        ({}, {"nonmembers": (), "teacher_saw": "train"}, True, ["the held-out records may have been in the teacher"]),
     ],
 )
 def test_a_warning_stands_where_a_finding_is_worth_less(

@@ -13,6 +13,7 @@ from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.models.chat import chat_renderer
 from kdaudit.models.chat_process import prepare
 from kdaudit.models.repeatable import CHAT_DATE, pinned_clock, read_date
+from kdaudit.records import Chat
 from tests import tiny
 
 CHAT = [{"role": "user", "content": "how are\tyou – 中文 \ud83d?"}, {"role": "assistant", "content": "fine"}]
@@ -38,7 +39,7 @@ def having(template: Any) -> Any:
 
 def rendered(template: Any, chats: list[list[dict[str, Any]]]) -> list[tuple[str, str]]:
     with chat_renderer(lambda: having(template)) as render:
-        return [render(chat) for chat in chats]
+        return [render(Chat(chat)) for chat in chats]
 
 
 def in_process(template: Any, chat: list[dict[str, Any]]) -> tuple[str, str]:
@@ -93,6 +94,50 @@ def test_an_answer_to_nothing_is_refused_as_transformers_refuses_it() -> None:
     render, _ = prepare(template=PLAIN, special_tokens={}, today=CHAT_DATE, at_most=100)
     assert render(CHAT[1:])["error"] == "ValueError"
     assert render([*CHAT, *CHAT, *CHAT, *CHAT]) == {"length": 168}
+
+
+EXTRAS = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for d in documents or [] %}<{{ d.title }}>{% endfor %}"
+    "{% if enable_thinking is defined and not enable_thinking %}[no thinking]{% endif %}" + PLAIN
+)
+
+
+def test_a_template_is_given_all_that_the_record_brings_for_it() -> None:
+    tools: list[dict[str, Any]] = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    documents, arguments = [{"title": "t", "text": "x"}], {"enable_thinking": False}
+    render, _ = prepare(template=EXTRAS, special_tokens={}, today=CHAT_DATE, at_most=10_000)
+    given = {"tools": tools, "documents": documents, "arguments": arguments}
+    tokenizer = having(EXTRAS)
+    how: dict[str, Any] = {"tools": tools, "documents": documents, "tokenize": False, **arguments}
+    expected = [tokenizer.apply_chat_template(CHAT[:1], add_generation_prompt=True, **how),
+                tokenizer.apply_chat_template(CHAT, **how)]  # fmt: skip
+    assert render(CHAT, **given)["texts"] == expected
+    assert "weather" in expected[0]
+    assert "<t>[no thinking]" in expected[0]
+    with chat_renderer(lambda: having(EXTRAS)) as in_a_process:
+        assert list(in_a_process(Chat(CHAT, tools=tools, documents=documents, arguments=arguments))) == expected
+
+
+def test_an_answer_of_several_messages_begins_where_the_prompt_ends() -> None:
+    render, _ = prepare(template=PLAIN, special_tokens={}, today=CHAT_DATE, at_most=10_000)
+    user, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    before, whole = render([user, answer, user, answer], n_answer=3)["texts"]
+    assert (before, whole) == ("user: a\nassistant: ", "user: a\nassistant: b\nuser: a\nassistant: b\n")
+
+
+BY_PARTS = (
+    "{% for m in messages %}{{ m.role }}: {% if m.content is string %}{{ m.content }}{% else %}"
+    "{% for part in m.content %}{{ part.text }}{% endfor %}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+@pytest.mark.parametrize(("template", "joint"), [(PLAIN, "\n"), (BY_PARTS, ""), (PLAIN + "{{ '' + '' }}", "\n")])
+def test_parts_of_a_message_are_shown_as_the_template_takes_them(template: str, joint: str) -> None:
+    render, _ = prepare(template=template, special_tokens={}, today=CHAT_DATE, at_most=10_000)
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    chat = [{"role": "user", "content": parts}, {"role": "assistant", "content": parts[:1]}]
+    assert render(chat)["texts"][1] == f"user: one{joint}two\nassistant: one\n"
 
 
 HOSTILE = {

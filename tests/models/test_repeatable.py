@@ -20,6 +20,7 @@ from kdaudit.models.chat_process import prepare
 from kdaudit.models.checkpoint import find
 from kdaudit.models.loading import load, load_tokenizer
 from kdaudit.models.repeatable import CHAT_DATE, check_repeats, read_date, switch_off_sampling
+from kdaudit.records import Chat
 from tests import tiny
 from tests.commands import check_refused, files_in, read_texts
 from tests.distill.students import Recipe, manifest_of
@@ -84,7 +85,7 @@ def test_a_template_that_draws_by_chance_is_refused(template: str) -> None:
 
 def test_chance_in_a_template_is_refused_where_chats_are_rendered() -> None:
     with pytest.raises(ConfigError, match="draws by chance"), chat_renderer(lambda: having("{{ lipsum() }}")) as render:
-        render(CHAT)
+        render(Chat(CHAT))
 
 
 @pytest.mark.parametrize("words", ["a | random text, lipsum()\n", "{{ 'random' }}", "{{ messages[0].lipsum or 'x' }}"])
@@ -95,7 +96,7 @@ def test_words_that_only_look_like_chance_are_text(words: str) -> None:
 def test_a_template_that_shows_an_address_is_refused() -> None:
     template = "{{ messages | map(attribute='role') }}" + PLAIN
     with chat_renderer(lambda: having(template)) as render, pytest.raises(ValueError, match="lies in memory"):
-        render(CHAT)
+        render(Chat(CHAT))
 
 
 def dated(recipe: Recipe, folder: Path) -> Recipe:

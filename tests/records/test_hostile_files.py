@@ -134,7 +134,8 @@ def test_a_chat_that_parquet_packs_many_times_is_one_text(tmp_path: Path) -> Non
     chat = [{"role": "user", "content": "a" * 1_000_000}, {"role": "assistant", "content": "b"}]
     pq.write_table(pa.table({"messages": [chat] * 200}), path)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = read(str(path), option="--members", render=lambda chat: (str(chat[0]["content"]), f"{chat[0]['content']}b"))
+    asked = "a" * 1_000_000
+    found = read(str(path), option="--members", render=lambda chat: (asked, f"{chat.messages[0]['content']}b"))
     assert (len(found.records), found.n_duplicates) == (1, 199)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000
 
