@@ -363,6 +363,11 @@ def _tokenizers(
     return tokenizers, frames, shown, tokenizer_of
 
 
+def is_shown_shots(attack: Attack, config: AuditConfig, subject: Subject) -> bool:
+    """Whether a model is shown the shots of an attack: a masked one reads them in every pass, so only where asked for."""
+    return subject.checkpoint.kind != "masked" or bool({"all", attack.name} & set(config.attacks))
+
+
 def _obstacle(
     attack: Attack,
     subject: Subject,
@@ -372,7 +377,7 @@ def _obstacle(
     config: AuditConfig,
 ) -> str:
     """Why `attack` cannot run on a model; "" where it can."""
-    is_masked, is_random = subject.checkpoint.kind == "masked", (config.mask_plan or "").startswith("random:")
+    is_random = (config.mask_plan or "").startswith("random:")
     if subject.name == "teacher" and data.teacher_obstacle:
         return data.teacher_obstacle
     if attack.needs_reference and subject.reference is None:
@@ -385,7 +390,7 @@ def _obstacle(
         return "the reference model has another tokenizer, so random masks hide other bytes of a text from it"
     if attack.needs_case and ignores_case(passages.tokenizers[tokenizer_of[subject.checkpoint.fingerprint]]):
         return "the tokenizer makes the same tokens of a text in lower case"
-    if attack.needs_shots and is_masked and not {"all", attack.name} & set(config.attacks):
+    if attack.needs_shots and not is_shown_shots(attack, config, subject):
         return (
             "no cache can serve a masked model, which would read the shots in every pass; "
             f"--attack {attack.name} or --attack all runs it"

@@ -65,8 +65,7 @@ def run_audit(
     names = ("teacher", *student_names(len(config.students)))
     check_environment()
     check_gates(gates, models=names, attacks=[attack.name for attack, _ in chosen])
-    needs_shots = any(attack.needs_shots for attack, _ in chosen)
-    planned = plan_audit(config, needs_shots=needs_shots, read_source=read_source)
+    planned = plan_audit(config, [attack for attack, _ in chosen], read_source=read_source)
     with locked(config.out):
         result = _measure(planned, gates, command, on_plan, on_progress)
         on_result(result)

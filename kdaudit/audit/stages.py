@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdaudit import records
+from kdaudit.attacks.base import Attack
 from kdaudit.audit.assess import Judging
 from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
 from kdaudit.audit.measure import Progress, measure_passes
-from kdaudit.audit.plan import Plan, distinct, find_subjects, make_plan
+from kdaudit.audit.plan import Plan, distinct, find_subjects, is_shown_shots, make_plan
 from kdaudit.audit.references import check_references
 from kdaudit.audit.renderings import show_each
 from kdaudit.audit.scoring import Scores, score_records
@@ -37,15 +39,21 @@ class Planned:
     plan: Plan
 
 
-def plan_audit(config: AuditConfig, *, needs_shots: bool, read_source: Read = records.read) -> Planned:
+def plan_audit(config: AuditConfig, attacks: Sequence[Attack], *, read_source: Read = records.read) -> Planned:
     """Read the records, find the checkpoints, and settle what runs on what.
+
+    Args:
+        config: of the audit.
+        attacks: those for which non-members may have to be taken out as shots; none where nothing may.
+        read_source: gives the records of a source.
 
     Raises:
         KdauditError: something that was given cannot be used.
     """
     config, lineage = trace(config)
-    data = read_data(config, lineage, needs_shots=needs_shots, read_source=read_source)
     subjects = find_subjects(config, lineage.loads)
+    needs_shots = any(attack.needs_shots and is_shown_shots(attack, config, subjects[0]) for attack in attacks)
+    data = read_data(config, lineage, needs_shots=needs_shots, read_source=read_source)
     for subject in subjects:
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
     for checkpoint in distinct(subjects).values():

@@ -20,6 +20,7 @@ from kdaudit.draws import generator
 from kdaudit.errors import CheckpointError, RecordsError
 from kdaudit.models.chat import chat_renderer
 from kdaudit.models.checkpoint import find
+from kdaudit.models.headers import check_headers
 from kdaudit.models.loading import load_tokenizer
 from kdaudit.records import notes_on
 from kdaudit.targets.passage import TWICE, lead_text, without_lead
@@ -117,6 +118,8 @@ def settle(
     Raises:
         KdauditError: as `run_distill`.
     """
+    for checkpoint in (models.teacher, models.start):
+        check_headers(checkpoint, compute.device)
     settle_beta(config.objective, config.beta)
     check_loggers(config.report_to)
     key = manifest.make_key(manifest.key_path(config.train, config.key_file))

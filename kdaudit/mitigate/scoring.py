@@ -75,7 +75,7 @@ def score_students(
     """
     reference = _student_reference(prepared)
     asked = _audit_config(config, prepared, tuple(map(str, folders)), (reference,) * len(folders))
-    planned = plan_audit(asked, needs_shots=False)
+    planned = plan_audit(asked, ())
     plan, data = planned.plan, planned.data
     scores = score_plan(plan, config.out / SIGNALS, on_progress=on_progress)
     parts = split_records(data, share=planned.config.calibration_share, seed=planned.config.seed)

@@ -95,6 +95,7 @@ def test_the_default_group_says_that_recall_is_left_to_all(pair: Given, tmp_path
     cell = results(tmp_path / "run")["attacks"]["recall"]["student"]
     assert cell["status"] == "not_applicable"
     assert "--attack all runs it" in cell["reason"]
+    assert results(tmp_path / "run")["data"]["shots"] == 0  # and no non-member is taken out for it
 
 
 def test_models_of_other_families_and_tokenizers_are_compared_by_bits_per_byte(pair: Given, tmp_path: Path) -> None:

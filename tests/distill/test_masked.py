@@ -320,6 +320,19 @@ def test_what_means_nothing_to_a_masked_model_is_refused(
     check_refused(done, words)
 
 
+def test_a_start_without_a_head_is_refused_before_anything_is_trained(
+    distil: Callable[..., tuple[Done, Path]], tmp_path: Path
+) -> None:
+    from transformers import BertModel
+
+    split = encoders.word_pieces()
+    BertModel(encoders.config("bert", len(split))).save_pretrained(tmp_path / "body")
+    split.save_pretrained(tmp_path / "body")
+    done, out = distil("headless", begun=("--student", tmp_path / "body"))
+    check_refused(done, "has no language-model head", "cls.predictions")
+    assert not (out / "training").exists()
+
+
 def test_a_causal_student_of_a_masked_teacher_is_refused(
     distil: Callable[..., tuple[Done, Path]], tmp_path: Path
 ) -> None:
