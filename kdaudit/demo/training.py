@@ -42,7 +42,7 @@ class Schedule:
 
 SCHEDULES: Mapping[str, Schedule] = {
     "causal": Schedule(3, 4, 8, 5e-3),
-    "masked": Schedule(8, 10, 20, 5e-3),  # an epoch asks for 15 % of the tokens, not for all of them
+    "masked": Schedule(8, 12, 30, 5e-3),  # an epoch asks for 15 % of the tokens, not for all of them
 }
 """By the kind of the models."""
 
