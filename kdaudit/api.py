@@ -312,6 +312,8 @@ def _converted(value: Any, hint: Any, name: str) -> Any:
     """A value as the field of a configuration holds it: paths as it has them, lists as tuples."""
     allowed = [one for one in (get_args(hint) or (hint,)) if isinstance(one, type)]
     if get_origin(hint) is tuple:
+        if not isinstance(value, str | Path | Sequence | None):  # a data frame would be its columns
+            raise ConfigError(f"{name}: {type(value).__name__} where a text or a list of texts is needed")
         items = [value] if isinstance(value, str | Path) or value is None else value
         return tuple(str(item) if isinstance(item, Path) else item for item in items)
     if isinstance(value, str | Path) and Path in allowed:

@@ -254,6 +254,7 @@ def test_a_student_of_records_in_memory_is_audited_with_them_given_again_or_in_a
         ({"members": [{"txt": "a"}], "nonmembers": ["b"]}, "did you mean 'text_field txt'?"),
         ({"members": ["a"]}, "members is given but nonmembers is not"),
         ({"members": 3, "nonmembers": ["b"]}, "members: int is neither a path nor a list of records"),
+        ({"data": {"text": ["a"], "label": [1]}}, "data: dict where a text or a list of texts is needed"),
         ({"members": ["a"], "nonmembers": ["b"], "limit": "5"}, "limit: str where int or None is needed"),
         ({"members": ["a"], "nonmembers": ["a"]}, "one text stands in both members in memory and nonmembers in memory"),
     ],

@@ -61,14 +61,16 @@ def read_source(source: str, option: str, layout: Layout) -> Iterator[tuple[Part
     """
     label = f"{option} {source}"
     if source.startswith(hub.PREFIX):
+        part = Part(source, "row")
         for found in hub.hub_rows(source, label, layout):
-            yield Part(source, "row"), found
+            yield part, found
     elif source == STDIN:
         with packed.piped(sys.stdin.buffer, label) as (file, n_bytes):
             yield from _file_rows(file, source, label, layout, n_bytes)
     elif (saved := columns.saved_folder(source, label)) is not None:
+        part = Part(source, "row")
         for found in columns.saved_rows(saved, label, layout):
-            yield Part(source, "row"), found
+            yield part, found
     else:
         for name in files_of(source, label, layout):
             with _opened(name, f"{option} {name}") as file:

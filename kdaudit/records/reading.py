@@ -111,10 +111,9 @@ def _told_apart(
     elif (known := benchmarks.labelled(source)) is not None:
         text_field = known.text_field if layout.text_field == TEXT_FIELD else layout.text_field
         said = f"{label}: a known benchmark; '{known.member_field}' says who is a member of the texts in '{text_field}'"
-        its_own = replace(layout, text_field=text_field)
-        for is_member, part, row in _by_fields(source, option, its_own, known.member_field, None):
-            renamed = row if isinstance(row, Problem) else _renamed(row, text_field, layout)
-            yield is_member, replace(part, notes=(*part.notes, said)), renamed
+        its_own, spoken = replace(layout, text_field=text_field), Part(source, "row", (said,))
+        for is_member, _, row in _by_fields(source, option, its_own, known.member_field, None):
+            yield is_member, spoken, row if isinstance(row, Problem) else _renamed(row, text_field, layout)
     else:
         hint = "give --member-field FIELD, or --member-text-field FIELD and --nonmember-text-field FIELD"
         raise RecordsError(f"{label}: nothing says who is a member", hint=hint)
@@ -213,8 +212,10 @@ def _checked(
     unused: dict[str, None] = {}
     said: dict[str, None] = {}
     n_empty, has_id_field = 0, False
+    last: Part | None = None
     for part, row in given:
-        parts[part] = None
+        if part is not last:
+            parts[part], last = None, part
         if isinstance(row, Row):
             has_id_field = has_id_field or value_of(row.fields, layout.id_field) is not UNREAD
             shown = _shown(row, layout, render, known, unused, said)
@@ -269,7 +270,8 @@ def _shown(
     found = find_record(row, layout)
     if isinstance(found, Problem):
         return found
-    unused.update(dict.fromkeys(sorted(unread(row, found, layout) - unused.keys())))
+    if more := unread(row, found, layout) - unused.keys():
+        unused.update(dict.fromkeys(sorted(more)))
     if found.said:
         said[found.said] = None
     if found.chat is not None:
