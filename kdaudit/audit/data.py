@@ -106,7 +106,8 @@ def read_data(
 
 def _teacher(config: AuditConfig) -> Checkpoint:
     code, pickle = config.trust_remote_code, config.allow_pickle
-    return find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code)
+    first = config.audited[0]
+    return find(first.checkpoint, option=first.option, allow_pickle=pickle, trust_remote_code=code)
 
 
 def _limited(found: tuple[Record, ...], config: AuditConfig, name: str) -> tuple[Record, ...]:
