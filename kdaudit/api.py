@@ -53,10 +53,11 @@ class Distilled:
 
 
 def audit(
-    teacher: str | Path,
+    teacher: str | Path | None = None,
     student: str | Path | Sequence[str | Path] = (),
     *,
     students: Sequence[str | Path] = (),
+    model: str | Path | None = None,
     members: Source | None = None,
     nonmembers: Source | None = None,
     shots: Source | None = None,
@@ -66,17 +67,18 @@ def audit(
     on_progress: Progress | None = None,
     **options: Unpack[AuditKeywords],
 ) -> AuditResult:
-    """Attack a teacher and its students, and measure how much each one leaks, as `kdaudit attack` does.
+    """Attack a teacher and its students, or one model, and measure how much each one leaks, as `kdaudit attack` does.
 
     Args:
         teacher: checkpoint folder or Hub id.
         student: a student that was distilled from the teacher, or several.
         students: another way to give several.
+        model: one model that is audited by itself, in the place of a teacher and students.
         members: texts that were in the training data. Without them the student's manifest says who was a member.
         nonmembers: texts of the same kind that were not.
         shots: non-member texts for prefix attacks; without them some are taken out of `nonmembers`.
         train: the training records of a distilled student, where they are no longer where its manifest says.
-        reference: what the teacher and every student without a reference of its own started from.
+        reference: what every model without a reference of its own started from.
         out: the run folder, which a later call with the same settings continues; without it nothing is left on disk.
         on_progress: told about long work; without it nothing is shown.
         options: the options of the command by their names in Python, see `kdaudit.config.AuditConfig`.
@@ -93,11 +95,9 @@ def audit(
 
         named = [*_as_sequence(student), *students]
         sources, read = _sources(members=members, nonmembers=nonmembers, shots=shots, train=train)
-        if reference is not None:
-            given.setdefault("teacher_reference", reference)
-            given.setdefault("student_references", (reference,))
-        config = _config(AuditConfig, {"teacher": teacher, "students": named, **sources, **given, "out": folder})
-        command = _call("audit", {"teacher": teacher, "student": named, **sources, **given})
+        models = {"teacher": teacher, "model": model, "reference": reference}
+        config = _config(AuditConfig, {**models, "students": named, **sources, **given, "out": folder})
+        command = _call("audit", {**models, "student": named or None, **sources, **given})
         with _quiet_libraries():
             return run_audit(config, command=command, on_progress=on_progress or _silent, read_source=read)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 from kdaudit.errors import ConfigError
-from kdaudit.options import Option, flag_of, problems_of, refuse, split_at_commas, strip_each
+from kdaudit.options import Option, flag_of, options_of, problems_of, refuse, split_at_commas, strip_each
 from kdaudit.waivers import Waiver, expired
 
 LOADS = ("4bit", "8bit")
@@ -23,6 +23,8 @@ KINDS = ("causal", "masked", "seq2seq")
 MASK_PLAN = re.compile(r"partition|pll|pll-word|random:([1-9][0-9]{0,2}|1000)")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+TEACHER, LONE = "teacher", "model"
+"""The names of a teacher, and of a model that is audited by itself, in results and gates."""
 TOLERANCE = 0.02
 """How far an AUC may rise above the baseline's."""
 
@@ -37,17 +39,36 @@ def _day(text: str) -> date:
         raise ConfigError(f"--today: '{text}' is not a date", hint="write it as 2030-01-31") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """A model that an audit is about, as the user gave it."""
+
+    name: str
+    """In results and gates: teacher, student, student-2, or model."""
+    checkpoint: str
+    reference: str | None
+    load: str | None
+
+    @property
+    def option(self) -> str:
+        """That named it."""
+        return option_of(self.name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """Everything that decides an audit's numbers, as the user gave it."""
 
     # fmt: off
-    teacher: Annotated[str, Option(
+    teacher: Annotated[str | None, Option(
         "The teacher: a checkpoint folder or a Hub id, or an adapter in either form. @revision pins a commit.",
-        MODELS, names="checkpoint")]
+        MODELS, names="checkpoint")] = None
     students: Annotated[tuple[str, ...], Option(
         "A student that was distilled from the teacher. Repeat it for several: they are called student, student-2, …",
-        MODELS, flag="--student", names="checkpoint")]
+        MODELS, flag="--student", names="checkpoint")] = ()
+    model: Annotated[str | None, Option(
+        "One model that is audited by itself, without a teacher, in any form that --teacher takes.",
+        MODELS, names="checkpoint")] = None
     members: Annotated[tuple[str, ...], Option(
         "Texts that were in the training data: a file, a folder of shards, a quoted pattern, - or "
         "hub:NAME[:CONFIG]:SPLIT. Repeatable: several are one set. Default: the records that the manifest of a "
@@ -91,7 +112,7 @@ class AuditConfig:
         "then left out of the audit.", DATA, names="records", separator=";", parse=strip_each)] = ()
     n_shots: Annotated[int, Option("How many shots prefix attacks put before a text.", MEASURE, least=1)] = 12
     reference: Annotated[str | None, Option(
-        "A reference model for the teacher and for every student that has no reference of its own.",
+        "A reference model for every audited model that has no reference of its own.",
         MODELS, names="checkpoint")] = None
     teacher_reference: Annotated[str | None, Option(
         "The checkpoint that the teacher started from, before it saw the members.", MODELS, names="checkpoint")] = None
@@ -99,6 +120,8 @@ class AuditConfig:
         "The checkpoint that the student started from. Give one for all students, or one for each --student.",
         MODELS, flag="--student-reference", names="checkpoint")] = ()
     """None for a student: what its manifest says, if it has one."""
+    model_reference: Annotated[str | None, Option(
+        "The checkpoint that a model that is audited alone started from.", MODELS, names="checkpoint")] = None
     attacks: Annotated[tuple[str, ...], Option(
         "An attack, or a group of attacks (paper, all). Repeatable. Default: paper.", MEASURE, flag="--attack")] = ()
     gates: Annotated[tuple[str, ...], Option(
@@ -126,6 +149,8 @@ class AuditConfig:
         "Quantise the teacher with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
     student_load: Annotated[str | None, Option(
         "Quantise the students with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
+    model_load: Annotated[str | None, Option(
+        "Quantise a model that is audited alone with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
     kind: Annotated[str | None, Option(
         "Read all models as one kind: causal, masked or seq2seq. Default: what their architecture says.",
         MODELS, flag="--as", choices=KINDS)] = None
@@ -150,11 +175,25 @@ class AuditConfig:
         refuse([*problems_of(self), *_contradictions(self)], "attack")
 
     @property
+    def audited(self) -> tuple[Audited, ...]:
+        """The models that the audit is about: a teacher before its students, or one model alone."""
+        if self.model is not None:
+            return (Audited(LONE, self.model, self.model_reference or self.reference, self.model_load),)
+        teacher = Audited(TEACHER, self.teacher or "", self.teacher_reference or self.reference, self.teacher_load)
+        names = student_names(len(self.students))
+        students = zip(names, self.students, self.references_by_student, strict=True)
+        return teacher, *(Audited(*student, self.student_load) for student in students)
+
+    @property
     def reference_of(self) -> dict[str, str | None]:
         """The reference checkpoint of every audited model, by model name."""
-        names = student_names(len(self.students))
-        references = dict(zip(names, self.references_by_student, strict=True))
-        return {"teacher": self.teacher_reference or self.reference, **references}
+        return {one.name: one.reference for one in self.audited}
+
+    def with_references(self, found: Mapping[str, str | None]) -> AuditConfig:
+        """The same with other references of the models but the teacher, by name."""
+        if self.model is not None:
+            return replace(self, model_reference=found[LONE])
+        return replace(self, student_references=tuple(found[name] for name in student_names(len(self.students))))
 
     @property
     def references_by_student(self) -> tuple[str | None, ...]:
@@ -181,6 +220,7 @@ class AuditConfig:
         not by their names.
         """
         names = {"teacher", "students", "teacher_reference", "student_references", "reference"}
+        names |= {"model", "model_reference"}
         names |= {"members", "nonmembers", "shots", "train", "manifest", "key_file", "out", "gates", "overwrite"}
         names |= {"data", "member_field", "member_text_field", "nonmember_text_field"}
         found = {
@@ -262,9 +302,32 @@ def student_names(n_students: int) -> tuple[str, ...]:
     return tuple("student" if i == 0 else f"student-{i + 1}" for i in range(n_students))
 
 
-def _contradictions(config: AuditConfig) -> Iterator[str]:
+def option_of(name: str) -> str:
+    """The option that named an audited model: --student for student-2."""
+    return f"--{name.partition('-')[0]}"
+
+
+def _models_asked(config: AuditConfig) -> Iterator[str]:
+    pair = ("teacher", "students", "teacher_reference", "student_references", "teacher_load", "student_load")
+    flags = {one.field: one.flag for one in options_of(AuditConfig)}
+    if config.model is not None:
+        if besides := [flags[name] for name in pair if getattr(config, name)]:
+            yield (
+                f"--model: it names one model that is audited by itself, and {', '.join(besides)} "
+                f"{'is' if len(besides) == 1 else 'are'} given too; leave out one or the other"
+            )
+        return
+    for name in ("model_reference", "model_load"):
+        if getattr(config, name) is not None:
+            yield f"{flags[name]}: it is about the model of --model, and none is given"
+    if config.teacher is None:
+        yield "--teacher: it is needed; --model M instead of --teacher and --student audits one model by itself"
     if not config.students:
-        yield "--student: at least one student is needed"
+        yield "--student: at least one student is needed; --model M instead of --teacher audits one model by itself"
+
+
+def _contradictions(config: AuditConfig) -> Iterator[str]:
+    yield from _models_asked(config)
     yield from _data_contradictions(config)
     for name in ("train", "key_file"):
         if config.members and getattr(config, name):

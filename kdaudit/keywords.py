@@ -46,6 +46,8 @@ class AuditKeywords(TypedDict, total=False):
     """The checkpoint that the teacher started from, before it saw the members."""
     student_references: str | Sequence[str | Path | None]
     """The checkpoint that the student started from. Give one for all students, or one for each student."""
+    model_reference: str | Path | None
+    """The checkpoint that a model that is audited alone started from."""
     attacks: str | Sequence[str]
     """An attack, or a group of attacks (paper, all). Repeatable. Default: paper."""
     gates: str | Sequence[str]
@@ -71,6 +73,8 @@ class AuditKeywords(TypedDict, total=False):
     """Quantise the teacher with bitsandbytes: 4bit or 8bit."""
     student_load: str | None
     """Quantise the students with bitsandbytes: 4bit or 8bit."""
+    model_load: str | None
+    """Quantise a model that is audited alone with bitsandbytes: 4bit or 8bit."""
     kind: str | None
     """Read all models as one kind: causal, masked or seq2seq. Default: what their architecture says."""
     mask_plan: str | None

@@ -89,6 +89,7 @@ FREE: dict[str, Any] = {
     "overwrite": True, "manifest": Path("k.json"),
 }  # fmt: skip
 OF_A_MANIFEST: dict[str, Any] = {"train": ("t",), "key_file": Path("key")}
+OF_A_MODEL_ALONE = {"model", "model_reference", "model_load"}
 TOGETHER: tuple[dict[str, Any], ...] = (
     {"data": ("d",), "member_field": "label"},
     {"data": ("d",), "member_text_field": "a", "nonmember_text_field": "b"},
@@ -99,7 +100,7 @@ TOGETHER: tuple[dict[str, Any], ...] = (
 
 def test_every_field_either_changes_the_measurement_or_counts_by_its_content() -> None:
     together = {name for apart in TOGETHER for name in apart}
-    named = CHANGES.keys() | FREE.keys() | OF_A_MANIFEST.keys() | together
+    named = CHANGES.keys() | FREE.keys() | OF_A_MANIFEST.keys() | OF_A_MODEL_ALONE | together
     assert {field.name for field in fields(AuditConfig)} == named
 
 
@@ -107,6 +108,13 @@ def test_every_field_either_changes_the_measurement_or_counts_by_its_content() -
 def test_what_changes_the_measurement_changes_the_identity(name: str) -> None:
     changed = replace(PLAIN, **{name: CHANGES[name]}).identity()
     assert {key for key in changed if changed[key] != PLAIN.identity()[key]} == {name}
+
+
+def test_what_a_model_alone_is_given_changes_the_identity_by_its_precision_alone() -> None:
+    lone = AuditConfig(model="m")
+    assert replace(lone, model="M", model_reference="r", reference="R").identity() == lone.identity()
+    changed = replace(lone, model_load="4bit").identity()
+    assert {key for key in changed if changed[key] != lone.identity()[key]} == {"model_load"}
 
 
 def test_names_gates_and_folders_do_not_change_the_identity() -> None:

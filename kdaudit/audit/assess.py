@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kdaudit.audit.plan import AttackPlan
 from kdaudit.audit.scoring import ALONE, Scores
+from kdaudit.config import TEACHER
 from kdaudit.metrics import METRICS, measure
 from kdaudit.metrics.bootstrap import NULL_LEVEL
 from kdaudit.metrics.bounds import holm
@@ -70,8 +71,8 @@ def assess_attack(plan: AttackPlan, scores: Scores, judging: Judging) -> AttackR
     is_scored = np.isfinite(np.array([*by_model.values(), *nulls.scores.values()])).all(axis=0)
     pairs = {name: judging.classes(values, is_scored) for name, values in by_model.items()}
     null_pairs = {name: judging.classes(values, is_scored) for name, values in nulls.scores.items()}
-    baseline = "teacher" if "teacher" in pairs else None
-    students = [name for name in plan.obstacles if name != "teacher"]
+    baseline = TEACHER if TEACHER in pairs else None
+    students = [name for name in plan.obstacles if name != TEACHER] if TEACHER in plan.obstacles else []
     comparison = {name: _not_compared(plan, name) for name in students}
     result = AttackResult(
         version=plan.attack.version, requested=plan.is_requested, cells={}, comparison={}, curves={}, histograms={},

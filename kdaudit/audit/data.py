@@ -151,8 +151,11 @@ def speaker(config: AuditConfig, lineage: Lineage) -> Any:
             hint="leave it out",
         )
     if choice == "student":
+        if not config.students:
+            raise ConfigError("--chat-template student: no student is audited", hint="leave it out")
         return _tokenizer(config, config.students[0], "--student")
-    teacher = _tokenizer(config, config.teacher, "--teacher")
+    first = config.audited[0]
+    teacher = _tokenizer(config, first.checkpoint, first.option)
     if choice == "own" and not teacher.chat_template:
         students = (_tokenizer(config, name, "--student") for name in config.students)
         return next((one for one in students if one.chat_template), teacher)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit import manifest as manifests
-from kdaudit.config import LOADS, AuditConfig, student_names
+from kdaudit.config import LOADS, TEACHER, AuditConfig, Audited, option_of
 from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import Checkpoint
@@ -19,9 +19,7 @@ from kdaudit.records.files import STDIN
 from kdaudit.results import Distillation
 from kdaudit.results.file import decode
 
-LEFT_OUT = (
-    "{name} was trained without {n_left_out} of the {n} members: its figures are over all of them, as its teacher's are"
-)
+LEFT_OUT = "{name} was trained without {n_left_out} of the {n} members: its figures are over all of them"
 LOWER_BOUNDS = (
     "the held-out records may have been in the teacher's training data (--teacher-saw {saw}), and a student learns "
     "from its teacher: the student's figures are lower bounds"
@@ -81,19 +79,20 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
         CheckpointError: a student's folder does not exist.
     """
     found = _manifests(config)
-    references = list(config.references_by_student)
+    distilled = _distilled(config)
+    references = {one.name: one.reference for one in distilled}
     no_start: dict[str, str] = {}
-    for position, name in enumerate(student_names(len(config.students))):
-        if name in found and references[position] is None:
+    for name in references:
+        if name in found and references[name] is None:
             start = found[name].start
             if start is not None and (Path(start).is_dir() or found[name].content["start"]["revision"]):
-                references[position] = start
+                references[name] = start
             else:
                 no_start[name] = _why_no_start(found[name], start)
     notes = [f"{name}: {why}, so it has no reference model" for name, why in no_start.items()]
     loads = _loads(found)
-    notes += [_about_load(name, load, config.student_load) for name, load in loads.items()]
-    config = replace(config, student_references=tuple(references))
+    notes += [_about_load(one, loads[one.name]) for one in distilled if one.name in loads]
+    config = config.with_references(references)
     if config.members or config.data:
         return config, Lineage(found, no_start=no_start, notes=tuple(notes), loads=loads)
     first = next(iter(found.values()), None)
@@ -127,14 +126,14 @@ def check_lineage(lineage: Lineage, student: str, checkpoint: Checkpoint, refere
     Raises:
         CheckpointError: they differ.
     """
-    if student == "teacher":
+    if student == TEACHER:
         _check_teacher(lineage, checkpoint)
     if student not in lineage.by_student:
         return
     found = lineage.by_student[student]
     if found.content["student"]["weights_sha256"] != checkpoint.weights_sha256:
         raise CheckpointError(
-            f"--student: the weights of {checkpoint.name} are not those that {found.path} describes",
+            f"{option_of(student)}: the weights of {checkpoint.name} are not those that {found.path} describes",
             hint="give the student's own manifest (--manifest), or --members and --nonmembers without one",
         )
     start = found.content["start"]
@@ -142,7 +141,7 @@ def check_lineage(lineage: Lineage, student: str, checkpoint: Checkpoint, refere
     if reference is not None and is_own and start["weights_sha256"] != reference.weights_sha256:
         raise CheckpointError(
             f"{found.path}: the start of the student, {reference.name}, has changed since",
-            hint="give the checkpoint that it started from: --student-reference",
+            hint=f"give the checkpoint that it started from: {option_of(student)}-reference",
         )
 
 
@@ -160,20 +159,25 @@ def _check_teacher(lineage: Lineage, checkpoint: Checkpoint) -> None:
         )
 
 
+def _distilled(config: AuditConfig) -> list[Audited]:
+    """The models that may have a manifest."""
+    return [one for one in config.audited if one.name != TEACHER]
+
+
 def _manifests(config: AuditConfig) -> dict[str, Manifest]:
     found = {}
-    for position, (name, given) in enumerate(zip(student_names(len(config.students)), config.students, strict=True)):
+    for position, one in enumerate(_distilled(config)):
         if config.manifest is not None and position == 0:
-            found[name] = manifests.load(config.manifest)
+            found[one.name] = manifests.load(config.manifest)
             continue
         options = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
-        folder, _ = locate(given, "--student", **options)
+        folder, _ = locate(one.checkpoint, one.option, **options)
         path = folder / manifests.FILE_NAME
         if path.is_file():
-            found[name] = manifests.load(path)
+            found[one.name] = manifests.load(path)
         elif (folder / manifests.UNFINISHED).is_file():
             raise CheckpointError(
-                f"--student: the training of {folder} is not finished",
+                f"{one.option}: the training of {folder} is not finished",
                 hint="run the same kdaudit distill command again: it continues",
             )
     return found
@@ -191,10 +195,10 @@ def _loads(found: Mapping[str, Manifest]) -> dict[str, str]:
     return {name: load for name, load in loads.items() if load in LOADS}
 
 
-def _about_load(name: str, trained: str, asked: str | None) -> str:
-    if asked is None or asked == trained:
-        return f"{name} was distilled on weights in {trained}, and is audited so, as it is used"
-    return f"{name} was distilled on weights in {trained}, and is audited in {asked} (--student-load)"
+def _about_load(one: Audited, trained: str) -> str:
+    if one.load is None or one.load == trained:
+        return f"{one.name} was distilled on weights in {trained}, and is audited so, as it is used"
+    return f"{one.name} was distilled on weights in {trained}, and is audited in {one.load} ({one.option}-load)"
 
 
 def _why_no_start(found: Manifest, start: str | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from kdaudit.attacks import expand
 from kdaudit.attacks.base import Attack
 from kdaudit.audit.data import AuditData, Rendering
-from kdaudit.config import AuditConfig, student_names
+from kdaudit.config import AuditConfig, option_of
 from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import scoring_batch_tokens, shared_window
@@ -34,7 +34,7 @@ class Subject:
     """An audited model and the checkpoint that it started from, if one was given."""
 
     name: str
-    """teacher, student, student-2."""
+    """teacher, student, student-2, or model where one is audited alone."""
     checkpoint: Checkpoint
     reference: Checkpoint | None
 
@@ -129,37 +129,29 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
 
     Args:
         config: names them.
-        loads: by student, how its manifest says that it computes; what `config` says comes first.
+        loads: by model, how its manifest says that it computes; what `config` says comes first.
 
     Raises:
         CheckpointError: one is not a checkpoint, two of the models are the same, or they are of several kinds.
     """
     options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
     options |= {"kind": config.kind}
-    names = ("teacher", *student_names(len(config.students)))
+    audited = config.audited
     targets = [
-        find(
-            given,
-            option="--teacher" if name == "teacher" else "--student",
-            load=config.teacher_load if name == "teacher" else config.student_load or loads.get(name),
-            **options,
-        )
-        for name, given in zip(names, (config.teacher, *config.students), strict=True)
+        find(one.checkpoint, option=one.option, load=one.load or loads.get(one.name), **options) for one in audited
     ]
     subjects = []
-    for name, target in zip(names, targets, strict=True):
-        twin = names[next(k for k, other in enumerate(targets) if _is_same(other, target))]
-        if twin != name:
+    for one, target in zip(audited, targets, strict=True):
+        twin = audited[next(k for k, other in enumerate(targets) if _is_same(other, target))].name
+        if twin != one.name:
             raise CheckpointError(
-                f"--student: {target.name} ({name}) is the same checkpoint as the {twin.replace('-', ' ')}",
+                f"{one.option}: {target.name} ({one.name}) is the same checkpoint as the {twin.replace('-', ' ')}",
                 hint="compare different weights, or the same ones loaded differently (--student-load)",
             )
-        given_reference = config.reference_of[name]
-        option = "--teacher-reference" if name == "teacher" else "--student-reference"
-        option += " (or --reference)"
+        option = f"{one.option}-reference (or --reference)"
         load = target.load if target.stored is None else None
-        reference = find(given_reference, option=option, load=load, **options) if given_reference else None
-        subjects.append(Subject(name, target, reference))
+        reference = find(one.reference, option=option, load=load, **options) if one.reference else None
+        subjects.append(Subject(one.name, target, reference))
     same_kind([(label, one.name, one.kind) for label, one in _labelled(subjects)])
     return tuple(subjects)
 
@@ -364,7 +356,7 @@ def _tokenizers(
 
 
 def is_shown_shots(attack: Attack, config: AuditConfig, subject: Subject) -> bool:
-    """Whether a model is shown the shots of an attack: a masked one reads them in every pass, so only where asked for."""
+    """Whether a model is shown the shots of an attack: a masked one, which reads them in every pass, if asked for."""
     return subject.checkpoint.kind != "masked" or bool({"all", attack.name} & set(config.attacks))
 
 
@@ -381,8 +373,7 @@ def _obstacle(
     if subject.name == "teacher" and data.teacher_obstacle:
         return data.teacher_obstacle
     if attack.needs_reference and subject.reference is None:
-        option = "--teacher-reference" if subject.name == "teacher" else "--student-reference"
-        why, given = data.no_start.get(subject.name), f"reference model was given ({option})"
+        why, given = data.no_start.get(subject.name), f"reference model was given ({option_of(subject.name)}-reference)"
         return f"{why}; no other {given}" if why else f"no {given}"
     if attack.needs_same_tokenizer and not _is_same_tokenizer(subject, passages, tokenizer_of):
         return "the reference model has another tokenizer, so its tokens cannot be compared one by one"

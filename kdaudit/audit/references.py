@@ -12,6 +12,7 @@ from pathlib import Path
 from kdaudit import manifest as manifests
 from kdaudit.audit.lineage import Lineage
 from kdaudit.audit.plan import Subject
+from kdaudit.config import option_of
 from kdaudit.errors import CheckpointError, KdauditError
 from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import Checkpoint, find
@@ -161,4 +162,4 @@ def _compare_distances(
 
 
 def _option(subject: Subject) -> str:
-    return f"--{'teacher' if subject.name == 'teacher' else 'student'}-reference (or --reference)"
+    return f"{option_of(subject.name)}-reference (or --reference)"

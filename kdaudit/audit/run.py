@@ -28,7 +28,7 @@ from kdaudit.audit.plan import Plan, Subject
 from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, split_records
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
-from kdaudit.config import AuditConfig, student_names
+from kdaudit.config import AuditConfig
 from kdaudit.lock import locked
 from kdaudit.metrics.scores import Parts
 from kdaudit.models.checkpoint import Checkpoint
@@ -47,7 +47,7 @@ def run_audit(
     on_result: Callable[[AuditResult], None] = lambda _: None,
     read_source: Read = records.read,
 ) -> AuditResult:
-    """Audit a teacher and its students, and leave everything in the run folder.
+    """Audit a teacher and its students, or one model alone, and leave everything in the run folder.
 
     Args:
         config: what to audit.
@@ -62,7 +62,7 @@ def run_audit(
     """
     chosen = expand(config.attacks)
     gates = [parse_gate(text) for text in config.gates]
-    names = ("teacher", *student_names(len(config.students)))
+    names = [one.name for one in config.audited]
     check_environment()
     check_gates(gates, models=names, attacks=[attack.name for attack, _ in chosen])
     planned = plan_audit(config, [attack for attack, _ in chosen], read_source=read_source)

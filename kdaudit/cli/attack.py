@@ -1,4 +1,4 @@
-"""`kdaudit attack`: measure how much a teacher and its students leak."""
+"""`kdaudit attack`: measure how much a teacher and its students, or one model alone, leak."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class AttackSwitches:
 
 
 def attack(given: Given) -> None:
-    """Attack a teacher and its students, and measure how much each one leaks.
+    """Attack a teacher and its students, or one model alone (--model), and measure how much each one leaks.
 
     Exit codes: 0 passed or nothing gated, 1 a gate failed, 2 usage or input wrong, 3 inconclusive, 4 anything else.
     """

@@ -59,13 +59,13 @@ def strongest_notes(result: AuditResult) -> Iterator[str]:
 
 
 def headline(result: AuditResult) -> Iterator[str]:
-    """Which attack is the strongest on each student, how strong it is, and how that compares with the teacher."""
+    """Which attack is the strongest on each target, how strong it is, and how that compares with the teacher."""
     if result.validity.status == "failed":
         yield (
             "Members and non-members can be told apart by what no model remembers, so the figures below say nothing "
             "about membership."
         )
-    for model in [name for name in result.models if name != "teacher"] or list(result.models):
+    for model in result.targets:
         name = strongest(result, model)
         if name is None:
             yield f"No attack could be measured on {model}."

@@ -22,7 +22,7 @@ from kdaudit.report.mitigation_tables import (
     students_table,
     subsets_table,
 )
-from kdaudit.report.page import INTERVALS, LIMITS, Page
+from kdaudit.report.page import ADJUSTED, INTERVALS, LIMITS, Page
 from kdaudit.report.ranges import check_comparison
 from kdaudit.report.text import counted, difference, interval
 from kdaudit.results.mitigation import HINT, Mitigation, load
@@ -116,7 +116,7 @@ def mitigation_page(table: Mitigation, *, with_pictures: bool) -> Page:
         *(frontier_table(table, attack, metric) for attack, of in table.frontier.items() for metric in of),
         *(students_table(table, attack) for attack in table.frontier),
         *([subsets] if subsets else []),
-        Paragraph(INTERVALS.format("the arms"), "note"),
+        Paragraph(INTERVALS + ADJUSTED.format("the arms"), "note"),
     ]
     checks: list[Block] = [checks_table(table), Notes(notes(table))]
     stairs: list[Block] = [Paragraph(STAIRS, detail=Detail.DOCUMENT), pictures]

@@ -31,14 +31,15 @@ LIMITS = (
     "A gate that passes says that these attacks, on these records, stayed below the limit. It is evidence, not a proof "
     "of privacy, and no claim of compliance with anything.",
     "The strongest attack is named after all were seen, so its figure is a little high. The interval of its AUC and a "
-    "failed gate allow for that; its rate at few false alarms and its difference from the teacher do not.",
+    "failed gate allow for that; its rate at few false alarms, and its difference from a teacher, do not.",
     "Stronger attacks may exist, and records unlike these may leak more.",
     "Non-members must be like the members in everything but membership. The checks look for differences and cannot see "
     "all of them.",
     "The attacks read the model's token probabilities. An attacker who sees text alone is weaker; one who can train "
     "models like it may be stronger.",
 )
-INTERVALS = "Intervals are 95 %, in square brackets. p-values are adjusted over {} (Holm)."
+INTERVALS = "Intervals are 95 %, in square brackets."
+ADJUSTED = " p-values are adjusted over {} (Holm)."
 LEFT_EDGE = (
     "An attacker who wants to be sure looks at the left edge of these curves: how many members are found while hardly "
     "any non-member is accused."
@@ -84,6 +85,8 @@ class RunPage:
     figures: Sequence[Table]
     reading: Sequence[str]
     """How models that do not read from left to right were shown the texts; empty for causal ones."""
+    intervals: str
+    """What stands beside the figures."""
     strongest: Sequence[str]
     missing: Sequence[str]
     detections: Sequence[Table]
@@ -202,6 +205,7 @@ def _run_page(report: Report, run: Run, pictures: RunPictures | None) -> RunPage
         gates=tables.gates(result, report.declared, baseline=report.baseline) if verdict.gates else None,
         figures=list(tables.figures(result)),
         reading=reading(result),
+        intervals=INTERVALS + (ADJUSTED.format("attacks and students") if result.compared else ""),
         strongest=list(strongest_notes(result)),
         missing=list(tables.missing(result)),
         detections=list(tables.detections(result)),
@@ -237,7 +241,7 @@ def _sections(run: RunPage, key: str) -> list[Section]:
     figures: list[Block] = [
         Pictures(pictures.levels),
         *run.figures,
-        Paragraph(INTERVALS.format("attacks and students"), "note"),
+        Paragraph(run.intervals, "note"),
         Notes(run.strongest),
         Notes(run.missing, "Without a figure"),
         Notes(run.reading, "How the texts were read"),

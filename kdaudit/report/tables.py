@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from kdaudit.attacks import ATTACKS
+from kdaudit.config import TEACHER
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.metrics.metric import Metric
@@ -30,14 +31,20 @@ NOT_APPLICABLE = "not applicable"
 
 
 def comparison(report: Report) -> Table:
-    """One row a run: its verdict, and the strongest attack on each of its students."""
-    head = ("run", "model", "verdict", "strongest attack", "AUC", "teacher", "student − teacher", "blind", "records")
+    """One row a run: its verdict, and the strongest attack on each of its students, or on its model alone."""
+    has_teacher = any(run.result.has_teacher for run in report.runs)
+    beside = ("teacher", "student − teacher") if has_teacher else ()
+    head = ("run", "model", "verdict", "strongest attack", "AUC", *beside, "blind", "records")
     rows = []
     for run in report.runs:
         result, data = run.result, run.result.data
-        for student in students(result) or list(result.models):
+        for student in result.targets:
             name = strongest(result, student)
             attack = result.attacks[name] if name else None
+            against = (
+                interval(attack.cells[TEACHER].auc) if attack and TEACHER in attack.cells else ABSENT,
+                difference(attack.comparison[student].auc) if attack and student in attack.comparison else ABSENT,
+            )
             rows.append(
                 (
                     run.name,
@@ -45,8 +52,7 @@ def comparison(report: Report) -> Table:
                     STATUS_WORDS[result.verdict.status],
                     name or ABSENT,
                     interval(auc_of_chosen(result, name, student)) if name else ABSENT,
-                    interval(attack.cells["teacher"].auc) if attack and "teacher" in attack.cells else ABSENT,
-                    difference(attack.comparison[student].auc) if attack and student in attack.comparison else ABSENT,
+                    *(against if has_teacher else ()),
                     interval(result.validity.blind_auc),
                     f"{data.members} + {data.nonmembers}",
                 )
@@ -126,7 +132,7 @@ def metric_table(result: AuditResult, *metrics: Metric) -> Table:
     """
     first, *others = metrics
     has_threshold = not others and any(found.realised_fpr is not None for found in _of_metric(result, first.name))
-    compared = students(result) if first.has_difference else []
+    compared = result.compared if first.has_difference else []
     head, extra = ["attack"], []
     for model in result.models:
         head.append(model)
@@ -212,7 +218,7 @@ def detections(result: AuditResult) -> Iterator[Table]:
     """Per student: who detects which records, teacher, student, both or neither."""
     found_by = ("both", "teacher only", "student only", "neither")
     head = ("attack", *(f"{kind}: {who}" for kind in ("members", "non-members") for who in found_by))
-    for student in students(result):
+    for student in result.compared:
         rows = [
             (name, *_counts(by_class["members"]), *_counts(by_class["nonmembers"]))
             for name, attack in result.attacks.items()
@@ -231,8 +237,3 @@ def detections(result: AuditResult) -> Iterator[Table]:
 
 def _counts(found: TwoByTwo) -> tuple[str, ...]:
     return tuple(map(str, (found.both, found.teacher_only, found.student_only, found.neither)))
-
-
-def students(result: AuditResult) -> list[str]:
-    """The audited models but the teacher."""
-    return [name for name in result.models if name != "teacher"]

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kdaudit.config import TEACHER
 from kdaudit.metrics.association import Quarter
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.excess import Slopes
 from kdaudit.metrics.strongest import Strongest
 from kdaudit.metrics.texts import Overlap
 
-MODEL_NAME = re.compile(r"teacher|student(-([2-9]|[1-9][0-9]+))?")
-"""What an audited model may be called: teacher, student, student-2, student-3."""
+MODEL_NAME = re.compile(r"teacher|model|student(-([2-9]|[1-9][0-9]+))?")
+"""What an audited model may be called: teacher, student, student-2, student-3; model where it is audited alone."""
 
 
 BY_METRIC: Mapping[str, str] = {"by_metric": "level"}
@@ -397,3 +398,18 @@ class AuditResult:
     """Options by name, each of the type that it has on the command line."""
     strongest: Mapping[str, Strongest] = field(default_factory=dict)
     """By model; empty in files of older versions."""
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the other models are compared with one."""
+        return TEACHER in self.models
+
+    @property
+    def targets(self) -> list[str]:
+        """The models that the audit is about: the students, or one model alone; the teacher where it has no student."""
+        return [name for name in self.models if name != TEACHER] or list(self.models)
+
+    @property
+    def compared(self) -> list[str]:
+        """The students of a teacher."""
+        return [name for name in self.models if name != TEACHER] if self.has_teacher else []

@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 import numpy as np
 
 from kdaudit.artefacts import write_text
+from kdaudit.config import LONE, TEACHER
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import check_regular
 from kdaudit.metrics import METRICS
@@ -142,8 +143,10 @@ def _audit_result(top: dict[str, Any]) -> AuditResult:
     if (schema := _item(top, "schema", "")) != SCHEMA:
         raise ValueError(f"its schema is {schema!r}, and this version of kdaudit reads {SCHEMA!r}")
     models = [name for name in _object(_item(top, "models", ""), "models") if MODEL_NAME.fullmatch(name)]
-    if "teacher" not in models:
+    if TEACHER not in models and models != [LONE]:
         raise ValueError("models.teacher is missing")
+    if LONE in models and len(models) > 1:
+        raise ValueError(f"models.{LONE} is audited alone, and there are others")
     attacks = {
         name: _unflatten(attack, models, f"attacks.{name}")
         for name, attack in _object(_item(top, "attacks", ""), "attacks").items()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kdaudit.attacks import ATTACKS
+from kdaudit.config import LONE, TEACHER
 from kdaudit.errors import ConfigError, did_you_mean
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import SHARE, Range
@@ -93,7 +94,7 @@ def check_gates(gates: Iterable[Gate], *, models: Sequence[str], attacks: Sequen
 
     Args:
         gates: as parsed.
-        models: audited models: teacher, student, student-2.
+        models: audited models: teacher, student, student-2; or model alone.
         attacks: attacks of the run.
 
     Raises:
@@ -102,7 +103,10 @@ def check_gates(gates: Iterable[Gate], *, models: Sequence[str], attacks: Sequen
     for gate in gates:
         if gate.subject != DIFFERENCE and gate.subject not in models:
             raise ConfigError(f"gate '{gate}': the run has no {gate.subject}", hint=f"it has: {', '.join(models)}")
-        if gate.subject == DIFFERENCE and not {*models} - {"teacher"}:
+        if gate.subject == DIFFERENCE and TEACHER not in models:
+            hint = f"gate it on {models[0]}; --teacher and --student in place of --{LONE} compare two"
+            raise ConfigError(f"gate '{gate}': the run audits one model alone, so there is no difference", hint=hint)
+        if gate.subject == DIFFERENCE and not {*models} - {TEACHER}:
             raise ConfigError(f"gate '{gate}': the run has no student to compare with the teacher")
         if gate.attack is not None and gate.attack not in attacks:
             hint = f"add --attack {gate.attack}; the run has: {', '.join(attacks)}"
@@ -111,7 +115,7 @@ def check_gates(gates: Iterable[Gate], *, models: Sequence[str], attacks: Sequen
 
 def _check_subject(text: str, subject: str) -> None:
     if subject != DIFFERENCE and not MODEL_NAME.fullmatch(subject):
-        near = did_you_mean(subject, ("teacher", "student", "student-2", DIFFERENCE))
+        near = did_you_mean(subject, (TEACHER, "student", "student-2", LONE, DIFFERENCE))
         raise ConfigError(f"gate '{text}': unknown subject '{subject}'", hint=near)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from kdaudit.config import LONE, TEACHER
 from kdaudit.errors import ExitCode
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
@@ -90,7 +91,8 @@ def judge(
         if validity.status == "failed":
             words, next_step = sentences.not_gated_nor_comparable(validity), sentences.comparable(validity)
         else:
-            words, next_step = sentences.NOT_GATED, sentences.SET_A_GATE
+            is_alone = any(LONE in result.cells for result in attacks.values())
+            words, next_step = sentences.NOT_GATED, sentences.set_a_gate(LONE if is_alone else "student")
         return Verdict("not_gated", sentence=words, next_step=next_step)
     n_cells = sum(cell.is_scored for _, cells in covered for cell in cells)
     judged = [_judge_gate(gate, cells, 1 - ALPHA / max(n_cells, 1), pass_level) for gate, cells in covered]
@@ -132,7 +134,7 @@ def _of_attack(gate: Gate, name: str, result: AttackResult | None) -> list[Measu
         return [absent] if cell is None else [_measurement(gate, name, name, result, cell, [gate.subject])]
     is_one = len(result.comparison) == 1
     return [
-        _measurement(gate, name, name if is_one else f"{name} on {student}", result, comparison, [student, "teacher"])
+        _measurement(gate, name, name if is_one else f"{name} on {student}", result, comparison, [student, TEACHER])
         for student, comparison in result.comparison.items()
     ] or [absent]
 
@@ -240,7 +242,7 @@ def _settle(gate: Gate, findings: Sequence[CellJudgement]) -> tuple[Status, str,
     n_scored = len(by_bound)
     if n_scored < (MIN_CELLS if gate.attack is None and not gate.since_baseline else 1):
         deciding = by_bound[0] if by_bound else None
-        return "inconclusive", sentences.too_few_cells(n_scored), sentences.NAME_THE_ATTACK, deciding
+        return "inconclusive", sentences.too_few_cells(n_scored), sentences.name_the_attack(gate), deciding
     return "pass", sentences.ALL_BELOW, "", by_bound[0]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+from kdaudit.config import LONE, TEACHER
 from kdaudit.results import CellFinding, GateResult, Validity
-from kdaudit.verdict.gates import format_limit
+from kdaudit.verdict.gates import Gate, format_limit
 
 NOT_GATED = "Not gated: no limit was set, so nothing passed or failed."
 ALL_BELOW = "every upper bound lies at or below the limit"
@@ -22,9 +24,7 @@ WIDE = "the interval reaches to both sides of the limit"
 NOT_IN_BASELINE = "not measured in the baseline"
 OTHER_VERSION = "the baseline measured it with another version of the attack"
 
-SET_A_GATE = "Set a limit to get a verdict, for example --gate 'student.auc <= 0.6'."
 SAME_SOURCE = "Draw members and non-members from one source, so that only membership differs, and audit again."
-NAME_THE_ATTACK = "Run more attacks (--attack paper), or name the attack in the gate, as in 'student.auc[loss] <= 0.6'."
 MEASURE_IT = (
     "Give the run what the reason names as lacking (a reference, more records, records that no model saw, the "
     "baseline's data), or gate another metric or attack."
@@ -48,6 +48,17 @@ SINCE_BASELINE = (
 )
 
 
+def set_a_gate(subject: str) -> str:
+    """What to do where no limit was set on a run about `subject`."""
+    return f"Set a limit to get a verdict, for example --gate '{subject}.auc <= 0.6'."
+
+
+def name_the_attack(gate: Gate) -> str:
+    """What to do where a gate over all attacks covers too few cells."""
+    named = replace(gate, attack="loss")
+    return f"Run more attacks (--attack paper), or name the attack in the gate, as in '{named}'."
+
+
 def more_records(n_required: int) -> str:
     """What to do where a class is too small."""
     return (
@@ -58,8 +69,8 @@ def more_records(n_required: int) -> str:
 
 def reduce(subject: str) -> str:
     """What to do about a leak of `subject`."""
-    if subject == "teacher":
-        return "Train the teacher for fewer epochs, then audit again on the same records."
+    if subject in {TEACHER, LONE}:
+        return f"Train the {subject} for fewer epochs, then audit again on the same records."
     return "Distill again with fewer epochs or a lower weight on the hard label, then audit on the same records."
 
 

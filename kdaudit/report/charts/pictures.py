@@ -8,6 +8,7 @@ from dataclasses import replace
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from kdaudit.config import LONE, TEACHER
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.frontier import ALL, Placed, PlainPoint
@@ -131,31 +132,30 @@ def _side_by_side(report: Report) -> list[Picture]:
     """Per run and student, the strongest attack on the student."""
     rows, gaps = [], []
     for run in report.runs:
-        students = [name for name in run.result.models if name != "teacher"]
+        students = run.result.targets
         for student in students:
             name = strongest(run.result, student)
             if name is None:
                 continue
             attack, label = run.result.attacks[name], run.name if len(students) == 1 else f"{run.name}: {student}"
-            rows.append(
-                ForestRow(
-                    label, {"teacher": attack.cells["teacher"].auc, "student": auc_of_chosen(run.result, name, student)}
-                )
-            )
+            own = "student" if run.result.has_teacher else student
+            beside = {TEACHER: attack.cells[TEACHER].auc} if run.result.has_teacher else {}
+            rows.append(ForestRow(label, {**beside, own: auc_of_chosen(run.result, name, student)}))
             compared = attack.comparison.get(student)
             gaps.append(ForestRow(label, {"student": compared.auc if compared else None}))
+    paired, lone = ([run for run in report.runs if run.result.has_teacher is has] for has in (True, False))
+    series = [*([TEACHER, "student"] if paired else []), *([LONE] if lone else [])]
+    about = " or the ".join(name for name in series if name != TEACHER)
+    caption = f"The strongest attack on the {about} of every run, its interval simultaneous over all attacks"
     return _present(
         [
             plots.forest(
                 "The strongest attack of every run",
                 rows,
-                ["teacher", "student"],
+                series,
                 centre=0.5,
                 label="AUC",
-                caption=(
-                    "The strongest attack on the student of every run, its interval simultaneous over all attacks, "
-                    "and the same attack on its teacher."
-                ),
+                caption=caption + (", and the same attack on its teacher." if paired else "."),
             ),
             plots.forest(
                 "Student minus teacher in every run",
@@ -170,12 +170,12 @@ def _side_by_side(report: Report) -> list[Picture]:
 
 
 def _by_strength(result: AuditResult) -> list[str]:
-    """The attacks, the largest AUC on any student first."""
+    """The attacks, the largest AUC on any target first."""
 
     def largest(name: str) -> float:
         cells = result.attacks[name].cells
-        found = [cell.auc.value for model, cell in cells.items() if model != "teacher" and cell.auc is not None]
-        return max((value for value in found if value is not None), default=-1.0)
+        found = [cells[model].auc for model in result.targets]
+        return max((auc.value for auc in found if auc is not None and auc.value is not None), default=-1.0)
 
     return sorted(result.attacks, key=largest, reverse=True)
 

@@ -34,7 +34,7 @@ _MARKER = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*<!-- kdaudit:(begin|end) -->[ \t
 
 
 def update_model_card(path: Path, report: Report, *, with_index: bool) -> None:
-    """Rewrite the section of the card at `path`, which describes the first student of the only run.
+    """Rewrite the section of the card at `path`, which describes the first student, or the model, of the only run.
 
     Args:
         path: an existing file.
@@ -163,8 +163,8 @@ def rewrite_index(card: bytes, result: AuditResult, *, name: str) -> bytes:
 
 
 def eval_results(result: AuditResult) -> list[EvalResult]:
-    """One for each attack that was measured on the first student."""
-    student = next(name for name in result.models if name != "teacher")
+    """One for each attack that was measured on the first student, or on the model that is audited alone."""
+    student = result.targets[0]
     found = {name: attack.cells[student].auc for name, attack in result.attacks.items()}
     return [
         EvalResult(
@@ -188,7 +188,7 @@ def _merged(metadata: Any, result: AuditResult) -> list[dict[str, Any]]:
     index = [] if metadata is None else metadata.get(KEY) or []
     if len(index) > 1:
         raise ValueError(f"its {KEY} describes {len(index)} models")
-    student = next(name for name in result.models if name != "teacher")
+    student = result.targets[0]
     was: dict[str, Any] = index[0] if index else {"name": _last_part(str(result.models[student].name)) or student}
     others = [one for one in was.get("results", []) if one["dataset"]["type"] != DATASET]
     results = eval_results(result)
