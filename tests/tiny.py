@@ -102,12 +102,12 @@ def model(architecture: str = "gpt2", *, seed: int = 0, vocabulary: int = VOCABU
     return made
 
 
-def teach(made: Any, split: Any, lines: Sequence[str]) -> None:
+def teach(made: Any, split: Any, lines: Sequence[str], *, width: int = 40) -> None:
     """Let a model learn a little of some texts, so that it is a language model of their kind; it never sees others."""
     import torch
 
-    rows = [split(line)["input_ids"][:40] for line in lines]
-    ids, labels = (torch.full((len(rows), 40), fill) for fill in (0, -100))
+    rows = [split(line)["input_ids"][:width] for line in lines]
+    ids, labels = (torch.full((len(rows), width), fill) for fill in (0, -100))
     for place, row in enumerate(rows):
         ids[place, : len(row)] = labels[place, : len(row)] = torch.tensor(row)
     with torch.no_grad():
@@ -135,7 +135,7 @@ def save(
     split = tokenizer(vocabulary=vocabulary, bos=bos, seed=tokenizer_seed)
     made = model(architecture, seed=seed, vocabulary=max(vocabulary, len(split)), context=context)
     if lines:
-        teach(made, split, lines)
+        teach(made, split, lines, width=min(40, context))
     made.save_pretrained(folder)
     split.save_pretrained(folder)
     return folder
