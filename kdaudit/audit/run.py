@@ -10,7 +10,6 @@ import numpy as np
 import kdaudit
 from kdaudit import records
 from kdaudit import results as results_file
-from kdaudit.attacks import expand
 from kdaudit.audit.assess import adjust_for_many, assess_attack
 from kdaudit.audit.data import AuditData
 from kdaudit.audit.folder import (
@@ -25,6 +24,7 @@ from kdaudit.audit.lineage import Lineage
 from kdaudit.audit.liveness import check_alive
 from kdaudit.audit.measure import Progress
 from kdaudit.audit.plan import Plan, Subject
+from kdaudit.audit.request import read_request
 from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, split_records
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
@@ -35,7 +35,7 @@ from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.environment import check_environment, recorded_environment
 from kdaudit.records import Read
 from kdaudit.results import AuditedModel, AuditedRecords, AuditResult, Source
-from kdaudit.verdict import Gate, check_gates, judge, parse_gate
+from kdaudit.verdict import Gate, judge
 
 
 def run_audit(
@@ -60,14 +60,11 @@ def run_audit(
     Raises:
         KdauditError: see `kdaudit.errors`; what was measured until then is kept in the run folder.
     """
-    chosen = expand(config.attacks)
-    gates = [parse_gate(text) for text in config.gates]
-    names = [one.name for one in config.audited]
+    asked = read_request(config)
     check_environment()
-    check_gates(gates, models=names, attacks=[attack.name for attack, _ in chosen])
-    planned = plan_audit(config, [attack for attack, _ in chosen], read_source=read_source)
+    planned = plan_audit(config, [attack for attack, _ in asked.attacks], read_source=read_source)
     with locked(config.out):
-        result = _measure(planned, gates, command, on_plan, on_progress)
+        result = _measure(planned, asked.gates, command, on_plan, on_progress)
         on_result(result)
     return result
 

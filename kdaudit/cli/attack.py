@@ -53,8 +53,10 @@ def attack(given: Given) -> None:
     """
     config = given.build(AuditConfig)
     shown = given.build(AttackSwitches)
+    from kdaudit.audit.request import read_request
     from kdaudit.verdict import exit_code
 
+    read_request(config)  # a typo is said before torch is loaded, which takes seconds
     result = audit_with_progress(config, command=given.line, is_quiet=shown.quiet or shown.json_output)
     gates_note = given.note_on_gates()
     if shown.json_output:

@@ -64,10 +64,9 @@ def report(given: Given) -> None:
 def _report(config: ReportConfig, given: Given, *, exit_zero: bool) -> ExitCode:
     """Write and show one report, on one run or several."""
     from kdaudit.artefacts import write_text
-    from kdaudit.report.formats import FORMATS  # numpy and jinja2: not at the top, so --help stays light
-    from kdaudit.report.mitigation import read_mitigation
+    from kdaudit.report.formats import FORMATS
+    from kdaudit.report.mitigation import read_mitigation  # numpy: not at the top, so --help stays light
     from kdaudit.report.reading import read_report
-    from kdaudit.report.render import output_name, render_custom
     from kdaudit.verdict import exit_code
 
     comparison = read_mitigation(config)
@@ -78,6 +77,8 @@ def _report(config: ReportConfig, given: Given, *, exit_zero: bool) -> ExitCode:
     folder = config.out or found.runs[0].path.parent
     texts = {folder / FORMATS[name].file: FORMATS[name].render(found) for name in config.formats}
     if config.template:
+        from kdaudit.report.render import output_name, render_custom  # jinja2: usage errors come before it
+
         texts[folder / output_name(config.template)] = render_custom(config.template, found)
     with locked(folder):
         for path, text in texts.items():

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy
 
 from kdaudit.metrics.bootstrap import RESAMPLES, draw_counts
 from kdaudit.metrics.estimate import Difference, Estimate
@@ -105,7 +105,7 @@ def mean_estimate(values: Floats, *, level: float = 0.95) -> Estimate:
     mean = float(values.mean())
     if n == 1:
         return Estimate(mean, n=1, level=level, method=method)
-    reach = float(stdtrit(n - 1, (1 + level) / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
+    reach = float(scipy.special.stdtrit(n - 1, (1 + level) / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean, mean - reach, mean + reach, n, 0, level, method)
 
 
@@ -133,7 +133,7 @@ def mean_difference(members: Floats, nonmembers: Floats, *, level: float = 0.95)
     if own + other == 0:
         return Difference(value, value, value, n=n, m=m, level=level, method=method)
     freedom = (own + other) ** 2 / (own**2 / (n - 1) + other**2 / (m - 1))
-    reach = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(own + other)
+    reach = float(scipy.special.stdtrit(freedom, (1 + level) / 2)) * math.sqrt(own + other)
     return Difference(value, value - reach, value + reach, n=n, m=m, level=level, method=method)
 
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import logit, ndtr, ndtri
+import scipy
 
 from kdaudit.metrics.bootstrap import NULL_LEVEL
 from kdaudit.metrics.bounds import auc_bound, edge_weight
@@ -18,7 +18,7 @@ from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bo
 from kdaudit.metrics.metric import Case, Family, Figures, Metric, Ranked
 from kdaudit.metrics.scores import DO_NOT_VARY, Floats, finite, missing_reason
 
-Z_95 = float(ndtri(0.975))
+Z_95 = 1.959963984540054  # where a normal distribution reaches 0.975
 
 
 def auc(members: Floats, nonmembers: Floats) -> float:
@@ -67,7 +67,7 @@ def auc_estimate(members: Floats, nonmembers: Floats, *, level: float = 0.95) ->
             m=m,
             level=level,
             method=method,
-            logit_value=float(logit(centre)),
+            logit_value=float(scipy.special.logit(centre)),
             logit_se=se / (centre * (1 - centre)),
             is_separable=wins.is_separable,
         )
@@ -121,10 +121,10 @@ def auc_difference(
         return Difference(0.0, 0.0, 0.0, 1.0, n=n, m=m, level=level, method="equal rankings", se=0.0)
     if min(n, m) == 1 or (gap.se() == 0 and not a.is_separable and training_variance_b == 0):
         return Difference(None, n=n, m=m, level=level, reason="too few records for a paired difference")
-    value, z = a.auc - b.auc, float(ndtri((1 + level) / 2))
+    value, z = a.auc - b.auc, float(scipy.special.ndtri((1 + level) / 2))
     se = _paired_se(a, b, gap, training_variance_b)
     method = "DeLong, paired" if max(map(edge_weight, (a.auc, b.auc))) == 0 else "DeLong, paired, widened at the edge"
-    p_value = float(2 * ndtr(-abs(value) / se))
+    p_value = float(2 * scipy.special.ndtr(-abs(value) / se))
     return Difference(
         value, max(value - z * se, -1.0), min(value + z * se, 1.0), p_value, n=n, m=m, level=level, method=method, se=se
     )
@@ -148,7 +148,8 @@ def _se_at_edge(wins: _Wins) -> float:
         return se
     value, n, m = wins.auc, wins.of_members.size, wins.of_nonmembers.size
     low, high = (
-        auc_bound(value, float(logit(centre)), se / (centre * (1 - centre)), n, m, tail) for tail in (0.025, 0.975)
+        auc_bound(value, float(scipy.special.logit(centre)), se / (centre * (1 - centre)), n, m, tail)
+        for tail in (0.025, 0.975)
     )
     return (1 - weight) * se + weight * max(se, (value - low) / Z_95, (high - value) / Z_95)
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import bdtr, betaincinv, expit, gammaincinv, logit, ndtri
+import scipy
 
 from kdaudit.metrics.scores import Floats, Integers
 
@@ -44,12 +44,12 @@ def auc_bound(value: float, logit_value: float, logit_se: float, n: int, m: int,
     """
     if value < 0.5:
         return 1 - auc_bound(1 - value, -logit_value, logit_se, n, m, 1 - tail)
-    z = float(ndtri(tail))
-    plain = float(expit(logit_value + z * logit_se))
+    z = float(scipy.special.ndtri(tail))
+    plain = float(scipy.special.expit(logit_value + z * logit_se))
     weight = edge_weight(value)
     if weight == 0 or min(n, m) < 1:
         return plain
-    lost = float(expit(-logit_value))
+    lost = float(scipy.special.expit(-logit_value))
     variance = (logit_se * lost * (1 - lost)) ** 2
     if tail < 0.5:
         one_record = 1 / max(n, m)
@@ -62,7 +62,7 @@ def auc_bound(value: float, logit_value: float, logit_se: float, n: int, m: int,
         edge = max(plain, 1 - _gamma_quantile(1 - tail, lost, variance))
     if weight == 1 or not 0 < edge < 1:
         return min(max(edge, 0.0), 1.0)
-    return float(expit((1 - weight) * logit(plain) + weight * logit(edge)))
+    return float(scipy.special.expit((1 - weight) * scipy.special.logit(plain) + weight * scipy.special.logit(edge)))
 
 
 def edge_weight(value: float) -> float:
@@ -82,7 +82,7 @@ def newcombe_bound(value: float, n: int, m: int, tail: float) -> float:
         m: non-members, at least 1.
         tail: of the bound, in (0, 0.5] for a lower one; an upper one is 1 - newcombe_bound(1 - value, n, m, 1 - tail).
     """
-    z, mean_size = -float(ndtri(tail)), (n + m) / 2 - 1
+    z, mean_size = -float(scipy.special.ndtri(tail)), (n + m) / 2 - 1
     low, high = 0.0, value
     for _ in range(STEPS):
         middle = (low + high) / 2
@@ -96,7 +96,7 @@ def newcombe_bound(value: float, n: int, m: int, tail: float) -> float:
 
 
 def _gamma_quantile(level: float, mean: float, variance: float) -> float:
-    return float(gammaincinv(mean**2 / variance, level)) * variance / mean
+    return float(scipy.special.gammaincinv(mean**2 / variance, level)) * variance / mean
 
 
 def clopper_pearson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -131,8 +131,8 @@ def clopper_pearson_band(k: Integers, n: int, level: float = 0.95) -> tuple[Floa
         raise ValueError(f"counts must lie in 0..{n}")
     tail = (1 - level) / 2
     # Where k is 0 or n the bound is that end; the maximum keeps the unused branch inside betaincinv's domain.
-    low = np.where(k == 0, 0.0, betaincinv(np.maximum(k, 1), n - k + 1, tail))
-    high = np.where(k == n, 1.0, betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail))
+    low = np.where(k == 0, 0.0, scipy.special.betaincinv(np.maximum(k, 1), n - k + 1, tail))
+    high = np.where(k == n, 1.0, scipy.special.betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail))
     return low, high
 
 
@@ -146,7 +146,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     if min(only_a, only_b) < 0:
         raise ValueError("counts must not be negative")
     n = only_a + only_b
-    return 1.0 if n == 0 else min(1.0, 2 * float(bdtr(min(only_a, only_b), n, 0.5)))
+    return 1.0 if n == 0 else min(1.0, 2 * float(scipy.special.bdtr(min(only_a, only_b), n, 0.5)))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

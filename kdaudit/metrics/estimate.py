@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from scipy.special import bdtr, bdtrc, ndtri
+import scipy
 
 from kdaudit.metrics.bounds import auc_bound, clopper_pearson
 from kdaudit.metrics.scores import Integers
@@ -47,13 +47,13 @@ class ExactRate:
     def lower(self, n: int, m: int, error: float) -> float:
         """A bound that lies above the rate of n members, seen beside m non-members, with chance `error` at most."""
         ranks = self._ranks()
-        below = np.flatnonzero(bdtr(ranks - 1, m, self.fpr) <= error / 2)
+        below = np.flatnonzero(scipy.special.bdtr(ranks - 1, m, self.fpr) <= error / 2)
         return clopper_pearson(self.detected[below[-1]], n, 1 - error)[0] if below.size else 0.0
 
     def upper(self, n: int, m: int, error: float) -> float:
         """A bound that lies below the rate with chance `error` at most."""
         ranks = self._ranks()
-        above = np.flatnonzero(bdtrc(ranks - 1, m, self.fpr) <= error / 2)
+        above = np.flatnonzero(scipy.special.bdtrc(ranks - 1, m, self.fpr) <= error / 2)
         return clopper_pearson(self.detected[above[0]], n, 1 - error)[1] if above.size else 1.0
 
     def _ranks(self) -> Integers:
@@ -177,7 +177,7 @@ def _bound(figure: Estimate | Difference, level: float, within: Range | None, *,
     open_end = bottom if is_lower else top
     tail = 1 - level if is_lower else level
     if isinstance(figure, Difference) and figure.se is not None:
-        return min(max(figure.value + float(ndtri(tail)) * figure.se, bottom), top)
+        return min(max(figure.value + float(scipy.special.ndtri(tail)) * figure.se, bottom), top)
     if isinstance(figure, Estimate) and figure.logit_value is not None and figure.logit_se is not None:
         if figure.is_separable and figure.value == open_end:
             return open_end
@@ -198,4 +198,6 @@ def _quantile(quantiles: tuple[float, ...], tail: float) -> float:
     if TAIL - _ROUNDING <= tail <= 1 - TAIL + _ROUNDING:
         return float(np.interp(tail, QUANTILE_GRID, quantiles))
     median, last = np.interp([0.5, TAIL if tail < 0.5 else 1 - TAIL], QUANTILE_GRID, quantiles)
-    return float(median + (last - median) * ndtri(tail) / ndtri(TAIL if tail < 0.5 else 1 - TAIL))
+    return float(
+        median + (last - median) * scipy.special.ndtri(tail) / scipy.special.ndtri(TAIL if tail < 0.5 else 1 - TAIL)
+    )

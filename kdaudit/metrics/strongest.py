@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 from kdaudit.metrics.auc import components, hanley_mcneil_se
 from kdaudit.metrics.estimate import Estimate, lower_bound, upper_bound
@@ -60,7 +60,7 @@ def strongest_attack(
     if not found:
         return None
     critical = critical_value(auc_correlation([scores[name] for name in found]), rng=rng, level=level)
-    one_sided = float(ndtr(critical))
+    one_sided = float(scipy.special.ndtr(critical))
     attack = max(found, key=lambda name: found[name].value or 0.0)
     return Strongest(
         attack,
@@ -104,7 +104,7 @@ def critical_value(correlation: NDArray[np.float64], *, rng: np.random.Generator
         rng: draws Z.
         level: in (0, 1).
     """
-    alone = float(ndtri((1 + level) / 2))
+    alone = float(scipy.special.ndtri((1 + level) / 2))
     if len(correlation) == 1:
         return alone
     values, vectors = np.linalg.eigh(correlation)
@@ -141,7 +141,7 @@ def smallest_detectable_auc(
     if min(n, m, cells) < 1 or null_variance < 0 or not 0.5 < level < 1 or not 0.5 <= power < 1:
         raise ValueError("needs a record of each class, a cell, a level in (0.5, 1) and a power in [0.5, 1)")
     at_chance = hanley_mcneil_se(CHANCE, n, m)
-    z_cell, z_null = float(-ndtri((1 - level) / cells)), float(ndtri(level))
+    z_cell, z_null = float(-scipy.special.ndtri((1 - level) / cells)), float(scipy.special.ndtri(level))
 
     def is_detected(area: float) -> bool:
         se = hanley_mcneil_se(area, n, m)
@@ -161,4 +161,4 @@ def smallest_detectable_auc(
 def _missed(excess: float, z: float, se_of_test: float, se: float) -> float:
     """Chance that a normal estimate with mean `excess` does not lie z test errors above 0."""
     distance = excess - z * se_of_test
-    return float(ndtr(-distance / se)) if se > 0 else float(distance < 0)
+    return float(scipy.special.ndtr(-distance / se)) if se > 0 else float(distance < 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from scipy.special import expit
+import scipy
 
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.results import AttackResult, AuditResult, Cell
@@ -134,5 +134,5 @@ def _raw_se(figure: Estimate) -> float | None:
     """The standard error on the scale of the AUC itself, from that of its logit."""
     if figure.logit_value is None or figure.logit_se is None:
         return None
-    centre = float(expit(figure.logit_value))
+    centre = float(scipy.special.expit(figure.logit_value))
     return figure.logit_se * centre * (1 - centre)

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TextIO
@@ -36,6 +36,41 @@ def test_help_loads_no_heavy_library(command: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "0 []"
     assert "Usage: kdaudit" in done.stdout
+
+
+AUDIT = ("attack", "--teacher", "a", "--student", "b", "--members", "saw.jsonl", "--nonmembers", "unseen.jsonl")
+ARMS = ("mitigate", "--teacher", "a", "--student", "b", "--train", "c", "--teacher-saw", "none", "--out", "d")
+SLOW = {"torch", "transformers", "sklearn", "scipy.special", "scipy.stats", "pyarrow", "matplotlib", "jinja2"}
+"""What an option is never checked by: torch alone takes four seconds of CPU time."""
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ((*AUDIT, "--gate", "studnt.auc <= 0.6"), "unknown subject 'studnt'"),
+        ((*AUDIT, "--gate", "student-2.auc <= 0.6"), "the run has no student-2"),
+        ((*AUDIT, "--attack", "lss"), "unknown attack 'lss'"),
+        ((*AUDIT, "--device", "tpu"), "--device: 'tpu'"),
+        ((*AUDIT, "--config", "nowhere.toml"), "--config: cannot read nowhere.toml"),
+        (("attack", "--teacher", "a"), "--student"),
+        ((*ARMS, "--method", "lss"), "unknown method 'lss'"),
+        ((*ARMS, "--method", "lora", "--gate", "studnt.auc <= 0.6"), "unknown subject 'studnt'"),
+        (("report", "nowhere", "--gate", "studnt.auc <= 0.6"), "unknown subject 'studnt'"),
+        (("report", "nowhere"), "nowhere: cannot be read"),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
+)
+def test_a_usage_error_is_said_before_anything_slow_is_loaded(line: Sequence[str], words: str, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom kdaudit.cli.main import main\n"
+        f"try: main({[*line]!r})\n"
+        f"except SystemExit as end: print(end.code, sorted({SLOW!r} & set(sys.modules)))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
+    assert words in " ".join(done.stderr.split())
+    assert done.stdout == "2 []\n"
 
 
 def test_help_names_every_exit_code_and_every_option() -> None:
