@@ -60,17 +60,30 @@ def run_audit(
     Raises:
         KdauditError: see `kdaudit.errors`; what was measured until then is kept in the run folder.
     """
+    planned, gates = plan_run(config, read_source=read_source)
+    with locked(config.out):
+        result = _measure(planned, gates, command, on_plan, on_progress)
+        on_result(result)
+    return result
+
+
+def plan_run(config: AuditConfig, *, read_source: Read = records.read) -> tuple[Planned, list[Gate]]:
+    """What an audit will do, with everything refused that can be refused before a model is loaded; nothing is written.
+
+    Args:
+        config: what to audit.
+        read_source: gives the records of a source that `config` or a manifest names.
+
+    Raises:
+        KdauditError: something that was given cannot be used.
+    """
     chosen = expand(config.attacks)
     gates = [parse_gate(text) for text in config.gates]
     names = [one.name for one in config.audited]
     check_environment()
     check_gates(gates, models=names, attacks=[attack.name for attack, _ in chosen])
     needs_shots = any(attack.needs_shots for attack, _ in chosen)
-    planned = plan_audit(config, needs_shots=needs_shots, read_source=read_source)
-    with locked(config.out):
-        result = _measure(planned, gates, command, on_plan, on_progress)
-        on_result(result)
-    return result
+    return plan_audit(config, needs_shots=needs_shots, read_source=read_source), gates
 
 
 def _measure(
