@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -241,7 +241,7 @@ def make_plan(
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
         batch_tokens=config.batch_tokens or scoring_batch_tokens(device),
-        warnings=(*_warnings(config, data, passages), *twice, *notes),
+        warnings=(*_warnings(config, data, passages), *twice, *_dequantised(checkpoints.values()), *notes),
         masking=masking,
     )
 
@@ -425,6 +425,15 @@ def _passes(
 def _span(counts: Sequence[int]) -> str:
     """A count, or the range of several."""
     return f"{min(counts):,}" + (f" to {max(counts):,}" if len(set(counts)) > 1 else "")
+
+
+def _dequantised(checkpoints: Iterable[Checkpoint]) -> Iterator[str]:
+    for one in checkpoints:
+        if one.is_gguf:
+            yield (
+                f"{one.name} is a GGUF file: its weights, most of them stored in {one.dtype}, are dequantised; whether "
+                "another checkpoint is a copy of it is not checked"
+            )
 
 
 def _warnings(config: AuditConfig, data: AuditData, passages: Passages) -> list[str]:

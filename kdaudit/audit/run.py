@@ -60,13 +60,26 @@ def run_audit(
     Raises:
         KdauditError: see `kdaudit.errors`; what was measured until then is kept in the run folder.
     """
-    asked = read_request(config)
-    check_environment()
-    planned = plan_audit(config, [attack for attack, _ in asked.attacks], read_source=read_source)
+    planned, gates = plan_run(config, read_source=read_source)
     with locked(config.out):
-        result = _measure(planned, asked.gates, command, on_plan, on_progress)
+        result = _measure(planned, gates, command, on_plan, on_progress)
         on_result(result)
     return result
+
+
+def plan_run(config: AuditConfig, *, read_source: Read = records.read) -> tuple[Planned, tuple[Gate, ...]]:
+    """What an audit will do, with everything refused that can be refused before a model is loaded; nothing is written.
+
+    Args:
+        config: what to audit.
+        read_source: gives the records of a source that `config` or a manifest names.
+
+    Raises:
+        KdauditError: something that was given cannot be used.
+    """
+    asked = read_request(config)
+    check_environment()
+    return plan_audit(config, [attack for attack, _ in asked.attacks], read_source=read_source), asked.gates
 
 
 def _measure(

@@ -13,7 +13,7 @@ from kdaudit.cli.command import Command, ConfigFile, Given, Quiet
 from kdaudit.config import MEASURE, AuditConfig
 from kdaudit.config_file import WAIVERS
 from kdaudit.errors import ExitCode
-from kdaudit.options import Option, options_of
+from kdaudit.options import Option, options_of, refuse
 
 if TYPE_CHECKING:
     from kdaudit.results import AuditResult
@@ -36,6 +36,9 @@ class AttackSwitches:
     json_output: Annotated[bool, Option("Print results.json to stdout.", flag="--json", variable="KDAUDIT_JSON")] = (
         False
     )
+    plan_only: Annotated[
+        bool, Option("Print the plan and exit, before any model is loaded and any file is written.", in_file=False)
+    ] = False
     quiet: Quiet = False
     config_file: ConfigFile = None
     list_all: Annotated[
@@ -44,6 +47,15 @@ class AttackSwitches:
             "Print every attack with its needs, and exit.", flag="--list-attacks", in_file=False, at_once=list_attacks
         ),
     ] = False
+
+    def __post_init__(self) -> None:
+        """Refuse to print results that nothing measures.
+
+        Raises:
+            ConfigError: naming both options.
+        """
+        is_both = self.plan_only and self.json_output
+        refuse(["--plan-only: it measures nothing, so --json has no results to print"] if is_both else [], "attack")
 
 
 def attack(given: Given) -> None:
@@ -57,6 +69,9 @@ def attack(given: Given) -> None:
     from kdaudit.verdict import exit_code
 
     read_request(config)  # a typo is said before torch is loaded, which takes seconds
+    if shown.plan_only:
+        print_plan(config)
+        return
     result = audit_with_progress(config, command=given.line, is_quiet=shown.quiet or shown.json_output)
     gates_note = given.note_on_gates()
     if shown.json_output:
@@ -70,6 +85,16 @@ def attack(given: Given) -> None:
     code = exit_code(result.verdict, exit_zero=shown.exit_zero)
     if code is not ExitCode.PASSED:
         raise typer.Exit(int(code))
+
+
+def print_plan(config: AuditConfig) -> None:
+    """Print what an audit would do, on stdout."""
+    from kdaudit.audit.run import plan_run
+    from kdaudit.cli.progress import hush_libraries
+
+    hush_libraries()
+    planned, _ = plan_run(config)
+    output.print_plan(planned.plan, planned.data, is_result=True)
 
 
 def audit_with_progress(config: AuditConfig, *, command: str, is_quiet: bool) -> AuditResult:

@@ -99,8 +99,8 @@ def print_page(text: str) -> None:
     _print(Markdown(text) if sys.stdout.isatty() else Text(text.rstrip("\n")))
 
 
-def print_plan(plan: Plan, data: AuditData) -> None:
-    """What will run, before any weights are loaded."""
+def print_plan(plan: Plan, data: AuditData, *, is_result: bool = False) -> None:
+    """What will run, before any weights are loaded; on stdout where it is all that was asked for."""
     work = f"{counted(len(plan.passes), 'forward pass', 'forward passes')} over them"
     if plan.is_in_parts:
         work = f"{counted(len(plan.passes), 'view')} of them, {plan.n_passes:,} passes of a text in all,"
@@ -113,6 +113,7 @@ def print_plan(plan: Plan, data: AuditData) -> None:
         checkpoint = one.checkpoint
         name = checkpoint.name + (f" @ {checkpoint.revision[:12]}" if checkpoint.revision else "")
         name += f" ({checkpoint.load})" if checkpoint.load else ""
+        name += f" (GGUF, {checkpoint.dtype}, dequantised)" if checkpoint.is_gguf else ""
         memory = f"about {_megabytes(plan.memory_bytes(one))}"
         passes = (f"{one.n_passes:,}",) if plan.is_in_parts else ()
         read = (one.view.name, *passes, f"{one.n_tokens:,}", memory)
@@ -126,7 +127,7 @@ def print_plan(plan: Plan, data: AuditData) -> None:
     head = ("model", "checkpoint", "parameters", "view", *(("passes",) if plan.is_in_parts else ()), "tokens", "memory")
     show(
         [Table(title, head, rows, right=(2, *range(4, len(head)))), Notes(attacks), *_warnings(notes)],
-        is_result=False,
+        is_result=is_result,
     )
 
 

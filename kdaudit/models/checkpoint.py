@@ -11,6 +11,7 @@ from typing import Any
 from kdaudit.errors import CheckpointError
 from kdaudit.foreign import is_file, is_folder, reading, reason
 from kdaudit.models.altered import read_alteration, read_config
+from kdaudit.models.gguf import count_gguf, place_of
 from kdaudit.models.hub import locate, path_of
 from kdaudit.models.kinds import auto_class, kind_of
 from kdaudit.models.sizes import check_settings
@@ -38,6 +39,7 @@ class Checkpoint:
     name: str
     """As the user gave it, without the revision."""
     folder: Path
+    """Or the GGUF file that it is."""
     revision: str | None
     """The commit of a Hub checkpoint."""
     weights_sha256: str
@@ -49,7 +51,7 @@ class Checkpoint:
     n_parameters: int
     n_bytes: int
     dtype: str
-    """In which most weights are stored: float32, float16, bfloat16."""
+    """In which most weights are stored: float32, float16, bfloat16; of a GGUF file also Q8_0 and the like."""
     architecture: str
     kind: str
     """causal, masked or seq2seq: which outputs predict which tokens."""
@@ -68,6 +70,8 @@ class Checkpoint:
     """How it computes: 4bit, 8bit, another quantisation that it is stored in, or None: whole."""
     stored: str | None = None
     """The quantisation that its files hold, or None."""
+    is_gguf: bool = False
+    """Whether it is a GGUF file: its weights are dequantised when they are loaded."""
     allow_pickle: bool = False
     trust_remote_code: bool = False
 
@@ -110,7 +114,7 @@ def find(
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> Checkpoint:
-    """Find a checkpoint (a folder, or a Hub id with or without @revision) and fingerprint it.
+    """Find a checkpoint (a folder, a GGUF file, or a Hub id with or without @revision) and fingerprint it.
 
     Args:
         name: as the user gave it.
@@ -131,14 +135,15 @@ def find(
     base = None
     if is_file(folder / ADAPTER_CONFIG):
         base = _find_base(folder, option, kind=kind, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    elif not is_file(folder / "config.json"):
+    elif not is_file(folder) and not is_file(folder / "config.json"):
         raise CheckpointError(f"{option}: {folder} has no config.json", hint="save it with save_pretrained")
-    if base is None and not has_tokenizer(folder):
+    if base is None and not is_file(folder) and not has_tokenizer(folder):
         raise CheckpointError(
             f"{option}: {folder} has no tokenizer",
             hint=f"save the tokenizer beside the weights: tokenizer.save_pretrained('{folder}')",
         )
-    n_parameters, n_bytes, dtype = count_weights(weights, option)
+    is_one_file = is_file(folder)
+    n_parameters, n_bytes, dtype = count_gguf(folder, option) if is_one_file else count_weights(weights, option)
     digest = sha256_files(weights)
     if base is not None:
         _check_load(load, base.stored, option, name)
@@ -156,8 +161,9 @@ def find(
             base=base,
             load=load or base.stored,
         )
-    what = f"{option}: the config.json of {folder}"
-    check_settings(read_json(folder / "config.json", option), what)
+    what = f"{option}: the {'configuration' if is_one_file else 'config.json'} of {folder}"
+    if not is_one_file:
+        check_settings(read_json(folder / "config.json", option), what)
     config = _read_config(folder, option, trust_remote_code=trust_remote_code)
     alteration = read_alteration(folder, option)  # of a changed model the code is kdaudit's, and kdaudit never runs it
     code = sorted(folder.glob("*.py")) if trust_remote_code and alteration is None else []
@@ -166,7 +172,7 @@ def find(
         found_kind = kind_of(config, bare_name, option, wanted=kind, original=original)
         text_config = config.get_text_config()
         stored = _stored(config, folder, option)
-    _check_load(load, stored, option, name)
+    _check_load(load, "gguf" if is_one_file else stored, option, name)
     if stored is not None:
         n_parameters = _count_unpacked(config, option, folder, found_kind, trust_remote_code=trust_remote_code)
     with reading(f"{what} cannot be used", CheckpointError):
@@ -176,7 +182,7 @@ def find(
             revision=commit,
             weights_sha256=digest,
             files_sha256=digest,
-            config_sha256=sha256_files([folder / "config.json", *code]),
+            config_sha256=digest if is_one_file else sha256_files([folder / "config.json", *code]),
             n_parameters=n_parameters,
             n_bytes=n_bytes,
             dtype=dtype,
@@ -190,6 +196,7 @@ def find(
             decoder_start=_decoder_start(config, folder, option) if found_kind == "seq2seq" else None,
             load=load or stored,
             stored=stored,
+            is_gguf=is_one_file,
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
         )
@@ -273,7 +280,9 @@ def _read_config(folder: Path, option: str, *, trust_remote_code: bool) -> Any:
         if alteration is not None:
             return read_config(folder, alteration, option)
         try:
-            return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+            place, told = place_of(folder)
+            told |= {"local_files_only": True, "trust_remote_code": trust_remote_code}
+            return AutoConfig.from_pretrained(place, **told)
         except ValueError as error:
             if "trust_remote_code" not in str(error):
                 raise

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kdaudit.errors import CheckpointError, ModelError
 from kdaudit.foreign import reason
+from kdaudit.models.gguf import is_gguf
 from kdaudit.models.weights import PICKLE_PATTERNS
 
 REVISION = re.compile(r"\w[\w.+/-]*")
@@ -19,7 +20,7 @@ METADATA_PATTERNS = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja")
 
 
 def locate(name: str, option: str, *, allow_pickle: bool, trust_remote_code: bool) -> tuple[Path, str | None]:
-    """The folder of a checkpoint and, for one of the Hub, its commit.
+    """The folder of a checkpoint, or the GGUF file that it is, and, for one of the Hub, its commit.
 
     Raises:
         CheckpointError: it is neither a folder nor a Hub id.
@@ -28,9 +29,12 @@ def locate(name: str, option: str, *, allow_pickle: bool, trust_remote_code: boo
     path = path_of(name)
     if os.path.isdir(path):  # unlike Path.is_dir, also answers for what can be no path at all
         return path, None
+    if os.path.isfile(path) and is_gguf(path):
+        return path, None
     if os.path.isfile(path):
         raise CheckpointError(
-            f"{option}: {name} is a file", hint="give the folder that holds config.json and the weights"
+            f"{option}: {name} is a file",
+            hint="give the folder that holds config.json and the weights, or a .gguf file",
         )
     repository, _, revision = name.partition("@")
     if name.startswith((".", "/", "~")) or repository.count("/") > 1 or "\\" in name or not repository:

@@ -22,6 +22,7 @@ from kdaudit.errors import KdauditError, ModelError
 from kdaudit.foreign import reading
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.fit import NO_WEIGHTS
+from kdaudit.models.gguf import is_gguf
 from kdaudit.models.weights import ADAPTER_CONFIG, SAFE, read_json, weight_files
 
 if TYPE_CHECKING:
@@ -176,6 +177,8 @@ def _is_mask(name: str, tensor: Tensor) -> bool:
 
 def _stored(folder: Path, checkpoint: Checkpoint) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
+    if is_gguf(folder):
+        return found  # its names and layouts are those of llama.cpp
     for path in weight_files(folder, checkpoint.name, allow_pickle=checkpoint.allow_pickle):
         found |= _in_safetensors(path) if path.suffix == SAFE else _in_pickle(path)
     return found

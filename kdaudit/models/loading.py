@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
+from kdaudit.config import DTYPES
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
 from kdaudit.foreign import reading, reason
 from kdaudit.models.adapters import with_adapter
 from kdaudit.models.altered import model_class, read_alteration, read_config
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
 from kdaudit.models.fit import check_fit
+from kdaudit.models.gguf import place_of
 from kdaudit.models.kinds import WORDS, auto_class, is_of_kind
 from kdaudit.models.repeatable import check_repeats, switch_off_sampling
 from kdaudit.models.sizes import check_built
@@ -37,8 +39,9 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     alteration = read_alteration(folder, checkpoint.name)
     config = alteration and read_config(folder, alteration, checkpoint.name)  # else its model type is unknown
     with reading(f"the tokenizer of {checkpoint.name} cannot be loaded", CheckpointError):
+        place, told = place_of(folder)
         made = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code, config=config
+            place, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code, config=config, **told
         )
         tokenizer: PreTrainedTokenizerBase = as_filed(made, folder)
         tokenizer("a")  # settings that no text survives would show themselves only there
@@ -73,7 +76,8 @@ def choose_dtype(wanted: str, device: str, checkpoints: Mapping[str, Checkpoint]
     if wanted != "auto":
         return wanted
     stored = {checkpoint.dtype for checkpoint in checkpoints.values()}
-    return stored.pop() if device != "cpu" and len(stored) == 1 else "float32"
+    is_one = len(stored) == 1 and stored <= {*DTYPES}  # else a quantisation of GGUF
+    return stored.pop() if device != "cpu" and is_one else "float32"
 
 
 @contextmanager
@@ -113,14 +117,16 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
     what = f"{checkpoint.name} cannot be loaded"
     with reading(what, ModelError):
         loading, how = loader(whole)
-    shapes = _shapes(whole, loading, how)
+    shapes = None if whole.is_gguf else _shapes(whole, loading, how)
+    place, told = place_of(whole.folder)
     with reading(what, ModelError), _saying_what_memory_needs(checkpoint), _hiding_advice_on_pickles(checkpoint):
         model, info = loading.from_pretrained(
-            whole.folder,
+            place,
             **how,
+            **told,
             dtype=getattr(torch, dtype),
             local_files_only=True,
-            use_safetensors=None if checkpoint.allow_pickle else True,
+            use_safetensors=None if checkpoint.allow_pickle or whole.is_gguf else True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # else the reason goes into a log, not into the error: they are refused below
             **quantisation(checkpoint, device, dtype, shapes),
@@ -282,6 +288,10 @@ def quantisation(
         shapes: the model without weights: the head of a masked one stays as it is; None: it cannot be built.
     """
     load = checkpoint.load
+    if (checkpoint.base or checkpoint).is_gguf:
+        from transformers import GgufConfig
+
+        return {"quantization_config": GgufConfig(dequantize=True)}
     if load is None:
         return {}
     if checkpoint.stored is not None:  # its config.json says how

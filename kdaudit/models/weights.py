@@ -17,6 +17,7 @@ from safetensors import safe_open
 from kdaudit import foreign
 from kdaudit.errors import CheckpointError, ModelError
 from kdaudit.foreign import check_regular, is_file, is_folder, reading, reason
+from kdaudit.models.gguf import MAGIC
 
 PICKLE_PATTERNS = ("pytorch_model*.bin", "adapter_model.bin")
 ADAPTER_CONFIG = "adapter_config.json"
@@ -57,11 +58,30 @@ def weight_files(folder: Path, option: str, *, allow_pickle: bool) -> list[Path]
             not allowed.
         ModelError: one is damaged.
     """
+    if is_file(folder):
+        _check_gguf(folder, option)
+        return [folder]
     check_folder(folder, option)
     files = _named_files(folder, option, allow_pickle=allow_pickle)
     for path in files:
         _check_content(path, option, allow_pickle=allow_pickle)
     return files
+
+
+def _check_gguf(path: Path, option: str) -> None:
+    try:
+        check_regular(path)
+        with path.open("rb") as file:
+            head = file.read(len(LFS_POINTER))
+    except OSError as error:
+        raise CheckpointError(f"{option}: {path} cannot be read: {error.strerror}") from error
+    if head == LFS_POINTER:
+        raise CheckpointError(
+            f"{option}: {path} is a pointer of Git LFS: the file itself was not fetched",
+            hint=f"run `git lfs pull` in {path.parent}",
+        )
+    if not head.startswith(MAGIC):
+        raise ModelError(f"{option}: {path} is no GGUF file: it does not begin with GGUF", hint="download it again")
 
 
 def check_folder(folder: Path, option: str) -> None:

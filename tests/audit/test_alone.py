@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import kdaudit as package
+from kdaudit.audit import measure
 from tests.commands import FINISHED, Given, check_refused, fewer_resamples, kdaudit, results
 from tests.distill.students import Recipe
 
@@ -164,3 +165,17 @@ def test_a_reference_with_the_weights_of_a_model_alone_is_refused(given: Given, 
 def test_another_model_in_the_folder_of_a_model_alone_is_refused(given: Given, alone: Path) -> None:
     done = kdaudit(*arguments(given.having(student=given.teacher), alone), *FINISHED, "--reference", given.start)
     check_refused(done, "model fingerprint")
+
+
+def test_a_plan_is_printed_alone_and_nothing_is_loaded_or_written(
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "loaded", None)
+    out = tmp_path / "run"
+    done = kdaudit(*arguments(given, out), "--plan-only", "--gate", "model.auc <= 0.6")
+    assert (done.code, done.err) == (0, "")
+    for words in ("Plan: 24 members, 24 non-members", "loss on model", "MB"):
+        assert words in done.out
+    assert not out.exists()
+    check_refused(kdaudit(*arguments(given, out), "--plan-only", "--gate", "difference.auc <= 0.6"), "alone")
+    check_refused(kdaudit(*arguments(given, out), "--plan-only", "--json"), "--plan-only", "--json")
