@@ -12,7 +12,7 @@ from kdaudit.audit.plan import AttackPlan
 from kdaudit.audit.scoring import ALONE, Scores
 from kdaudit.config import TEACHER
 from kdaudit.metrics import METRICS, measure
-from kdaudit.metrics.bootstrap import NULL_LEVEL
+from kdaudit.metrics.bootstrap import DECIMALS, NULL_LEVEL
 from kdaudit.metrics.bounds import holm
 from kdaudit.metrics.calibration import best_in_sample
 from kdaudit.metrics.distributions import histogram, roc_curve
@@ -111,7 +111,8 @@ def assess_attack(plan: AttackPlan, scores: Scores, judging: Judging) -> AttackR
             **{name: Comparison("ok", figures=differences) for name, differences in found.differences.items()},
         },
         curves={
-            name: Curve(*(tuple(map(float, axis)) for axis in roc_curve(*pair))) for name, pair in drawable.items()
+            name: Curve(*(tuple(axis.round(DECIMALS).tolist()) for axis in roc_curve(*pair)))
+            for name, pair in drawable.items()
         },
         histograms={name: _histogram(*pair) for name, pair in drawable.items()},
         two_by_two={

@@ -16,6 +16,9 @@ from kdaudit.metrics.scores import Floats, Integers
 RESAMPLES = 2000
 """Bootstrap replicates: each bound of a 95 % interval is uncertain by 0.06 standard errors."""
 
+DECIMALS = 6
+"""What is kept of the quantiles: they are uncertain in the third decimal, and a results file holds thousands."""
+
 FEW = 10
 """Counts below this are backed by exact intervals: see `Spread`."""
 
@@ -180,7 +183,7 @@ def to_null_difference(spread: Spread, n: int, m: int, method: str) -> Differenc
 
 def _bounds(spread: Spread, level: float) -> tuple[float, float, tuple[float, ...]]:
     low, high = quantiles(spread, np.array([(1 - level) / 2, (1 + level) / 2]))
-    return float(low), float(high), tuple(quantiles(spread, np.array(QUANTILE_GRID)).tolist())
+    return float(low), float(high), tuple(quantiles(spread, np.array(QUANTILE_GRID)).round(DECIMALS).tolist())
 
 
 def _confidence_draws(k: int, n: int, size: int, rng: np.random.Generator) -> tuple[Floats, Floats]:

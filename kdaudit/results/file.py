@@ -20,12 +20,17 @@ from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.metric import Metric
 from kdaudit.results.audit import MODEL_NAME, AttackResult, AuditedModel, AuditResult, Cell, Comparison
+from kdaudit.results.packed import packed, unpacked
 
 SCHEMA = "kdaudit.results/1"
-MAX_BYTES = 64 * 1024 * 1024  # ten attacks on three models take about 3 MB: more is another kind of file
+MAX_BYTES = (
+    64 * 1024 * 1024
+)  # ten attacks on three models took about 3 MB in earlier versions: more is another kind of file
 MAX_DIGITS = 18  # of a whole number in the file: with more it is no count, and float() of it may overflow
 NUMBERS: Mapping[Any, tuple[type, ...]] = {int: (int,), float: (int, float)}
 """What a number in the file may be by the type that it is read as."""
+LINES = 3
+"""Levels of the file that have a line for each key: the file, its attacks, and their models."""
 HINT = "give the results.json of a run folder that `kdaudit attack` wrote"
 
 # In these parts a field that holds its default is left out of the file, apart from the ones named.
@@ -55,11 +60,13 @@ def to_json(result: AuditResult) -> dict[str, Any]:
 def save(result: AuditResult, path: Path) -> None:
     """Write the result; a reader finds the old file or the whole new one, and equal results give equal bytes.
 
+    Long rows of numbers are packed (`results.packed`), and what stands inside a cell stands on one line.
+
     Raises:
         OutputError: the file cannot be written.
         DiskFullError: no space is left; an older file is still whole.
     """
-    write_text(path, json.dumps(to_json(result), indent=2, allow_nan=False) + "\n")
+    write_text(path, _lines(packed(to_json(result)), depth=LINES) + "\n")
 
 
 def load(path: Path) -> AuditResult:
@@ -122,7 +129,7 @@ def decode(kind: Any, value: object, where: str) -> Any:
     if type(None) in of:
         return None if value is None else decode(of[0], value, where)
     if origin is tuple:
-        items = _checked(value, list, where)
+        items = _unpacked(value, where) if isinstance(value, str) else _checked(value, list, where)
         if of[0] in NUMBERS and all(type(item) in NUMBERS[of[0]] for item in items):  # thousands of them: all at once
             return tuple(map(of[0], items))
         return tuple(decode(of[0], item, f"{where}[{position}]") for position, item in enumerate(items))
@@ -253,6 +260,23 @@ def _schema(kind: type) -> dict[str, tuple[Any, bool, str]]:
 
 def _default(part: Field[Any]) -> Any:
     return part.default if part.default_factory is MISSING else part.default_factory()
+
+
+def _unpacked(text: str, where: str) -> list[Any]:
+    try:
+        return [*unpacked(text)]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _lines(value: object, *, depth: int, indent: str = "  ") -> str:
+    """JSON whose objects stand on lines of their own down to a depth."""
+    if not isinstance(value, dict) or not value or not depth:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    within = (
+        f"{indent}{json.dumps(key)}: {_lines(one, depth=depth - 1, indent=f'{indent}  ')}" for key, one in value.items()
+    )
+    return "{\n" + ",\n".join(within) + f"\n{indent[2:]}}}"
 
 
 def _item(raw: Mapping[str, Any], key: str, where: str) -> Any:
