@@ -46,7 +46,7 @@ def count_gguf(path: Path, option: str) -> tuple[int, int, str]:
             hint="pip install --upgrade transformers, or give the checkpoint's folder",
         )
     with reading(f"{option}: {path} is damaged or incomplete", ModelError, hint=DAMAGED):
-        from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
+        from transformers.integrations.gguf import GGUF_CONFIG_ARCHS  # type: ignore[attr-defined]  # no __all__
         from transformers.integrations.gguf.dequant import GGML_NAME
         from transformers.integrations.gguf.reader import GgufHeader
 

@@ -39,8 +39,8 @@ def test_a_gguf_file_scores_as_the_checkpoint_with_its_weights_wherever_the_comm
     assert done.code == 0, done.err
     assert "GGUF, Q8_0, dequantised" in done.err
     assert kdaudit(*attack(whole, given, tmp_path / "whole")).code == 0
-    scores = [package.load_scores(tmp_path / name)["score"].to_numpy() for name in ("packed", "whole")]
-    np.testing.assert_allclose(*scores, rtol=0, atol=1e-5)
+    one, other = (package.load_scores(tmp_path / name)["score"].to_numpy() for name in ("packed", "whole"))
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
     found = results(tmp_path / "packed")
     assert found["models"]["model"]["stored_dtype"] == "Q8_0"
     assert found["models"]["model"]["n_parameters"] == results(tmp_path / "whole")["models"]["model"]["n_parameters"]
@@ -114,5 +114,5 @@ def test_a_llama_in_a_gguf_file_scores_as_its_checkpoint(given: Given, tmp_path:
     for model_path, out in ((tmp_path / "model.gguf", "packed"), (whole, "whole")):
         done = kdaudit(*attack(model_path, given, tmp_path / out))
         assert done.code == 0, done.err
-    scores = [package.load_scores(tmp_path / name)["score"].to_numpy() for name in ("packed", "whole")]
-    np.testing.assert_allclose(*scores, rtol=0, atol=1e-4)
+    one, other = (package.load_scores(tmp_path / name)["score"].to_numpy() for name in ("packed", "whole"))
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)

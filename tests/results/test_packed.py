@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdaudit.errors import ConfigError
+from kdaudit.metrics.bootstrap import DECIMALS
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, lower_bound, upper_bound
 from kdaudit.results import from_json, load, save, to_json
-from kdaudit.results.packed import DECIMALS, SHORTEST, packed, unpacked
+from kdaudit.results.packed import SHORTEST, packed, unpacked
 from tests.report.reports import LEAKY
 
 WHOLE = st.integers(-(2**53) + 1, 2**53 - 1)
