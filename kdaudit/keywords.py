@@ -137,10 +137,10 @@ class DistillKeywords(TypedDict, total=False):
     """The share of steps on sequences that the student writes itself. It continues each record's prompt, or the first
     quarter of its text. These sequences have no ground truth."""
     sequence_level: bool
-    """Learn from what the teacher writes after each prompt."""
+    """Learn from what the teacher writes after each prompt. Masked models write nothing."""
     hidden_weight: float
-    """The weight of the loss that matches hidden states: squared distances of all layers, or the cosine of the last
-    layer of a masked model."""
+    """The weight of the loss that matches hidden states: squared distances of all layers, or one minus the cosine of
+    the last layers of masked models."""
     epochs: int
     """The number of passes over the members."""
     lr: float | None
@@ -162,7 +162,7 @@ class DistillKeywords(TypedDict, total=False):
     kind: str | None
     """Read both models as one kind: causal, masked or seq2seq. Default: what their architecture says."""
     whole_word: bool
-    """Hide whole words from a masked model, not single tokens."""
+    """Hide 15 % of the words from a masked model in every epoch, instead of 15 % of the tokens."""
     lora: int | None
     """Train a LoRA adapter of this rank on all linear layers."""
     teacher_load: str | None

@@ -87,10 +87,11 @@ class DistillConfig:
     on_policy: Annotated[float, Option(
         "The share of steps on sequences that the student writes itself. It continues each record's prompt, or the "
         "first quarter of its text. These sequences have no ground truth.", LOSS, least=0, most=1)] = 0.0
-    sequence_level: Annotated[bool, Option("Learn from what the teacher writes after each prompt.", LOSS)] = False
+    sequence_level: Annotated[bool, Option(
+        "Learn from what the teacher writes after each prompt. Masked models write nothing.", LOSS)] = False
     hidden_weight: Annotated[float, Option(
-        "The weight of the loss that matches hidden states: squared distances of all layers, or the cosine of the "
-        "last layer of a masked model.", LOSS, least=0)] = 0.0
+        "The weight of the loss that matches hidden states: squared distances of all layers, or one minus the cosine "
+        "of the last layers of masked models.", LOSS, least=0)] = 0.0
     epochs: Annotated[int, Option("The number of passes over the members.", TRAINING, least=1)] = 3
     lr: Annotated[float | None, Option(
         f"The peak learning rate of AdamW. Default: {LEARNING_RATES['full']:g}, and {LEARNING_RATES['lora']:g} "
@@ -116,7 +117,7 @@ class DistillConfig:
         "Read both models as one kind: causal, masked or seq2seq. Default: what their architecture says.",
         MODELS, flag="--as", choices=KINDS)] = None
     whole_word: Annotated[bool, Option(
-        "Hide whole words from a masked model, not single tokens.", TRAINING)] = False
+        "Hide 15 % of the words from a masked model in every epoch, instead of 15 % of the tokens.", TRAINING)] = False
     lora: Annotated[int | None, Option(
         "Train a LoRA adapter of this rank on all linear layers.", MODELS, least=1)] = None
     teacher_load: Annotated[str | None, Option(
