@@ -25,7 +25,7 @@ class AuditKeywords(TypedDict, total=False):
     student_references: str | Sequence[str | Path | None]
     """The checkpoint that the student started from. Give one for all students, or one for each student."""
     attacks: str | Sequence[str]
-    """An attack, or a group of attacks (paper, all). Repeatable. Default: paper."""
+    """An attack, or a group of attacks (paper, all). Repeatable, or joined by commas. Default: paper."""
     gates: str | Sequence[str]
     """A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable."""
     overwrite: bool
