@@ -123,7 +123,8 @@ class AuditConfig:
     model_reference: Annotated[str | None, Option(
         "The checkpoint that a model that is audited alone started from.", MODELS, names="checkpoint")] = None
     attacks: Annotated[tuple[str, ...], Option(
-        "An attack, or a group of attacks (paper, all). Repeatable. Default: paper.", MEASURE, flag="--attack")] = ()
+        "An attack, or a group of attacks (paper, all). Repeatable, or joined by commas. Default: paper.",
+        MEASURE, flag="--attack", parse=split_at_commas)] = ()
     gates: Annotated[tuple[str, ...], Option(
         "A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable.",
         MEASURE, flag="--gate", separator=";", parse=strip_each)] = ()
@@ -241,7 +242,7 @@ class ReportConfig:
         "Run folders of `kdaudit attack`, or their results.json. Several runs are compared. Or one folder of `kdaudit "
         "mitigate`.", in_file=False, is_argument=True, metavar="RUN…")]
     formats: Annotated[tuple[str, ...], Option(
-        "A format, such as html, md, json, sarif or junit. Repeatable, or joined by commas. Default: html,md.",
+        "A format: html, md, json, csv, latex, sarif or junit. Repeatable, or joined by commas. Default: html,md.",
         flag="--format", parse=split_at_commas)] = ("html", "md")
     out: Annotated[Path | None, Option(
         "The folder for the reports. Default: the folder of the first run.", in_file=False)] = None

@@ -49,7 +49,7 @@ class AuditKeywords(TypedDict, total=False):
     model_reference: str | Path | None
     """The checkpoint that a model that is audited alone started from."""
     attacks: str | Sequence[str]
-    """An attack, or a group of attacks (paper, all). Repeatable. Default: paper."""
+    """An attack, or a group of attacks (paper, all). Repeatable, or joined by commas. Default: paper."""
     gates: str | Sequence[str]
     """A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable."""
     overwrite: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,11 +19,13 @@ from kdaudit.errors import ExitCode, KdauditError
 UsageProblem: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """What typer raises over a wrong command line; releases differ in whose class it is."""
 
+COMPLETION = "_KDAUDIT_COMPLETE"
+"""The variable by which a shell asks what could come next."""
+
 app = typer.Typer(
     name="kdaudit",
     help="Audit language models for membership inference: does a distilled student leak its training data?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -56,6 +59,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         answer = app(args=argv, prog_name="kdaudit", standalone_mode=False)  # 130 on Ctrl-C
         code = answer if isinstance(answer, int) else ExitCode.PASSED
+    except SystemExit as end:
+        given = sys.argv[1:] if argv is None else argv
+        is_completing = COMPLETION in os.environ or {*given[:1]} & {"--show-completion", "--install-completion"}
+        code = int(bool(end.code)) * ExitCode.BAD_INPUT if is_completing else _failed(end)  # typer ends so behind it
     except BaseException as error:
         code = _failed(error)
     sys.exit(int(code))

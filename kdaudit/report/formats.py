@@ -40,6 +40,8 @@ FORMATS: Mapping[str, ReportFormat] = {
     "html": ReportFormat("report.html", "render", "render_html", is_for_mitigations=True),
     "md": ReportFormat("report.md", "render", "render_markdown", is_for_mitigations=True),
     "json": ReportFormat("report.json", "render", "render_json", is_for_mitigations=True),
+    "csv": ReportFormat("report.csv", "cells", "render_csv", is_for_mitigations=True),
+    "latex": ReportFormat("report.tex", "latex", "render_latex", is_for_mitigations=True),
     "sarif": ReportFormat("report.sarif", "ci.sarif", "render_sarif"),
     "junit": ReportFormat("report.xml", "ci.junit", "render_junit"),
 }

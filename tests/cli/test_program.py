@@ -50,6 +50,8 @@ SLOW = {"torch", "transformers", "sklearn", "scipy.special", "scipy.stats", "pya
         ((*AUDIT, "--gate", "studnt.auc <= 0.6"), "unknown subject 'studnt'"),
         ((*AUDIT, "--gate", "student-2.auc <= 0.6"), "the run has no student-2"),
         ((*AUDIT, "--attack", "lss"), "unknown attack 'lss'"),
+        ((*AUDIT, "--attack", "loss, zlib,lss"), "unknown attack 'lss'"),
+        ((*AUDIT, "--attack", "loss,"), "--attack: an empty value was given"),
         ((*AUDIT, "--device", "tpu"), "--device: 'tpu'"),
         ((*AUDIT, "--config", "nowhere.toml"), "--config: cannot read nowhere.toml"),
         (("attack", "--teacher", "a"), "--student"),
@@ -71,6 +73,31 @@ def test_a_usage_error_is_said_before_anything_slow_is_loaded(line: Sequence[str
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
     assert words in " ".join(done.stderr.split())
     assert done.stdout == "2 []\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_script_of_a_shell_is_printed(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    done = kdaudit("--show-completion", shell)
+    assert done.code == 0
+    assert f"_KDAUDIT_COMPLETE=complete_{shell}" in done.out
+
+
+@pytest.mark.parametrize(
+    ("shell", "asked"),
+    [
+        ("bash", {"COMP_WORDS": "kdaudit attack --att", "COMP_CWORD": "2"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "kdaudit attack --att"}),
+        ("fish", {"_TYPER_COMPLETE_ARGS": "kdaudit attack --att", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
+    ],
+)
+def test_a_shell_is_offered_the_option_that_was_begun(shell: str, asked: dict[str, str]) -> None:
+    environment = {**os.environ, **asked, "_KDAUDIT_COMPLETE": f"complete_{shell}"}
+    command = [sys.executable, "-m", "kdaudit"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--attack" in done.stdout
+    assert "--teacher" not in done.stdout
 
 
 def test_help_names_every_exit_code_and_every_option() -> None:

@@ -51,7 +51,9 @@ def test_a_new_format_costs_one_file_and_one_line(tmp_path: Path, monkeypatch: p
     done = kdaudit("report", run, "--format", "pairs", "--gate", "student.auc <= 0.6")
     assert done.code == 1, done.err
     assert (run / "report.txt").read_text(encoding="utf-8") == "student.auc<=0.6=fail\n"
-    check_refused(kdaudit("report", run, "--format", "pears"), "is none of html, md, json, sarif, junit, pairs")
+    check_refused(
+        kdaudit("report", run, "--format", "pears"), "is none of html, md, json, csv, latex, sarif, junit, pairs"
+    )
 
 
 def test_every_renderer_is_there() -> None:
@@ -71,6 +73,6 @@ def test_unknown_formats_are_all_named_before_anything_is_read() -> None:
         with pytest.raises(ConfigError) as error:
             read_config(config)
         assert str(error.value).splitlines() == [
-            "--format: 'pdf' is none of html, md, json, sarif, junit",
-            "--format: 'docx' is none of html, md, json, sarif, junit",
+            "--format: 'pdf' is none of html, md, json, csv, latex, sarif, junit",
+            "--format: 'docx' is none of html, md, json, csv, latex, sarif, junit",
         ]
