@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kdaudit.errors import ExitCode
-from kdaudit.results.file import MAX_BYTES
+from kdaudit.results.file import MAX_BYTES, load, to_json
 from kdaudit.verdict import parse_gate
 from tests.commands import check_refused, files_in, kdaudit
 from tests.report.reports import LEAKY, attack, write_run
@@ -75,7 +75,7 @@ def test_only_the_formats_that_are_asked_for_are_written(run: Path) -> None:
 def test_json_holds_the_figures_as_measured_and_the_verdict_as_judged_now(run: Path) -> None:
     kdaudit("report", run, "--format", "json", "--gate", FAILS)
     content = json.loads((run / "report.json").read_text(encoding="utf-8"))
-    measured = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    measured = json.loads(json.dumps(to_json(load(run / "results.json"))))
     assert (content["schema"], content["status"]) == ("kdaudit.report/1", "fail")
     (one,) = content["runs"]
     assert {**one, "verdict": None} == {**measured, "verdict": None, "name": "run", "path": "run/results.json"}
