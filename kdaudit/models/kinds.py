@@ -55,9 +55,16 @@ def kind_of(config: Any, name: str, option: str, *, wanted: str | None = None, o
                 f"{option}: {name} is a {what}, which cannot be loaded as {WORDS[wanted]} (--as {wanted})",
                 hint=f"leave --as out, or give --as {' or --as '.join(sorted(known))}",
             )
+        is_masked_alone = is_of_any(architectures, "masked") and not is_of_any(architectures, "causal")
+        if wanted == "causal" and is_masked_alone and original is None and getattr(config, "is_decoder", None) is False:
+            raise CheckpointError(
+                f"{option}: {name} is a {architectures[0]} that reads both sides of a token (its config.json does not "
+                "say is_decoder), so it cannot be read as a causal language model (--as causal)",
+                hint="leave --as out",
+            )
         return wanted
     for kind in AUTO_CLASSES:
-        if any(is_of_kind(architecture, kind) for architecture in architectures):
+        if is_of_any(architectures, kind):
             return kind
     if "seq2seq" in known:
         return "seq2seq"
@@ -95,15 +102,18 @@ def is_of_kind(architecture: str, kind: str) -> bool:
     return architecture in _classes(kind).values()
 
 
+def is_of_any(architectures: Sequence[str], kind: str) -> bool:
+    """Whether transformers lists one of some architectures among the models of a kind."""
+    return any(is_of_kind(architecture, kind) for architecture in architectures)
+
+
 def _known_kinds(config: Any, architectures: Sequence[str]) -> set[str]:
     """Kinds as which transformers, or the checkpoint's own code, has a model of this type."""
     own = getattr(config, "auto_map", None) or {}
     return {
         kind
         for kind, auto in AUTO_CLASSES.items()
-        if auto in own
-        or config.model_type in _classes(kind)
-        or any(is_of_kind(architecture, kind) for architecture in architectures)
+        if auto in own or config.model_type in _classes(kind) or is_of_any(architectures, kind)
     }
 
 

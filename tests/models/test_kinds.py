@@ -46,7 +46,9 @@ def test_a_config_without_an_architecture_goes_by_its_type() -> None:
 
 def test_the_user_overrides_the_architecture_where_there_is_such_a_model() -> None:
     assert kind(t.BertConfig(), "BertLMHeadModel", wanted="masked") == "masked"
-    assert kind(t.BertConfig(), "BertForMaskedLM", wanted="causal") == "causal"
+    assert kind(t.BertConfig(is_decoder=True), "BertForMaskedLM", wanted="causal") == "causal"
+    with pytest.raises(CheckpointError, match="reads both sides of a token"):
+        kind(t.BertConfig(), "BertForMaskedLM", wanted="causal")
     with pytest.raises(CheckpointError, match="is a GPT2LMHeadModel, which cannot be loaded as a masked") as refused:
         kind(t.GPT2Config(), "GPT2LMHeadModel", wanted="masked")
     assert "--as causal" in refused.value.hint
@@ -59,7 +61,9 @@ def test_code_that_a_checkpoint_brings_may_hold_any_kind() -> None:
 
 
 def test_a_model_read_as_another_kind_has_another_fingerprint(tmp_path: Path) -> None:
-    t.BertForMaskedLM(tiny.config("bert")).save_pretrained(tmp_path)
+    config = tiny.config("bert")
+    config.is_decoder = True  # its masks hide later tokens: it may be meant as a causal model
+    t.BertForMaskedLM(config).save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
     one, other = (find(str(tmp_path), option="--teacher", kind=kind) for kind in (None, "causal"))
     assert (one.kind, other.kind) == ("masked", "causal")
@@ -77,4 +81,6 @@ def test_kinds_are_not_mixed(given: Given, checkpoint: Any, tmp_path: Path) -> N
     check_refused(given.attack(tmp_path / "run", "--reference", encoder), "the reference of the teacher", "a masked")
     check_refused(given.attack(tmp_path / "run", "--as", "masked"), "cannot be loaded as a masked", "leave --as out")
     check_refused(given.attack(tmp_path / "run", "--as", "prefix"), "--as: 'prefix'")
+    as_causal = given.having(teacher=encoder, student=encoder).attack(tmp_path / "run", "--as", "causal")
+    check_refused(as_causal, "is a BertForMaskedLM that reads both sides of a token", "leave --as out")
     assert not (tmp_path / "run").exists()
