@@ -170,12 +170,6 @@ def test_recall_leaves_a_record_unscored_whose_prompt_has_no_room_after_the_shot
     assert [name for name, score in found.items() if score is None] == ["m23", "n23"]
 
 
-def test_encoder_decoders_are_not_distilled_yet(asked: Given, tmp_path: Path) -> None:
-    models = ("--teacher", asked.teacher, "--student", asked.student, "--teacher-saw", "none")
-    done = kdaudit("distill", *models, "--train", asked.members, "--out", tmp_path / "run")
-    check_refused(done, "an encoder-decoder")
-
-
 def test_the_results_name_the_kind_and_the_plan_counts_what_both_sides_read(asked: Given, tmp_path: Path) -> None:
     done = asked.attack(tmp_path / "run", "--attack", "loss")
     assert done.code == 0, done.err
