@@ -10,7 +10,7 @@ from pyarrow import parquet
 from kdaudit.attacks import ATTACKS
 from kdaudit.targets.passage import encode
 from tests import pairs, tiny
-from tests.commands import CONTEXT, Given, check_refused, kdaudit, results, texts
+from tests.commands import CONTEXT, Given, check_refused, results, texts
 
 Make = Callable[..., Path]
 
