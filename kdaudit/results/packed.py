@@ -41,7 +41,7 @@ def unpacked(text: str) -> list[int] | list[float]:
     """The numbers that a text holds.
 
     Raises:
-        ValueError: it is no row of numbers.
+        ValueError: it does not hold a row of numbers.
     """
     if not (match := _PACKED.fullmatch(text)) or int(match[2]) > LONGEST:
         raise ValueError("no packed row of numbers")
