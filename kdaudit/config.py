@@ -185,11 +185,6 @@ class AuditConfig:
         students = zip(names, self.students, self.references_by_student, strict=True)
         return teacher, *(Audited(*student, self.student_load) for student in students)
 
-    @property
-    def reference_of(self) -> dict[str, str | None]:
-        """The reference checkpoint of every audited model, by model name."""
-        return {one.name: one.reference for one in self.audited}
-
     def with_references(self, found: Mapping[str, str | None]) -> AuditConfig:
         """The same with other references of the models but the teacher, by name."""
         if self.model is not None:

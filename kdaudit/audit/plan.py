@@ -17,7 +17,7 @@ from kdaudit.models.context import scoring_batch_tokens, shared_window
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
-from kdaudit.targets.frames import frame_of
+from kdaudit.targets.frames import frame_of, hides_words
 from kdaudit.targets.masked import DEFAULT_GROUPS, DEFAULT_PLAN, Masking
 from kdaudit.targets.passage import TWICE, lead_text, without_lead
 from kdaudit.targets.plan import Frame
@@ -251,8 +251,8 @@ def _without_leads(texts: Iterable[str], leads: Sequence[str]) -> list[str]:
 
 
 def _masking(config: AuditConfig, checkpoint: Checkpoint, *, has_prompts: bool) -> Masking | None:
-    """What is hidden from masked models, and from encoders that read no prompts; None for another kind."""
-    if checkpoint.kind == "masked" or (checkpoint.kind == "seq2seq" and not has_prompts):
+    """What is hidden from models from which words are hidden; None for the others."""
+    if hides_words(checkpoint.kind, has_prompts=has_prompts):
         return Masking(config.mask_plan or DEFAULT_PLAN, config.mask_groups or DEFAULT_GROUPS, config.seed)
     given = [
         flag for flag, value in (("--mask-plan", config.mask_plan), ("--mask-groups", config.mask_groups)) if value

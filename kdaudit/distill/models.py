@@ -15,7 +15,7 @@ from kdaudit.models.context import shared_window
 from kdaudit.models.environment import check_precision, check_training_environment
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.loading import load, load_tokenizer
-from kdaudit.targets.frames import frame_of
+from kdaudit.targets.frames import frame_of, hides_words
 from kdaudit.targets.hiding import Hiding
 from kdaudit.targets.masked import Masking
 from kdaudit.targets.plan import Frame
@@ -136,7 +136,7 @@ def _check_kind(config: DistillConfig, teacher: Checkpoint, *, has_prompts: bool
     Raises:
         ConfigError: naming the option and the kind.
     """
-    is_hidden = teacher.kind == "masked" or (teacher.kind == "seq2seq" and not has_prompts)
+    is_hidden = hides_words(teacher.kind, has_prompts=has_prompts)
     if config.whole_word and not is_hidden:
         what = WORDS[teacher.kind] + (" and the records have prompts" if teacher.kind == "seq2seq" else "")
         raise ConfigError(

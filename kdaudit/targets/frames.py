@@ -13,6 +13,11 @@ from kdaudit.targets.seq2seq import pair_frame
 from kdaudit.targets.spans import span_frame
 
 
+def hides_words(kind: str, *, has_prompts: bool) -> bool:
+    """Whether words are hidden from a kind of model: from masked ones, and from encoders that read no prompts."""
+    return kind == "masked" or (kind == "seq2seq" and not has_prompts)
+
+
 def frame_of(
     kind: str,
     tokenizer: Any,
