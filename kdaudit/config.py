@@ -125,6 +125,9 @@ class AuditConfig:
     attacks: Annotated[tuple[str, ...], Option(
         "An attack, or a group of attacks (paper, all). Repeatable, or joined by commas. Default: paper.",
         MEASURE, flag="--attack", parse=split_at_commas)] = ()
+    settings: Annotated[tuple[str, ...], Option(
+        "A parameter of an attack, such as min-k.fraction=0.1. Repeatable. --list-attacks lists all.",
+        MEASURE, flag="--set", key="set", parse=strip_each)] = ()
     gates: Annotated[tuple[str, ...], Option(
         "A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable.",
         MEASURE, flag="--gate", separator=";", parse=strip_each)] = ()

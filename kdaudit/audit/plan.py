@@ -190,7 +190,7 @@ def make_plan(
     tokenizers, frames, renderings, tokenizer_of = _tokenizers(
         checkpoints, masking, data.renderings, has_prompts=has_prompts
     )
-    chosen = expand(config.attacks)
+    chosen = expand(config.attacks, config.settings)
     leads = list(dict.fromkeys(lead_text(tokenizer) for tokenizer in tokenizers))
     shown = [without_lead(record.text, record.n_prompt, leads) for record in data.records]
     n_twice = sum(text != record.text for (text, _), record in zip(shown, data.records, strict=True))
