@@ -244,6 +244,8 @@ class ReportConfig:
         flag="--format", parse=split_at_commas)] = ("html", "md")
     out: Annotated[Path | None, Option(
         "The folder for the reports. Default: the folder of the first run.", in_file=False)] = None
+    figures: Annotated[Path | None, Option(
+        "A folder for every picture of the report, each as SVG and as PDF.")] = None
     gates: Annotated[tuple[str, ...], Option(
         "A limit to judge by, such as 'student.auc <= 0.60'. Repeatable. Default: the gates of each run.",
         flag="--gate", variable="KDAUDIT_GATES", separator=";", parse=strip_each)] = ()
