@@ -16,7 +16,7 @@ from kdaudit.config import ReportConfig
 from kdaudit.config_file import WAIVERS
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.lock import locked
-from kdaudit.options import Option, options_of
+from kdaudit.options import Option, options_of, split_gates
 
 if TYPE_CHECKING:
     from kdaudit.report.reading import Report
@@ -51,7 +51,7 @@ def report(given: Given) -> None:
         **values,
         gates_file=given.config_file if "gates" in from_file else None,
         waivers=given.in_file.get(WAIVERS, ()),
-        file_gates=tuple(given.in_file.get("gates", ())),
+        file_gates=split_gates(given.in_file.get("gates", ())),
         from_file=from_file,
     )
     if shown.each and config.out is not None:

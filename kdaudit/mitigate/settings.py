@@ -11,7 +11,7 @@ from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError
 from kdaudit.mitigate import METHODS, expand
 from kdaudit.mitigate.base import PANEL, Method
-from kdaudit.options import Option, problems_of, refuse, split_at_commas, strip_each
+from kdaudit.options import Option, problems_of, refuse, split_at_commas, split_gates, strip_each
 
 if TYPE_CHECKING:
     from kdaudit.manifest import Manifest
@@ -53,7 +53,7 @@ class MitigateConfig:
         flag="--from", names="checkpoint")] = None
     gates: Annotated[tuple[str, ...], Option(
         "A limit such as 'student.auc <= 0.60' for every arm. The most useful arm that passes is recommended.",
-        flag="--gate", variable="KDAUDIT_GATES", separator=";", parse=strip_each)] = ()
+        flag="--gate", variable="KDAUDIT_GATES", separator=";", parse=split_gates)] = ()
     seeds: Annotated[int, Option(
         "How often every arm is trained. With one training, no arm can be found to help.", least=1)] = 3
     frontier_points: Annotated[int, Option(
