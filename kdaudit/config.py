@@ -247,7 +247,7 @@ class ReportConfig:
     figures: Annotated[Path | None, Option(
         "A folder for every picture of the report, each as SVG and as PDF.")] = None
     gates: Annotated[tuple[str, ...], Option(
-        "A limit to judge by, such as 'student.auc <= 0.60'. Repeatable, or joined by commas. Default: those of each run.",
+        "A limit to judge by, such as 'student.auc <= 0.60'. Repeatable, or joined by commas. Default: each run's own.",
         flag="--gate", variable="KDAUDIT_GATES", separator=";", parse=split_gates)] = ()
     gates_file: Path | None = None
     """The configuration file that declares the gates; None where they were given otherwise."""
