@@ -10,6 +10,9 @@ from typing import TypedDict
 class AuditKeywords(TypedDict, total=False):
     """The further options of `kdaudit.audit`."""
 
+    teacher_run: str | Path | None
+    """An earlier run folder, in the place of teacher: the scores of its teacher, or of its one model, on the same
+    records. That teacher is not asked again."""
     data: str | Sequence[str | Path]
     """Members and non-members together, in any of the same forms. Give member_field, or both text fields.
     Repeatable."""
@@ -56,7 +59,7 @@ class AuditKeywords(TypedDict, total=False):
     settings: str | Sequence[str]
     """A parameter of an attack, such as min-k.fraction=0.1. Repeatable. list_attacks lists all."""
     gates: str | Sequence[str]
-    """A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable."""
+    """A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable, or joined by commas."""
     overwrite: bool
     """Replace another run in the folder."""
     seed: int

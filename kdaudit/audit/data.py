@@ -155,7 +155,7 @@ def speaker(config: AuditConfig, lineage: Lineage) -> Any:
         if not config.students:
             raise ConfigError("--chat-template student: no student is audited", hint="leave it out")
         return _tokenizer(config, config.students[0], "--student")
-    first = config.audited[0]
+    first = config.audited[1 if config.teacher_run is not None else 0]  # its texts must be those that the teacher saw
     teacher = _tokenizer(config, first.checkpoint, first.option)
     if choice == "own" and not teacher.chat_template:
         students = (_tokenizer(config, name, "--student") for name in config.students)

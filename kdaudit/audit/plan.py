@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from kdaudit.attacks import expand
+from kdaudit.attacks import ATTACKS, expand
 from kdaudit.attacks.base import Attack
 from kdaudit.audit.data import AuditData, Rendering
 from kdaudit.config import AuditConfig, option_of
@@ -26,6 +26,12 @@ from kdaudit.targets.tokenizers import described, ignores_case
 from kdaudit.views.build import Passages, build
 from kdaudit.views.view import PLAIN, View
 
+ALONE: Mapping[str, Attack] = {
+    name: attack for name, attack in ATTACKS.items() if attack.views == (PLAIN,) and not attack.needs_reference
+}
+"""The attacks that need no more of a model than its plain pass: those that a start (a reference) is attacked by too."""
+PAPER_SETTINGS: Mapping[str, Mapping[str, float]] = {"min-k": {"fraction": 0.9}, "min-k++": {"fraction": 0.1}}
+"""What arXiv:2505.11837 uses, for --paper-compat only, whatever --set says of the audit's own figures."""
 MOST_UNKNOWN = 0.5
 """A larger share of unknown tokens leaves nothing to audit."""
 
@@ -90,6 +96,19 @@ class Plan:
     """What is hidden from masked models, and from encoders that read no prompts."""
 
     @property
+    def alone(self) -> dict[str, Attack]:
+        """The attacks that a start (a reference) is attacked by, with the parameters that they have in the audit."""
+        own = {one.attack.name: one.attack for one in self.attacks}
+        return {name: own.get(name, attack) for name, attack in ALONE.items()}
+
+    @property
+    def as_in_paper(self) -> dict[str, Attack]:
+        """The attacks whose parameters are not the paper's, with the paper's."""
+        own = {one.attack.name: one.attack for one in self.attacks}
+        found = {name: ATTACKS[name].tuned(PAPER_SETTINGS.get(name, {})) for name in own}
+        return {name: attack for name, attack in found.items() if attack.settings != own[name].settings}
+
+    @property
     def n_passes(self) -> int:
         """Readings of a text over all models and views."""
         return sum(one.n_passes for one in self.passes)
@@ -125,11 +144,14 @@ class Plan:
         return one.checkpoint.memory_bytes(self.dtype) + states + 3 * 2**24
 
 
-def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyType({})) -> tuple[Subject, ...]:
+def find_subjects(
+    config: AuditConfig, loads: Mapping[str, str] = MappingProxyType({}), *, recorded: Subject | None = None
+) -> tuple[Subject, ...]:
     """Find every checkpoint of the audit.
 
     Args:
         config: names them.
+        recorded: the teacher, where it is known from an earlier run.
         loads: by model, how its manifest says that it computes; what `config` says comes first.
 
     Raises:
@@ -139,7 +161,10 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
     options |= {"kind": config.kind}
     audited = config.audited
     targets = [
-        find(one.checkpoint, option=one.option, load=one.load or loads.get(one.name), **options) for one in audited
+        recorded.checkpoint
+        if recorded is not None and one.name == recorded.name
+        else find(one.checkpoint, option=one.option, load=one.load or loads.get(one.name), **options)
+        for one in audited
     ]
     subjects = []
     for one, target in zip(audited, targets, strict=True):
@@ -149,6 +174,9 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
                 f"{one.option}: {target.name} ({one.name}) is the same checkpoint as the {twin.replace('-', ' ')}",
                 hint="compare different weights, or the same ones loaded differently (--student-load)",
             )
+        if recorded is not None and one.name == recorded.name:
+            subjects.append(recorded)
+            continue
         option = f"{one.option}-reference (or --reference)"
         load = target.load if target.stored is None else None
         reference = find(one.reference, option=option, load=load, **options) if one.reference else None
@@ -171,7 +199,12 @@ def _is_same(one: Checkpoint, other: Checkpoint) -> bool:
 
 
 def make_plan(
-    config: AuditConfig, subjects: tuple[Subject, ...], data: AuditData, *, notes: Sequence[str] = ()
+    config: AuditConfig,
+    subjects: tuple[Subject, ...],
+    data: AuditData,
+    *,
+    notes: Sequence[str] = (),
+    splits: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     """Settle tokenizers, cuts, attacks and passes.
 
@@ -180,12 +213,14 @@ def make_plan(
         subjects: the models.
         data: the records.
         notes: what else is to stand among the warnings.
+        splits: by the fingerprint of a recorded checkpoint, how its tokenizer split the texts.
 
     Raises:
-        ConfigError: an attack that was asked for by name can run on no model.
+        ConfigError: an attack that was asked for by name can run on no model, or a recorded checkpoint has a tokenizer
+            that no other one has.
         RecordsError: texts of both sets are the same without the BOS that they begin with.
     """
-    checkpoints = distinct(subjects)
+    checkpoints = on_disk(subjects)
     has_prompts = any(record.n_prompt for record in data.records)
     check_answers(subjects[0].checkpoint.kind, data.records)
     masking = _masking(config, subjects[0].checkpoint, has_prompts=has_prompts)
@@ -210,7 +245,7 @@ def make_plan(
         frames,
         views=_views(attack for attack, _ in chosen),
         shots=_without_leads(data.shots, leads),
-        window=shared_window(config.max_tokens, checkpoints.values()),
+        window=shared_window(config.max_tokens, distinct(subjects).values()),
         contexts=[
             None if own is None else [(without_lead(first, leads), *rest) for first, *rest in own.contexts]
             for own in renderings
@@ -220,6 +255,7 @@ def make_plan(
     )
     _check_known_words(checkpoints, passages, tokenizer_of)
     _check_known_tokens(checkpoints, passages, tokenizer_of)
+    tokenizer_of |= _tokenizer_of_recorded(subjects, passages, splits)
     twice = [TWICE.format(n=n_twice, lead=" or ".join(filter(None, leads)))] if n_twice else []
     attacks = tuple(
         AttackPlan(
@@ -245,7 +281,7 @@ def make_plan(
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
         batch_tokens=config.batch_tokens or scoring_batch_tokens(device),
-        warnings=(*_warnings(config, data, passages), *twice, *_dequantised(checkpoints.values()), *notes),
+        warnings=(*_warnings(config, data, passages), *twice, *_dequantised(distinct(subjects).values()), *notes),
         masking=masking,
     )
 
@@ -314,12 +350,37 @@ def _all_obstacles(plan: AttackPlan) -> str:
 
 
 def distinct(subjects: Sequence[Subject]) -> dict[str, Checkpoint]:
-    """Every checkpoint of the audited models and their references once, by its fingerprint."""
+    """Every checkpoint of the audited models and their references once, by its fingerprint.
+
+    Of one that is both recorded and on disk, the latter.
+    """
     found: dict[str, Checkpoint] = {}
-    for subject in subjects:
-        for checkpoint in (subject.checkpoint, subject.reference):
-            if checkpoint is not None:
-                found.setdefault(checkpoint.fingerprint, checkpoint)
+    for _, checkpoint in _labelled(subjects):
+        known = found.get(checkpoint.fingerprint)
+        if known is None or known.is_recorded:
+            found[checkpoint.fingerprint] = checkpoint
+    return found
+
+
+def on_disk(subjects: Sequence[Subject]) -> dict[str, Checkpoint]:
+    """Those that are not known from an earlier run alone."""
+    return {fingerprint: one for fingerprint, one in distinct(subjects).items() if not one.is_recorded}
+
+
+def _tokenizer_of_recorded(
+    subjects: Sequence[Subject], passages: Passages, splits: Mapping[str, str]
+) -> dict[str, int]:
+    """By the fingerprint of every recorded checkpoint: the tokenizer that splits the texts as its own did."""
+    found = {}
+    for fingerprint, checkpoint in distinct(subjects).items():
+        if not checkpoint.is_recorded:
+            continue
+        if splits[fingerprint] not in passages.splits:
+            raise ConfigError(
+                f"--teacher-run: {checkpoint.name}, which was scored there, has another tokenizer than the students",
+                hint="give --teacher, which is then asked again",
+            )
+        found[fingerprint] = passages.splits.index(splits[fingerprint])
     return found
 
 
@@ -412,6 +473,8 @@ def _passes(
     """Every pass once, a checkpoint's passes next to each other; the plain view also feeds mixed supervision."""
     found: dict[tuple[str, View], Pass] = {}
     for subject in subjects:
+        if subject.checkpoint.is_recorded:
+            continue
         views = _views(plan.attack for plan in attacks if not plan.obstacles[subject.name])
         wanted = [(subject.name, subject.checkpoint, view) for view in views or (PLAIN,)]
         if subject.reference is not None:

@@ -40,7 +40,8 @@ def _with_kin(name: str, model: AuditedModel) -> Iterator[tuple[str, AuditedMode
 
 
 def _called(model: AuditedModel) -> str:
-    return f"{model.name} @ {model.revision[:12]}" if model.revision else model.name
+    name = f"{model.name} @ {model.revision[:12]}" if model.revision else model.name
+    return f"{name} (scored in {model.scored_in.run})" if model.scored_in else name
 
 
 def _precision(model: AuditedModel) -> str:
