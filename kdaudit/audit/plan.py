@@ -289,11 +289,11 @@ def _check_known_tokens(
 ) -> None:
     """Refuse a model whose tokenizer gives tokens that it has no embedding for.
 
-    An adapter may bring embeddings of its own, and an encoder-decoder two vocabularies: the engine looks at those.
+    An encoder-decoder may have two vocabularies: the engine looks at those.
     """
     for fingerprint, checkpoint in checkpoints.items():
         largest = max(shown[tokenizer_of[fingerprint]].largest for shown in passages.shown.values())
-        if checkpoint.base is None and checkpoint.kind != "seq2seq" and 0 < checkpoint.vocab_size <= largest:
+        if checkpoint.kind != "seq2seq" and 0 < checkpoint.vocab_size <= largest:
             raise CheckpointError(
                 f"the tokenizer of {checkpoint.name} gives token {largest}, and the model knows "
                 f"{checkpoint.vocab_size} tokens",

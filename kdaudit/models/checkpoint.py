@@ -10,6 +10,7 @@ from typing import Any
 
 from kdaudit.errors import CheckpointError
 from kdaudit.foreign import is_file, is_folder, reading, reason
+from kdaudit.models.added_tokens import says_tokens, vocabulary_of
 from kdaudit.models.altered import read_alteration, read_config
 from kdaudit.models.gguf import count_gguf, place_of
 from kdaudit.models.hub import locate, path_of
@@ -21,6 +22,7 @@ from kdaudit.models.weights import (
     read_json,
     sha256_files,
     sha256_text,
+    shapes_in,
     weight_files,
 )
 
@@ -158,6 +160,7 @@ def find(
             config_sha256=sha256_text(adapter_config + base.config_sha256),
             n_parameters=n_parameters + base.n_parameters,
             n_bytes=n_bytes + base.n_bytes,
+            vocab_size=_vocabulary(base, folder, weights, option),
             base=base,
             load=load or base.stored,
         )
@@ -202,6 +205,16 @@ def find(
         )
 
 
+def _vocabulary(base: Checkpoint, folder: Path, weights: list[Path], option: str) -> int:
+    """Tokens that a base with the adapter in `folder` knows: an adapter may add some to it."""
+    settings, shapes = read_json(folder / ADAPTER_CONFIG, option), shapes_in(weights, option)
+    if not says_tokens(shapes, settings):
+        return base.vocab_size
+    config = _read_config(base.folder, option, trust_remote_code=base.trust_remote_code)
+    empty = _empty(config, option, base.folder, base.kind, trust_remote_code=base.trust_remote_code)
+    return vocabulary_of(shapes, settings, empty, f"{option}: the adapter {folder}") or base.vocab_size
+
+
 def _stored(config: Any, folder: Path, option: str) -> str | None:
     """The quantisation that config.json names, None for none.
 
@@ -238,16 +251,22 @@ def _check_load(load: str | None, stored: str | None, option: str, name: str) ->
 
 def _count_unpacked(config: Any, option: str, folder: Path, kind: str, *, trust_remote_code: bool) -> int:
     """Weights of the model that packed files describe; no memory is taken."""
+    model = _empty(config, option, folder, kind, trust_remote_code=trust_remote_code)
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def _empty(config: Any, option: str, folder: Path, kind: str, *, trust_remote_code: bool) -> Any:
+    """The model that a configuration describes, as it is without quantisation, with shapes and no memory."""
     import torch
 
     plain = copy.deepcopy(config)
-    del plain.quantization_config
+    if getattr(plain, "quantization_config", None) is not None:
+        del plain.quantization_config
     try:
         with torch.device("meta"):
-            model = auto_class(kind).from_config(plain, trust_remote_code=trust_remote_code)
+            return auto_class(kind).from_config(plain, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError) as error:
         raise CheckpointError(f"{option}: the model of {folder} cannot be built: {reason(error)}") from error
-    return sum(weight.numel() for weight in model.parameters())
 
 
 def _find_base(
