@@ -138,7 +138,8 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
     options |= {"kind": config.kind}
     audited = config.audited
     targets = [
-        find(one.checkpoint, option=one.option, load=one.load or loads.get(one.name), **options) for one in audited
+        find(one.checkpoint, option=one.option, load=one.load or loads.get(one.name), base=one.base, **options)
+        for one in audited
     ]
     subjects = []
     for one, target in zip(audited, targets, strict=True):

@@ -126,6 +126,45 @@ def test_its_base_may_be_given_relative_to_the_adapter(pair: Path, monkeypatch: 
         assert torch.equal(logits(found(pair / "adapter")), expected)
 
 
+def test_two_folders_that_could_be_its_base_are_never_taken_for_each_other(
+    pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename_base(pair / "adapter", "base")
+    monkeypatch.chdir(pair)
+    alone = found(pair / "adapter").base
+    assert alone is not None
+    shutil.copytree(pair / "base", pair / "adapter" / "base")
+    with pytest.raises(CheckpointError, match="there are two of that name") as caught:
+        found(pair / "adapter")
+    assert "--student-base" in caught.value.hint
+    assert found(pair / "adapter", base="adapter/base").base is not None
+
+
+def test_a_base_that_moved_is_found_where_the_option_says(pair: Path) -> None:
+    before, expected = found(pair / "adapter"), logits(found(pair / "adapter"))
+    (pair / "base").rename(pair / "moved")
+    with pytest.raises(CheckpointError, match=r"--student \(base\): there is no folder") as caught:
+        found(pair / "adapter")
+    assert "--student-base DIR" in caught.value.hint
+    moved = found(pair / "adapter", base=str(pair / "moved"))
+    assert moved.base is not None
+    assert (moved.fingerprint, moved.base.name) == (before.fingerprint, str(pair / "moved"))
+    assert torch.equal(logits(moved), expected)
+    tiny.save(pair / "moved", seed=9)
+    other = found(pair / "adapter", base=str(pair / "moved"))
+    assert other.fingerprint != before.fingerprint
+    assert not torch.allclose(logits(other), expected, atol=1e-2)
+
+
+def test_a_base_is_not_given_to_what_is_no_adapter_and_is_no_adapter_itself(pair: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"--student-base: .* is no adapter"):
+        found(pair / "base", base=str(pair / "base"))
+    with pytest.raises(CheckpointError, match="--student-base: there is no folder"):
+        found(pair / "adapter", base="./nowhere")
+    with pytest.raises(CheckpointError, match="is an adapter itself"):
+        found(pair / "adapter", base=str(pair / "adapter"))
+
+
 def test_its_base_may_be_a_revision_of_the_hub(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = "c" * 40
     repository = pair / "hub" / "models--owner--name"
