@@ -14,6 +14,7 @@ from kdaudit.config import AuditConfig, option_of
 from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import scoring_batch_tokens, shared_window
+from kdaudit.models.headers import is_dequantised
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
@@ -87,6 +88,8 @@ class Plan:
     warnings: tuple[str, ...]
     masking: Masking | None = None
     """What is hidden from masked models, and from encoders that read no prompts."""
+    dequantised: frozenset[str] = frozenset()
+    """Fingerprints of the checkpoints whose packed weights compute as whole ones on this device."""
 
     @property
     def n_passes(self) -> int:
@@ -121,7 +124,8 @@ class Plan:
         width = {"float32": 4, "bfloat16": 2, "float16": 2}[self.dtype]
         largest_batch = max(one.longest, min(self.batch_tokens, one.n_tokens))
         states = largest_batch * one.checkpoint.hidden_size * width * 16
-        return one.checkpoint.memory_bytes(self.dtype) + states + 3 * 2**24
+        is_dequantised = one.checkpoint.fingerprint in self.dequantised
+        return one.checkpoint.memory_bytes(self.dtype, is_dequantised=is_dequantised) + states + 3 * 2**24
 
 
 def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyType({})) -> tuple[Subject, ...]:
@@ -233,6 +237,7 @@ def make_plan(
                 hint="kdaudit attack --list-attacks says what each attack needs",
             )
     device = choose_device(config.device)
+    dequantised = frozenset(one for one, checkpoint in checkpoints.items() if is_dequantised(checkpoint, device))
     return Plan(
         subjects=subjects,
         attacks=attacks,
@@ -242,8 +247,9 @@ def make_plan(
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
         batch_tokens=config.batch_tokens or scoring_batch_tokens(device),
-        warnings=(*_warnings(config, data, passages), *twice, *_dequantised(checkpoints.values()), *notes),
+        warnings=(*_warnings(config, data, passages), *twice, *_dequantised(checkpoints, dequantised), *notes),
         masking=masking,
+        dequantised=dequantised,
     )
 
 
@@ -428,8 +434,13 @@ def _span(counts: Sequence[int]) -> str:
     return f"{min(counts):,}" + (f" to {max(counts):,}" if len(set(counts)) > 1 else "")
 
 
-def _dequantised(checkpoints: Iterable[Checkpoint]) -> Iterator[str]:
-    for one in checkpoints:
+def _dequantised(checkpoints: Mapping[str, Checkpoint], dequantised: frozenset[str]) -> Iterator[str]:
+    for fingerprint, one in checkpoints.items():
+        if fingerprint in dequantised:
+            yield (
+                f"the weights of {one.name} are stored in {one.load} and are dequantised: here they compute as whole "
+                "numbers of the dtype of the run"
+            )
         if one.is_gguf:
             yield (
                 f"{one.name} is a GGUF file: its weights, most of them stored in {one.dtype}, are dequantised; whether "

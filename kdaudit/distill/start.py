@@ -114,7 +114,7 @@ def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
             hint="give a whole, unquantised teacher, or the start by --student",
         )
     layers = parse_layers(wanted, teacher.n_layers)
-    model = load(teacher, device="cpu", dtype=teacher.dtype)
+    model = load(teacher, device="cpu", dtype=teacher.whole_dtype)
     name, stack = find_stack(model, teacher.n_layers)
     expected = apply_layers(model, stack, layers)
     waiting = waiting_name(folder)
@@ -130,7 +130,7 @@ def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
             made = find(
                 str(waiting), option="--student-layers", kind=teacher.kind, trust_remote_code=teacher.trust_remote_code
             )
-            check_taken(load(made, device="cpu", dtype=teacher.dtype), expected)
+            check_taken(load(made, device="cpu", dtype=teacher.whole_dtype), expected)
         with writing(folder):
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(waiting, folder)

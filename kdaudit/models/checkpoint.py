@@ -101,11 +101,16 @@ class Checkpoint:
             "base": self.base.describe() if self.base else None,
         }
 
-    def memory_bytes(self, dtype: str) -> float:
-        """Expected bytes of the weights in memory."""
-        if self.stored is not None:
+    @property
+    def whole_dtype(self) -> str:
+        """A precision that holds its weights as they are: of a GGUF file, dequantised, float32."""
+        return "float32" if self.is_gguf else self.dtype
+
+    def memory_bytes(self, dtype: str, *, is_dequantised: bool = False) -> float:
+        """Expected bytes of the weights in memory, packed ones dequantised or as they are stored."""
+        if self.stored is not None and not is_dequantised:
             return self.n_bytes
-        per_weight = LOAD_BYTES.get(self.load or "", {"float32": 4.0}.get(dtype, 2.0))
+        per_weight = LOAD_BYTES.get(self.load or "" if self.stored is None else "", {"float32": 4.0}.get(dtype, 2.0))
         return self.n_parameters * per_weight
 
 
