@@ -86,7 +86,7 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
     for name in references:
         if name in found and references[name] is None:
             start = found[name].start
-            if start is not None and (Path(start).is_dir() or found[name].content["start"]["revision"]):
+            if start is not None and (Path(start).exists() or found[name].content["start"]["revision"]):
                 references[name] = start
             elif start is not None and bases[name] is not None and found[name].content["training"].get("lora"):
                 references[name] = bases[name]  # an adapter that distill trains stands on its start

@@ -105,7 +105,7 @@ def _start(found: Manifest) -> Mapping[str, Any]:
 def _checked(found: Manifest, part: str, name: str, *, base: str | None = None) -> str:
     """The name of a checkpoint that is still what the student was distilled with."""
     recorded, option = found.content[part], {"teacher": "--teacher", "start": "--student"}[part]
-    if not recorded["revision"] and not Path(name).expanduser().is_dir():
+    if not recorded["revision"] and not Path(name).expanduser().exists():
         raise CheckpointError(
             f"--from: the {part} that {found.path} names is not there ({name})",
             hint=f"say where it lies now: {option}",
