@@ -17,7 +17,9 @@ LOADS = ("4bit", "8bit")
 TXT_RECORDS = ("line", "paragraph", "file")
 CHAT_TEMPLATES = ("own", "teacher", "student")
 PAIRS = ("chat", "text", "alpaca")
-LAYOUT = ("text_field", "id_field", "answer_field", "pairs", "txt_record", "skip_empty")
+LAST, ASSISTANT, WHOLE = SCORED = ("last", "assistant", "all")
+"""What may be learnt and scored of a chat: its last answer, every answer of the assistant, or all of it."""
+LAYOUT = ("text_field", "id_field", "answer_field", "pairs", "txt_record", "skip_empty", "score")
 """Fields of a configuration that say how records stand in their sources."""
 KINDS = ("causal", "masked", "seq2seq")
 MASK_PLAN = re.compile(r"partition|pll|pll-word|random:([1-9][0-9]{0,2}|1000)")
@@ -106,6 +108,10 @@ class AuditConfig:
     chat_template: Annotated[str, Option(
         "Whose template writes chats: own (each model's), teacher, student, or the file of a template. With own, the "
         "words of an answer alone are scored where templates differ.", DATA, names="template")] = "own"
+    score: Annotated[str | None, Option(
+        "What is scored of a chat: last (the last answer), assistant (every answer of the assistant) or all (what the "
+        "user says too). A completion is one answer. Default: what a distilled student learnt, else assistant.",
+        DATA, choices=SCORED)] = None
     txt_record: Annotated[str, Option(
         "What is a record in a .txt file: line, paragraph or file.", DATA, choices=TXT_RECORDS)] = "line"
     skip_empty: Annotated[bool, Option("Leave empty texts out, and count them. Default: refuse them.", DATA)] = False
@@ -224,7 +230,7 @@ class AuditConfig:
     @property
     def layout(self) -> dict[str, Any]:
         """How the records stand in their sources, by keyword of `kdaudit.records.read`."""
-        return {name: getattr(self, name) for name in LAYOUT}
+        return {**{name: getattr(self, name) for name in LAYOUT}, "score": self.score or ASSISTANT}
 
     def identity(self) -> dict[str, Any]:
         """What a run folder must share with this configuration to be continued by it.
@@ -242,7 +248,11 @@ class AuditConfig:
             if name not in names
         }
         is_word = self.chat_template in CHAT_TEMPLATES  # a file counts by what it makes of the records
-        return {**found, "chat_template": self.chat_template if is_word else "file"}
+        return {
+            **found,
+            "score": self.score or ASSISTANT,
+            "chat_template": self.chat_template if is_word else "file",
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,9 @@ class AuditKeywords(TypedDict, total=False):
     chat_template: str | Path
     """Whose template writes chats: own (each model's), teacher, student, or the file of a template. With own, the words
     of an answer alone are scored where templates differ."""
+    score: str | None
+    """What is scored of a chat: last (the last answer), assistant (every answer of the assistant) or all (what the user
+    says too). A completion is one answer. Default: what a distilled student learnt, else assistant."""
     txt_record: str
     """What is a record in a .txt file: line, paragraph or file."""
     skip_empty: bool
@@ -118,6 +121,9 @@ class DistillKeywords(TypedDict, total=False):
     pairs: str | None
     """How a question and its answer in two fields are shown: chat, text (one after the other) or alpaca. Default:
     prompt and completion as text, others as a chat."""
+    score: str
+    """What is learnt of a chat: last (the last answer), assistant (every answer of the assistant) or all (what the user
+    says too). A completion is one answer."""
     txt_record: str
     """What is a record in a .txt file: line, paragraph or file."""
     skip_empty: bool

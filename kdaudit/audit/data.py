@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ class Rendering:
 
     name: str
     """The model's name."""
-    contexts: tuple[str, ...]
-    """(n,): what stands before the answer of each record."""
+    contexts: tuple[tuple[str, ...], ...]
+    """(n,): what stands before each answer of each record."""
     shots: tuple[str, ...]
 
 
@@ -74,7 +75,7 @@ class AuditData:
         """The hash of all sets as they were read, and of what models are shown otherwise."""
         parts = [found.sha256 for found in self.sets]
         for fingerprint, own in sorted(self.renderings.items()):
-            whole = "\0".join((*own.contexts, *own.shots)).encode("utf-8", "surrogatepass")
+            whole = "\0".join((*chain.from_iterable(own.contexts), *own.shots)).encode("utf-8", "surrogatepass")
             parts += [fingerprint, hashlib.sha256(whole).hexdigest()]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit import manifest as manifests
-from kdaudit.config import LOADS, TEACHER, AuditConfig, Audited, option_of
+from kdaudit.config import LAST, LOADS, TEACHER, AuditConfig, Audited, option_of
 from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import Checkpoint
@@ -187,8 +187,22 @@ def _manifests(config: AuditConfig) -> dict[str, Manifest]:
 
 
 def _layout(found: Manifest, config: AuditConfig) -> dict[str, Any]:
-    """How the records stood in their sources when the student was distilled."""
-    recorded = {**found.content["training"], "text_field": found.data["text_field"], "id_field": found.data["id_field"]}
+    """How the records stood in their sources when the student was distilled.
+
+    Raises:
+        ConfigError: other words of a chat are to be scored than were learnt.
+    """
+    training = {
+        "score": LAST,
+        **found.content["training"],
+    }  # a student from before this was asked learnt the last answer
+    recorded = {**training, "text_field": found.data["text_field"], "id_field": found.data["id_field"]}
+    if config.score not in {None, recorded["score"]}:
+        raise ConfigError(
+            f"--score {config.score}: the student was distilled on its records with --score {recorded['score']}, which "
+            f"{found.path} says",
+            hint="leave it out, or give the records by --members FILE and --nonmembers FILE",
+        )
     return {name: recorded.get(name, default) for name, default in config.layout.items()}
 
 

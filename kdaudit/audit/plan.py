@@ -18,10 +18,11 @@ from kdaudit.models.headers import is_dequantised
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
-from kdaudit.targets.frames import frame_of, hides_words
+from kdaudit.targets.frames import check_answers, frame_of, hides_words
 from kdaudit.targets.masked import DEFAULT_GROUPS, DEFAULT_PLAN, Masking
-from kdaudit.targets.passage import TWICE, lead_text, without_lead
+from kdaudit.targets.passage import lead_text
 from kdaudit.targets.plan import Frame
+from kdaudit.targets.script import TWICE, script_of, without_lead
 from kdaudit.targets.tokenizers import described, ignores_case
 from kdaudit.views.build import Passages, build
 from kdaudit.views.view import PLAIN, View
@@ -191,16 +192,17 @@ def make_plan(
     """
     checkpoints = distinct(subjects)
     has_prompts = any(record.n_prompt for record in data.records)
+    check_answers(subjects[0].checkpoint.kind, data.records)
     masking = _masking(config, subjects[0].checkpoint, has_prompts=has_prompts)
     tokenizers, frames, renderings, tokenizer_of = _tokenizers(
         checkpoints, masking, data.renderings, has_prompts=has_prompts
     )
     chosen = expand(config.attacks)
     leads = list(dict.fromkeys(lead_text(tokenizer) for tokenizer in tokenizers))
-    shown = [without_lead(record.text, record.n_prompt, leads) for record in data.records]
-    n_twice = sum(text != record.text for (text, _), record in zip(shown, data.records, strict=True))
+    scripts = [script_of(record, leads) for record in data.records]
+    n_twice = sum(script.text != record.text for script, record in zip(scripts, data.records, strict=True))
     n_members = len(data.members)
-    n_shared = len({text for text, _ in shown[:n_members]} & {text for text, _ in shown[n_members:]})
+    n_shared = len({one.text for one in scripts[:n_members]} & {one.text for one in scripts[n_members:]})
     if n_twice and n_shared:
         raise RecordsError(
             f"{n_shared} texts stand in both sets, in one of them behind {' or '.join(filter(None, leads))}, which the "
@@ -208,14 +210,16 @@ def make_plan(
             hint="a text is a member or a non-member: take it out of one of the files",
         )
     passages = build(
-        tuple(text for text, _ in shown),
+        scripts,
         tokenizers,
         frames,
         views=_views(attack for attack, _ in chosen),
         shots=_without_leads(data.shots, leads),
         window=shared_window(config.max_tokens, checkpoints.values()),
-        prompts=[n_prompt for _, n_prompt in shown],
-        contexts=[None if own is None else _without_leads(own.contexts, leads) for own in renderings],
+        contexts=[
+            None if own is None else [(without_lead(first, leads), *rest) for first, *rest in own.contexts]
+            for own in renderings
+        ],
         shots_of=[None if own is None else _without_leads(own.shots, leads) for own in renderings],
         seed=config.seed,
     )
@@ -254,7 +258,7 @@ def make_plan(
 
 
 def _without_leads(texts: Iterable[str], leads: Sequence[str]) -> list[str]:
-    return [without_lead(text, 0, leads)[0] for text in texts]
+    return [without_lead(text, leads) for text in texts]
 
 
 def _masking(config: AuditConfig, checkpoint: Checkpoint, *, has_prompts: bool) -> Masking | None:

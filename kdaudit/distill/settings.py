@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from kdaudit.config import DTYPES, KINDS, LAYOUT, LOADS, PAIRS, TXT_RECORDS, twice_piped
+from kdaudit.config import ASSISTANT, DTYPES, KINDS, LAYOUT, LOADS, PAIRS, SCORED, TXT_RECORDS, twice_piped
 from kdaudit.models.repeatable import CHAT_DATE
 from kdaudit.options import Option, flag_of, problems_of, refuse, strip_each
 
@@ -61,6 +61,10 @@ class DistillConfig:
     pairs: Annotated[str | None, Option(
         "How a question and its answer in two fields are shown: chat, text (one after the other) or alpaca. Default: "
         "prompt and completion as text, others as a chat.", DATA, choices=PAIRS)] = None
+    score: Annotated[str, Option(
+        "What is learnt of a chat: last (the last answer), assistant (every answer of the assistant) or all (what the "
+        "user says too). A completion is one answer.",
+        DATA, choices=SCORED)] = ASSISTANT
     txt_record: Annotated[str, Option(
         "What is a record in a .txt file: line, paragraph or file.", DATA, choices=TXT_RECORDS)] = "line"
     skip_empty: Annotated[bool, Option("Leave empty texts out, and count them. Default: refuse them.", DATA)] = False
