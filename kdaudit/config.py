@@ -50,6 +50,8 @@ class Audited:
     checkpoint: str
     reference: str | None
     load: str | None
+    base: str | None = None
+    """What an adapter stands on, where that is not what the adapter says."""
 
     @property
     def option(self) -> str:
@@ -131,6 +133,15 @@ class AuditConfig:
     """None for a student: what its manifest says, if it has one."""
     model_reference: Annotated[str | None, Option(
         "The checkpoint that a model that is audited alone started from.", MODELS, names="checkpoint")] = None
+    teacher_base: Annotated[str | None, Option(
+        "The base of a teacher that is an adapter, where it lies elsewhere than the adapter says.",
+        MODELS, names="checkpoint")] = None
+    student_bases: Annotated[tuple[str, ...], Option(
+        "The base of students that are adapters, where it lies elsewhere than they say. Give one for all students, or "
+        "one for each --student.", MODELS, flag="--student-base", names="checkpoint")] = ()
+    model_base: Annotated[str | None, Option(
+        "The base of a model that is audited alone and is an adapter, where it lies elsewhere than the adapter says.",
+        MODELS, names="checkpoint")] = None
     attacks: Annotated[tuple[str, ...], Option(
         "An attack, or a group of attacks (paper, all). Repeatable, or joined by commas. Default: paper.",
         MEASURE, flag="--attack", parse=split_at_commas)] = ()
@@ -191,11 +202,17 @@ class AuditConfig:
     def audited(self) -> tuple[Audited, ...]:
         """The models that the audit is about: a teacher before its students, or one model alone."""
         if self.model is not None:
-            return (Audited(LONE, self.model, self.model_reference or self.reference, self.model_load),)
-        teacher = Audited(TEACHER, self.teacher or "", self.teacher_reference or self.reference, self.teacher_load)
-        names = student_names(len(self.students))
-        students = zip(names, self.students, self.references_by_student, strict=True)
-        return teacher, *(Audited(*student, self.student_load) for student in students)
+            reference = self.model_reference or self.reference
+            return (Audited(LONE, self.model, reference, self.model_load, self.model_base),)
+        reference = self.teacher_reference or self.reference
+        teacher = Audited(TEACHER, self.teacher or "", reference, self.teacher_load, self.teacher_base)
+        n = len(self.students)
+        bases = self.student_bases or (None,)
+        students = zip(
+            student_names(n), self.students, self.references_by_student, (self.student_load,) * n,
+            bases * n if len(bases) == 1 else bases, strict=True,
+        )  # fmt: skip
+        return teacher, *(Audited(*student) for student in students)
 
     def with_references(self, found: Mapping[str, str | None]) -> AuditConfig:
         """The same with other references of the models but the teacher, by name."""
@@ -228,7 +245,7 @@ class AuditConfig:
         not by their names.
         """
         names = {"teacher", "students", "teacher_reference", "student_references", "reference"}
-        names |= {"model", "model_reference", "teacher_run"}
+        names |= {"model", "model_reference", "teacher_run", "teacher_base", "student_bases", "model_base"}
         names |= {"members", "nonmembers", "shots", "train", "manifest", "key_file", "out", "gates", "overwrite"}
         names |= {"data", "member_field", "member_text_field", "nonmember_text_field"}
         found = {
@@ -323,13 +340,8 @@ def option_of(name: str) -> str:
 
 def _models_asked(config: AuditConfig) -> Iterator[str]:
     pair = (
-        "teacher",
-        "teacher_run",
-        "students",
-        "teacher_reference",
-        "student_references",
-        "teacher_load",
-        "student_load",
+        *("teacher", "students", "teacher_reference", "student_references", "teacher_load", "student_load"),
+        *("teacher_base", "student_bases", "teacher_run"),
     )
     flags = {one.field: one.flag for one in options_of(AuditConfig)}
     if config.model is not None:
@@ -339,11 +351,11 @@ def _models_asked(config: AuditConfig) -> Iterator[str]:
                 f"{'is' if len(besides) == 1 else 'are'} given too; leave out one or the other"
             )
         return
-    for name in ("model_reference", "model_load"):
+    for name in ("model_reference", "model_load", "model_base"):
         if getattr(config, name) is not None:
             yield f"{flags[name]}: it is about the model of --model, and none is given"
     if config.teacher_run is not None:
-        of_its_own = ("teacher", "teacher_reference", "teacher_load")
+        of_its_own = ("teacher", "teacher_reference", "teacher_load", "teacher_base")
         if besides := [flags[name] for name in of_its_own if getattr(config, name) is not None]:
             yield f"--teacher-run: the run says which teacher it is; leave {', '.join(besides)} out"
         if config.teacher_run.absolute() == config.out.absolute():
@@ -366,11 +378,12 @@ def _contradictions(config: AuditConfig) -> Iterator[str]:
             f"{given} is given but {missing} is not: an audit compares the two (--nonmembers may stand beside --train "
             "alone: both then say where the records of a manifest are now)"
         )
-    if len(config.student_references) not in {0, 1, len(config.students)}:
-        yield (
-            f"--student-reference: {len(config.student_references)} given, but {len(config.students)} of --student; "
-            "give one for each, in the same order, or one for all"
-        )
+    for flag, each in (("--student-reference", config.student_references), ("--student-base", config.student_bases)):
+        if len(each) not in {0, 1, len(config.students)}:
+            yield (
+                f"{flag}: {len(each)} given, but {len(config.students)} of --student; "
+                "give one for each, in the same order, or one for all"
+            )
     if config.mask_plan is not None and not MASK_PLAN.fullmatch(config.mask_plan):
         yield f"--mask-plan: '{config.mask_plan}' is none of partition, pll, pll-word, random:K with K from 1 to 1000"
     if config.mask_groups is not None and config.mask_plan not in {None, "partition"}:

@@ -54,6 +54,13 @@ class AuditKeywords(TypedDict, total=False):
     """The checkpoint that the student started from. Give one for all students, or one for each student."""
     model_reference: str | Path | None
     """The checkpoint that a model that is audited alone started from."""
+    teacher_base: str | Path | None
+    """The base of a teacher that is an adapter, where it lies elsewhere than the adapter says."""
+    student_bases: str | Sequence[str | Path]
+    """The base of students that are adapters, where it lies elsewhere than they say. Give one for all students, or one
+    for each student."""
+    model_base: str | Path | None
+    """The base of a model that is audited alone and is an adapter, where it lies elsewhere than the adapter says."""
     attacks: str | Sequence[str]
     """An attack, or a group of attacks (paper, all). Repeatable, or joined by commas. Default: paper."""
     settings: str | Sequence[str]
@@ -178,6 +185,8 @@ class DistillKeywords(TypedDict, total=False):
     """Train a LoRA adapter of this rank on all linear layers."""
     teacher_load: str | None
     """Quantise the teacher with bitsandbytes: 4bit or 8bit."""
+    teacher_base: str | Path | None
+    """The base of a teacher that is an adapter, where it lies elsewhere than the adapter says."""
     student_load: str | None
     """Quantise the weights that lora adapts with bitsandbytes (QLoRA): 4bit or 8bit."""
     device: str

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kdaudit import records
 from kdaudit.audit.lineage import Lineage
-from kdaudit.config import CHAT_TEMPLATES, AuditConfig
+from kdaudit.config import CHAT_TEMPLATES, AuditConfig, Audited
 from kdaudit.draws import generator
 from kdaudit.errors import ConfigError, RecordsError
 from kdaudit.foreign import read_text, reason
@@ -154,11 +154,12 @@ def speaker(config: AuditConfig, lineage: Lineage) -> Any:
     if choice == "student":
         if not config.students:
             raise ConfigError("--chat-template student: no student is audited", hint="leave it out")
-        return _tokenizer(config, config.students[0], "--student")
-    first = config.audited[1 if config.teacher_run is not None else 0]  # its texts must be those that the teacher saw
-    teacher = _tokenizer(config, first.checkpoint, first.option)
+        return _tokenizer(config, config.audited[1])
+    n_recorded = 1 if config.teacher_run is not None else 0
+    first, *others = config.audited[n_recorded:]  # its texts must be those that a recorded teacher saw
+    teacher = _tokenizer(config, first)
     if choice == "own" and not teacher.chat_template:
-        students = (_tokenizer(config, name, "--student") for name in config.students)
+        students = (_tokenizer(config, one) for one in others)
         return next((one for one in students if one.chat_template), teacher)
     if choice not in {"own", "teacher"}:
         hint = f"give one of {', '.join(CHAT_TEMPLATES)} or the file of a template"
@@ -169,9 +170,9 @@ def speaker(config: AuditConfig, lineage: Lineage) -> Any:
     return teacher
 
 
-def _tokenizer(config: AuditConfig, name: str, option: str) -> Any:
-    code, pickle = config.trust_remote_code, config.allow_pickle
-    return load_tokenizer(find(name, option=option, kind=config.kind, allow_pickle=pickle, trust_remote_code=code))
+def _tokenizer(config: AuditConfig, one: Audited) -> Any:
+    trust: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
+    return load_tokenizer(find(one.checkpoint, option=one.option, base=one.base, kind=config.kind, **trust))
 
 
 def _limited(found: tuple[Record, ...], config: AuditConfig, name: str) -> tuple[Record, ...]:

@@ -81,12 +81,15 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
     found = _manifests(config)
     distilled = _distilled(config)
     references = {one.name: one.reference for one in distilled}
+    bases = {one.name: one.base for one in distilled}
     no_start: dict[str, str] = {}
     for name in references:
         if name in found and references[name] is None:
             start = found[name].start
-            if start is not None and (Path(start).is_dir() or found[name].content["start"]["revision"]):
+            if start is not None and (Path(start).exists() or found[name].content["start"]["revision"]):
                 references[name] = start
+            elif start is not None and bases[name] is not None and found[name].content["training"].get("lora"):
+                references[name] = bases[name]  # an adapter that distill trains stands on its start
             else:
                 no_start[name] = _why_no_start(found[name], start)
     notes = [f"{name}: {why}, so it has no reference model" for name, why in no_start.items()]

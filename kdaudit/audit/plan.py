@@ -14,6 +14,7 @@ from kdaudit.config import AuditConfig, option_of
 from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import scoring_batch_tokens, shared_window
+from kdaudit.models.headers import is_dequantised
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
@@ -94,6 +95,8 @@ class Plan:
     warnings: tuple[str, ...]
     masking: Masking | None = None
     """What is hidden from masked models, and from encoders that read no prompts."""
+    dequantised: frozenset[str] = frozenset()
+    """Fingerprints of the checkpoints whose packed weights compute as whole ones on this device."""
 
     @property
     def alone(self) -> dict[str, Attack]:
@@ -141,7 +144,8 @@ class Plan:
         width = {"float32": 4, "bfloat16": 2, "float16": 2}[self.dtype]
         largest_batch = max(one.longest, min(self.batch_tokens, one.n_tokens))
         states = largest_batch * one.checkpoint.hidden_size * width * 16
-        return one.checkpoint.memory_bytes(self.dtype) + states + 3 * 2**24
+        is_dequantised = one.checkpoint.fingerprint in self.dequantised
+        return one.checkpoint.memory_bytes(self.dtype, is_dequantised=is_dequantised) + states + 3 * 2**24
 
 
 def find_subjects(
@@ -163,7 +167,7 @@ def find_subjects(
     targets = [
         recorded.checkpoint
         if recorded is not None and one.name == recorded.name
-        else find(one.checkpoint, option=one.option, load=one.load or loads.get(one.name), **options)
+        else find(one.checkpoint, option=one.option, load=one.load or loads.get(one.name), base=one.base, **options)
         for one in audited
     ]
     subjects = []
@@ -272,6 +276,7 @@ def make_plan(
                 hint="kdaudit attack --list-attacks says what each attack needs",
             )
     device = choose_device(config.device)
+    dequantised = frozenset(one for one, checkpoint in checkpoints.items() if is_dequantised(checkpoint, device))
     return Plan(
         subjects=subjects,
         attacks=attacks,
@@ -281,8 +286,9 @@ def make_plan(
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
         batch_tokens=config.batch_tokens or scoring_batch_tokens(device),
-        warnings=(*_warnings(config, data, passages), *twice, *_dequantised(distinct(subjects).values()), *notes),
+        warnings=(*_warnings(config, data, passages), *twice, *_dequantised(distinct(subjects), dequantised), *notes),
         masking=masking,
+        dequantised=dequantised,
     )
 
 
@@ -329,11 +335,11 @@ def _check_known_tokens(
 ) -> None:
     """Refuse a model whose tokenizer gives tokens that it has no embedding for.
 
-    An adapter may bring embeddings of its own, and an encoder-decoder two vocabularies: the engine looks at those.
+    An encoder-decoder may have two vocabularies: the engine looks at those.
     """
     for fingerprint, checkpoint in checkpoints.items():
         largest = max(shown[tokenizer_of[fingerprint]].largest for shown in passages.shown.values())
-        if checkpoint.base is None and checkpoint.kind != "seq2seq" and 0 < checkpoint.vocab_size <= largest:
+        if checkpoint.kind != "seq2seq" and 0 < checkpoint.vocab_size <= largest:
             raise CheckpointError(
                 f"the tokenizer of {checkpoint.name} gives token {largest}, and the model knows "
                 f"{checkpoint.vocab_size} tokens",
@@ -494,8 +500,13 @@ def _span(counts: Sequence[int]) -> str:
     return f"{min(counts):,}" + (f" to {max(counts):,}" if len(set(counts)) > 1 else "")
 
 
-def _dequantised(checkpoints: Iterable[Checkpoint]) -> Iterator[str]:
-    for one in checkpoints:
+def _dequantised(checkpoints: Mapping[str, Checkpoint], dequantised: frozenset[str]) -> Iterator[str]:
+    for fingerprint, one in checkpoints.items():
+        if fingerprint in dequantised:
+            yield (
+                f"the weights of {one.name} are stored in {one.load} and are dequantised: here they compute as whole "
+                "numbers of the dtype of the run"
+            )
         if one.is_gguf:
             yield (
                 f"{one.name} is a GGUF file: its weights, most of them stored in {one.dtype}, are dequantised; whether "

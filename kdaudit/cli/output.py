@@ -118,7 +118,8 @@ def print_plan(plan: Plan, data: AuditData, *, is_result: bool = False) -> None:
     for one in plan.passes:
         checkpoint = one.checkpoint
         name = checkpoint.name + (f" @ {checkpoint.revision[:12]}" if checkpoint.revision else "")
-        name += f" ({checkpoint.load})" if checkpoint.load else ""
+        is_dequantised = checkpoint.fingerprint in plan.dequantised
+        name += f" ({checkpoint.load}{', dequantised' if is_dequantised else ''})" if checkpoint.load else ""
         name += f" (GGUF, {checkpoint.dtype}, dequantised)" if checkpoint.is_gguf else ""
         memory = f"about {_megabytes(plan.memory_bytes(one))}"
         passes = (f"{one.n_passes:,}",) if plan.is_in_parts else ()

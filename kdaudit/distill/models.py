@@ -108,7 +108,8 @@ def find_models(config: DistillConfig, start_folder: Path, train: RecordSet) -> 
         RecordsError: texts without prompts for an encoder-decoder that cannot read them.
     """
     options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
-    teacher = find(config.teacher, option="--teacher", load=config.teacher_load, kind=config.kind, **options)
+    options_of_teacher = {"load": config.teacher_load, "base": config.teacher_base, **options}
+    teacher = find(config.teacher, option="--teacher", kind=config.kind, **options_of_teacher)
     has_prompts = any(record.n_prompt for record in train.records)
     _check_kind(config, teacher, has_prompts=has_prompts)
     check_answers(teacher.kind, train.records)

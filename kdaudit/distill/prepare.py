@@ -76,10 +76,10 @@ def read_sets(config: DistillConfig, read_source: Read = records.read) -> tuple[
     Raises:
         RecordsError: one cannot be read.
     """
-    code, pickle = config.trust_remote_code, config.allow_pickle
+    trust: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
 
     def tokenizer() -> Any:
-        return load_tokenizer(find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code))
+        return load_tokenizer(find(config.teacher, option="--teacher", base=config.teacher_base, **trust))
 
     with chat_renderer(tokenizer, today=config.chat_date) as render:
         read = partial(read_source, **config.layout, render=render)

@@ -126,6 +126,9 @@ class DistillConfig:
         "Train a LoRA adapter of this rank on all linear layers.", MODELS, least=1)] = None
     teacher_load: Annotated[str | None, Option(
         "Quantise the teacher with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
+    teacher_base: Annotated[str | None, Option(
+        "The base of a teacher that is an adapter, where it lies elsewhere than the adapter says.",
+        MODELS, names="checkpoint")] = None
     student_load: Annotated[str | None, Option(
         "Quantise the weights that --lora adapts with bitsandbytes (QLoRA): 4bit or 8bit.",
         MODELS, choices=LOADS)] = None
@@ -204,7 +207,17 @@ class DistillConfig:
         and where its results go changes nothing that is learnt.
         """
         left_out = {
-            *("teacher", "train", "student", "student_config", "nonmembers", "out", "teacher_cache", "report_to"),
+            *(
+                "teacher",
+                "teacher_base",
+                "train",
+                "student",
+                "student_config",
+                "nonmembers",
+                "out",
+                "teacher_cache",
+                "report_to",
+            ),
             *("resume", "key_file", "manifest_out", "overwrite", "gradient_checkpointing", "gradient_accumulation"),
         }
         found = {name: value for name, value in asdict(self).items() if name not in left_out}

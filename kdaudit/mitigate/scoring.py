@@ -181,6 +181,7 @@ def _audit_config(
         device=distill.device,
         dtype=distill.dtype,
         teacher_load=distill.teacher_load,
+        teacher_base=distill.teacher_base,
         student_load=distill.student_load,
         kind=distill.kind,
         trust_remote_code=distill.trust_remote_code,
