@@ -60,6 +60,11 @@ SLOW = {"torch", "transformers", "sklearn", "scipy.special", "scipy.stats", "pya
         ((*ARMS, "--method", "lora", "--gate", "studnt.auc <= 0.6"), "unknown subject 'studnt'"),
         (("report", "nowhere", "--gate", "studnt.auc <= 0.6"), "unknown subject 'studnt'"),
         (("report", "nowhere"), "nowhere: cannot be read"),
+        (AUDIT, "--members saw.jsonl: no such file"),
+        ((*AUDIT[:2], "./a", *AUDIT[3:]), "--teacher: there is no folder ./a"),
+        ((*ARMS, "--method", "lora"), "--train c: no such file"),
+        (("distill", *ARMS[1:]), "--train c: no such file"),
+        ((*AUDIT, "--set", "min-k.fractoin=0.1"), "min-k has no parameter 'fractoin'"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
 )
@@ -193,7 +198,14 @@ def test_an_empty_gate_is_refused_and_gates_nothing_away(given: Given, tmp_path:
     check_refused(given.attack(tmp_path, *options), "--gate: an empty value was given")
 
 
-@pytest.mark.parametrize("value", [" ", ";", "; ;", "student.auc <= 0.9;;student.auc <= 0.8"])
+def test_a_variable_that_nearly_is_one_is_said_and_others_are_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KDAUDIT_GATE", "student.auc <= 0.6")
+    monkeypatch.setenv("KDAUDIT_COLOUR_OF_THE_SKY", "blue")
+    done = kdaudit("attack", "--list-attacks")
+    assert done.err == "kdaudit does not read the variable KDAUDIT_GATE: did you mean 'KDAUDIT_GATES'?\n"
+
+
+@pytest.mark.parametrize("value", ["", " ", ";", "; ;", "student.auc <= 0.9;;student.auc <= 0.8"])
 def test_an_empty_variable_for_gates_is_refused(
     given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
