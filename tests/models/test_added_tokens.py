@@ -140,9 +140,18 @@ def test_a_second_copy_that_is_another_weight_is_never_left_out_in_silence(adapt
     assert name in str(caught.value)
 
 
+@pytest.mark.parametrize("base", [("llama", True)], indirect=True, ids=str)
+def test_tied_embeddings_that_are_stored_twice_and_differ_are_refused(base: tuple[str, Path], tmp_path: Path) -> None:
+    save(tmp_path / "adapter", base, {}, {"save_embedding_layers": True})
+    name = "base_model.model.lm_head.weight"
+    edit(tmp_path / "adapter", lambda weights: weights | {name: weights[name] + 1e-3})
+    with pytest.raises(ModelError, match="does not fit its base"):
+        logits(found(tmp_path / "adapter"))
+
+
 def test_an_embedding_that_the_settings_promise_and_the_file_lacks_is_named(adapter: Path) -> None:
     edit(adapter, lambda weights: {name: one for name, one in weights.items() if "lm_head" not in name})
-    with pytest.raises(ModelError, match=r"lm_head\.weight"):
+    with pytest.raises(ModelError, match=r"promises \S*lm_head\.weight, and its file does not"):
         check_headers(found(adapter), "cpu")
 
 
