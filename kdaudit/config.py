@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kdaudit.errors import ConfigError
-from kdaudit.options import Option, flag_of, options_of, problems_of, refuse, split_at_commas, strip_each
+from kdaudit.options import Option, flag_of, options_of, problems_of, refuse, split_at_commas, split_gates, strip_each
 from kdaudit.waivers import Waiver, expired
 
 LOADS = ("4bit", "8bit")
@@ -142,9 +142,12 @@ class AuditConfig:
     attacks: Annotated[tuple[str, ...], Option(
         "An attack, or a group of attacks (paper, all). Repeatable, or joined by commas. Default: paper.",
         MEASURE, flag="--attack", parse=split_at_commas)] = ()
+    settings: Annotated[tuple[str, ...], Option(
+        "A parameter of an attack, such as min-k.fraction=0.1. Repeatable. --list-attacks lists all.",
+        MEASURE, flag="--set", key="set", parse=strip_each)] = ()
     gates: Annotated[tuple[str, ...], Option(
-        "A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable.",
-        MEASURE, flag="--gate", separator=";", parse=strip_each)] = ()
+        "A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable, or joined by commas.",
+        MEASURE, flag="--gate", separator=";", parse=split_gates)] = ()
     out: Annotated[Path, Option(
         "The run folder. The same command continues an unfinished run in it.")] = Path("kdaudit-run")
     overwrite: Annotated[bool, Option("Replace another run in the folder.", in_file=False)] = False
@@ -268,9 +271,11 @@ class ReportConfig:
         flag="--format", parse=split_at_commas)] = ("html", "md")
     out: Annotated[Path | None, Option(
         "The folder for the reports. Default: the folder of the first run.", in_file=False)] = None
+    figures: Annotated[Path | None, Option(
+        "A folder for every picture of the report, each as SVG and as PDF.")] = None
     gates: Annotated[tuple[str, ...], Option(
-        "A limit to judge by, such as 'student.auc <= 0.60'. Repeatable. Default: the gates of each run.",
-        flag="--gate", variable="KDAUDIT_GATES", separator=";", parse=strip_each)] = ()
+        "A limit to judge by, such as 'student.auc <= 0.60'. Repeatable, or joined by commas. Default: each run's own.",
+        flag="--gate", variable="KDAUDIT_GATES", separator=";", parse=split_gates)] = ()
     gates_file: Path | None = None
     """The configuration file that declares the gates; None where they were given otherwise."""
     template: Annotated[Path | None, Option(

@@ -60,6 +60,8 @@ class AuditKeywords(TypedDict, total=False):
     """The base of a model that is audited alone and is an adapter, where it lies elsewhere than the adapter says."""
     attacks: str | Sequence[str]
     """An attack, or a group of attacks (paper, all). Repeatable, or joined by commas. Default: paper."""
+    settings: str | Sequence[str]
+    """A parameter of an attack, such as min-k.fraction=0.1. Repeatable. list_attacks lists all."""
     gates: str | Sequence[str]
     """A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable."""
     overwrite: bool

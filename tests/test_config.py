@@ -96,6 +96,7 @@ CHANGES: dict[str, Any] = {
     "paper_compat": True, "kind": "masked", "mask_plan": "pll", "mask_groups": 5, "answer_field": "chosen",
     "pairs": "text", "txt_record": "file", "skip_empty": True, "chat_template": "teacher",
     "score": "all",
+    "settings": ("min-k.fraction=0.1",),
 }  # fmt: skip
 FREE: dict[str, Any] = {
     "teacher": "T", "students": ("S",), "members": ("m",), "nonmembers": ("n",), "shots": ("x",),

@@ -197,7 +197,7 @@ def make_plan(
     tokenizers, frames, renderings, tokenizer_of = _tokenizers(
         checkpoints, masking, data.renderings, has_prompts=has_prompts
     )
-    chosen = expand(config.attacks)
+    chosen = expand(config.attacks, config.settings)
     leads = list(dict.fromkeys(lead_text(tokenizer) for tokenizer in tokenizers))
     scripts = [script_of(record, leads) for record in data.records]
     n_twice = sum(script.text != record.text for script, record in zip(scripts, data.records, strict=True))

@@ -106,10 +106,9 @@ def mitigation_page(table: Mitigation, *, with_pictures: bool) -> Page:
     """Lay a comparison out; with pictures, matplotlib is loaded."""
     pictures: Block = Verbatim(sketch(table), is_drawing=True)
     if with_pictures:
-        from kdaudit.report.charts.pictures import draw_frontier  # matplotlib takes a second: only where it is shown
+        from kdaudit.report.charts.pictures import frontiers_of  # matplotlib takes a second: only where it is shown
 
-        drawn = [draw_frontier(table, attack, metric) for attack, of in table.frontier.items() for metric in of]
-        pictures = Pictures([picture for picture in drawn if picture is not None])
+        pictures = Pictures(frontiers_of(table))
     gates, subsets = gates_table(table), subsets_table(table)
     arms: list[Block] = [arms_table(table), *([gates] if gates else [])]
     details: list[Block] = [

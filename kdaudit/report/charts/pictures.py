@@ -15,7 +15,7 @@ from kdaudit.metrics.frontier import ALL, Placed, PlainPoint
 from kdaudit.metrics.metric import Metric
 from kdaudit.report.blocks import Picture
 from kdaudit.report.charts import plots
-from kdaudit.report.charts.canvas import INK, MODELS, PREFIX, panel, to_svg
+from kdaudit.report.charts.canvas import INK, MODELS, PREFIX, named, panel, picture
 from kdaudit.report.charts.plots import MAX_LABEL, ForestRow
 from kdaudit.report.charts.sketch import runs_of
 from kdaudit.report.headline import auc_of_chosen, strongest
@@ -184,6 +184,11 @@ def _present(found: Iterable[Picture | None]) -> list[Picture]:
     return [picture for picture in found if picture is not None]
 
 
+def frontiers_of(table: Mitigation) -> list[Picture]:
+    """The pictures of a comparison of mitigations, one for each attack and metric that could be measured."""
+    return _present(draw_frontier(table, attack, metric) for attack, of in table.frontier.items() for metric in of)
+
+
 SHAPES = ("s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
 """The marks of arms by position: none needs a colour to be told from the others."""
 
@@ -214,7 +219,7 @@ def draw_frontier(table: Mitigation, attack: str, metric: str) -> Picture | None
             f"Utility against leak under {attack}, means over seeds. Numbers: epochs of the plain run, 0 before it. "
             "Below the stairs is better than stopping earlier. Bars: 95 % of the distance, all members."
         )
-        return Picture(to_svg(figure, f"{words} of {attack} against held-out loss"), caption)
+        return picture(figure, f"{words} of {attack} against held-out loss", caption)
 
 
 def _draw_stairs(axes: Axes, points: Sequence[PlainPoint], *, leftmost: float | None) -> None:
@@ -254,5 +259,5 @@ def _draw_arm(axes: Axes, found: Placed, index: int, name: str, metric: str) -> 
         axes.plot([found.point.nll] * 2, ends, color=colour, linewidth=1.2, solid_capstyle="butt")
     axes.plot(
         [found.point.nll], [found.point.leak], color=colour, marker=SHAPES[index % len(SHAPES)], markersize=6,
-        linestyle="", label=name,
+        linestyle="", label=named(name),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.report.blocks import Picture
-from kdaudit.report.charts.canvas import DASHES, FAINT, INK, MARKERS, MODELS, WIDTH, panel, styled, to_svg
+from kdaudit.report.charts.canvas import DASHES, FAINT, INK, MARKERS, MODELS, WIDTH, named, panel, picture, styled
 from kdaudit.report.text import plain
 from kdaudit.results import Alignment, AttackResult, Curve, Histogram, Supervision
 
@@ -51,14 +51,16 @@ def roc(name: str, attack: AttackResult, models: Sequence[str]) -> Picture | Non
                 [max(value, floor) for value in side] for side in (curve.tpr_low, curve.tpr_high, curve.tpr)
             )
             axes.fill_between(x, low, high, color=MODELS[index], alpha=0.2, linewidth=0)
-            axes.plot(x, y, color=MODELS[index], linestyle=DASHES[position % len(DASHES)], linewidth=1.6, label=model)
+            axes.plot(
+                x, y, color=MODELS[index], linestyle=DASHES[position % len(DASHES)], linewidth=1.6, label=named(model)
+            )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
             axis.set_minor_locator(NullLocator())
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
         axes.grid(visible=True)
         axes.legend(loc="lower right")
-        return Picture(to_svg(figure, f"ROC curves of {name} on {', '.join(curves)}"), name)
+        return picture(figure, f"ROC curves of {name} on {', '.join(curves)}", name)
 
 
 def forest(
@@ -111,7 +113,7 @@ def forest(
         axes.grid(visible=True, axis="x")
         if len(series) > 1 or limits:
             figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=columns)
-        return Picture(to_svg(figure, title), caption)
+        return picture(figure, title, caption)
 
 
 def _is_known(found: Estimate | Difference | None) -> bool:
@@ -146,7 +148,7 @@ def histograms(name: str, attack: AttackResult, models: Sequence[str]) -> Pictur
             axes.set_title(model, loc="left", fontsize=8.5, pad=3)
         panels[-1].set_xlabel("score; larger means more likely a member")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="upper right", ncols=2)
-        return Picture(to_svg(figure, f"Scores of {name} on {', '.join(found)}"), name)
+        return picture(figure, f"Scores of {name} on {', '.join(found)}", name)
 
 
 def alignment(student: str, pair: Supervision) -> Picture | None:
@@ -168,7 +170,7 @@ def alignment(student: str, pair: Supervision) -> Picture | None:
             "Means over members and over non-members: how probable the teacher found the true tokens, and "
             f"{gain} of {student} in nats per token. Bars: 95 %. No single record is shown."
         )
-        return Picture(to_svg(figure, f"Alignment and gain of {student}"), caption)
+        return picture(figure, f"Alignment and gain of {student}", caption)
 
 
 def _ends(found: Estimate) -> tuple[float, float, float] | None:
@@ -188,7 +190,7 @@ def _draw_cross(axes: Axes, found: Alignment, index: int, name: str) -> None:
         across[0], up[0],
         xerr=[[max(across[0] - across[1], 0)], [max(across[2] - across[0], 0)]],
         yerr=[[max(up[0] - up[1], 0)], [max(up[2] - up[0], 0)]],
-        color=MODELS[index], marker=MARKERS[index], markersize=6, linewidth=1.5, label=name,
+        color=MODELS[index], marker=MARKERS[index], markersize=6, linewidth=1.5, label=named(name),
     )  # fmt: skip
 
 
@@ -203,7 +205,7 @@ def _draw_series(
     values = [found.value for _, found in drawn if found.value is not None]
     axes.plot(
         values, [place + shift for place, _ in drawn], color=colour, marker=marker, markersize=4.5, linestyle="",
-        label=name,
+        label=named(name),
     )  # fmt: skip
 
 
@@ -212,7 +214,7 @@ def _draw_limit(axes: Axes, limit: float, subject: str, models: Sequence[str]) -
     axes.axvline(
         limit, color=INK if index is None else MODELS[index % len(MODELS)],
         linestyle="-" if index is None else DASHES[index % len(DASHES)], linewidth=1.1,
-        label=f"{plain(subject, limit=MAX_LABEL)} at most {limit:g}",
+        label=named(f"{plain(subject, limit=MAX_LABEL)} at most {limit:g}"),
     )  # fmt: skip
 
 
