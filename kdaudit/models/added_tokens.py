@@ -51,7 +51,7 @@ def vocabulary_of(
 
 
 def whole_embeddings(names: Iterable[str], model: PreTrainedModel) -> list[str]:
-    """Of the names of an adapter's tensors those of embeddings and heads of its base, with a row for every token."""
+    """The names of an adapter's tensors that are embeddings or heads of its base, with a row for every token."""
     patterns = [re.compile(re.escape(PREFIX + name) + WHOLE) for name in embedding_names(model)]
     return [name for name in names if any(pattern.fullmatch(name) for pattern in patterns)]
 
