@@ -23,7 +23,7 @@ from kdaudit.targets.masked import DEFAULT_GROUPS, DEFAULT_PLAN, Masking
 from kdaudit.targets.passage import lead_text
 from kdaudit.targets.plan import Frame
 from kdaudit.targets.script import TWICE, script_of, without_lead
-from kdaudit.targets.tokenizers import described, ignores_case
+from kdaudit.targets.tokenizers import check_known, described, ignores_case
 from kdaudit.views.build import Passages, build
 from kdaudit.views.view import PLAIN, View
 
@@ -339,12 +339,8 @@ def _check_known_tokens(
     """
     for fingerprint, checkpoint in checkpoints.items():
         largest = max(shown[tokenizer_of[fingerprint]].largest for shown in passages.shown.values())
-        if checkpoint.kind != "seq2seq" and 0 < checkpoint.vocab_size <= largest:
-            raise CheckpointError(
-                f"the tokenizer of {checkpoint.name} gives token {largest}, and the model knows "
-                f"{checkpoint.vocab_size} tokens",
-                hint="the tokenizer in the checkpoint's folder is not the one that the model was trained with",
-            )
+        if checkpoint.kind != "seq2seq":
+            check_known(largest, checkpoint.vocab_size, checkpoint.name, error=CheckpointError)
 
 
 def _all_obstacles(plan: AttackPlan) -> str:

@@ -198,6 +198,15 @@ def test_an_empty_gate_is_refused_and_gates_nothing_away(given: Given, tmp_path:
     check_refused(given.attack(tmp_path, *options), "--gate: an empty value was given")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "kind"), [("--limit", "abc", "a whole number"), ("--calibration-share", "half", "a number")]
+)
+def test_a_value_of_another_type_is_shown_with_what_is_needed(option: str, value: str, kind: str) -> None:
+    done = kdaudit(*AUDIT, option, value)
+    assert done.code == ExitCode.BAD_INPUT
+    assert f"Invalid value for '{option}': '{value}' is not {kind}" in " ".join(done.err.replace("│", " ").split())
+
+
 def test_a_variable_that_nearly_is_one_is_said_and_others_are_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KDAUDIT_GATE", "student.auc <= 0.6")
     monkeypatch.setenv("KDAUDIT_COLOUR_OF_THE_SKY", "blue")
