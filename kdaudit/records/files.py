@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kdaudit.errors import RecordsError, did_you_mean
-from kdaudit.foreign import check_regular, is_file, is_folder
+from kdaudit.foreign import LFS_POINTER, check_regular, is_file, is_folder
 from kdaudit.records import columns, hub, packed, rows
 from kdaudit.records.layout import Layout, holds_records
 from kdaudit.records.rows import Problem, Row
@@ -148,6 +148,11 @@ def _file_rows(
     file: BinaryIO, name: str, label: str, layout: Layout, n_bytes: int
 ) -> Iterator[tuple[Part, Row | Problem]]:
     with packed.unpacked(file, label, n_bytes=n_bytes) as whole:
+        if whole.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise RecordsError(
+                f"{label}: is a pointer of Git LFS: the file itself was not fetched", hint="run `git lfs pull`"
+            )
+        whole.seek(0)
         kind, notes = _kind(whole, name, label, layout)
         part = Part(name, "row" if kind in ROW_KINDS else "line", tuple(notes))
         for row in _rows(whole, kind, label, layout):
