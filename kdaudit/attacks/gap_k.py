@@ -37,5 +37,6 @@ ATTACK = Attack(
     score,
     summary="mean of the lowest 20 % of the gaps to the top token, over three tokens in a row",
     source="arXiv:2601.19936",
+    idea="How far the words of the text fall behind the model's own first choices, where they fall behind most.",
     version=2,
 )

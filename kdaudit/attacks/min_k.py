@@ -40,5 +40,9 @@ def score(sample: Sample, *, fraction: float = FRACTION) -> float:
 
 
 ATTACK = Attack(
-    "min-k", score, summary="mean log-likelihood of the least likely 20 % of the tokens", source="arXiv:2310.16789"
+    "min-k",
+    score,
+    summary="mean log-likelihood of the least likely 20 % of the tokens",
+    source="arXiv:2310.16789",
+    idea="How likely the model finds those words of the text that it expects least.",
 )

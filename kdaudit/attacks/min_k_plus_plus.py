@@ -34,4 +34,10 @@ def score(sample: Sample, *, fraction: float = FRACTION) -> float:
     return mean_of_lowest(z_scores, fraction)
 
 
-ATTACK = Attack("min-k++", score, summary="mean of the lowest 20 % of the tokens' z-scores", source="arXiv:2404.02936")
+ATTACK = Attack(
+    "min-k++",
+    score,
+    summary="mean of the lowest 20 % of the tokens' z-scores",
+    source="arXiv:2404.02936",
+    idea="As min-k, but each word is held against what the model expects at that place.",
+)

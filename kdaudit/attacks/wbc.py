@@ -34,6 +34,7 @@ ATTACK = Attack(
     score,
     summary="share of token windows, 2 to 40 long, in which the target beats the reference",
     source="arXiv:2601.02751",
+    idea="In how many stretches of the text the model does better than a reference that never saw it.",
     needs_reference=True,
     needs_same_tokenizer=True,
 )

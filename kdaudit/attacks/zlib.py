@@ -25,4 +25,5 @@ ATTACK = Attack(
     score,
     summary="mean log-likelihood per zlib-compressed byte of the text",
     source="Carlini et al. 2021, arXiv:2012.07805",
+    idea="How likely the model finds the text, given how well the text can be compressed.",
 )
