@@ -128,13 +128,20 @@ def _direction(found: Difference, student: str) -> str:
     return f"{capital(student)} leaks {'more' if value > 0 else 'less'} than its teacher"
 
 
-def _at_low_rate(name: str, attack: AttackResult, model: str) -> Iterator[str]:
-    """At the lowest false positive rate that enough false alarms settle, else at the highest that was measured."""
+def low_rate(attack: AttackResult, model: str) -> tuple[float, Estimate] | None:
+    """The lowest false positive rate that enough false alarms settle, else the highest that was measured, and the TPR.
+
+    None where no such rate was measured.
+    """
     figures = attack.cells[model].figures
     rates = {metric.chance or 0.0: figures.get(metric.name) for metric in METRICS.values() if metric.group == RATES}
     measured = [(rate, found) for rate, found in rates.items() if found is not None and found.value is not None]
-    if measured:
-        rate, found = next((one for one in measured if one[0] * one[1].m >= FALSE_ALARMS), measured[-1])
+    return next((one for one in measured if one[0] * one[1].m >= FALSE_ALARMS), measured[-1]) if measured else None
+
+
+def _at_low_rate(name: str, attack: AttackResult, model: str) -> Iterator[str]:
+    if (settled := low_rate(attack, model)) is not None:
+        rate, found = settled
         words = f"With false alarms on about {100 * rate:g} % of the non-members"
         yield f"{words}, {name} finds {_share(found)} of the members."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -13,9 +14,11 @@ from kdaudit.metrics.metric import Metric
 from kdaudit.report.blocks import Detail, Table
 from kdaudit.report.headline import auc_of_chosen, is_simultaneous, strongest
 from kdaudit.report.reading import Declaration, Report
-from kdaudit.report.text import ABSENT, capital, change, counted, difference, interval, level, number, p_value
+from kdaudit.report.text import ABSENT, capital, change, counted, difference, interval, level, p_value
 from kdaudit.results import AuditResult, GateResult, TwoByTwo
-from kdaudit.verdict.sentences import not_comparable
+from kdaudit.verdict.gates import DIFFERENCE, format_limit
+from kdaudit.verdict.rules import ALPHA
+from kdaudit.verdict.sentences import distinct, not_comparable
 
 STATUS_WORDS = {
     "fail": "fail",
@@ -67,33 +70,74 @@ def comparison(report: Report) -> Table:
 
 def gates(result: AuditResult, declared: Mapping[str, Declaration], *, baseline: str = "") -> Table:
     """Every gate as judged, and where it was declared; `baseline` names the earlier run that some compare with."""
-    head = ["gate", "status", "decided by", "value", "bound", "reason", *(["declared in"] if declared else [])]
+    head = ["limit", "gate", "result", "measured", "by attack", "distance", "reason"]
+    head += ["declared in"] if declared else []
     differ = not_comparable(result.validity) if result.validity.status == "failed" else None
     rows = [
         (
+            in_words(gate),
             gate.gate,
             STATUS_WORDS[gate.status],
+            _measured(gate),
             gate.deciding_attack or ABSENT,
-            number(gate.value),
-            _bound(gate),
+            _distance(gate),
             SETS_DIFFER if gate.reason == differ else gate.reason,
             *([_place(declared.get(gate.gate))] if declared else []),
         )
         for gate in result.verdict.gates
     ]
+    cells = counted(result.verdict.n_cells, "scored cell")
+    level = 100 * (1 - ALPHA / max(result.verdict.n_cells, 1))
     note = (
-        f"A gate fails on a lower bound corrected for {counted(result.verdict.n_cells, 'scored cell')} "
-        "and passes on a one-sided 95 % upper bound; between the two it is inconclusive."
+        f"A limit is broken where a lower bound lies above it ({level:.4g} %, corrected for {cells}), and kept where "
+        "every one-sided 95 % upper bound lies at or below it. Between the two nothing is settled."
     )
     if baseline:
-        note += f" A gate on …-baseline limits how far that figure rose above {baseline}, on the same records."
-    return Table("Gates", head, rows, note)
+        note += f" A limit on a rise says how far a figure may lie above that of {baseline}, on the same records."
+    return Table("Limits", head, rows, note, under=[1], status=2)
 
 
-def _bound(gate: GateResult) -> str:
-    if gate.bound is None or gate.level is None:
+def in_words(gate: GateResult) -> str:
+    """`Student, AUC at most 0.6`."""
+    metric, since, _ = gate.metric.partition("-baseline")
+    short = METRICS[metric].short if metric in METRICS else metric
+    who = "student minus teacher" if gate.subject == DIFFERENCE else gate.subject
+    named = named_attack(gate)
+    under = f" under {named}" if named else ""
+    risen = ", rise since the baseline" if since else ""
+    return f"{capital(who)}, {short}{under}{risen} at most {format_limit(gate.limit)}"
+
+
+def named_attack(gate: GateResult) -> str | None:
+    """The attack that a gate names; None where it covers all of them."""
+    found = re.search(r"\[(.+)\]", gate.gate)
+    return found[1] if found else None
+
+
+def _is_signed(gate: GateResult) -> bool:
+    return gate.subject == DIFFERENCE or gate.metric.endswith("-baseline")
+
+
+def _measured(gate: GateResult) -> str:
+    """`0.958, at least 0.936`."""
+    if gate.value is None:
         return ABSENT
-    return f"{gate.bound_side} {gate.bound:.3f} ({100 * gate.level:.4g} %)"
+    form = "+" if _is_signed(gate) else ""
+    value = distinct(gate.value, gate.limit, form=form)
+    if gate.bound is None:
+        return value
+    side = "at least" if gate.bound_side == "lower" else "at most"
+    return f"{value}, {side} {distinct(gate.bound, gate.limit, form=form)}"
+
+
+def _distance(gate: GateResult) -> str:
+    """How far the bound that settles a gate lies from the limit, or the figure where none does."""
+    if gate.value is None:
+        return ABSENT
+    is_settled = gate.status != "inconclusive" and gate.bound is not None
+    gap = (gate.bound if is_settled and gate.bound is not None else gate.value) - gate.limit
+    words = f"{distinct(abs(gap), 0.0)} {'over' if gap > 0 else 'within'}"
+    return words if is_settled else f"{words}, not settled"
 
 
 def _place(found: Declaration | None) -> str:

@@ -48,6 +48,15 @@ SINCE_BASELINE = (
 )
 
 
+def distinct(value: float, *others: float, form: str = "", digits: int = 3) -> str:
+    """The value with as many digits as tell it from what it is held against, up to six: 0.1001 above 0.1."""
+    for n in range(digits, 6):
+        text = f"{value:{form}.{n}f}"
+        if all(text != f"{other:{form}.{n}f}" for other in others if other != value):
+            return text
+    return f"{value:{form}.6f}"
+
+
 def set_a_gate(subject: str) -> str:
     """What to do where no limit was set on a run about `subject`."""
     return f"Set a limit to get a verdict, for example --gate '{subject}.auc <= 0.6'."
@@ -153,7 +162,10 @@ def sentence(status: str, gates: Sequence[GateResult]) -> str:
     skipped = dict.fromkeys(entry.partition(":")[0] for gate in matching for entry in gate.skipped)
     left_out = f" Not applicable, so not judged: {', '.join(skipped)}." if skipped else ""
     told = _deciding(closest, "at most")
-    return f"Pass{others}: the closest, {told}, keeps the limit {format_limit(closest.limit)}.{left_out}{also}"
+    return (
+        f"Pass{others}, for these attacks on these records: the closest, {told}, keeps the limit "
+        f"{format_limit(closest.limit)}.{left_out}{also}"
+    )
 
 
 def _excess(gate: GateResult) -> float:
@@ -175,10 +187,13 @@ def figures(gate: GateResult, cell: CellFinding, side: str) -> str:
         return f"{gate.subject}.{metric} has no value under {cell.label}"
     level = f"{100 * (cell.level or 0):.4g} %"
     if since:
-        bounded = "" if cell.bound is None else f", by {side} {cell.bound:+.3f} ({level} bound)"
-        return f"{gate.subject}.{metric} changed by {cell.value:+.3f} under {cell.label} since the baseline{bounded}"
-    bounded = "" if cell.bound is None else f", {side} {cell.bound:.3f} ({level} bound)"
-    return f"{gate.subject}.{metric} is {cell.value:.3f} under {cell.label}{bounded}"
+        bounded = (
+            "" if cell.bound is None else f", by {side} {distinct(cell.bound, gate.limit, form='+')} ({level} bound)"
+        )
+        value = distinct(cell.value, gate.limit, form="+")
+        return f"{gate.subject}.{metric} changed by {value} under {cell.label} since the baseline{bounded}"
+    bounded = "" if cell.bound is None else f", {side} {distinct(cell.bound, gate.limit)} ({level} bound)"
+    return f"{gate.subject}.{metric} is {distinct(cell.value, gate.limit)} under {cell.label}{bounded}"
 
 
 def _deciding(gate: GateResult, side: str) -> str:

@@ -58,11 +58,15 @@ def test_a_gate_shows_its_bound_its_level_and_where_it_was_declared(leaky: Repor
     result = leaky.runs[0].result
     table = tables.gates(result, {"student.auc<=0.6": Declaration(Path("kdaudit.toml"), 3)})
     first = dict(zip(table.head, table.rows[0], strict=True))
-    assert first["status"] == "fail"
-    assert first["decided by"] == "reference"
+    assert first["limit"] == "Student, AUC at most 0.6"
+    assert first["gate"] == "student.auc<=0.6"
+    assert first["result"] == "fail"
+    assert first["by attack"] == "reference"
+    assert first["measured"].startswith("0.930, at least 0.91")
+    assert first["distance"].startswith("0.31")
+    assert first["distance"].endswith(" over")
     level = 100 * (1 - 0.05 / result.verdict.n_cells)
-    assert first["bound"].endswith(f"({level:.4g} %)")
-    assert first["bound"].startswith("lower 0.91")
+    assert f"({level:.4g} %, corrected for {result.verdict.n_cells} scored cells)" in table.note
     assert first["declared in"] == "kdaudit.toml:3"
     assert table.rows[1][-1] == "–", "given on the command line"
     assert tables.gates(result, {}).head[-1] == "reason"
@@ -105,8 +109,8 @@ def test_every_checkpoint_is_listed_with_its_hash(leaky: Report) -> None:
 
 def test_gates_that_nothing_could_settle_show_the_reason(leaky: Report) -> None:
     row = tables.gates(leaky.runs[0].result, {}).rows[GATES.index("student.tpr@0.001 <= 0.05")]
-    assert (row[1], *row[3:5]) == ("inconclusive", "–", "–")
-    assert TOO_FEW.reason in row[5]
+    assert row[2:6] == ("inconclusive", "–", "loss", "–")
+    assert TOO_FEW.reason in row[6]
 
 
 def test_a_terminal_shows_the_first_rate_that_was_measured_and_a_pair_side_by_side(leaky: Report) -> None:
@@ -172,5 +176,5 @@ def test_gates_that_a_failed_check_leaves_open_point_to_the_verdict_which_has_th
     validity = replace(result.validity, status="failed", reasons=("a long reason with figures",))
     verdict = judge(result.attacks, validity, [parse_gate(gate) for gate in GATES])
     table = tables.gates(replace(result, validity=validity, verdict=verdict), {})
-    assert {row[5] for row in table.rows} == {"the sets differ: see the verdict"}
+    assert {row[6] for row in table.rows} == {"the sets differ: see the verdict"}
     assert "a long reason with figures" in verdict.sentence

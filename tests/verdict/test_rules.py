@@ -40,7 +40,8 @@ def test_a_gate_passes_where_every_upper_bound_keeps_the_limit() -> None:
     assert gate.bound == pytest.approx(0.55 + 1.645 * 0.01, abs=1e-4)
     assert (
         verdict.sentence
-        == "Pass: the closest, student.auc is 0.550 under zlib, at most 0.566 (95 % bound), keeps the limit 0.6."
+        == "Pass, for these attacks on these records: the closest, student.auc is 0.550 under zlib, at most 0.566 "
+        "(95 % bound), keeps the limit 0.6."
     )
 
 

@@ -13,8 +13,10 @@ from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.frontier import ALL, Placed, PlainPoint
 from kdaudit.metrics.metric import Metric
+from kdaudit.report import card
 from kdaudit.report.blocks import Picture
 from kdaudit.report.charts import plots
+from kdaudit.report.charts.bars import Bar, bars
 from kdaudit.report.charts.canvas import INK, MODELS, PREFIX, panel, to_svg
 from kdaudit.report.charts.plots import MAX_LABEL, ForestRow
 from kdaudit.report.charts.sketch import runs_of
@@ -78,9 +80,29 @@ def _of_run(report: Report, run: Run, number: int, *, is_whole: bool) -> RunPict
             )
         ),
     )
-    return RunPictures(
-        *(_numbered(each, number) for each in (drawn.levels, drawn.curves, drawn.scores, drawn.supervision))
+    levels, curves, scores, supervision = (
+        _numbered(each, number) for each in (drawn.levels, drawn.curves, drawn.scores, drawn.supervision)
     )
+    return RunPictures(levels, curves, scores, supervision, _of_verdict(result))
+
+
+def _of_verdict(result: AuditResult) -> Picture | None:
+    """The strongest attack on every model, out of 100 guesses; nothing where no figure says what a model remembers."""
+    shown = card.shown_models(result)
+    if not shown or result.validity.status == "failed":
+        return None
+    limits = card.limit_lines(result)
+    rows = [
+        Bar(
+            one.model, [*result.models].index(one.model), one.auc.value or 0.0, one.auc.low, one.auc.high,
+            card.in_100(one.auc.value, *(limit for _, limit in limits)),
+            f"{one.model}: {card.in_100(one.auc.value)} in 100 by {one.attack}"
+            f" ({card.in_100(one.auc.low)} to {card.in_100(one.auc.high)})",
+        )
+        for one in shown
+    ]  # fmt: skip
+    title = "Right guesses in 100, strongest attack"
+    return bars(title, rows, chance=0.5, limits=limits, message=card.message(shown, limits))
 
 
 def _numbered(pictures: Iterable[Picture], number: int) -> list[Picture]:
