@@ -12,10 +12,10 @@ from kdaudit.attacks import ATTACKS
 from kdaudit.config import LONE, TEACHER
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.report.blocks import Picture, Status, Step, Terms, Tile, VerdictCard
-from kdaudit.report.headline import SIGNIFICANT, auc_of_chosen, low_rate, strongest
+from kdaudit.report.headline import SIGNIFICANT, auc_of_chosen, low_rate, p_equals, strongest
 from kdaudit.report.reading import Run
 from kdaudit.report.tables import named_attack
-from kdaudit.report.text import capital, counted, p_value
+from kdaudit.report.text import capital, counted
 from kdaudit.results import AuditedModel, AuditResult, GateResult
 from kdaudit.verdict import Gate, parse_gate
 from kdaudit.verdict.gates import DIFFERENCE
@@ -237,6 +237,9 @@ def _steps(run: Run) -> Iterator[Step]:
     if leaking and verdict.status == "fail":
         who = "student" if result.compared else result.targets[0]
         yield Step(f"Do not publish the {who} as it is.")
+    if result.validity.status == "failed" and (n := result.validity.overlap.n_above_20_percent):
+        shared = f"{counted(n, 'non-member')} {'shares' if n == 1 else 'share'}"
+        yield Step(f"Take out what may be members in part: {shared} long runs of words with members.")
     for words in dict.fromkeys(gate.next_step for gate in verdict.gates if gate.status == verdict.status):
         if words:
             yield Step(words)
@@ -324,7 +327,6 @@ def _teacher_tile(result: AuditResult, one: Shown, of_several: str) -> Iterator[
     found = comparison.auc if comparison is not None else None
     if found is None or found.value is None or found.low is None or found.high is None:
         return
-    p = p_value(found.p_value_holm)
     is_told = found.p_value_holm is not None and found.p_value_holm < SIGNIFICANT
     words = "more than the teacher" if found.value >= 0 else "less than the teacher"
     if not is_told:
@@ -332,7 +334,7 @@ def _teacher_tile(result: AuditResult, one: Shown, of_several: str) -> Iterator[
     yield Tile(
         f"{100 * found.value:+.1f} points",
         f"{words}{of_several}, AUC under {one.attack} ({100 * found.low:+.1f} to {100 * found.high:+.1f}), "
-        f"p {p if p[0] in '<≤' else f'= {p}'}",
+        f"p {p_equals(found)}",
     )
 
 

@@ -8,6 +8,7 @@ from itertools import groupby
 from statistics import fmean
 
 from kdaudit.metrics import METRICS
+from kdaudit.metrics.bootstrap import RESAMPLES
 from kdaudit.metrics.frontier import ALL, Placed
 from kdaudit.report.blocks import Detail, Table
 from kdaudit.report.checks import sets_rows
@@ -18,6 +19,8 @@ from kdaudit.results.mitigation import Arm, Mitigation, Student
 ON_FRONTIER = "on the frontier"
 SEED = re.compile(r"^student-[0-9]+\.")
 """The beginning of a gate's subject: student-2 is the second seed's student."""
+LEAST_P = 1 / RESAMPLES
+"""The smallest one-sided p-value of a bootstrap, and a little more."""
 WORST_FIRST = ("fail", "inconclusive", "waived", "pass")
 SUBSETS = {
     "kept": "AUC, kept",
@@ -147,7 +150,13 @@ def _row(name: str, arm: Arm, table: Mitigation) -> Sequence[str]:
     finding = _found(name, arm.finding, table)
     whole = placed.groups.get(ALL)
     distance = ABSENT if whole is None else difference(whole.distance)
-    return (name, finding, *_means(arm.students, table), distance, _worst_group(placed), p_value(placed.p_value))
+    return (name, finding, *_means(arm.students, table), distance, _worst_group(placed), _p(placed))
+
+
+def _p(placed: Placed) -> str:
+    """The p-value of an arm, adjusted over the arms, at its floor where no draw of any group speaks against it."""
+    found = [beside.distance.p_value for beside in placed.groups.values()]
+    return p_value(placed.p_value, is_floor=bool(found) and all(p is not None and p <= LEAST_P for p in found))
 
 
 def _worst_group(placed: Placed) -> str:

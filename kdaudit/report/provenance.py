@@ -34,9 +34,14 @@ def models(result: AuditResult) -> Table:
 def _with_kin(name: str, model: AuditedModel) -> Iterator[tuple[str, AuditedModel]]:
     yield name, model
     if model.base is not None:
-        yield f"{name}: base", model.base
+        yield f"{name}: base", _measured_as(model.base, model)
     if model.reference is not None:
-        yield from _with_kin(f"{name}: reference", model.reference)
+        yield from _with_kin(f"{name}: reference", _measured_as(model.reference, model))
+
+
+def _measured_as(kin: AuditedModel, model: AuditedModel) -> AuditedModel:
+    """A run has one precision and one device for all of its models, whatever they are stored in."""
+    return replace(kin, dtype=model.dtype, device=model.device)
 
 
 def _called(model: AuditedModel) -> str:

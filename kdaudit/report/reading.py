@@ -71,6 +71,7 @@ def read_report(config: ReportConfig) -> Report:
         waivers,
         str(config.baseline or ""),
         _repository(Path.cwd()),
+        baseline.result if baseline else None,
         config.today,
     )
 
@@ -242,6 +243,8 @@ class Report:
     """What `--baseline` named; empty where nothing was compared with an earlier run."""
     root: Path = Path()
     """The folder of the repository, absolute: files are named from there."""
+    earlier: AuditResult | None = None
+    """The run that `--baseline` named."""
     written: date | None = None
     """The day on which it is written, by which waivers expire; None where nobody said."""
 

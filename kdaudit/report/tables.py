@@ -12,9 +12,9 @@ from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.metrics.metric import Metric
 from kdaudit.report.blocks import Detail, Table
-from kdaudit.report.headline import auc_of_chosen, is_simultaneous, strongest
+from kdaudit.report.headline import adjusted_p, auc_of_chosen, is_simultaneous, strongest
 from kdaudit.report.reading import Declaration, Report
-from kdaudit.report.text import ABSENT, capital, change, counted, difference, interval, level, p_value
+from kdaudit.report.text import ABSENT, capital, change, counted, difference, interval, level
 from kdaudit.results import AuditResult, GateResult, TwoByTwo
 from kdaudit.verdict.gates import DIFFERENCE, format_limit
 from kdaudit.verdict.rules import ALPHA
@@ -52,7 +52,7 @@ def comparison(report: Report) -> Table:
                 (
                     run.name,
                     student,
-                    STATUS_WORDS[result.verdict.status],
+                    STATUS_WORDS[status_of(result, student)],
                     name or ABSENT,
                     interval(auc_of_chosen(result, name, student)) if name else ABSENT,
                     *(against if has_teacher else ()),
@@ -65,7 +65,21 @@ def comparison(report: Report) -> Table:
         notes.append("The interval of the strongest attack is simultaneous over all attacks of its run.")
     if len({run.result.data.sha256 for run in report.runs}) > 1:
         notes.append("Runs on other records differ by their records too: the data's hashes stand under each run.")
-    return Table("Runs side by side", head, rows, " ".join(notes))
+    return Table("Runs side by side", head, rows, " ".join(notes), status=2)
+
+
+def status_of(result: AuditResult, model: str) -> str:
+    """The worst that the gates say of one model: its own, and those on its difference from the teacher."""
+    found: set[str] = set()
+    for gate in result.verdict.gates:
+        if gate.subject == model or (gate.subject == DIFFERENCE and len(result.compared) == 1):
+            found.add(gate.status)
+        elif gate.subject == DIFFERENCE:
+            own: set[str] = {cell.status for cell in gate.cells if cell.label.endswith(f" on {model}")}
+            if gate.status == "waived" and "fail" in own:
+                own = own - {"fail"} | {"waived"}
+            found |= own
+    return next((status for status in STATUS_WORDS if status in found), "not_gated")
 
 
 def gates(result: AuditResult, declared: Mapping[str, Declaration], *, baseline: str = "") -> Table:
@@ -197,12 +211,12 @@ def metric_table(result: AuditResult, *metrics: Metric) -> Table:
             changes = [found.figures.get(metric.name) if found else None for metric in metrics]
             is_absent = found is not None and found.status != "ok"
             row.append(NOT_APPLICABLE if is_absent else " / ".join(map(change, changes)))
-            row += [] if others else [p_value(changes[0].p_value_holm if changes[0] else None)]
+            row += [] if others else [adjusted_p(changes[0])]
         rows.append(row)
     if first.name == "auc" and result.validity.reference_alone:
         _add_reference_alone(rows, result, n_compared=2 * len(compared))
     title = " / ".join([*(metric.short for metric in metrics[:-1]), metrics[-1].title])
-    return Table(f"{capital(title)} with 95 % interval", head, rows, first.note, extra=extra)
+    return Table(f"{capital(title)} with 95 % interval", head, rows, first.note, extra=extra, under=extra)
 
 
 def _realised(found: Estimate | None) -> str:

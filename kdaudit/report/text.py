@@ -72,11 +72,13 @@ def number(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.3f}"
 
 
-def p_value(adjusted: float | None) -> str:
-    """A Holm-adjusted p-value: `0.012`, `< 0.001`."""
+def p_value(adjusted: float | None, *, is_floor: bool = False) -> str:
+    """A Holm-adjusted p-value: `0.012`, `< 0.001`; `≤ 0.010` where so many draws can show no smaller one."""
     if adjusted is None:
         return ABSENT
-    return f"< {FAINT_P}" if adjusted < FAINT_P else f"{adjusted:.3f}"
+    if adjusted < FAINT_P:
+        return f"< {FAINT_P}"
+    return f"≤ {adjusted:.3f}" if is_floor else f"{adjusted:.3f}"
 
 
 def counted(n: float, noun: str, plural: str = "") -> str:

@@ -37,6 +37,9 @@ TO_BEAT = {
     "blind": "Compare with the model before it saw the members (--reference), on records drawn from one source.",
 }
 MEASURE_AGAIN = "Run `kdaudit attack` again: these results come from an earlier version, or lack a cell."
+MEMBERS, NONMEMBERS = "members", "non-members"
+MAX_FACTOR = 100
+"""With more than so many times the records nobody audits again."""
 NARROW = "Audit with more records: four times as many halve the interval."
 PAIR_THEM = (
     "Keep scores.parquet beside both results.json: paired over records the interval is narrower. Or audit with more "
@@ -68,12 +71,42 @@ def name_the_attack(gate: Gate) -> str:
     return f"Run more attacks (--attack paper), or name the attack in the gate, as in '{named}'."
 
 
-def more_records(n_required: int) -> str:
-    """What to do where a class is too small."""
+def more_records(n: int, m: int, n_required: int) -> str:
+    """What to do where a class of `n` members or of `m` non-members is too small."""
+    lacking = [
+        f"{n_required - found:,} more {words}" for found, words in ((n, MEMBERS), (m, NONMEMBERS)) if found < n_required
+    ]
     return (
-        f"Audit with more records: {n_required} scored ones of each class, in the evaluation part alone where the "
-        "metric needs a threshold."
+        f"Audit with more records, at least {' and '.join(lacking)}: {n_required} scored ones of each class are "
+        "needed, in the evaluation part alone where the metric needs a threshold."
     )
+
+
+def more_nonmembers(m: int, n_required: int, metric: str) -> str:
+    """What to do where `metric` is not measured, since there are but `m` non-members."""
+    return f"Add at least {n_required - m:,} non-members: {metric} needs {n_required:,}, and there are {m:,}."
+
+
+def enough_records(n: int, m: int, factor: float) -> str:
+    """What to do where `factor` times as many records would bring the interval to one side of the limit."""
+    if factor > MAX_FACTOR:
+        return (
+            f"The figure lies so close to the limit that more than {MAX_FACTOR} times as many records would be needed. "
+            "Gate another metric, or set another limit."
+        )
+    needed = " and about ".join(
+        f"{_rounded_up(factor * found):,} {words}" for found, words in ((n, MEMBERS), (m, NONMEMBERS))
+    )
+    return (
+        f"Audit with more records: about {needed} settle it if the figure stays where it is, since four times as many "
+        "halve the interval."
+    )
+
+
+def _rounded_up(count: float) -> int:
+    """To two digits."""
+    unit: int = 10 ** max(math.floor(math.log10(count)) - 1, 0)
+    return math.ceil(count / unit) * unit
 
 
 def reduce(subject: str) -> str:

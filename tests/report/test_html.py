@@ -191,7 +191,7 @@ def test_two_runs_are_compared_as_agreed(two_runs: Report, golden: Golden) -> No
 
 def test_runs_are_drawn_on_one_scale(two_runs: Report) -> None:
     page = render_html(two_runs)
-    forests = re.findall(r'<svg[^>]*aria-label="AUC of every attack".*?</svg>', page, re.DOTALL)
+    forests = re.findall(r'<svg[^>]*aria-label="AUC of every attack\. .*?</svg>', page, re.DOTALL)
     assert len(forests) == 2
     ticks = [re.findall(r"<text[^>]*>([0-9.]+)</text>", forest) for forest in forests]
     assert ticks[0] == ticks[1]

@@ -63,7 +63,7 @@ def test_an_interval_across_the_limit_is_inconclusive() -> None:
     assert verdict.status == gate.status == "inconclusive"
     assert (gate.deciding_attack, gate.bound_side, gate.level) == ("zlib", "upper", 0.95)
     assert gate.reason == "the interval reaches to both sides of the limit (zlib)"
-    assert "more records" in verdict.next_step
+    assert "times as many records" in verdict.next_step
 
 
 def test_a_value_below_the_limit_is_no_pass_where_its_bound_is_above() -> None:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from kdaudit.report.text import plain
 
-WIDTH = 4.4  # inches; small enough that the text can be read on a telephone
+WIDTH = 4.0  # inches; the text is 11 pixels high on a telephone and 8 points in half a printed page
 INK, FAINT, GRID = "#0a0b01", "#0a0b02", "#0a0b03"
 MODELS = ("#0a0b11", "#0a0b12", "#0a0b13", "#0a0b14")
 """The colours of models by position. All are placeholders for the page's own colours, which follow light and dark."""
@@ -40,20 +40,21 @@ SETTINGS: Mapping[str, Any] = {
     "axes.facecolor": "none",
     "figure.facecolor": "none",
     "font.family": "DejaVu Sans",  # comes with matplotlib, so the layout is the same everywhere
-    "font.size": 8.5,
+    "font.size": 9.3,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 9.3,
     "svg.fonttype": "none",
     "svg.hashsalt": "kdaudit",
     "text.color": INK,
     "text.parse_math": False,  # a name with dollar signs is no formula
     "xtick.color": INK,
     "ytick.color": INK,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
+    "xtick.labelsize": 9.3,
+    "ytick.labelsize": 9.3,
 }
+COORDINATES = {"d", "x", "y"}
 PREFIX = "drawing-"
 """What every id in a picture begins with."""
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
@@ -79,12 +80,18 @@ def panel(height: float, *, left: float, below: float = 0.5, above: float = 0.3)
     """
     with styled():
         figure = Figure(figsize=(WIDTH, height))
-        figure.subplots_adjust(left=left, right=0.96, top=1 - above / height, bottom=below / height)
+        figure.subplots_adjust(left=left, right=0.93, top=1 - above / height, bottom=below / height)
         yield figure, figure.subplots()
 
 
-def to_svg(figure: Figure, title: str) -> str:
-    """The figure as one `<svg>` element named `title`, which changes nothing around it and clashes with no other."""
+def to_svg(figure: Figure, title: str, *, told: Mapping[str, str] | None = None) -> str:
+    """The figure as one `<svg>` element, which changes nothing around it and clashes with no other.
+
+    Args:
+        figure: as drawn.
+        title: what it shows, for those who do not see it.
+        told: by the id of an artist, what a reader who points at it is told.
+    """
     written = io.StringIO()
     FigureCanvasSVG(figure).print_svg(written, metadata=NO_METADATA)  # type: ignore[no-untyped-call]
     drawing = written.getvalue()
@@ -93,6 +100,12 @@ def to_svg(figure: Figure, title: str) -> str:
         for child in [*parent]:
             if child.tag in {f"{{{SVG}}}metadata", f"{{{SVG}}}style"}:  # its rules would hold for the whole page
                 parent.remove(child)
+    for element in root.iter():
+        if (words := (told or {}).get(element.attrib.get("id", ""))) is not None:
+            note = ElementTree.Element(f"{{{SVG}}}title")
+            note.text = plain(words)
+            element.insert(0, note)
+    _shorten(root)
     _rename(root, prefix=f"{PREFIX}{sha256(f'{title}{drawing}'.encode()).hexdigest()[:8]}-")
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
@@ -102,6 +115,17 @@ def to_svg(figure: Figure, title: str) -> str:
     ElementTree.register_namespace("xlink", XLINK)
     text = ElementTree.tostring(root, encoding="unicode")
     return re.sub("|".join(COLOURS), lambda found: COLOURS[found[0]], text)
+
+
+def _shorten(root: ElementTree.Element) -> None:
+    """Take coordinates to a tenth of a point, which nobody sees: most of a page is coordinates. Text stays as it is."""
+    for element in root.iter():
+        for name in COORDINATES & element.attrib.keys():
+            element.set(name, re.sub(r"-?\d+\.\d\d+", _to_tenths, element.attrib[name]))
+
+
+def _to_tenths(found: re.Match[str]) -> str:
+    return f"{float(found[0]):.1f}".removesuffix(".0")
 
 
 def _rename(root: ElementTree.Element, *, prefix: str) -> None:

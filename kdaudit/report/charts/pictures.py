@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from matplotlib.axes import Axes
@@ -17,7 +17,7 @@ from kdaudit.report import card
 from kdaudit.report.blocks import Picture
 from kdaudit.report.charts import plots
 from kdaudit.report.charts.bars import Bar, bars
-from kdaudit.report.charts.canvas import INK, MODELS, PREFIX, panel, to_svg
+from kdaudit.report.charts.canvas import INK, MARKERS, MODELS, PREFIX, panel, to_svg
 from kdaudit.report.charts.plots import MAX_LABEL, ForestRow
 from kdaudit.report.charts.sketch import runs_of
 from kdaudit.report.headline import auc_of_chosen, strongest
@@ -52,13 +52,16 @@ def _of_run(report: Report, run: Run, number: int, *, is_whole: bool) -> RunPict
     result, models = run.result, list(run.result.models)
     order = _by_strength(result) if is_whole else _by_strength(result)[:1]
     drawn = RunPictures(
-        levels=_present(
-            picture
-            for metric in _plotted()
-            for picture in (
-                _forest(report, result, metric, is_difference=is_difference) for is_difference in (False, True)
-            )
-        ),
+        levels=[
+            *_present(_since_baseline(report, result)),
+            *_present(
+                picture
+                for metric in _plotted(result)
+                for picture in (
+                    _forest(report, result, metric, is_difference=is_difference) for is_difference in (False, True)
+                )
+            ),
+        ],
         curves=_present(plots.roc(name, result.attacks[name], models) for name in order),
         scores=_present(plots.histograms(name, result.attacks[name], models) for name in order),
         supervision=_present(
@@ -74,6 +77,7 @@ def _of_run(report: Report, run: Run, number: int, *, is_whole: bool) -> RunPict
                     ],
                     ["members"],
                     centre=0,
+                    centre_words="no difference",
                     label="gain of members − of non-members, nats per token",
                     caption=QUARTERS_CAPTION,
                 ),
@@ -110,9 +114,14 @@ def _numbered(pictures: Iterable[Picture], number: int) -> list[Picture]:
     return [replace(one, svg=one.svg.replace(PREFIX, f"{PREFIX}{number}-")) for one in pictures]
 
 
-def _plotted() -> list[Metric]:
-    """The metrics with a picture of their own; those at a false positive rate are in the curves."""
-    return [metric for metric in METRICS.values() if metric.is_headline and not metric.group and not metric.beside]
+def _plotted(result: AuditResult) -> list[Metric]:
+    """The metrics with a picture of their own; those at a false positive rate are in the curves, unless gated."""
+    gated = {gate.metric for gate in result.verdict.gates}
+    return [
+        metric
+        for metric in METRICS.values()
+        if metric.name in gated or (metric.is_headline and not metric.group and not metric.beside)
+    ]
 
 
 def _forest(report: Report, result: AuditResult, metric: Metric, *, is_difference: bool) -> Picture | None:
@@ -123,16 +132,16 @@ def _forest(report: Report, result: AuditResult, metric: Metric, *, is_differenc
         return {model: part.figures.get(metric.name) for model, part in parts.items()}
 
     words = metric.short
-    guessing = "" if metric.chance is None else " Dotted: guessing."
     if is_difference:
         title, label, caption = f"Student minus teacher, {words}", f"difference of {words}", GAP_CAPTION.format(words)
     else:
-        title, label, caption = f"{words} of every attack", words, f"{LEVEL_CAPTION.format(words)}{guessing}"
+        title, label, caption = f"{words} of every attack", words, LEVEL_CAPTION.format(words)
     return plots.forest(
         title,
         [ForestRow(name, figures(attack)) for name, attack in result.attacks.items()],
         list(result.models),
         centre=0 if is_difference else metric.chance,
+        centre_words="no difference" if is_difference else "guessing",
         label=label,
         caption=caption,
         limits=_limits(result, metric, is_difference=is_difference),
@@ -176,6 +185,7 @@ def _side_by_side(report: Report) -> list[Picture]:
                 rows,
                 series,
                 centre=0.5,
+                centre_words="guessing",
                 label="AUC",
                 caption=caption + (", and the same attack on its teacher." if paired else "."),
             ),
@@ -184,11 +194,67 @@ def _side_by_side(report: Report) -> list[Picture]:
                 gaps,
                 ["teacher", "student"],
                 centre=0,
+                centre_words="no difference",
                 label="difference of AUC",
                 caption=GAP_CAPTION.format("AUC"),
             ),
+            _attacks_by_run(report),
         ]
     )
+
+
+def _attacks_by_run(report: Report) -> Picture | None:
+    """Every attack on the first target of every run; None where there are more runs than marks."""
+    if len(report.runs) > len(MARKERS):
+        return None
+    names = list(dict.fromkeys(name for run in report.runs for name in run.result.attacks))
+    rows = [
+        ForestRow(
+            name,
+            {
+                run.name: run.result.attacks[name].cells[run.result.targets[0]].auc
+                for run in report.runs
+                if name in run.result.attacks
+            },
+        )
+        for name in names
+    ]
+    return plots.forest(
+        "AUC of every attack in every run",
+        rows,
+        [run.name for run in report.runs],
+        centre=0.5,
+        centre_words="guessing",
+        label="AUC",
+        caption="AUC of every attack on the student of every run, or on its only model, with its 95 % interval.",
+    )
+
+
+def _since_baseline(report: Report, result: AuditResult) -> Iterator[Picture | None]:
+    """Old beside new, a picture for each model that both runs have."""
+    then = report.earlier
+    if then is None:
+        return
+    for model in result.models:
+        if model not in then.models:
+            continue
+        names = [name for name in result.attacks if name in then.attacks]
+        rows = [
+            ForestRow(
+                name,
+                {"then": then.attacks[name].cells[model].auc, "now": result.attacks[name].cells[model].auc},
+            )
+            for name in names
+        ]
+        yield plots.forest(
+            f"AUC on the {model}, then and now",
+            rows,
+            ["then", "now"],
+            centre=0.5,
+            centre_words="guessing",
+            label="AUC",
+            caption=f"AUC of every attack on the {model} in the baseline and in this run, with 95 % intervals.",
+        )
 
 
 def _by_strength(result: AuditResult) -> list[str]:
