@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 
 from kdaudit.attacks import ATTACKS
 from kdaudit.config import LONE, TEACHER
@@ -15,7 +14,7 @@ from kdaudit.report.blocks import Picture, Status, Step, Terms, Tile, VerdictCar
 from kdaudit.report.headline import SIGNIFICANT, auc_of_chosen, low_rate, p_equals, strongest
 from kdaudit.report.reading import Run
 from kdaudit.report.tables import named_attack
-from kdaudit.report.text import capital, counted
+from kdaudit.report.text import capital, counted, day
 from kdaudit.results import AuditedModel, AuditResult, GateResult
 from kdaudit.verdict import Gate, parse_gate
 from kdaudit.verdict.gates import DIFFERENCE
@@ -23,7 +22,6 @@ from kdaudit.verdict.sentences import distinct
 
 CLEAR_LEAK = 0.6
 """An AUC whose interval lies above it is a clear leak, whatever the limits say: the limit that examples set."""
-MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 MITIGATED_BY = ("loss", "reference", "min-k")
 """The attacks on the students of a comparison of mitigations: its gates can name no other."""
 OWN_RECORDS = {
@@ -58,12 +56,6 @@ def shown_models(result: AuditResult) -> list[Shown]:
     found = [(model, strongest(result, model)) for model in result.models]
     chosen = [(model, name, auc_of_chosen(result, name, model)) for model, name in found if name is not None]
     return [Shown(model, name, auc) for model, name, auc in chosen if auc is not None]
-
-
-def day(text: str) -> str:
-    """`25 Nov 2026`."""
-    found = date.fromisoformat(text)
-    return f"{found.day} {MONTHS[found.month - 1]} {found.year}"
 
 
 def question(result: AuditResult) -> str:

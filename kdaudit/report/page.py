@@ -27,7 +27,7 @@ from kdaudit.report.blocks import (
 from kdaudit.report.headline import headline, strongest_notes
 from kdaudit.report.kinds import reading
 from kdaudit.report.reading import Report, Run
-from kdaudit.report.text import capital
+from kdaudit.report.text import capital, day
 from kdaudit.results import AuditResult
 
 LIMITS = (
@@ -43,6 +43,7 @@ LIMITS = (
 )
 INTERVALS = "Intervals are 95 %, in square brackets."
 ADJUSTED = " p-values are adjusted over {} (Holm)."
+NO_COMMAND = "The command is not known: no manifest.json of this run lies beside its results."
 LEFT_EDGE = (
     "An attacker who wants to be sure looks at the left edge of these curves: how many members are found while hardly "
     "any non-member is accused."
@@ -191,12 +192,12 @@ def report_page(report: Report, *, with_pictures: bool) -> Page:
 def result_page(result: AuditResult) -> Page:
     """Lay one result out without pictures, as `attack` ends with it."""
     page = report_page(Report((Run("", Path(), result),)), with_pictures=False)
-    on_day = f" on {card.day(result.measured)}" if result.measured else ""
+    on_day = f" on {day(result.measured)}" if result.measured else ""
     return replace(page, written=f"Measured with kdaudit {result.kdaudit_version}{on_day}.")
 
 
 def _written(report: Report, paths: Sequence[str]) -> str:
-    on_day = f" on {card.day(report.written.isoformat())}" if report.written else ""
+    on_day = f" on {day(report.written.isoformat())}" if report.written else ""
     return (
         f"Written by kdaudit {kdaudit.__version__}{on_day} from {', '.join(paths)}. It holds figures and names, no "
         "text of any record."
@@ -231,9 +232,9 @@ def _run_page(report: Report, run: Run, pictures: RunPictures | None) -> RunPage
         trust=checks.trust(result.validity),
         notes=[*checks.unscored_notes(result), *result.validity.warnings],
         utility=list(provenance.utility(result)),
-        models=provenance.models(result),
-        data=provenance.data(result),
-        versions=provenance.versions(result, run.versions),
+        models=provenance.models(result.models),
+        data=provenance.data(result.data),
+        versions=provenance.versions(result.kdaudit_version, run.versions),
         command=run.command,
         pictures=pictures,
     )
@@ -275,15 +276,7 @@ def _sections(run: RunPage, key: str) -> list[Section]:
         pairs += [Paragraph(checks.SUPERVISION, detail=Detail.DOCUMENT), *run.supervision]
         pairs += [Pictures(pictures.supervision), Notes(run.supervision_notes)]
     validity: list[Block] = [Paragraph(run.trust), run.validity, Notes(run.notes)]
-    repeat: list[Block] = [run.models, run.data, run.versions]
-    if run.command:
-        repeat += [
-            Paragraph("The command that measured this run:", detail=Detail.WHOLE),
-            Verbatim([run.command], detail=Detail.WHOLE),
-        ]
-    else:
-        unknown = "The command is not known: no manifest.json of this run lies beside its results."
-        repeat.append(Paragraph(unknown, detail=Detail.WHOLE))
+    repeat = [run.models, run.data, run.versions, *command_blocks(run.command, NO_COMMAND)]
     return [
         Section("How strong each attack is", f"{key}-figures", figures, link="Figures"),
         Section("Few false alarms, or many", f"{key}-curves", curves, detail=Detail.WHOLE),
@@ -295,6 +288,13 @@ def _sections(run: RunPage, key: str) -> list[Section]:
             link="Provenance", folded_in="markdown", detail=Detail.DOCUMENT,
         ),
     ]  # fmt: skip
+
+
+def command_blocks(command: str, unknown: str) -> list[Block]:
+    """The command behind a document, or why it is not known."""
+    if not command:
+        return [Paragraph(unknown, detail=Detail.WHOLE)]
+    return [Paragraph("The command that measured this:", detail=Detail.WHOLE), Verbatim([command], detail=Detail.WHOLE)]
 
 
 def _of_all(report: Report) -> VerdictCard:

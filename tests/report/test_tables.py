@@ -26,9 +26,9 @@ def all_tables(report: Report) -> list[Table]:
         *checks.supervision(run.result),
         checks.checks(run.result),
         *provenance.utility(run.result),
-        provenance.models(run.result),
-        provenance.data(run.result),
-        provenance.versions(run.result, run.versions),
+        provenance.models(run.result.models),
+        provenance.data(run.result.data),
+        provenance.versions(run.result.kdaudit_version, run.versions),
     ]
 
 
@@ -90,10 +90,9 @@ def test_the_verdict_of_a_model_is_its_own(leaky: Report) -> None:
     assert tables.status_of(result, "teacher") == "not_gated"
 
 
-def test_a_reference_has_the_precision_that_it_was_measured_in(leaky: Report) -> None:
-    result = leaky.runs[0].result
+def test_a_reference_has_the_precision_that_it_was_measured_in() -> None:
     stored = replace(LEAKY.models["student"], reference=replace(checkpoint("a start"), stored_dtype="float16"))
-    rows = provenance.models(replace(result, models={**LEAKY.models, "student": stored})).rows
+    rows = provenance.models({**LEAKY.models, "student": stored}).rows
     assert rows[-1][0] == "student: reference"
     assert rows[-1][3] == "float32 on cpu"
 
@@ -143,7 +142,7 @@ def test_utility_stands_where_the_students_folder_told_it_and_nowhere_else(leaky
 
 
 def test_every_checkpoint_is_listed_with_its_hash(leaky: Report) -> None:
-    rows = provenance.models(leaky.runs[0].result).rows
+    rows = provenance.models(leaky.runs[0].result.models).rows
     assert [row[0] for row in rows] == ["teacher", "teacher: reference", "student", "student: reference"]
     assert rows[0][1] == "owner/teacher @ 0123456789ab"
     assert rows[2][3] == "4bit float32 on cpu"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from matplotlib.axes import Axes
@@ -11,19 +12,20 @@ from matplotlib.ticker import MaxNLocator
 from kdaudit.config import LONE, TEACHER
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.frontier import ALL, Placed, PlainPoint
+from kdaudit.metrics.frontier import ALL, Placed, PlainPoint, Point
 from kdaudit.metrics.metric import Metric
 from kdaudit.report import card
 from kdaudit.report.blocks import Picture
 from kdaudit.report.charts import plots
 from kdaudit.report.charts.bars import Bar, bars
-from kdaudit.report.charts.canvas import INK, MARKERS, MODELS, PREFIX, panel, to_svg
+from kdaudit.report.charts.canvas import FAINT, INK, MARKERS, MODELS, PREFIX, panel, to_svg
 from kdaudit.report.charts.plots import MAX_LABEL, ForestRow
 from kdaudit.report.charts.sketch import runs_of
 from kdaudit.report.headline import auc_of_chosen, strongest
 from kdaudit.report.mitigation_tables import off_frontier
 from kdaudit.report.page import RunPictures
 from kdaudit.report.reading import Report, Run
+from kdaudit.report.tables import named_attack
 from kdaudit.report.text import plain
 from kdaudit.results import AttackResult, AuditResult
 from kdaudit.results.mitigation import Mitigation
@@ -274,6 +276,8 @@ def _present(found: Iterable[Picture | None]) -> list[Picture]:
 
 SHAPES = ("s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
 """The marks of arms by position: none needs a colour to be told from the others."""
+LINE, CHARACTER, BESIDE = 11.5, 5.6, 9
+"""Points from one name to the next, for a letter of one, and from a point to its name."""
 
 
 def draw_frontier(table: Mitigation, attack: str, metric: str) -> Picture | None:
@@ -286,23 +290,67 @@ def draw_frontier(table: Mitigation, attack: str, metric: str) -> Picture | None
     shown = {name: found for name, found in placed.items() if found.point is not None}
     if not points:
         return None
-    words, legend = METRICS[metric].short, 0.17 * ((len(shown) + 2) // 2)
-    with panel(3.2 + legend, left=0.15, below=0.75 + legend) as (figure, axes):
+    words, limits = METRICS[metric].short, _limits_of_arms(table, attack, metric)
+    with panel(3.6, left=0.17, below=0.55, above=0.5) as (figure, axes):
         _draw_stairs(axes, points, leftmost=min(found.point.nll for found in shown.values() if found.point is not None)
                      if shown else None)  # fmt: skip
+        told = {}
         for index, (name, found) in enumerate(shown.items()):
-            _draw_arm(axes, found, index, plain(name, limit=MAX_LABEL), metric)
+            told[f"arm-{index}"] = _draw_arm(axes, found, index, name, metric, is_taken=name == table.recommended)
+        for limit in limits:
+            axes.axhline(limit, color=INK, linewidth=1.1, linestyle=(0, (4, 1.5)), label=f"limit {limit:g}")
         axes.set(xlabel="held-out loss, nats per token (left is more useful)", ylabel=f"{words} of {attack}")
-        axes.margins(0.12)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.margins(0.14)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.grid(visible=True)
-        figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncols=2)
+        _name_points(axes, {
+            plain(name, limit=MAX_LABEL): found.point for name, found in shown.items() if found.point is not None
+        })  # fmt: skip
+        figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=2)
         caption = (
             f"Utility against leak under {attack}, means over seeds. Numbers: epochs of the plain run, 0 before it. "
             "Below the stairs is better than stopping earlier. Bars: 95 % of the distance, all members."
         )
-        return Picture(to_svg(figure, f"{words} of {attack} against held-out loss"), caption)
+        message = f"{words} of {attack} against held-out loss"
+        if table.recommended in shown and (point := shown[table.recommended].point) is not None:
+            message += f". Recommended: {table.recommended}, {words} {point.leak:.3f} at {point.nll:.3f} nats per token"
+        return Picture(to_svg(figure, message, told=told), caption)
+
+
+def _limits_of_arms(table: Mitigation, attack: str, metric: str) -> list[float]:
+    """The limits on the students under this attack and metric."""
+    gates = (gate for arm in table.arms.values() for gate in arm.gates)
+    return sorted(
+        {
+            gate.limit
+            for gate in gates
+            if gate.metric == metric and gate.subject.startswith("student") and named_attack(gate) in (None, attack)
+        }
+    )
+
+
+def _name_points(axes: Axes, points: Mapping[str, Point]) -> None:
+    """Write each name beside its point, on the right where there is room, none over another."""
+    to_points = 72 / axes.figure.dpi
+    left, right = (float(axes.transAxes.transform((end, 0))[0]) * to_points for end in (0, 1))
+    places = {name: axes.transData.transform((one.nll, one.leak)) * to_points for name, one in points.items()}
+
+    def fits_right(name: str, x: float) -> bool:
+        length = BESIDE + CHARACTER * len(name)
+        return x + length <= right or (x - length < left and right - x >= x - left)
+
+    for is_right in (True, False):
+        lowest = -math.inf
+        for name, (x, y) in sorted(places.items(), key=lambda item: float(item[1][1])):
+            if fits_right(name, float(x)) != is_right:
+                continue
+            shift = max(float(y), lowest + LINE) - float(y)
+            lowest = float(y) + shift
+            axes.annotate(
+                name, (points[name].nll, points[name].leak), xytext=(BESIDE if is_right else -BESIDE, shift),
+                textcoords="offset points", ha="left" if is_right else "right", va="center",
+            )  # fmt: skip
 
 
 def _draw_stairs(axes: Axes, points: Sequence[PlainPoint], *, leftmost: float | None) -> None:
@@ -322,7 +370,7 @@ def _draw_stairs(axes: Axes, points: Sequence[PlainPoint], *, leftmost: float | 
     for point in own:
         if point.epochs == int(point.epochs):
             axes.annotate(
-                f"{point.epochs:g}", (point.nll, point.leak), xytext=(4, 4), textcoords="offset points", fontsize=7
+                f"{point.epochs:g}", (point.nll, point.leak), xytext=(4, 4), textcoords="offset points", color=FAINT
             )
     further = [point for point in points if point.run not in (0, longest)]
     if further:
@@ -332,15 +380,22 @@ def _draw_stairs(axes: Axes, points: Sequence[PlainPoint], *, leftmost: float | 
         )  # fmt: skip
 
 
-def _draw_arm(axes: Axes, found: Placed, index: int, name: str, metric: str) -> None:
+def _draw_arm(axes: Axes, found: Placed, index: int, name: str, metric: str, *, is_taken: bool) -> str:
+    """Draw one arm, with a ring where it is the one to take; gives what a reader who points at it is told."""
     if found.point is None:
-        return
+        return name
     colour, whole = MODELS[index % len(MODELS)], found.groups.get(ALL)
     if whole is not None and whole.distance.low is not None and whole.distance.high is not None:
         lowest, highest = METRICS[metric].range
         ends = [max(whole.stair + whole.distance.low, lowest), min(whole.stair + whole.distance.high, highest)]
         axes.plot([found.point.nll] * 2, ends, color=colour, linewidth=1.2, solid_capstyle="butt")
+    if is_taken:
+        axes.plot(
+            [found.point.nll], [found.point.leak], color=INK, marker="o", markersize=12, markerfacecolor="none",
+            linestyle="", label="recommended",
+        )  # fmt: skip
     axes.plot(
         [found.point.nll], [found.point.leak], color=colour, marker=SHAPES[index % len(SHAPES)], markersize=6,
-        linestyle="", label=name,
+        linestyle="", gid=f"arm-{index}",
     )  # fmt: skip
+    return f"{name}: {found.point.leak:.3f} at {found.point.nll:.3f} nats per token, {found.finding}"
