@@ -147,6 +147,11 @@ class Page:
     compared: Sequence[Picture] = ()
     """Pictures of the comparison."""
     kdaudit_version: str = ""
+    attacks: Sequence[str] = ()
+    """Of all runs: HTML can show one alone, as one of the models."""
+    models: Sequence[str] = ()
+    csv: str = ""
+    """Every figure as CSV in base64, where a document holds it."""
 
 
 def report_page(report: Report, *, with_pictures: bool) -> Page:
@@ -186,6 +191,8 @@ def report_page(report: Report, *, with_pictures: bool) -> Page:
         comparison=comparison,
         compared=compared,
         kdaudit_version=kdaudit.__version__,
+        attacks=list(dict.fromkeys(name for run in report.runs for name in run.result.attacks)),
+        models=list(dict.fromkeys(name for run in report.runs for name in run.result.models)),
     )
 
 

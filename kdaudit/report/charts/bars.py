@@ -113,5 +113,5 @@ def _text(
     weight: str = "400",
 ) -> None:  # fmt: skip
     found = ElementTree.SubElement(parent, "text", x=f"{x:g}", y=f"{y:g}")
-    found.set("style", f"fill:{colour};text-anchor:{anchor};font-size:14px;font-weight:{weight}")
+    found.set("style", f"fill:{colour};stroke:none;text-anchor:{anchor};font-size:14px;font-weight:{weight}")
     found.text = plain(text)

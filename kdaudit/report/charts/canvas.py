@@ -54,6 +54,8 @@ SETTINGS: Mapping[str, Any] = {
     "xtick.labelsize": 9.3,
     "ytick.labelsize": 9.3,
 }
+TEXT_STYLE = f"font-size: {SETTINGS['font.size']}px; font-family: 'DejaVu Sans'"
+"""As matplotlib writes it on every text of the usual size."""
 COORDINATES = {"d", "x", "y"}
 PREFIX = "drawing-"
 """What every id in a picture begins with."""
@@ -118,10 +120,23 @@ def to_svg(figure: Figure, title: str, *, told: Mapping[str, str] | None = None)
 
 
 def _shorten(root: ElementTree.Element) -> None:
-    """Take coordinates to a tenth of a point, which nobody sees: most of a page is coordinates. Text stays as it is."""
+    """Leave out what nobody sees: most of a page is pictures. Coordinates end at tenths of a point; text stays."""
+    root.set("style", TEXT_STYLE)
     for element in root.iter():
         for name in COORDINATES & element.attrib.keys():
-            element.set(name, re.sub(r"-?\d+\.\d\d+", _to_tenths, element.attrib[name]))
+            found = re.sub(r"-?\d+\.\d\d+", _to_tenths, element.attrib[name])
+            element.set(name, re.sub(r" *([A-Za-z]) *", r"\1", " ".join(found.split())))
+        if element.attrib.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
+        if "style" in element.attrib and element is not root:
+            element.set("style", element.attrib["style"].replace(f"{TEXT_STYLE}; ", "").replace(": ", ":"))
+        element.text, element.tail = (
+            (text if text and text.strip() else None) for text in (element.text, element.tail)
+        )
+    for parent in [*root.iter()]:
+        for child in [*parent]:
+            if child.tag == f"{{{SVG}}}g" and not [*child] and not child.attrib:
+                parent.remove(child)
 
 
 def _to_tenths(found: re.Match[str]) -> str:
