@@ -14,15 +14,19 @@ from kdaudit.errors import DiskFullError, OutputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, option: str = "--out") -> Iterator[Path]:
     """Give a temporary path to write to, which replaces `path` when the block ends; a failure removes it.
+
+    Args:
+        path: the file.
+        option: that named its folder, for messages.
 
     Raises:
         DiskFullError: no space is left; an older file is still whole.
         OutputError: the file cannot be written.
     """
     waiting = waiting_name(path)
-    with writing(path):
+    with writing(path, option=option):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(path)
@@ -107,8 +111,12 @@ def _moved(waiting: Path, path: Path) -> bool:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, *, option: str = "--out") -> Iterator[None]:
     """Turn what the operating system says of a write to `path` into an error that the user can act on.
+
+    Args:
+        path: what is written.
+        option: that named it or its folder.
 
     Raises:
         DiskFullError: no space is left.
@@ -123,7 +131,8 @@ def writing(path: Path) -> Iterator[None]:
                 hint="free some space and run the same command again: what is finished is kept",
             ) from error
         raise OutputError(
-            f"--out: {path} cannot be written: {error.strerror or error}", hint="choose another folder with --out"
+            f"{option}: {path} cannot be written: {error.strerror or error}",
+            hint=f"choose another folder with {option}",
         ) from error
 
 
@@ -136,3 +145,19 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as waiting:
         waiting.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_bytes(path: Path, content: bytes, *, option: str = "--out") -> None:
+    """Write a whole file or nothing.
+
+    Args:
+        path: the file.
+        content: all of it.
+        option: that named its folder, for messages.
+
+    Raises:
+        DiskFullError: no space is left; an older file is still whole.
+        OutputError: the file cannot be written.
+    """
+    with replacing(path, option=option) as waiting:
+        waiting.write_bytes(content)

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kdaudit.errors import ConfigError
-from kdaudit.options import Option, flag_of, options_of, problems_of, refuse, split_at_commas, strip_each
+from kdaudit.options import Option, flag_of, options_of, problems_of, refuse, split_at_commas, split_gates, strip_each
 from kdaudit.waivers import Waiver, expired
 
 LOADS = ("4bit", "8bit")
 TXT_RECORDS = ("line", "paragraph", "file")
 CHAT_TEMPLATES = ("own", "teacher", "student")
 PAIRS = ("chat", "text", "alpaca")
-LAYOUT = ("text_field", "id_field", "answer_field", "pairs", "txt_record", "skip_empty")
+LAST, ASSISTANT, WHOLE = SCORED = ("last", "assistant", "all")
+"""What may be learnt and scored of a chat: its last answer, every answer of the assistant, or all of it."""
+LAYOUT = ("text_field", "id_field", "answer_field", "pairs", "txt_record", "skip_empty", "score")
 """Fields of a configuration that say how records stand in their sources."""
 KINDS = ("causal", "masked", "seq2seq")
 MASK_PLAN = re.compile(r"partition|pll|pll-word|random:([1-9][0-9]{0,2}|1000)")
@@ -48,6 +50,8 @@ class Audited:
     checkpoint: str
     reference: str | None
     load: str | None
+    base: str | None = None
+    """What an adapter stands on, where that is not what the adapter says."""
 
     @property
     def option(self) -> str:
@@ -104,6 +108,10 @@ class AuditConfig:
     chat_template: Annotated[str, Option(
         "Whose template writes chats: own (each model's), teacher, student, or the file of a template. With own, the "
         "words of an answer alone are scored where templates differ.", DATA, names="template")] = "own"
+    score: Annotated[str | None, Option(
+        "What is scored of a chat: last (the last answer), assistant (every answer of the assistant) or all (what the "
+        "user says too). A completion is one answer. Default: what a distilled student learnt, else assistant.",
+        DATA, choices=SCORED)] = None
     txt_record: Annotated[str, Option(
         "What is a record in a .txt file: line, paragraph or file.", DATA, choices=TXT_RECORDS)] = "line"
     skip_empty: Annotated[bool, Option("Leave empty texts out, and count them. Default: refuse them.", DATA)] = False
@@ -122,12 +130,24 @@ class AuditConfig:
     """None for a student: what its manifest says, if it has one."""
     model_reference: Annotated[str | None, Option(
         "The checkpoint that a model that is audited alone started from.", MODELS, names="checkpoint")] = None
+    teacher_base: Annotated[str | None, Option(
+        "The base of a teacher that is an adapter, where it lies elsewhere than the adapter says.",
+        MODELS, names="checkpoint")] = None
+    student_bases: Annotated[tuple[str, ...], Option(
+        "The base of students that are adapters, where it lies elsewhere than they say. Give one for all students, or "
+        "one for each --student.", MODELS, flag="--student-base", names="checkpoint")] = ()
+    model_base: Annotated[str | None, Option(
+        "The base of a model that is audited alone and is an adapter, where it lies elsewhere than the adapter says.",
+        MODELS, names="checkpoint")] = None
     attacks: Annotated[tuple[str, ...], Option(
         "An attack, or a group of attacks (paper, all). Repeatable, or joined by commas. Default: paper.",
         MEASURE, flag="--attack", parse=split_at_commas)] = ()
+    settings: Annotated[tuple[str, ...], Option(
+        "A parameter of an attack, such as min-k.fraction=0.1. Repeatable. --list-attacks lists all.",
+        MEASURE, flag="--set", key="set", parse=strip_each)] = ()
     gates: Annotated[tuple[str, ...], Option(
-        "A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable.",
-        MEASURE, flag="--gate", separator=";", parse=strip_each)] = ()
+        "A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable, or joined by commas.",
+        MEASURE, flag="--gate", separator=";", parse=split_gates)] = ()
     out: Annotated[Path, Option(
         "The run folder. The same command continues an unfinished run in it.")] = Path("kdaudit-run")
     overwrite: Annotated[bool, Option("Replace another run in the folder.", in_file=False)] = False
@@ -179,11 +199,17 @@ class AuditConfig:
     def audited(self) -> tuple[Audited, ...]:
         """The models that the audit is about: a teacher before its students, or one model alone."""
         if self.model is not None:
-            return (Audited(LONE, self.model, self.model_reference or self.reference, self.model_load),)
-        teacher = Audited(TEACHER, self.teacher or "", self.teacher_reference or self.reference, self.teacher_load)
-        names = student_names(len(self.students))
-        students = zip(names, self.students, self.references_by_student, strict=True)
-        return teacher, *(Audited(*student, self.student_load) for student in students)
+            reference = self.model_reference or self.reference
+            return (Audited(LONE, self.model, reference, self.model_load, self.model_base),)
+        reference = self.teacher_reference or self.reference
+        teacher = Audited(TEACHER, self.teacher or "", reference, self.teacher_load, self.teacher_base)
+        n = len(self.students)
+        bases = self.student_bases or (None,)
+        students = zip(
+            student_names(n), self.students, self.references_by_student, (self.student_load,) * n,
+            bases * n if len(bases) == 1 else bases, strict=True,
+        )  # fmt: skip
+        return teacher, *(Audited(*student) for student in students)
 
     def with_references(self, found: Mapping[str, str | None]) -> AuditConfig:
         """The same with other references of the models but the teacher, by name."""
@@ -207,7 +233,7 @@ class AuditConfig:
     @property
     def layout(self) -> dict[str, Any]:
         """How the records stand in their sources, by keyword of `kdaudit.records.read`."""
-        return {name: getattr(self, name) for name in LAYOUT}
+        return {**{name: getattr(self, name) for name in LAYOUT}, "score": self.score or ASSISTANT}
 
     def identity(self) -> dict[str, Any]:
         """What a run folder must share with this configuration to be continued by it.
@@ -216,7 +242,7 @@ class AuditConfig:
         not by their names.
         """
         names = {"teacher", "students", "teacher_reference", "student_references", "reference"}
-        names |= {"model", "model_reference"}
+        names |= {"model", "model_reference", "teacher_base", "student_bases", "model_base"}
         names |= {"members", "nonmembers", "shots", "train", "manifest", "key_file", "out", "gates", "overwrite"}
         names |= {"data", "member_field", "member_text_field", "nonmember_text_field"}
         found = {
@@ -225,7 +251,11 @@ class AuditConfig:
             if name not in names
         }
         is_word = self.chat_template in CHAT_TEMPLATES  # a file counts by what it makes of the records
-        return {**found, "chat_template": self.chat_template if is_word else "file"}
+        return {
+            **found,
+            "score": self.score or ASSISTANT,
+            "chat_template": self.chat_template if is_word else "file",
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,9 +271,11 @@ class ReportConfig:
         flag="--format", parse=split_at_commas)] = ("html", "md")
     out: Annotated[Path | None, Option(
         "The folder for the reports. Default: the folder of the first run.", in_file=False)] = None
+    figures: Annotated[Path | None, Option(
+        "A folder for every picture of the report, each as SVG and as PDF.")] = None
     gates: Annotated[tuple[str, ...], Option(
-        "A limit to judge by, such as 'student.auc <= 0.60'. Repeatable. Default: the gates of each run.",
-        flag="--gate", variable="KDAUDIT_GATES", separator=";", parse=strip_each)] = ()
+        "A limit to judge by, such as 'student.auc <= 0.60'. Repeatable, or joined by commas. Default: each run's own.",
+        flag="--gate", variable="KDAUDIT_GATES", separator=";", parse=split_gates)] = ()
     gates_file: Path | None = None
     """The configuration file that declares the gates; None where they were given otherwise."""
     template: Annotated[Path | None, Option(
@@ -304,7 +336,10 @@ def option_of(name: str) -> str:
 
 
 def _models_asked(config: AuditConfig) -> Iterator[str]:
-    pair = ("teacher", "students", "teacher_reference", "student_references", "teacher_load", "student_load")
+    pair = (
+        *("teacher", "students", "teacher_reference", "student_references", "teacher_load", "student_load"),
+        *("teacher_base", "student_bases"),
+    )
     flags = {one.field: one.flag for one in options_of(AuditConfig)}
     if config.model is not None:
         if besides := [flags[name] for name in pair if getattr(config, name)]:
@@ -313,7 +348,7 @@ def _models_asked(config: AuditConfig) -> Iterator[str]:
                 f"{'is' if len(besides) == 1 else 'are'} given too; leave out one or the other"
             )
         return
-    for name in ("model_reference", "model_load"):
+    for name in ("model_reference", "model_load", "model_base"):
         if getattr(config, name) is not None:
             yield f"{flags[name]}: it is about the model of --model, and none is given"
     if config.teacher is None:
@@ -334,11 +369,12 @@ def _contradictions(config: AuditConfig) -> Iterator[str]:
             f"{given} is given but {missing} is not: an audit compares the two (--nonmembers may stand beside --train "
             "alone: both then say where the records of a manifest are now)"
         )
-    if len(config.student_references) not in {0, 1, len(config.students)}:
-        yield (
-            f"--student-reference: {len(config.student_references)} given, but {len(config.students)} of --student; "
-            "give one for each, in the same order, or one for all"
-        )
+    for flag, each in (("--student-reference", config.student_references), ("--student-base", config.student_bases)):
+        if len(each) not in {0, 1, len(config.students)}:
+            yield (
+                f"{flag}: {len(each)} given, but {len(config.students)} of --student; "
+                "give one for each, in the same order, or one for all"
+            )
     if config.mask_plan is not None and not MASK_PLAN.fullmatch(config.mask_plan):
         yield f"--mask-plan: '{config.mask_plan}' is none of partition, pll, pll-word, random:K with K from 1 to 1000"
     if config.mask_groups is not None and config.mask_plan not in {None, "partition"}:

@@ -36,6 +36,9 @@ class AuditKeywords(TypedDict, total=False):
     chat_template: str | Path
     """Whose template writes chats: own (each model's), teacher, student, or the file of a template. With own, the words
     of an answer alone are scored where templates differ."""
+    score: str | None
+    """What is scored of a chat: last (the last answer), assistant (every answer of the assistant) or all (what the user
+    says too). A completion is one answer. Default: what a distilled student learnt, else assistant."""
     txt_record: str
     """What is a record in a .txt file: line, paragraph or file."""
     skip_empty: bool
@@ -48,8 +51,17 @@ class AuditKeywords(TypedDict, total=False):
     """The checkpoint that the student started from. Give one for all students, or one for each student."""
     model_reference: str | Path | None
     """The checkpoint that a model that is audited alone started from."""
+    teacher_base: str | Path | None
+    """The base of a teacher that is an adapter, where it lies elsewhere than the adapter says."""
+    student_bases: str | Sequence[str | Path]
+    """The base of students that are adapters, where it lies elsewhere than they say. Give one for all students, or one
+    for each student."""
+    model_base: str | Path | None
+    """The base of a model that is audited alone and is an adapter, where it lies elsewhere than the adapter says."""
     attacks: str | Sequence[str]
     """An attack, or a group of attacks (paper, all). Repeatable, or joined by commas. Default: paper."""
+    settings: str | Sequence[str]
+    """A parameter of an attack, such as min-k.fraction=0.1. Repeatable. list_attacks lists all."""
     gates: str | Sequence[str]
     """A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable."""
     overwrite: bool
@@ -111,6 +123,9 @@ class DistillKeywords(TypedDict, total=False):
     pairs: str | None
     """How a question and its answer in two fields are shown: chat, text (one after the other) or alpaca. Default:
     prompt and completion as text, others as a chat."""
+    score: str
+    """What is learnt of a chat: last (the last answer), assistant (every answer of the assistant) or all (what the user
+    says too). A completion is one answer."""
     txt_record: str
     """What is a record in a .txt file: line, paragraph or file."""
     skip_empty: bool
@@ -167,6 +182,8 @@ class DistillKeywords(TypedDict, total=False):
     """Train a LoRA adapter of this rank on all linear layers."""
     teacher_load: str | None
     """Quantise the teacher with bitsandbytes: 4bit or 8bit."""
+    teacher_base: str | Path | None
+    """The base of a teacher that is an adapter, where it lies elsewhere than the adapter says."""
     student_load: str | None
     """Quantise the weights that lora adapts with bitsandbytes (QLoRA): 4bit or 8bit."""
     device: str

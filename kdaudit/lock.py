@@ -103,13 +103,14 @@ def refuse_other_settings(
         ConfigError: naming the first setting that differs, and how many do.
     """
     now = json.loads(json.dumps(now))
-    differing = [name for name in {**now, **earlier} if earlier.get(name) != now.get(name)]
+    was, wanted = ({name: value for name, value in found.items() if value != []} for found in (earlier, now))
+    differing = [name for name in {**now, **earlier} if was.get(name) != wanted.get(name)]
     if differing:
         more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
-        was, wanted = (_shortened(found.get(differing[0])) for found in (earlier, now))
+        before, after = (_shortened(found.get(differing[0])) for found in (earlier, now))
         raise ConfigError(
-            f"--out: {folder} holds {holds} with other settings: {differing[0].replace('_', ' ')} was {was} "
-            f"and is now {wanted}{more}",
+            f"--out: {folder} holds {holds} with other settings: {differing[0].replace('_', ' ')} was {before} "
+            f"and is now {after}{more}",
             hint=hint,
         )
 

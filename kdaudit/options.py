@@ -220,8 +220,13 @@ def split_at_commas(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for joined in given for name in joined.split(",")))
 
 
+def split_gates(given: Sequence[str]) -> tuple[str, ...]:
+    """Every gate once; a comma before a digit stays, so that a limit of 0,60 is refused as one."""
+    return tuple(dict.fromkeys(gate.strip() for joined in given for gate in re.split(r",(?!\s*\d)", joined)))
+
+
 def strip_each(given: Sequence[str]) -> tuple[str, ...]:
-    """Every value without the spaces around it: gates in an environment variable have some."""
+    """Every value without the spaces around it: values in an environment variable have some."""
     return tuple(text.strip() for text in given)
 
 

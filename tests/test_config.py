@@ -80,21 +80,32 @@ def test_a_reference_for_all_serves_where_a_model_has_none_of_its_own() -> None:
     assert references(own) == {"teacher": "r", "student": "x", "student-2": None}
 
 
+def test_one_base_serves_every_student_or_each_has_its_own() -> None:
+    two = replace(PLAIN, students=("a", "b"), teacher_base="t")
+    assert {one.name: one.base for one in two.audited} == {"teacher": "t", "student": None, "student-2": None}
+    assert [one.base for one in replace(two, student_bases=("x",)).audited] == ["t", "x", "x"]
+    assert [one.base for one in replace(two, student_bases=("x", "y")).audited] == ["t", "x", "y"]
+    with pytest.raises(ConfigError, match="--student-base: 3 given, but 2 of --student"):
+        replace(two, student_bases=("x", "y", "z"))
+
+
 CHANGES: dict[str, Any] = {
     "text_field": "body", "id_field": "number", "attacks": ("loss",), "seed": 1, "max_tokens": 8, "limit": 8,
     "batch_tokens": 8, "device": "cpu", "dtype": "float32", "n_shots": 3, "calibration_share": 0.5,
     "teacher_load": "4bit", "student_load": "4bit", "trust_remote_code": True, "allow_pickle": True,
     "paper_compat": True, "kind": "masked", "mask_plan": "pll", "mask_groups": 5, "answer_field": "chosen",
     "pairs": "text", "txt_record": "file", "skip_empty": True, "chat_template": "teacher",
+    "score": "all",
+    "settings": ("min-k.fraction=0.1",),
 }  # fmt: skip
 FREE: dict[str, Any] = {
     "teacher": "T", "students": ("S",), "members": ("m",), "nonmembers": ("n",), "shots": ("x",),
     "teacher_reference": "r",
     "student_references": ("r",), "reference": "r", "out": Path("elsewhere"), "gates": ("student.auc <= 0.6",),
-    "overwrite": True, "manifest": Path("k.json"),
+    "overwrite": True, "manifest": Path("k.json"), "teacher_base": "B", "student_bases": ("B",),
 }  # fmt: skip
 OF_A_MANIFEST: dict[str, Any] = {"train": ("t",), "key_file": Path("key")}
-OF_A_MODEL_ALONE = {"model", "model_reference", "model_load"}
+OF_A_MODEL_ALONE = {"model", "model_reference", "model_load", "model_base"}
 TOGETHER: tuple[dict[str, Any], ...] = (
     {"data": ("d",), "member_field": "label"},
     {"data": ("d",), "member_text_field": "a", "nonmember_text_field": "b"},
@@ -117,7 +128,7 @@ def test_what_changes_the_measurement_changes_the_identity(name: str) -> None:
 
 def test_what_a_model_alone_is_given_changes_the_identity_by_its_precision_alone() -> None:
     lone = AuditConfig(model="m")
-    assert replace(lone, model="M", model_reference="r", reference="R").identity() == lone.identity()
+    assert replace(lone, model="M", model_reference="r", reference="R", model_base="B").identity() == lone.identity()
     changed = replace(lone, model_load="4bit").identity()
     assert {key for key in changed if changed[key] != lone.identity()[key]} == {"model_load"}
 

@@ -104,6 +104,7 @@ LOSS = AttackResult(
     {"student": Curve((0.0, 0.5, 1.0), (0.0, 0.8, 1.0), (0.0, 0.7, 1.0), (0.0, 0.9, 1.0))},
     {"student": Histogram((-3.0, -2.0, -1.0), (5, 1995), (1000, 988))},
     {"student": {"members": TwoByTwo(1, 2, 3, 4), "nonmembers": TwoByTwo(5, 6, 7, 8)}},
+    {"fraction": 0.5, "windows": [2, 3]},
 )
 REFERENCE = AttackResult(
     2,
@@ -298,7 +299,9 @@ def test_the_layout_is_the_fixed_one() -> None:
     assert layout["schema"] == "kdaudit.results/1"
     loss = layout["attacks"]["loss"]
     models = ["teacher", "student", "student-2"]
-    assert list(loss) == ["version", "requested", *models, "comparison", "curves", "histograms", "two_by_two"]
+    drawn = ["curves", "histograms", "two_by_two"]
+    assert list(loss) == ["version", "requested", *models, "comparison", *drawn, "settings"]
+    assert "settings" not in layout["attacks"]["reference"], "files of attacks as defined are as they were"
     assert loss["student"]["status"] == "ok"
     assert loss["student"]["unscored"] == 3
     assert loss["student"]["tpr_at_fpr"]["0.01"]["value"] == 0.1

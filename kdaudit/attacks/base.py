@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
+from kdaudit.attacks.settings import Parameter, Setting
 from kdaudit.signals.tokens import TokenSignals
 from kdaudit.views.view import PLAIN, View
 
@@ -39,9 +41,10 @@ class Attack:
     """
 
     name: str
-    score: Callable[[Sample], float]
+    score: Callable[..., float]
+    """Called with a sample. It has a keyword for every parameter."""
     summary: str
-    """One line for `--list-attacks`: what the score is."""
+    """One line for `--list-attacks`: what the score is, with the parameters by their keywords in braces."""
     source: str
     views: tuple[View, ...] = (PLAIN,)
     needs_reference: bool = False
@@ -53,6 +56,28 @@ class Attack:
     """The same for a reader who knows no formula, in one sentence that reports show."""
     version: int = 1
     """Raised whenever a change moves a score."""
+    parameters: tuple[Parameter, ...] = ()
+    """What `--set` can change."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """By the name of a parameter: its value, where that is another than the default."""
+
+    def tuned(self, settings: Mapping[str, Setting]) -> Attack:
+        """The same attack with other values of some parameters, by their names."""
+        known = {one.name: one for one in self.parameters}
+        chosen = {name: value for name, value in settings.items() if value != known[name].default}
+        keywords = {known[name].keyword: value for name, value in chosen.items()}
+        return replace(self, score=partial(self.score, **keywords), settings=chosen) if chosen else self
+
+    @property
+    def values(self) -> dict[str, Setting]:
+        """Every parameter with its value."""
+        return {one.name: self.settings.get(one.name, one.default) for one in self.parameters}
+
+    @property
+    def described(self) -> str:
+        """The summary with the values of the parameters in it."""
+        values = self.values
+        return self.summary.format(**{one.keyword: one.in_words(values[one.name]) for one in self.parameters})
 
     @property
     def n_passes(self) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.attacks.loss import mean
+from kdaudit.attacks.settings import share_of_lowest
 from kdaudit.views.view import PLAIN
 
 FRACTION = 0.2  # the authors' choice; mimir and mia_llms_benchmark use it too
@@ -42,7 +43,8 @@ def score(sample: Sample, *, fraction: float = FRACTION) -> float:
 ATTACK = Attack(
     "min-k",
     score,
-    summary="mean log-likelihood of the least likely 20 % of the tokens",
+    summary="mean log-likelihood of the least likely {fraction} of the tokens",
     source="arXiv:2310.16789",
+    parameters=(share_of_lowest(FRACTION),),
     idea="How likely the model finds those words of the text that it expects least.",
 )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.attacks.min_k import mean_of_lowest
+from kdaudit.attacks.settings import share_of_lowest
 from kdaudit.views.view import PLAIN
 
 FRACTION = 0.2  # the authors sweep 0.1 to 1.0; mimir and mia_llms_benchmark both use 0.2
@@ -37,7 +38,8 @@ def score(sample: Sample, *, fraction: float = FRACTION) -> float:
 ATTACK = Attack(
     "min-k++",
     score,
-    summary="mean of the lowest 20 % of the tokens' z-scores",
+    summary="mean of the lowest {fraction} of the tokens' z-scores",
     source="arXiv:2404.02936",
+    parameters=(share_of_lowest(FRACTION),),
     idea="As min-k, but each word is held against what the model expects at that place.",
 )

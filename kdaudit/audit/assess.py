@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit.attacks.settings import Setting
 from kdaudit.audit.plan import AttackPlan
 from kdaudit.audit.scoring import ALONE, Scores
 from kdaudit.config import TEACHER
@@ -76,7 +77,7 @@ def assess_attack(plan: AttackPlan, scores: Scores, judging: Judging) -> AttackR
     comparison = {name: _not_compared(plan, name) for name in students}
     result = AttackResult(
         version=plan.attack.version, requested=plan.is_requested, cells={}, comparison={}, curves={}, histograms={},
-        two_by_two={},
+        two_by_two={}, settings={name: _as_in_file(value) for name, value in plan.attack.settings.items()},
     )  # fmt: skip
     if not pairs:
         return replace(result, cells=cells, comparison=comparison)
@@ -123,6 +124,10 @@ def assess_attack(plan: AttackPlan, scores: Scores, judging: Judging) -> AttackR
             for name, by_class in (paired_detections(pairs, parts, baseline=baseline) if baseline else {}).items()
         },
     )
+
+
+def _as_in_file(value: Setting) -> float | list[int]:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def adjust_for_many(results: Mapping[str, AttackResult]) -> dict[str, AttackResult]:

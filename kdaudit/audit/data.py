@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from kdaudit import records
 from kdaudit.audit.lineage import Lineage
-from kdaudit.config import CHAT_TEMPLATES, AuditConfig
+from kdaudit.config import CHAT_TEMPLATES, AuditConfig, Audited
 from kdaudit.draws import generator
 from kdaudit.errors import ConfigError, RecordsError
 from kdaudit.foreign import read_text, reason
@@ -32,8 +33,8 @@ class Rendering:
 
     name: str
     """The model's name."""
-    contexts: tuple[str, ...]
-    """(n,): what stands before the answer of each record."""
+    contexts: tuple[tuple[str, ...], ...]
+    """(n,): what stands before each answer of each record."""
     shots: tuple[str, ...]
 
 
@@ -74,7 +75,7 @@ class AuditData:
         """The hash of all sets as they were read, and of what models are shown otherwise."""
         parts = [found.sha256 for found in self.sets]
         for fingerprint, own in sorted(self.renderings.items()):
-            whole = "\0".join((*own.contexts, *own.shots)).encode("utf-8", "surrogatepass")
+            whole = "\0".join((*chain.from_iterable(own.contexts), *own.shots)).encode("utf-8", "surrogatepass")
             parts += [fingerprint, hashlib.sha256(whole).hexdigest()]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
@@ -153,11 +154,11 @@ def speaker(config: AuditConfig, lineage: Lineage) -> Any:
     if choice == "student":
         if not config.students:
             raise ConfigError("--chat-template student: no student is audited", hint="leave it out")
-        return _tokenizer(config, config.students[0], "--student")
-    first = config.audited[0]
-    teacher = _tokenizer(config, first.checkpoint, first.option)
+        return _tokenizer(config, config.audited[1])
+    first, *others = config.audited
+    teacher = _tokenizer(config, first)
     if choice == "own" and not teacher.chat_template:
-        students = (_tokenizer(config, name, "--student") for name in config.students)
+        students = (_tokenizer(config, one) for one in others)
         return next((one for one in students if one.chat_template), teacher)
     if choice not in {"own", "teacher"}:
         hint = f"give one of {', '.join(CHAT_TEMPLATES)} or the file of a template"
@@ -168,9 +169,9 @@ def speaker(config: AuditConfig, lineage: Lineage) -> Any:
     return teacher
 
 
-def _tokenizer(config: AuditConfig, name: str, option: str) -> Any:
-    code, pickle = config.trust_remote_code, config.allow_pickle
-    return load_tokenizer(find(name, option=option, kind=config.kind, allow_pickle=pickle, trust_remote_code=code))
+def _tokenizer(config: AuditConfig, one: Audited) -> Any:
+    trust: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
+    return load_tokenizer(find(one.checkpoint, option=one.option, base=one.base, kind=config.kind, **trust))
 
 
 def _limited(found: tuple[Record, ...], config: AuditConfig, name: str) -> tuple[Record, ...]:

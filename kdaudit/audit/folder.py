@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from kdaudit.results import AuditedModel, AuditedRecords
 from kdaudit.results.file import encode
 
 if TYPE_CHECKING:
+    from kdaudit.attacks.base import Attack
     from kdaudit.audit.data import AuditData
     from kdaudit.metrics.scores import Floats
 
@@ -151,14 +152,18 @@ def write_scores(
     scores: Mapping[str, Mapping[str, Floats]],
     *,
     is_calibration: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    attacks: Sequence[Attack],
 ) -> None:
     """Write scores.parquet, one row per record, model and attack; a record that was not scored has a null.
+
+    The file's metadata says under `kdaudit.attacks` by which version and with which parameters each attack scored.
 
     Args:
         folder: where.
         data: the records.
         scores: attack -> model -> (n,).
         is_calibration: (n,), True for records that fitted thresholds.
+        attacks: that gave the scores.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -174,7 +179,8 @@ def write_scores(
             ("model", pa.dictionary(pa.int32(), pa.string())),
             ("attack", pa.dictionary(pa.int32(), pa.string())),
             ("score", pa.float64()),
-        ]
+        ],
+        metadata={"kdaudit.attacks": json.dumps({one.name: {"version": one.version, **one.values} for one in attacks})},
     )
     with replacing(folder.scores) as waiting, pq.ParquetWriter(waiting, schema) as writer:
         for attack, by_model in scores.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit import manifest as manifests
-from kdaudit.config import LOADS, TEACHER, AuditConfig, Audited, option_of
+from kdaudit.config import LAST, LOADS, TEACHER, AuditConfig, Audited, option_of
 from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import Checkpoint
@@ -81,12 +81,15 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
     found = _manifests(config)
     distilled = _distilled(config)
     references = {one.name: one.reference for one in distilled}
+    bases = {one.name: one.base for one in distilled}
     no_start: dict[str, str] = {}
     for name in references:
         if name in found and references[name] is None:
             start = found[name].start
-            if start is not None and (Path(start).is_dir() or found[name].content["start"]["revision"]):
+            if start is not None and (Path(start).exists() or found[name].content["start"]["revision"]):
                 references[name] = start
+            elif start is not None and bases[name] is not None and found[name].content["training"].get("lora"):
+                references[name] = bases[name]  # an adapter that distill trains stands on its start
             else:
                 no_start[name] = _why_no_start(found[name], start)
     notes = [f"{name}: {why}, so it has no reference model" for name, why in no_start.items()]
@@ -184,8 +187,22 @@ def _manifests(config: AuditConfig) -> dict[str, Manifest]:
 
 
 def _layout(found: Manifest, config: AuditConfig) -> dict[str, Any]:
-    """How the records stood in their sources when the student was distilled."""
-    recorded = {**found.content["training"], "text_field": found.data["text_field"], "id_field": found.data["id_field"]}
+    """How the records stood in their sources when the student was distilled.
+
+    Raises:
+        ConfigError: other words of a chat are to be scored than were learnt.
+    """
+    training = {
+        "score": LAST,
+        **found.content["training"],
+    }  # a student from before this was asked learnt the last answer
+    recorded = {**training, "text_field": found.data["text_field"], "id_field": found.data["id_field"]}
+    if config.score not in {None, recorded["score"]}:
+        raise ConfigError(
+            f"--score {config.score}: the student was distilled on its records with --score {recorded['score']}, which "
+            f"{found.path} says",
+            hint="leave it out, or give the records by --members FILE and --nonmembers FILE",
+        )
     return {name: recorded.get(name, default) for name, default in config.layout.items()}
 
 

@@ -14,13 +14,15 @@ from kdaudit.config import AuditConfig, option_of
 from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import scoring_batch_tokens, shared_window
+from kdaudit.models.headers import is_dequantised
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
-from kdaudit.targets.frames import frame_of, hides_words
+from kdaudit.targets.frames import check_answers, frame_of, hides_words
 from kdaudit.targets.masked import DEFAULT_GROUPS, DEFAULT_PLAN, Masking
-from kdaudit.targets.passage import TWICE, lead_text, without_lead
+from kdaudit.targets.passage import lead_text
 from kdaudit.targets.plan import Frame
+from kdaudit.targets.script import TWICE, script_of, without_lead
 from kdaudit.targets.tokenizers import described, ignores_case
 from kdaudit.views.build import Passages, build
 from kdaudit.views.view import PLAIN, View
@@ -87,6 +89,8 @@ class Plan:
     warnings: tuple[str, ...]
     masking: Masking | None = None
     """What is hidden from masked models, and from encoders that read no prompts."""
+    dequantised: frozenset[str] = frozenset()
+    """Fingerprints of the checkpoints whose packed weights compute as whole ones on this device."""
 
     @property
     def n_passes(self) -> int:
@@ -121,7 +125,8 @@ class Plan:
         width = {"float32": 4, "bfloat16": 2, "float16": 2}[self.dtype]
         largest_batch = max(one.longest, min(self.batch_tokens, one.n_tokens))
         states = largest_batch * one.checkpoint.hidden_size * width * 16
-        return one.checkpoint.memory_bytes(self.dtype) + states + 3 * 2**24
+        is_dequantised = one.checkpoint.fingerprint in self.dequantised
+        return one.checkpoint.memory_bytes(self.dtype, is_dequantised=is_dequantised) + states + 3 * 2**24
 
 
 def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyType({})) -> tuple[Subject, ...]:
@@ -138,7 +143,8 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
     options |= {"kind": config.kind}
     audited = config.audited
     targets = [
-        find(one.checkpoint, option=one.option, load=one.load or loads.get(one.name), **options) for one in audited
+        find(one.checkpoint, option=one.option, load=one.load or loads.get(one.name), base=one.base, **options)
+        for one in audited
     ]
     subjects = []
     for one, target in zip(audited, targets, strict=True):
@@ -186,16 +192,17 @@ def make_plan(
     """
     checkpoints = distinct(subjects)
     has_prompts = any(record.n_prompt for record in data.records)
+    check_answers(subjects[0].checkpoint.kind, data.records)
     masking = _masking(config, subjects[0].checkpoint, has_prompts=has_prompts)
     tokenizers, frames, renderings, tokenizer_of = _tokenizers(
         checkpoints, masking, data.renderings, has_prompts=has_prompts
     )
-    chosen = expand(config.attacks)
+    chosen = expand(config.attacks, config.settings)
     leads = list(dict.fromkeys(lead_text(tokenizer) for tokenizer in tokenizers))
-    shown = [without_lead(record.text, record.n_prompt, leads) for record in data.records]
-    n_twice = sum(text != record.text for (text, _), record in zip(shown, data.records, strict=True))
+    scripts = [script_of(record, leads) for record in data.records]
+    n_twice = sum(script.text != record.text for script, record in zip(scripts, data.records, strict=True))
     n_members = len(data.members)
-    n_shared = len({text for text, _ in shown[:n_members]} & {text for text, _ in shown[n_members:]})
+    n_shared = len({one.text for one in scripts[:n_members]} & {one.text for one in scripts[n_members:]})
     if n_twice and n_shared:
         raise RecordsError(
             f"{n_shared} texts stand in both sets, in one of them behind {' or '.join(filter(None, leads))}, which the "
@@ -203,14 +210,16 @@ def make_plan(
             hint="a text is a member or a non-member: take it out of one of the files",
         )
     passages = build(
-        tuple(text for text, _ in shown),
+        scripts,
         tokenizers,
         frames,
         views=_views(attack for attack, _ in chosen),
         shots=_without_leads(data.shots, leads),
         window=shared_window(config.max_tokens, checkpoints.values()),
-        prompts=[n_prompt for _, n_prompt in shown],
-        contexts=[None if own is None else _without_leads(own.contexts, leads) for own in renderings],
+        contexts=[
+            None if own is None else [(without_lead(first, leads), *rest) for first, *rest in own.contexts]
+            for own in renderings
+        ],
         shots_of=[None if own is None else _without_leads(own.shots, leads) for own in renderings],
         seed=config.seed,
     )
@@ -232,6 +241,7 @@ def make_plan(
                 hint="kdaudit attack --list-attacks says what each attack needs",
             )
     device = choose_device(config.device)
+    dequantised = frozenset(one for one, checkpoint in checkpoints.items() if is_dequantised(checkpoint, device))
     return Plan(
         subjects=subjects,
         attacks=attacks,
@@ -241,13 +251,14 @@ def make_plan(
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
         batch_tokens=config.batch_tokens or scoring_batch_tokens(device),
-        warnings=(*_warnings(config, data, passages), *twice, *_dequantised(checkpoints.values()), *notes),
+        warnings=(*_warnings(config, data, passages), *twice, *_dequantised(checkpoints, dequantised), *notes),
         masking=masking,
+        dequantised=dequantised,
     )
 
 
 def _without_leads(texts: Iterable[str], leads: Sequence[str]) -> list[str]:
-    return [without_lead(text, 0, leads)[0] for text in texts]
+    return [without_lead(text, leads) for text in texts]
 
 
 def _masking(config: AuditConfig, checkpoint: Checkpoint, *, has_prompts: bool) -> Masking | None:
@@ -289,11 +300,11 @@ def _check_known_tokens(
 ) -> None:
     """Refuse a model whose tokenizer gives tokens that it has no embedding for.
 
-    An adapter may bring embeddings of its own, and an encoder-decoder two vocabularies: the engine looks at those.
+    An encoder-decoder may have two vocabularies: the engine looks at those.
     """
     for fingerprint, checkpoint in checkpoints.items():
         largest = max(shown[tokenizer_of[fingerprint]].largest for shown in passages.shown.values())
-        if checkpoint.base is None and checkpoint.kind != "seq2seq" and 0 < checkpoint.vocab_size <= largest:
+        if checkpoint.kind != "seq2seq" and 0 < checkpoint.vocab_size <= largest:
             raise CheckpointError(
                 f"the tokenizer of {checkpoint.name} gives token {largest}, and the model knows "
                 f"{checkpoint.vocab_size} tokens",
@@ -427,8 +438,13 @@ def _span(counts: Sequence[int]) -> str:
     return f"{min(counts):,}" + (f" to {max(counts):,}" if len(set(counts)) > 1 else "")
 
 
-def _dequantised(checkpoints: Iterable[Checkpoint]) -> Iterator[str]:
-    for one in checkpoints:
+def _dequantised(checkpoints: Mapping[str, Checkpoint], dequantised: frozenset[str]) -> Iterator[str]:
+    for fingerprint, one in checkpoints.items():
+        if fingerprint in dequantised:
+            yield (
+                f"the weights of {one.name} are stored in {one.load} and are dequantised: here they compute as whole "
+                "numbers of the dtype of the run"
+            )
         if one.is_gguf:
             yield (
                 f"{one.name} is a GGUF file: its weights, most of them stored in {one.dtype}, are dequantised; whether "

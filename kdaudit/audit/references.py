@@ -69,7 +69,7 @@ def _starts(subjects: Sequence[Subject], lineage: Lineage) -> dict[str, list[Che
         manifest = lineage.by_student.get(subject.name)
         start = manifest.start if manifest is not None else None
         reference = subject.reference
-        if start is None or reference is None or lineage.is_start(reference) or not Path(start).is_dir():
+        if start is None or reference is None or lineage.is_start(reference) or not Path(start).exists():
             continue
         with suppress(KdauditError):  # what is no checkpoint any more says nothing, and nobody asked for it
             there = find(

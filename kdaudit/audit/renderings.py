@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,16 +10,19 @@ from typing import Any
 from kdaudit.audit.data import AuditData, Rendering, speaker
 from kdaudit.audit.lineage import Lineage
 from kdaudit.audit.plan import Subject
-from kdaudit.config import AuditConfig
+from kdaudit.config import ASSISTANT, WHOLE, AuditConfig
 from kdaudit.errors import ConfigError, RecordsError
 from kdaudit.models.chat import chat_renderer
 from kdaudit.models.loading import load_tokenizer
 from kdaudit.records import Chat, Record, Render
+from kdaudit.records.turns import earlier_answers, words_of
+from kdaudit.targets.script import script_from
 
-MARK = "\u2042kdaudit\u2042"
-"""Stands in the place of an answer, to see what a template puts around it."""
 SAME = "give --chat-template teacher, which shows every model the same text"
 SHOWN_LINES = 5
+
+Turns = list[tuple[str, str]]
+"""What a template writes before the words of each answer, and these words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class _Voice:
 def show_each(data: AuditData, subjects: Sequence[Subject], config: AuditConfig, lineage: Lineage) -> AuditData:
     """Render the chats of an audit anew for models whose template writes them otherwise than they were read.
 
-    Where templates differ, the words of the answer alone are scored: what a template puts around them differs too. A
+    Where templates differ, the words of answers alone are scored: what a template puts around them differs too. A
     reference is shown what its model is shown.
 
     Args:
@@ -54,7 +57,7 @@ def show_each(data: AuditData, subjects: Sequence[Subject], config: AuditConfig,
         The data, with renderings where there are several.
 
     Raises:
-        ConfigError: one checkpoint is the reference of models with different templates.
+        ConfigError: one checkpoint is the reference of models with different templates, or all of a chat is scored.
         RecordsError: a template refuses a chat, or does not show the answer as the others do.
     """
     if not any(record.chat for record in data.records) or config.chat_template != "own":
@@ -74,9 +77,16 @@ def show_each(data: AuditData, subjects: Sequence[Subject], config: AuditConfig,
     data = replace(data, notes=(*data.notes, *notes))
     if not voices:
         return data
+    if config.score == WHOLE:
+        raise ConfigError(
+            f"--score all: {', '.join(voices)} would be shown other words than the first model, whose chat template "
+            "differs",
+            hint=SAME,
+        )
     names = ", ".join(voices)
     said = f"chats are shown to {names} as its own template writes them; the words of the answers alone are scored"
-    texts, renderings = _rendered(data, first, {one.name: one for one in voices.values()}, lineage.chat_date)
+    score = config.score or ASSISTANT
+    texts, renderings = _rendered(data, first, {one.name: one for one in voices.values()}, lineage.chat_date, score)
     n_members = len(data.members)
     return replace(
         data,
@@ -103,11 +113,11 @@ def _by_checkpoint(subjects: Sequence[Subject], rendering_of: Mapping[str, Rende
 
 
 def _rendered(
-    data: AuditData, first: _Voice, others: Mapping[str, _Voice], today: str
+    data: AuditData, first: _Voice, others: Mapping[str, _Voice], today: str, score: str
 ) -> tuple[tuple[Record, ...], dict[str, Rendering]]:
-    """The records up to the end of their answers' words, and the prompts and shots of every further template."""
+    """The records up to the end of their answers' words, and the contexts and shots of every further template."""
     made: list[Record] = []
-    contexts: dict[str, list[str]] = {name: [] for name in others}
+    contexts: dict[str, list[tuple[str, ...]]] = {name: [] for name in others}
     shots: dict[str, tuple[str, ...]] = {}
     broken: dict[str, list[str]] = {}
     with ExitStack() as open_processes:
@@ -118,18 +128,17 @@ def _rendered(
         renders = {"": renderer(first), **{name: renderer(voice) for name, voice in others.items()}}
         for record in data.records:
             if record.chat is None:
-                prompt, words = record.text[: record.n_prompt], record.text[record.n_prompt :]
-                found = dict.fromkeys(renders, (prompt, words))
+                found = {name: [(record.text[: record.n_prompt], record.text[record.n_prompt :])] for name in renders}
             else:
                 try:
-                    found = _said_by_all(renders, record.chat)
+                    found = _said_by_all(renders, record.chat, score)
                 except ValueError as error:
                     broken.setdefault(str(error), []).append(record.place)
                     continue
-            prompt, words = found[""]
-            made.append(replace(record, text=prompt + words, n_prompt=len(prompt)))
+            script = script_from(found[""])
+            made.append(replace(record, text=script.text, n_prompt=script.n_prompt, gaps=script.gaps))
             for name in others:
-                contexts[name].append(found[name][0])
+                contexts[name].append(tuple(before for before, _ in found[name]))
         if broken:
             raise _refusal(broken)
         for name in others:
@@ -139,38 +148,55 @@ def _rendered(
     return tuple(made), {name: Rendering(name, tuple(contexts[name]), shots[name]) for name in others}
 
 
-def _said_by_all(renders: Mapping[str, Callable[[Chat], tuple[str, str]]], chat: Chat) -> dict[str, tuple[str, str]]:
-    """By template: what stands before the words of the answer, and these, which are the same for all.
+def _said_by_all(renders: Mapping[str, Callable[[Chat], tuple[str, str]]], chat: Chat, score: str) -> dict[str, Turns]:
+    """By template: what stands before the words of each answer, and these, which are the same for all.
 
     Raises:
         ValueError: a template does not show them, or shows others.
     """
-    found = {name: _said(render, chat, name) for name, render in renders.items()}
-    if len({words for _, words in found.values()}) > 1:
-        found = {
-            name: (before + words[: len(words) - len(words.lstrip())], words.strip())
-            for name, (before, words) in found.items()
-        }
-    if len({words for _, words in found.values()}) > 1 or not found[""][1]:
+    found = {name: _said(render, chat, name, score) for name, render in renders.items()}
+    if not _is_same(found.values()):
+        found = {name: _stripped(turns) for name, turns in found.items()}
+    if not _is_same(found.values()) or not all(words for _, words in found[""]):
         raise ValueError("the templates of the models write different words for the answer")
     return found
 
 
-def _said(render: Render, chat: Chat, name: str) -> tuple[str, str]:
-    answer = chat.messages[-1]
-    if chat.n_answer > 1 or answer.get("tool_calls"):
-        raise ValueError("an answer of several messages or with tool calls is written differently by each template")
+def _is_same(found: Iterable[Turns]) -> bool:
+    return len({tuple(words for _, words in turns) for turns in found}) == 1
+
+
+def _stripped(turns: Turns) -> Turns:
+    """The same text, in which the white space at the ends of words belongs to what stands around them."""
+    made, carried = [], ""
+    for before, words in turns:
+        left = words.lstrip()
+        made.append((carried + before + words[: len(words) - len(left)], left.rstrip()))
+        carried = words[len(words.rstrip()) :]
+    return made
+
+
+def _said(render: Render, chat: Chat, name: str, score: str = ASSISTANT) -> Turns:
+    """What one template writes before the words of each answer that is scored, and these words."""
     owner = f"the chat template of {name}" if name else "the chat template"
+    if chat.n_answer > 1 or chat.messages[-1].get("tool_calls"):
+        raise ValueError("an answer of several messages or with tool calls is written differently by each template")
+    last = len(chat.messages) - 1
+    made: Turns = []
+    end = 0
     try:
         before, whole = render(chat)
-        marked = render(replace(chat, messages=[*chat.messages[:-1], {**answer, "content": MARK}]))
+        for place in (*(earlier_answers(chat) if score == ASSISTANT else ()), last):
+            start, after = words_of(render, chat, place, whole)
+            if start < end:
+                raise ValueError("does not show the answers in their order")
+            made.append((whole[end:start], whole[start:after]))
+            end = after
+        if not whole[: end - len(made[-1][1])].startswith(before):
+            raise ValueError("does not show the answer as it stands")
     except ValueError as error:
         raise ValueError(f"{owner} {error}") from error
-    lead, _, tail = marked[1].partition(MARK)
-    is_around = whole.startswith(lead) and whole.endswith(tail) and len(whole) >= len(lead) + len(tail)
-    if marked[0] != before or MARK not in marked[1] or MARK in tail or not is_around:
-        raise ValueError(f"{owner} does not show the answer as it stands")
-    return lead, whole[len(lead) : len(whole) - len(tail)]
+    return made
 
 
 def _refusal(broken: Mapping[str, Sequence[str]]) -> RecordsError:

@@ -80,6 +80,7 @@ def plan_run(config: AuditConfig, *, read_source: Read = records.read) -> tuple[
     """
     asked = read_request(config)
     check_environment()
+    config = replace(config, settings=asked.settings)
     return plan_audit(config, [attack for attack, _ in asked.attacks], read_source=read_source), asked.gates
 
 
@@ -116,7 +117,13 @@ def _measure(
     scores = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
     notes = check_alive(plan, scores, len(data.members))
     parts = split_records(data, share=config.calibration_share, seed=config.seed)
-    write_scores(folder, data, scores.by_attack, is_calibration=_calibration_mask(parts, len(data.members)))
+    write_scores(
+        folder,
+        data,
+        scores.by_attack,
+        is_calibration=_calibration_mask(parts, len(data.members)),
+        attacks=[one.attack for one in plan.attacks],
+    )
 
     on_progress("judging", 0, len(plan.attacks) + 2)
     judging, validity = compare_sets(plan, data, scores, parts, seed=config.seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kdaudit.attacks import ATTACKS, min_k, min_k_plus_plus
+from kdaudit.attacks import ATTACKS
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.audit.measure import SignalFiles
 from kdaudit.audit.plan import Plan, Subject
@@ -22,8 +22,8 @@ ALONE: Mapping[str, Attack] = {
 }
 """The attacks that need no more of a model than its plain pass: those that a start (a reference) is attacked by too."""
 
-PAPER_FRACTIONS = {"min-k": (min_k.score, 0.9), "min-k++": (min_k_plus_plus.score, 0.1)}
-"""The fractions that arXiv:2505.11837 uses, for --paper-compat only."""
+PAPER_SETTINGS = {"min-k": {"fraction": 0.9}, "min-k++": {"fraction": 0.1}}
+"""What arXiv:2505.11837 uses, for --paper-compat only, whatever --set says of the audit's own figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Scores:
     by_attack: Mapping[str, Mapping[str, Floats]]
     """Attack -> audited model -> (n,), larger means more likely a member, NaN means not scored."""
     paper: Mapping[str, Mapping[str, Floats]]
-    """For --paper-compat: the same with the paper's fractions, for the attacks where they differ; else empty."""
+    """For --paper-compat: the same with the paper's settings, for the attacks where they differ; else empty."""
     with_paper: bool
     likelihoods: Mapping[str, Likelihoods]
     """Checkpoint fingerprint -> what that model makes of each record in the plain view."""
@@ -43,14 +43,17 @@ class Scores:
 
 
 def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFiles, *, with_paper: bool) -> Scores:
-    """Score every record with every attack on every model that it runs on."""
+    """Score every record with every attack on every model that it runs on.
+
+    A start is attacked with the settings that the attack has in the audit.
+    """
     n = len(plan.passages.texts)
     by_attack = {one.attack.name: {name: np.full(n, np.nan) for name in one.runs_on} for one in plan.attacks}
-    paper = {
-        name: {model: np.full(n, np.nan) for model in models}
-        for name, models in by_attack.items()
-        if with_paper and name in PAPER_FRACTIONS
-    }
+    own = {one.attack.name: one.attack for one in plan.attacks}
+    as_in_paper = {name: ATTACKS[name].tuned(PAPER_SETTINGS.get(name, {})) for name in own} if with_paper else {}
+    as_in_paper = {name: attack for name, attack in as_in_paper.items() if attack.settings != own[name].settings}
+    paper = {name: {model: np.full(n, np.nan) for model in by_attack[name]} for name in as_in_paper}
+    alone_by = {name: own.get(name, attack) for name, attack in ALONE.items()}
     plain = [fingerprint for fingerprint, view in files if view is PLAIN]
     likelihoods = {fingerprint: nothing_scored(n) for fingerprint in plain}
     starts = dict.fromkeys(subject.reference.fingerprint for subject in plan.subjects if subject.reference)
@@ -62,7 +65,7 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
         for start, found in of_starts.items():
             for position, index in enumerate(shard):
                 alone = Sample(plan.passages.scored_text(index), {PLAIN: signals[start, PLAIN][position]})
-                for name, attack in ALONE.items():
+                for name, attack in alone_by.items():
                     found[name][index] = attack.score(alone)
         for subject in plan.subjects:
             same = plan.is_same_tokenizer(subject)
@@ -71,10 +74,9 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
                 sample = _sample(plan, subject, signals, position, index, is_same_tokenizer=same)
                 for one in running:
                     by_attack[one.attack.name][subject.name][index] = one.attack.score(sample)
-                for name in paper:
+                for name, attack in as_in_paper.items():
                     if subject.name in paper[name]:
-                        score, fraction = PAPER_FRACTIONS[name]
-                        paper[name][subject.name][index] = score(sample, fraction=fraction)
+                        paper[name][subject.name][index] = attack.score(sample)
     return Scores(by_attack, paper, with_paper, likelihoods, of_starts)
 
 

@@ -69,7 +69,7 @@ def score_plan(plan: Plan, signals: Path, *, on_progress: Progress, with_paper: 
         plan: what to run.
         signals: folder of their cache.
         on_progress: told about text tokens.
-        with_paper: also score with the fractions of the paper.
+        with_paper: also score with the settings of the paper.
     """
     shards = plan.passages.shards()
     return score_records(

@@ -18,7 +18,7 @@ from typer.core import TyperCommand
 
 from kdaudit.config_file import WAIVERS, find_config_file, read_config_file
 from kdaudit.errors import ConfigError
-from kdaudit.options import Declared, Option, expand, options_of
+from kdaudit.options import Declared, Option, expand, options_of, split_gates
 
 Built = TypeVar("Built")
 
@@ -74,7 +74,7 @@ class Given:
         where = {"COMMANDLINE": "the command line", "ENVIRONMENT": "KDAUDIT_GATES"}.get(self.sources["gates"])
         if not self.in_file.get("gates") or where is None:
             return ""
-        return f"the gates of {where} replace the {len(self.in_file['gates'])} of {self.config_file}"
+        return f"the gates of {where} replace the {len(split_gates(self.in_file['gates']))} of {self.config_file}"
 
     def notes_on_arms(self, *, is_gated: bool) -> list[str]:
         """What to say where gates or waivers of the file do not count for a comparison of mitigations."""

@@ -44,7 +44,7 @@ OWN = {"out", "overwrite", "resume", "manifest_out", "keep_epochs"}
 """Options of `distill` that a comparison of many students has itself, or cannot have."""
 DISTILLATION = tuple(one for one in options_of(DistillConfig) if one.name not in OWN)
 STRENGTHS = tuple(declared for method in METHODS.values() for declared in method.declared)
-IN_FILE = {"gates", "exit_zero"}
+IN_FILE = {"gates", "set", "exit_zero"}
 """All that this command takes from a configuration file."""
 
 

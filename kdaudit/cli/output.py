@@ -68,6 +68,8 @@ def heading(text: str, *, is_result: bool = True) -> None:
 
 def print_attacks(attacks: Mapping[str, Attack], groups: Mapping[str, Sequence[str]]) -> None:
     """The table of `--list-attacks`."""
+    from kdaudit.attacks.settings import written  # numpy: not at the top, so --help stays light
+
     rows = []
     for name, attack in attacks.items():
         passes = attack.n_passes
@@ -75,9 +77,11 @@ def print_attacks(attacks: Mapping[str, Attack], groups: Mapping[str, Sequence[s
         needs += ["same tokenizer"] if attack.needs_same_tokenizer else []
         cost = f"{passes} pass{'es' if passes > 1 else ''}"
         cost += " + 1 of the reference" if attack.needs_reference else ""
+        settable = "; ".join(f"{one.name}={written(one.default)}" for one in attack.parameters)
+        settable = settable or ("(--n-shots)" if attack.needs_shots else "")
         member_of = ", ".join(group for group, names in groups.items() if name in names)
-        rows.append((name, member_of, ", ".join(needs), cost, attack.summary, attack.source))
-    head = ("attack", "groups", "needs", "cost", "score (larger: more likely a member)", "source")
+        rows.append((name, member_of, ", ".join(needs), cost, attack.described, settable, attack.source))
+    head = ("attack", "groups", "needs", "cost", "score (larger: more likely a member)", "--set", "source")
     note = (
         "One forward pass feeds every attack that lives on it: passes are shared, not added up. A masked "
         "model takes one pass for each group of hidden words (--mask-plan): seven by default, and as many as a text "
@@ -101,6 +105,8 @@ def print_page(text: str) -> None:
 
 def print_plan(plan: Plan, data: AuditData, *, is_result: bool = False) -> None:
     """What will run, before any weights are loaded; on stdout where it is all that was asked for."""
+    from kdaudit.attacks.settings import written  # numpy: not at the top, so --help stays light
+
     work = f"{counted(len(plan.passes), 'forward pass', 'forward passes')} over them"
     if plan.is_in_parts:
         work = f"{counted(len(plan.passes), 'view')} of them, {plan.n_passes:,} passes of a text in all,"
@@ -112,7 +118,8 @@ def print_plan(plan: Plan, data: AuditData, *, is_result: bool = False) -> None:
     for one in plan.passes:
         checkpoint = one.checkpoint
         name = checkpoint.name + (f" @ {checkpoint.revision[:12]}" if checkpoint.revision else "")
-        name += f" ({checkpoint.load})" if checkpoint.load else ""
+        is_dequantised = checkpoint.fingerprint in plan.dequantised
+        name += f" ({checkpoint.load}{', dequantised' if is_dequantised else ''})" if checkpoint.load else ""
         name += f" (GGUF, {checkpoint.dtype}, dequantised)" if checkpoint.is_gguf else ""
         memory = f"about {_megabytes(plan.memory_bytes(one))}"
         passes = (f"{one.n_passes:,}",) if plan.is_in_parts else ()
@@ -122,7 +129,9 @@ def print_plan(plan: Plan, data: AuditData, *, is_result: bool = False) -> None:
     for attack in plan.attacks:
         obstacles = "; ".join(f"{name}: {reason}" for name, reason in attack.obstacles.items() if reason)
         where = ", ".join(attack.runs_on) or "nothing"
-        attacks.append(f"{attack.attack.name} on {where}" + (f" ({obstacles})" if obstacles else ""))
+        chosen = "; ".join(f"{name} {written(value)}" for name, value in attack.attack.settings.items())
+        called = attack.attack.name + (f" with {chosen}" if chosen else "")
+        attacks.append(f"{called} on {where}" + (f" ({obstacles})" if obstacles else ""))
     notes = [*([plan.reading] if plan.reading else []), *plan.warnings]
     head = ("model", "checkpoint", "parameters", "view", *(("passes",) if plan.is_in_parts else ()), "tokens", "memory")
     show(

@@ -16,9 +16,10 @@ from kdaudit.config_file import WAIVERS
 from kdaudit.dates import today
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.lock import locked
-from kdaudit.options import Option, options_of
+from kdaudit.options import Option, options_of, split_gates
 
 if TYPE_CHECKING:
+    from kdaudit.report.reading import Report
     from kdaudit.results.mitigation import Mitigation
 
 
@@ -50,11 +51,13 @@ def report(given: Given) -> None:
         **values,
         gates_file=given.config_file if "gates" in from_file else None,
         waivers=given.in_file.get(WAIVERS, ()),
-        file_gates=tuple(given.in_file.get("gates", ())),
+        file_gates=split_gates(given.in_file.get("gates", ())),
         from_file=from_file,
     )
     if shown.each and config.out is not None:
         raise ConfigError("--out: --each writes every report beside its own results", hint="leave one of them out")
+    if shown.each and config.figures is not None:
+        raise ConfigError("--figures: --each writes every report beside its own results", hint="leave one of them out")
     parts = [replace(config, runs=(run,)) for run in config.runs] if shown.each else [config]
     code = max((_report(part, given, exit_zero=shown.exit_zero) for part in parts), key=_SEVERITY.index)
     if code is not ExitCode.PASSED:
@@ -83,7 +86,7 @@ def _report(config: ReportConfig, given: Given, *, exit_zero: bool) -> ExitCode:
     with locked(folder):
         for path, text in texts.items():
             write_text(path, text)
-    written = list(texts)
+    written = [*texts, *_write_figures(config, found)]
     if config.model_card:
         from kdaudit.report.hub.model_card import update_model_card
 
@@ -107,10 +110,23 @@ def _report_mitigation(
     with locked(folder):
         for written, text in files.items():
             write_text(written, text)
+    shown = [*files, *_write_figures(config, table)]
     with github.quoting():
-        output.print_mitigation(table, [*files], notes=notes)
+        output.print_mitigation(table, shown, notes=notes)
     github.announce_mitigation(table)
     return ExitCode.GATE_FAILED if table.is_failed and not exit_zero else ExitCode.PASSED
+
+
+def _write_figures(config: ReportConfig, subject: Report | Mitigation) -> list[Path]:
+    """Write every picture into the folder for them; gives the folder, where one was named."""
+    if config.figures is None:
+        return []
+    from kdaudit.artefacts import write_bytes
+    from kdaudit.report.figures import render_figures
+
+    for name, content in render_figures(subject).items():
+        write_bytes(config.figures / name, content, option="--figures")
+    return [config.figures]
 
 
 _SEVERITY = (ExitCode.PASSED, ExitCode.INCONCLUSIVE, ExitCode.GATE_FAILED)

@@ -111,8 +111,13 @@ def inputs_of(batch: Mapping[str, Any], device: torch.device) -> Inputs:
 
 def probe(example: Example, kind: Kind, device: torch.device, *, n_tokens: int) -> Inputs:
     """The first tokens of an example, to try on a model how it can be asked."""
-    words = None if example.words is None else example.words[:n_tokens]
-    first = replace(example, ids=example.ids[:n_tokens], source=example.source[:n_tokens], words=words)
+    first = replace(
+        example,
+        ids=example.ids[:n_tokens],
+        source=example.source[:n_tokens],
+        words=None if example.words is None else example.words[:n_tokens],
+        is_gap=None if example.is_gap is None else example.is_gap[:n_tokens],
+    )
     return inputs_of(collate([(0, 0, first)], kind), device)
 
 

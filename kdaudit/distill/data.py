@@ -14,8 +14,9 @@ from kdaudit.draws import generator
 from kdaudit.errors import RecordsError
 from kdaudit.manifest import record_id
 from kdaudit.records import Record, RecordSet, check_alike, check_disjoint, sample
-from kdaudit.targets.passage import lead_text, without_lead
+from kdaudit.targets.passage import lead_text
 from kdaudit.targets.plan import Example, Frame
+from kdaudit.targets.script import script_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +146,8 @@ def make_examples(records: Sequence[Record], tokenizer: Any, frame: Frame, *, wi
     n_cut = 0
     for start in range(0, len(records), CHUNK):
         chunk = records[start : start + CHUNK]
-        shown = [without_lead(record.text, record.n_prompt, [lead_text(tokenizer)]) for record in chunk]
-        texts, prompts = [text for text, _ in shown], [n_prompt for _, n_prompt in shown]
-        for passage in frame.kind.encode(tokenizer, texts, prompts):
+        scripts = [script_of(record, [lead_text(tokenizer)]) for record in chunk]
+        for passage in frame.encode(tokenizer, scripts):
             n_cut += frame.room(window, passage) < passage.ids.size
             found.append(frame.kind.example(passage, frame, window))
     items = tuple(example for example in found if n_targets(example, frame.kind))

@@ -15,7 +15,7 @@ from kdaudit.models.context import shared_window
 from kdaudit.models.environment import check_precision, check_training_environment
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.loading import load, load_tokenizer
-from kdaudit.targets.frames import frame_of, hides_words
+from kdaudit.targets.frames import check_answers, frame_of, hides_words
 from kdaudit.targets.hiding import Hiding
 from kdaudit.targets.masked import Masking
 from kdaudit.targets.plan import Frame
@@ -108,9 +108,12 @@ def find_models(config: DistillConfig, start_folder: Path, train: RecordSet) -> 
         RecordsError: texts without prompts for an encoder-decoder that cannot read them.
     """
     options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
-    teacher = find(config.teacher, option="--teacher", load=config.teacher_load, kind=config.kind, **options)
+    options_of_teacher = {"load": config.teacher_load, "base": config.teacher_base, **options}
+    teacher = find(config.teacher, option="--teacher", kind=config.kind, **options_of_teacher)
     has_prompts = any(record.n_prompt for record in train.records)
     _check_kind(config, teacher, has_prompts=has_prompts)
+    check_answers(teacher.kind, train.records)
+    _check_writing(config, train)
     start = find_start(config, teacher, start_folder)
     same_kind([("teacher", teacher.name, teacher.kind), ("student", start.name, start.kind)])
     tokenizer = load_tokenizer(start)
@@ -128,6 +131,16 @@ def find_models(config: DistillConfig, start_folder: Path, train: RecordSet) -> 
         window=shared_window(config.max_tokens, [teacher, start]),
         vocabulary=size if is_cut else None, notes=(note,) if note else (),
     )  # fmt: skip
+
+
+def _check_writing(config: DistillConfig, train: RecordSet) -> None:
+    """Refuse chats of several answers where a model writes what is learnt: it writes the last answer of each."""
+    for flag, is_given in (("--on-policy", config.on_policy > 0), ("--sequence-level", config.sequence_level)):
+        if is_given and any(record.gaps for record in train.records):
+            raise ConfigError(
+                f"{flag}: in some chats of --train the assistant answers more than once, and a model writes one answer",
+                hint="give --score last",
+            )
 
 
 def _check_kind(config: DistillConfig, teacher: Checkpoint, *, has_prompts: bool) -> None:

@@ -23,7 +23,8 @@ from kdaudit.models.checkpoint import find
 from kdaudit.models.headers import check_headers
 from kdaudit.models.loading import load_tokenizer
 from kdaudit.records import notes_on
-from kdaudit.targets.passage import TWICE, lead_text, without_lead
+from kdaudit.targets.passage import lead_text
+from kdaudit.targets.script import TWICE, script_of
 
 if TYPE_CHECKING:
     from kdaudit.records import Read, RecordSet
@@ -75,10 +76,10 @@ def read_sets(config: DistillConfig, read_source: Read = records.read) -> tuple[
     Raises:
         RecordsError: one cannot be read.
     """
-    code, pickle = config.trust_remote_code, config.allow_pickle
+    trust: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
 
     def tokenizer() -> Any:
-        return load_tokenizer(find(config.teacher, option="--teacher", allow_pickle=pickle, trust_remote_code=code))
+        return load_tokenizer(find(config.teacher, option="--teacher", base=config.teacher_base, **trust))
 
     with chat_renderer(tokenizer, today=config.chat_date) as render:
         read = partial(read_source, **config.layout, render=render)
@@ -188,8 +189,7 @@ def _check_known(examples: Examples, held_out: HeldOut, models: Models) -> None:
 
 def _held_out(assignment: Assignment, models: Models) -> tuple[HeldOut, int]:
     frame, held = models.frame, assignment.held_out
-    shown = [without_lead(record.text, record.n_prompt, [lead_text(models.tokenizer)]) for record in held]
-    passages = frame.kind.encode(models.tokenizer, [text for text, _ in shown], [n_prompt for _, n_prompt in shown])
+    passages = frame.encode(models.tokenizer, [script_of(record, [lead_text(models.tokenizer)]) for record in held])
     rooms = [frame.room(models.window, one) for one in passages]
     cut = [
         one if one.ids.size <= room else one.head(int(one.char_end[room - 1])) if room else one.first(0)

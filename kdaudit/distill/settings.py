@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from kdaudit.config import DTYPES, KINDS, LAYOUT, LOADS, PAIRS, TXT_RECORDS, twice_piped
+from kdaudit.config import ASSISTANT, DTYPES, KINDS, LAYOUT, LOADS, PAIRS, SCORED, TXT_RECORDS, twice_piped
 from kdaudit.models.repeatable import CHAT_DATE
 from kdaudit.options import Option, flag_of, problems_of, refuse, strip_each
 
@@ -61,6 +61,10 @@ class DistillConfig:
     pairs: Annotated[str | None, Option(
         "How a question and its answer in two fields are shown: chat, text (one after the other) or alpaca. Default: "
         "prompt and completion as text, others as a chat.", DATA, choices=PAIRS)] = None
+    score: Annotated[str, Option(
+        "What is learnt of a chat: last (the last answer), assistant (every answer of the assistant) or all (what the "
+        "user says too). A completion is one answer.",
+        DATA, choices=SCORED)] = ASSISTANT
     txt_record: Annotated[str, Option(
         "What is a record in a .txt file: line, paragraph or file.", DATA, choices=TXT_RECORDS)] = "line"
     skip_empty: Annotated[bool, Option("Leave empty texts out, and count them. Default: refuse them.", DATA)] = False
@@ -122,6 +126,9 @@ class DistillConfig:
         "Train a LoRA adapter of this rank on all linear layers.", MODELS, least=1)] = None
     teacher_load: Annotated[str | None, Option(
         "Quantise the teacher with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
+    teacher_base: Annotated[str | None, Option(
+        "The base of a teacher that is an adapter, where it lies elsewhere than the adapter says.",
+        MODELS, names="checkpoint")] = None
     student_load: Annotated[str | None, Option(
         "Quantise the weights that --lora adapts with bitsandbytes (QLoRA): 4bit or 8bit.",
         MODELS, choices=LOADS)] = None
@@ -200,7 +207,17 @@ class DistillConfig:
         and where its results go changes nothing that is learnt.
         """
         left_out = {
-            *("teacher", "train", "student", "student_config", "nonmembers", "out", "teacher_cache", "report_to"),
+            *(
+                "teacher",
+                "teacher_base",
+                "train",
+                "student",
+                "student_config",
+                "nonmembers",
+                "out",
+                "teacher_cache",
+                "report_to",
+            ),
             *("resume", "key_file", "manifest_out", "overwrite", "gradient_checkpointing", "gradient_accumulation"),
         }
         found = {name: value for name, value in asdict(self).items() if name not in left_out}

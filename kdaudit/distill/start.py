@@ -14,8 +14,10 @@ from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
 from kdaudit.foreign import is_file, read_json, reading, reason
 from kdaudit.models.checkpoint import Checkpoint, find
+from kdaudit.models.hub import locate
 from kdaudit.models.loading import load
 from kdaudit.models.sizes import check_fits, check_settings
+from kdaudit.models.weights import ADAPTER_CONFIG
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,12 +69,12 @@ def find_start(config: DistillConfig, teacher: Checkpoint, folder: Path) -> Chec
     """
     options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
     if config.student is not None:
-        found = find(config.student, option="--student", load=config.student_load, kind=config.kind, **options)
-        if found.base is not None:
+        if is_file(locate(config.student, "--student", **options)[0] / ADAPTER_CONFIG):
             raise CheckpointError(
-                f"--student: {found.name} is an adapter, and a start must be a whole model",
+                f"--student: {config.student} is an adapter, and a start must be a whole model",
                 hint="merge it first (peft: merge_and_unload, then save_pretrained)",
             )
+        found = find(config.student, option="--student", load=config.student_load, kind=config.kind, **options)
         if found.stored is not None and not config.lora:
             raise ConfigError(
                 f"--student: {found.name} is stored quantised ({found.stored}), and such weights cannot be trained",
@@ -112,7 +114,7 @@ def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
             hint="give a whole, unquantised teacher, or the start by --student",
         )
     layers = parse_layers(wanted, teacher.n_layers)
-    model = load(teacher, device="cpu", dtype=teacher.dtype)
+    model = load(teacher, device="cpu", dtype=teacher.whole_dtype)
     name, stack = find_stack(model, teacher.n_layers)
     expected = apply_layers(model, stack, layers)
     waiting = waiting_name(folder)
@@ -128,7 +130,7 @@ def _save_layers(teacher: Checkpoint, wanted: str, folder: Path) -> None:
             made = find(
                 str(waiting), option="--student-layers", kind=teacher.kind, trust_remote_code=teacher.trust_remote_code
             )
-            check_taken(load(made, device="cpu", dtype=teacher.dtype), expected)
+            check_taken(load(made, device="cpu", dtype=teacher.whole_dtype), expected)
         with writing(folder):
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(waiting, folder)

@@ -76,7 +76,11 @@ def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
             f"--from: the key of the record ids, {key_file}, is not there", hint="say where it lies now: --key-file"
         )
     if "teacher" not in given:
-        settings["teacher"] = _checked(found, "teacher", _named(found.content["teacher"]))
+        base = found.content["teacher"].get("base")
+        settings["teacher_base"] = given.get("teacher_base") or (_named(base) if base else None)
+        settings["teacher"] = _checked(
+            found, "teacher", _named(found.content["teacher"]), base=settings["teacher_base"]
+        )
     if not given.keys() & {*STARTS}:
         settings |= _start(found)
     else:
@@ -98,15 +102,15 @@ def _start(found: Manifest) -> Mapping[str, Any]:
     return {**none, "student": _checked(found, "start", name)}
 
 
-def _checked(found: Manifest, part: str, name: str) -> str:
+def _checked(found: Manifest, part: str, name: str, *, base: str | None = None) -> str:
     """The name of a checkpoint that is still what the student was distilled with."""
     recorded, option = found.content[part], {"teacher": "--teacher", "start": "--student"}[part]
-    if not recorded["revision"] and not Path(name).expanduser().is_dir():
+    if not recorded["revision"] and not Path(name).expanduser().exists():
         raise CheckpointError(
             f"--from: the {part} that {found.path} names is not there ({name})",
             hint=f"say where it lies now: {option}",
         )
-    checkpoint = find(name, option=f"--from ({part})", load=recorded["load"])
+    checkpoint = find(name, option=option if base else f"--from ({part})", load=recorded["load"], base=base)
     if checkpoint.weights_sha256 != recorded["weights_sha256"]:
         raise CheckpointError(
             f"--from: the {part} that {found.path} names, {name}, has changed since",

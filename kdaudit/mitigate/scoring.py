@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit.attacks import read_settings, write_settings
 from kdaudit.audit.data import AuditData
 from kdaudit.audit.measure import Progress
 from kdaudit.audit.plan import Plan, Subject, make_plan
@@ -162,6 +163,8 @@ def _audit_config(
 ) -> AuditConfig:
     distill = config.distill
     known = tuple(name for name in ATTACKED_BY if name != "reference" or any(references))
+    names = attacks or known
+    settings = {name: found for name, found in read_settings(config.settings).items() if name in names}
     return AuditConfig(
         teacher=distill.teacher,
         students=students,
@@ -170,13 +173,15 @@ def _audit_config(
         key_file=distill.key_file,
         teacher_reference=_teacher_reference(config, prepared),
         student_references=references if any(references) else (),
-        attacks=attacks or known,
+        attacks=names,
+        settings=write_settings(settings),
         out=config.out,
         seed=distill.records_seed,
         max_tokens=prepared.models.window,
         device=distill.device,
         dtype=distill.dtype,
         teacher_load=distill.teacher_load,
+        teacher_base=distill.teacher_base,
         student_load=distill.student_load,
         kind=distill.kind,
         trust_remote_code=distill.trust_remote_code,

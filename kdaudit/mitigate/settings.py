@@ -11,7 +11,7 @@ from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError
 from kdaudit.mitigate import METHODS, expand
 from kdaudit.mitigate.base import PANEL, Method
-from kdaudit.options import Option, problems_of, refuse, split_at_commas, strip_each
+from kdaudit.options import Option, problems_of, refuse, split_at_commas, split_gates, strip_each
 
 if TYPE_CHECKING:
     from kdaudit.manifest import Manifest
@@ -53,7 +53,7 @@ class MitigateConfig:
         flag="--from", names="checkpoint")] = None
     gates: Annotated[tuple[str, ...], Option(
         "A limit such as 'student.auc <= 0.60' for every arm. The most useful arm that passes is recommended.",
-        flag="--gate", variable="KDAUDIT_GATES", separator=";", parse=strip_each)] = ()
+        flag="--gate", variable="KDAUDIT_GATES", separator=";", parse=split_gates)] = ()
     seeds: Annotated[int, Option(
         "How often every arm is trained. With one training, no arm can be found to help.", least=1)] = 3
     frontier_points: Annotated[int, Option(
@@ -65,6 +65,9 @@ class MitigateConfig:
         typed=str, parse=_whole_numbers, least=1)] = None
     vulnerability_attack: Annotated[str, Option(
         "The attack that says which members the teacher gives away.", PANEL)] = "reference"
+    settings: Annotated[tuple[str, ...], Option(
+        "A parameter of an attack, such as min-k.fraction=0.1. Repeatable. kdaudit attack --list-attacks lists all.",
+        flag="--set", key="set", variable="KDAUDIT_SET", parse=strip_each)] = ()
     teacher_reference: Annotated[str | None, Option(
         "The checkpoint that the teacher started from. Default: the student's start, where it never saw the members.",
         PANEL, names="checkpoint")] = None
@@ -215,8 +218,11 @@ def _contradictions(config: MitigateConfig, methods: Sequence[Method]) -> Iterat
 
 
 def _attack_problems(config: MitigateConfig) -> Iterator[str]:
-    from kdaudit.attacks import ATTACKS, get_attack
+    from kdaudit.attacks import ATTACKS, get_attack, read_settings
 
+    run = dict.fromkeys((*ATTACKED_BY, config.vulnerability_attack))
+    if idle := [name for name in read_settings(config.settings) if name not in run]:
+        yield f"--set: {idle[0]} is not among the attacks of a comparison, which are {', '.join(run)}"
     chosen = get_attack(config.vulnerability_attack)
     if chosen.needs_shots:
         known = ", ".join(name for name, attack in ATTACKS.items() if not attack.needs_shots)

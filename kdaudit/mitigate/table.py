@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import kdaudit
+from kdaudit.attacks import read_settings, write_settings
 from kdaudit.audit.assess import Judging, assess_attack
 from kdaudit.audit.folder import library_versions
 from kdaudit.audit.lineage import LOWER_BOUNDS
@@ -342,5 +343,6 @@ def _describe_config(config: MitigateConfig) -> dict[str, Any]:
         "plain_epochs": list(config.further),
         "gates": [str(gate) for gate in config.parsed_gates()],
         "vulnerability_attack": config.vulnerability_attack,
+        "settings": list(write_settings(read_settings(config.settings))),
         **{f"strength_{one.field}": config.strength(one) for one in METHODS.values() if one.strength},
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 from kdaudit.errors import CheckpointError, ModelError
 from kdaudit.foreign import reading
+from kdaudit.models.added_tokens import check_embedded, resize
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.sizes import check_rank
 from kdaudit.models.weights import ADAPTER_CONFIG, read_json
@@ -35,6 +36,7 @@ def with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
         ModelError: it cannot be loaded or does not fit its base.
     """
     from peft import PeftConfig, PeftModel  # ten seconds: only for adapters
+    from peft.utils.save_and_load import load_peft_weights
 
     folder = str(checkpoint.folder)
     what = f"the adapter {checkpoint.name} cannot be loaded"
@@ -44,6 +46,7 @@ def with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
         check_rank(settings, checkpoint.hidden_size, checkpoint.n_parameters - checkpoint.base.n_parameters, what)
     check_patterns(settings, names, what)
     with reading(what, ModelError, hint="look at its adapter_config.json, or save the adapter again"):
+        n_before = resize(model, checkpoint.vocab_size) if _adds_tokens(checkpoint) else 0
         config: Any = PeftConfig.from_pretrained(folder)
         if config.is_prompt_learning:
             raise ModelError(
@@ -52,14 +55,39 @@ def with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
             )
         config.inference_mode = True
         adapted = PeftModel(model, config)
+        lacking: set[str] = set()
+        adapted.register_load_state_dict_post_hook(lambda _, found: lacking.update(found.missing_keys))
         found = adapted.load_adapter(folder, "default")  # unlike from_pretrained, says what did not fit
-    strangers = [*found.missing_keys, *found.unexpected_keys]
+        given = load_peft_weights(folder, device="cpu") if found.unexpected_keys else {}
+    second = [name for name in found.unexpected_keys if _is_there(adapted, name, given.get(name))]
+    strangers = [*found.missing_keys, *(name for name in found.unexpected_keys if name not in second)]
     if strangers:
         raise ModelError(
             f"the adapter {checkpoint.name} does not fit its base: {len(strangers)} weights ({strangers[0]}, ...)",
             hint=f"it was trained on another model than {checkpoint.base.name if checkpoint.base else ''}",
         )
+    if n_before:
+        check_embedded(adapted, lacking, n_before, what)
     return adapted.get_base_model()
+
+
+def _adds_tokens(checkpoint: Checkpoint) -> bool:
+    return checkpoint.base is not None and checkpoint.vocab_size != checkpoint.base.vocab_size
+
+
+def _is_there(adapted: Any, name: str, given: Any) -> bool:
+    """Whether a tensor of an adapter's file is a second copy of a weight that the model has in this very place.
+
+    peft writes trained embeddings twice, and tied ones once more under the name of the head, and reads one of them.
+    """
+    place: Any = adapted
+    for part in name.split("."):
+        place = getattr(place, part, None)
+        if type(place).__name__ in {"ModuleDict", "ParameterDict"} and "default" in place:
+            place = place["default"]
+    if given is None or getattr(place, "shape", None) != given.shape:
+        return False
+    return bool(place.is_meta or (place.cpu() == given.to(place.dtype)).all())
 
 
 def check_patterns(settings: Mapping[str, Any], names: Sequence[str], what: str) -> None:

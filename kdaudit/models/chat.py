@@ -67,7 +67,7 @@ def chat_renderer(find_tokenizer: Callable[[], PreTrainedTokenizerBase], *, toda
             if refusal:
                 raise ConfigError(refusal[0], hint=refusal[1])
         process, what, lead = started[0]
-        given = {field.name: getattr(chat, field.name) for field in fields(chat)}
+        given = {field.name: getattr(chat, field.name) for field in fields(chat) if field.name != "has_own_prompt"}
         answer = _ask(process, given, what)
         if "texts" not in answer:
             if (

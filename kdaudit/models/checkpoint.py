@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kdaudit.errors import CheckpointError
+from kdaudit.errors import CheckpointError, ModelError
 from kdaudit.foreign import is_file, is_folder, reading, reason
+from kdaudit.models.added_tokens import says_tokens, vocabulary_of
 from kdaudit.models.altered import read_alteration, read_config
 from kdaudit.models.gguf import count_gguf, place_of
 from kdaudit.models.hub import locate, path_of
@@ -21,6 +22,7 @@ from kdaudit.models.weights import (
     read_json,
     sha256_files,
     sha256_text,
+    shapes_in,
     weight_files,
 )
 
@@ -29,6 +31,8 @@ COUNTED_AFTER_PADDING = {
     *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "xmod", "data2vec-text"),
     *("ibert", "longformer", "esm"),
 }
+BASED = ("--teacher", "--student", "--model")
+"""Options beside which one for the base of an adapter stands: --teacher-base."""
 LOAD_BYTES = {"4bit": 0.6, "8bit": 1.1}  # per weight, with scales and what stays unquantised
 
 
@@ -97,11 +101,16 @@ class Checkpoint:
             "base": self.base.describe() if self.base else None,
         }
 
-    def memory_bytes(self, dtype: str) -> float:
-        """Expected bytes of the weights in memory."""
-        if self.stored is not None:
+    @property
+    def whole_dtype(self) -> str:
+        """A precision that holds its weights as they are: of a GGUF file, dequantised, float32."""
+        return "float32" if self.is_gguf else self.dtype
+
+    def memory_bytes(self, dtype: str, *, is_dequantised: bool = False) -> float:
+        """Expected bytes of the weights in memory, packed ones dequantised or as they are stored."""
+        if self.stored is not None and not is_dequantised:
             return self.n_bytes
-        per_weight = LOAD_BYTES.get(self.load or "", {"float32": 4.0}.get(dtype, 2.0))
+        per_weight = LOAD_BYTES.get(self.load or "" if self.stored is None else "", {"float32": 4.0}.get(dtype, 2.0))
         return self.n_parameters * per_weight
 
 
@@ -110,6 +119,7 @@ def find(
     *,
     option: str,
     load: str | None = None,
+    base: str | None = None,
     kind: str | None = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
@@ -120,24 +130,31 @@ def find(
         name: as the user gave it.
         option: that named it.
         load: 4bit, 8bit or None: as it is stored.
+        base: what an adapter stands on; None: what its adapter_config.json says.
         kind: as which kind of model it is read (causal, masked, seq2seq); None: as its architecture says.
         allow_pickle: whether pickled weights are read.
         trust_remote_code: whether code that the checkpoint brings is run.
 
     Raises:
         CheckpointError: it is not a checkpoint: no such folder, no weights, no tokenizer, only pickled weights, or no
-            model of the wanted kind.
+            model of the wanted kind; or it is no adapter, and a base was given.
         ModelError: the Hub cannot be reached, or a file in it is damaged.
     """
     folder, commit = locate(name, option, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     bare_name = name.rpartition("@")[0] if commit and "@" in name else name
     weights = weight_files(folder, option, allow_pickle=allow_pickle)
-    base = None
+    under = None
     if is_file(folder / ADAPTER_CONFIG):
-        base = _find_base(folder, option, kind=kind, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+        trust: dict[str, Any] = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+        under = _find_base(folder, option, given=base, kind=kind, **trust)
+    elif base is not None:
+        raise CheckpointError(
+            f"{option}-base: {name} is no adapter, and stands on no base",
+            hint=f"leave {option}-base out, or give an adapter (a folder with {ADAPTER_CONFIG}) by {option}",
+        )
     elif not is_file(folder) and not is_file(folder / "config.json"):
         raise CheckpointError(f"{option}: {folder} has no config.json", hint="save it with save_pretrained")
-    if base is None and not is_file(folder) and not has_tokenizer(folder):
+    if under is None and not is_file(folder) and not has_tokenizer(folder):
         raise CheckpointError(
             f"{option}: {folder} has no tokenizer",
             hint=f"save the tokenizer beside the weights: tokenizer.save_pretrained('{folder}')",
@@ -145,21 +162,22 @@ def find(
     is_one_file = is_file(folder)
     n_parameters, n_bytes, dtype = count_gguf(folder, option) if is_one_file else count_weights(weights, option)
     digest = sha256_files(weights)
-    if base is not None:
-        _check_load(load, base.stored, option, name)
+    if under is not None:
+        _check_load(load, under.stored, option, name)
         adapter_config = sha256_files([folder / ADAPTER_CONFIG])
         return replace(
-            base,
+            under,
             name=bare_name,
             folder=folder,
             revision=commit,
-            weights_sha256=sha256_text(digest + base.weights_sha256),
+            weights_sha256=sha256_text(digest + under.weights_sha256),
             files_sha256=digest,
-            config_sha256=sha256_text(adapter_config + base.config_sha256),
-            n_parameters=n_parameters + base.n_parameters,
-            n_bytes=n_bytes + base.n_bytes,
-            base=base,
-            load=load or base.stored,
+            config_sha256=sha256_text(adapter_config + under.config_sha256),
+            n_parameters=n_parameters + under.n_parameters,
+            n_bytes=n_bytes + under.n_bytes,
+            vocab_size=_vocabulary(under, folder, weights, option),
+            base=under,
+            load=load or under.stored,
         )
     what = f"{option}: the {'configuration' if is_one_file else 'config.json'} of {folder}"
     if not is_one_file:
@@ -202,6 +220,16 @@ def find(
         )
 
 
+def _vocabulary(base: Checkpoint, folder: Path, weights: list[Path], option: str) -> int:
+    """Tokens that a base with the adapter in `folder` knows: an adapter may add some to it."""
+    settings, shapes = read_json(folder / ADAPTER_CONFIG, option), shapes_in(weights, option)
+    if not says_tokens(shapes, settings):
+        return base.vocab_size
+    config = _read_config(base.folder, option, trust_remote_code=base.trust_remote_code)
+    empty = _empty(config, option, base.folder, base.kind, trust_remote_code=base.trust_remote_code)
+    return vocabulary_of(shapes, settings, empty, f"{option}: the adapter {folder}") or base.vocab_size
+
+
 def _stored(config: Any, folder: Path, option: str) -> str | None:
     """The quantisation that config.json names, None for none.
 
@@ -238,38 +266,63 @@ def _check_load(load: str | None, stored: str | None, option: str, name: str) ->
 
 def _count_unpacked(config: Any, option: str, folder: Path, kind: str, *, trust_remote_code: bool) -> int:
     """Weights of the model that packed files describe; no memory is taken."""
-    import torch
-
-    plain = copy.deepcopy(config)
-    del plain.quantization_config
-    try:
-        with torch.device("meta"):
-            model = auto_class(kind).from_config(plain, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError) as error:
-        raise CheckpointError(f"{option}: the model of {folder} cannot be built: {reason(error)}") from error
+    model = _empty(config, option, folder, kind, trust_remote_code=trust_remote_code)
     return sum(weight.numel() for weight in model.parameters())
 
 
+def _empty(config: Any, option: str, folder: Path, kind: str, *, trust_remote_code: bool) -> Any:
+    """The model that a configuration describes, as it is without quantisation, with shapes and no memory."""
+    import torch
+
+    plain = copy.deepcopy(config)
+    if getattr(plain, "quantization_config", None) is not None:
+        del plain.quantization_config
+    try:
+        with torch.device("meta"):
+            return auto_class(kind).from_config(plain, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError) as error:
+        raise CheckpointError(f"{option}: the model of {folder} cannot be built: {reason(error)}") from error
+
+
 def _find_base(
-    folder: Path, option: str, *, kind: str | None, allow_pickle: bool, trust_remote_code: bool
+    folder: Path, option: str, *, given: str | None, kind: str | None, allow_pickle: bool, trust_remote_code: bool
 ) -> Checkpoint:
-    settings = read_json(folder / ADAPTER_CONFIG, option)
-    base_name = settings.get("base_model_name_or_path")
-    if not isinstance(base_name, str) or not base_name:
-        raise CheckpointError(f"{option}: adapter_config.json of {folder} names no base_model_name_or_path")
-    beside, is_path = folder / base_name, is_folder(path_of(base_name))
-    if not is_path and is_folder(beside):
-        base_name = str(beside)
-    elif settings.get("revision") and not is_path:
-        base_name = f"{base_name}@{settings['revision']}"
+    """The base of the adapter in `folder`: as given, else where its adapter_config.json says."""
     trust: dict[str, Any] = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
-    base_folder, _ = locate(base_name, f"{option} (base)", **trust)
+    name = given or _base_name(folder, option)
+    part = f"{option} (base)" if given is None else f"{option}-base"
+    try:
+        base_folder, _ = locate(name, part, **trust)
+    except (CheckpointError, ModelError) as error:
+        way = f"; or say where the base lies now: {option}-base DIR" if given is None and option in BASED else ""
+        raise type(error)(str(error), hint=f"{error.hint}{way}") from error
     if is_file(base_folder / ADAPTER_CONFIG):  # before it is looked into: it may be the adapter itself
         raise CheckpointError(
-            f"{option}: the base of the adapter {folder} is an adapter itself ({base_name})",
+            f"{option}: the base of the adapter {folder} is an adapter itself ({name})",
             hint="merge the base first (peft: merge_and_unload, then save_pretrained)",
         )
-    return find(base_name, option=f"{option} (base)", kind=kind, **trust)
+    return find(name, option=part, kind=kind, **trust)
+
+
+def _base_name(folder: Path, option: str) -> str:
+    """What adapter_config.json calls the base; a relative path is seen from the working directory or from `folder`."""
+    settings = read_json(folder / ADAPTER_CONFIG, option)
+    name = settings.get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        way = f"say what its base is: {option}-base DIR" if option in BASED else ""
+        raise CheckpointError(f"{option}: adapter_config.json of {folder} names no base_model_name_or_path", hint=way)
+    here, beside = path_of(name), folder / name
+    if is_folder(here) and is_folder(beside) and not here.samefile(beside):
+        raise CheckpointError(
+            f"{option}: adapter_config.json of {folder} names the base {name}, and there are two of that name: "
+            f"{beside} and {here.resolve()}",
+            hint=f"say which: {option}-base DIR"
+            if option in BASED
+            else "write its whole path into adapter_config.json",
+        )
+    if is_folder(beside):
+        return str(beside)
+    return f"{name}@{settings['revision']}" if settings.get("revision") and not is_folder(here) else name
 
 
 def _read_config(folder: Path, option: str, *, trust_remote_code: bool) -> Any:

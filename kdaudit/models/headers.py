@@ -16,6 +16,7 @@ from kdaudit.foreign import reading
 from kdaudit.models.adapters import with_adapter
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.loading import built_empty, check_whole, loader, quantisation
+from kdaudit.models.quantised import check_marked, check_readable_here
 from kdaudit.models.sizes import check_built
 from kdaudit.models.weights import SAFE, read_json, weight_files
 
@@ -45,8 +46,10 @@ def check_headers(checkpoint: Checkpoint, device: str) -> None:
     stored = _headers(files) if is_safe else {}
     if is_safe:
         _check_packing(whole, stored)
+    if whole.stored is not None:
+        check_readable_here(whole.stored, whole.name, device)
     with reading(what, ModelError):
-        _check_quantiser(checkpoint, device)
+        _quantiser(checkpoint, device)
     if whole.stored is not None or not is_safe:
         return
     with reading(what, ModelError):
@@ -102,16 +105,34 @@ def _check_packing(checkpoint: Checkpoint, stored: dict[str, Any]) -> None:
             hint="take quantization_config out of its config.json; --teacher-load and --student-load "
             f"{checkpoint.stored} quantise whole weights",
         )
+    check_marked(checkpoint.stored or "", checkpoint.name, stored)
 
 
-def _check_quantiser(checkpoint: Checkpoint, device: str) -> None:
-    """Let transformers say whether the libraries and the device of a quantisation are there.
+def is_dequantised(checkpoint: Checkpoint, device: str) -> bool:
+    """Whether packed weights compute as whole ones on a device, as transformers decides by its kernels.
+
+    Args:
+        checkpoint: which `check_headers` has passed.
+        device: where it is to compute.
+
+    Raises:
+        ModelError: its configuration cannot be used.
+    """
+    if (checkpoint.base or checkpoint).stored is None:
+        return False
+    with reading(f"{checkpoint.name} cannot be loaded", ModelError):
+        found = _quantiser(checkpoint, device)
+        return bool(getattr(getattr(found, "quantization_config", None), "dequantize", False))
+
+
+def _quantiser(checkpoint: Checkpoint, device: str) -> Any:
+    """What transformers reads packed weights with, which says whether libraries and device are there.
 
     Raises:
         Exception: as transformers raises it.
     """
     if checkpoint.load is None:
-        return
+        return None
     from transformers import AutoConfig
     from transformers.quantizers.auto import get_hf_quantizer
 
@@ -119,4 +140,5 @@ def _check_quantiser(checkpoint: Checkpoint, device: str) -> None:
     _, told = loader(whole)
     config = told.get("config") or AutoConfig.from_pretrained(whole.folder, local_files_only=True, **told)
     how = quantisation(checkpoint, device, "float32")
-    get_hf_quantizer(config, how.get("quantization_config"), how["device_map"], weights_only=True, user_agent={})
+    packing = how.get("quantization_config")
+    return get_hf_quantizer(config, packing, how["device_map"], weights_only=True, user_agent={})[0]

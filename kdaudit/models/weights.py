@@ -224,6 +224,26 @@ def count_weights(files: list[Path], option: str) -> tuple[int, int, str]:
     return counts.total(), sum(path.stat().st_size for path in files), DTYPE_NAMES.get(main, "float32")
 
 
+def shapes_in(files: list[Path], option: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors in weight files, by name; no weight is kept.
+
+    Raises:
+        ModelError: a file is damaged or incomplete.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in files:
+        with reading(f"{option}: {path} is damaged or incomplete", ModelError, hint="download or save it again"):
+            if path.suffix == SAFE:
+                with safe_open(path, framework="numpy") as tensors:
+                    shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+                continue
+            import torch  # for pickles alone
+
+            held = torch.load(path, map_location="meta", weights_only=True)
+            shapes |= {name: tuple(weight.shape) for name, weight in held.items()}
+    return shapes
+
+
 def read_json(path: Path, option: str) -> dict[str, Any]:
     """A JSON object of a checkpoint folder.
 

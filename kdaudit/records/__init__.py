@@ -2,8 +2,9 @@
 
 from kdaudit.records.files import is_there
 from kdaudit.records.forms import Chat
-from kdaudit.records.reading import IN_MEMORY, Read, Render, collect, read, read_both
+from kdaudit.records.reading import IN_MEMORY, Read, collect, read, read_both
 from kdaudit.records.sets import Record, RecordSet, check_alike, check_disjoint, draw_shots, notes_on, sample
+from kdaudit.records.turns import Render, Spans
 
 __all__ = [
     "IN_MEMORY",
@@ -12,6 +13,7 @@ __all__ = [
     "Record",
     "RecordSet",
     "Render",
+    "Spans",
     "check_alike",
     "check_disjoint",
     "collect",

@@ -48,6 +48,8 @@ class Chat:
     documents: object = None
     arguments: Mapping[str, object] | None = None
     """Further ones of the template, such as enable_thinking."""
+    has_own_prompt: bool = False
+    """Prompt and answer stand in fields of their own, which says what is learnt: the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +104,10 @@ def _answered(row: Row, field: str, layout: Layout) -> Found | Problem:
     """The answer of a field that the user named, such as the chosen one of a preference pair."""
     answer, asked = row.fields[field], next((pair[0] for pair in TURNS if pair[0] in row.fields), None)
     if asked is None:
-        return _chat(row, answer, (field,)) if not isinstance(answer, str) else _no_prompt(row, field)
+        return _no_prompt(row, field) if isinstance(answer, str) else _chat(row, answer, (field,), has_own_prompt=True)
     first = answer[0] if isinstance(answer, list) and answer else None
     if isinstance(first, Mapping) and first.get("role") != "assistant":
-        return _chat(row, answer, (field, asked))  # it holds the whole chat, the prompt too
+        return _chat(row, answer, (field, asked), has_own_prompt=True)  # it holds the whole chat, the prompt too
     return _pair(row, asked, field, layout)
 
 
@@ -123,7 +125,8 @@ def _pair(row: Row, asked: str, answer: str, layout: Layout) -> Found | Problem:
         if not isinstance(prompts, list) or not isinstance(replies, list):
             other = asked if not isinstance(prompts, list) else answer
             return Problem(row.line, f"field '{other}' is {kind(fields[other])}, not a list of messages", EACH)
-        return _chat(row, [*prompts, *replies], (asked, answer), n_answer=len(replies))
+        messages = [*prompts, *replies]
+        return _chat(row, messages, (asked, answer), n_answer=len(replies), has_own_prompt=True)
     for name, value in ((asked, question), (answer, reply)):
         if not isinstance(value, str):
             return Problem(row.line, f"field '{name}' is {kind(value)}, not a string", "every text is a string")
@@ -171,7 +174,9 @@ def _conversation(row: Row, value: object) -> Found | Problem:
     return _chat(row, [*([] if has_own else _system(row.fields)), *messages], (CONVERSATION, "system"))
 
 
-def _chat(row: Row, value: object, read: tuple[str, ...], *, n_answer: int = 1) -> Found | Problem:
+def _chat(
+    row: Row, value: object, read: tuple[str, ...], *, n_answer: int = 1, has_own_prompt: bool = False
+) -> Found | Problem:
     messages = _listed(value)
     if not isinstance(messages, list) or not messages or not all(isinstance(one, Mapping) for one in messages):
         return Problem(row.line, f"field '{read[0]}' is not a list of messages", EACH)
@@ -198,7 +203,7 @@ def _chat(row: Row, value: object, read: tuple[str, ...], *, n_answer: int = 1) 
     if problem := _extra_problem(row, given):
         return problem
     tools, documents, arguments = given.values()
-    chat = Chat(shown, n_answer, tools or None, documents or None, arguments or None)
+    chat = Chat(shown, n_answer, tools or None, documents or None, arguments or None, has_own_prompt)
     return Found(TALK, chat=chat, read=(*read, *EXTRAS))
 
 

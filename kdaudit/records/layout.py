@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from kdaudit.config import ASSISTANT
+
 CHAT = "messages"
 PAIR = ("prompt", "completion")
 TURNS = (PAIR, ("prompt", "response"), ("question", "answer"), ("instruction", "output"))
@@ -41,6 +43,8 @@ class Layout:
     """What is a record of a .txt file: line, paragraph or file."""
     skip_empty: bool = False
     """Whether empty texts are left out and counted; else they are refused."""
+    score: str = ASSISTANT
+    """Which words of a record with a prompt are learnt and scored: last, assistant or all."""
     more: tuple[str, ...] = ()
     """Further fields to be read: the one that says who is a member."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from kdaudit.config import ASSISTANT, LAST, WHOLE
 from kdaudit.errors import RecordsError
 from kdaudit.records import benchmarks, rows
 from kdaudit.records.files import Part, read_source
@@ -13,6 +14,7 @@ from kdaudit.records.forms import TALK, TEXT, Chat, find_record, unread
 from kdaudit.records.layout import TEXT_FIELD, UNREAD, Layout, value_of
 from kdaudit.records.rows import MAX_PROBLEMS, Problem, Row
 from kdaudit.records.sets import Record, RecordSet, digest, keyed_ids
+from kdaudit.records.turns import Render, Spans, answer_spans, between, earlier_answers
 
 IN_MEMORY = "in memory"
 """The source of records that lie in no file."""
@@ -23,21 +25,34 @@ SHOWN_SOURCES = 3
 Read = Callable[..., RecordSet]
 """Reads sources as `read` does: (source, option=, text_field=, render=, …) -> their records."""
 
-Render = Callable[[Chat], tuple[str, str]]
-"""A chat -> the text before its answer, and the whole text.
-
-A ValueError says what the template does with it instead: refuses or fails."""
-
 TEMPLATE_HINT = "look at the roles and their order, or apply a template that you know and give prompt and completion"
 EMPTY_HINT = "remove the record or give it a text; --skip-empty leaves such records out"
 Located = tuple[Part, Row | Problem]
+SAID = {
+    LAST: "where the assistant answers more than once in a chat, its last answer alone is learnt and scored",
+    ASSISTANT: "where the assistant answers more than once in a chat, every answer is learnt and scored; --score "
+    "chooses otherwise",
+    WHOLE: "all of a chat is learnt and scored, what the user says too (--score all)",
+}
+"""What is said of chats with several answers, by what is scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What models are shown of a row."""
+
+    text: str
+    n_prompt: int = 0
+    gaps: Spans = ()
+    form: str = TEXT
+    chat: Chat | None = None
 
 
 def read(source: str | Sequence[str], *, option: str, render: Render | None = None, **layout: Any) -> RecordSet:
     """Read the records of a file, of several or of a data set.
 
-    A record is a text; or a prompt and an answer, or a chat that ends with one: of these the answer alone is learnt and
-    scored. `kdaudit docs data` lists the forms.
+    A record is a text; or a prompt and an answer, or a chat that ends with one: of these the answers alone are learnt
+    and scored. `kdaudit docs data` lists the forms.
 
     A text that stands there again is dropped and counted. A record without an id gets a keyed hash of its
     text (see `keyed_ids`). Error messages hold ids, lines, field names and types, never any text.
@@ -224,11 +239,10 @@ def _checked(
                 n_empty += 1
                 continue
             if not isinstance(shown, Problem) and problem is None:
-                text, n_prompt, form, chat = shown
-                chat = None if text in known else chat  # of a million copies, one is in memory
-                text = known.setdefault(text, text)
+                chat = None if shown.text in known else shown.chat  # of a million copies, one is in memory
+                text = known.setdefault(shown.text, shown.text)
                 own_id = _id(value_of(row.fields, layout.id_field)) or ""
-                found.append(Record(own_id, text, row.line, n_prompt, part.name, form, chat))
+                found.append(Record(own_id, text, row.line, shown.n_prompt, part.name, shown.form, chat, shown.gaps))
         else:
             problem = row
         if problem is not None:
@@ -262,8 +276,8 @@ def _shown(
     known: Mapping[str, str],
     unused: dict[str, None],
     said: dict[str, None],
-) -> tuple[str, int, str, Chat | None] | Problem:
-    """The text of a row, the characters of it that are a prompt, its form and its chat; or what is wrong.
+) -> Rendered | Problem:
+    """What models are shown of a row; or what is wrong with it.
 
     `known` texts are well. Fields that nothing is made of are put into `unused`, what was chosen into `said`.
     """
@@ -275,19 +289,22 @@ def _shown(
     if found.said:
         said[found.said] = None
     if found.chat is not None:
-        return _rendered(row, found.chat, found.read[0], render)
+        return _rendered(row, found.chat, found.read[0], render, layout.score, said)
     name = found.read[1] if found.form != TEXT else layout.text_field
     if found.form == TEXT:
         if isinstance(found.text, str) and found.text in known:
-            return found.text, 0, TEXT, None
-        return _text_problem(row, name, found.text) or (str(found.text), 0, TEXT, None)
+            return Rendered(found.text)
+        return _text_problem(row, name, found.text) or Rendered(str(found.text))
     # an empty prompt is none, an empty completion leaves nothing to score
     problem = None if found.prompt == "" else _text_problem(row, found.read[0], found.prompt)
     problem = problem or _text_problem(row, name, found.text)
-    return problem or (f"{found.prompt}{found.text}", len(found.prompt), found.form, None)
+    n_prompt = 0 if layout.score == WHOLE else len(found.prompt)
+    return problem or Rendered(f"{found.prompt}{found.text}", n_prompt, form=found.form)
 
 
-def _rendered(row: Row, chat: Chat, name: str, render: Render | None) -> tuple[str, int, str, Chat | None] | Problem:
+def _rendered(
+    row: Row, chat: Chat, name: str, render: Render | None, score: str, said: dict[str, None]
+) -> Rendered | Problem:
     answers = chat.messages[len(chat.messages) - chat.n_answer :]
     if not any(message.get("content") or message.get("tool_calls") for message in answers):
         return Problem(row.line, "an empty answer", EMPTY_HINT, is_empty=True)
@@ -300,7 +317,17 @@ def _rendered(row: Row, chat: Chat, name: str, render: Render | None) -> tuple[s
     if not whole.startswith(prompt) or len(whole) == len(prompt):
         what = "the chat template does not put the answer after the other messages"
         return Problem(row.line, what, "apply the template yourself and give prompt and completion")
-    return _encoding_problem(row.line, whole, f"field '{name}'") or (whole, len(prompt), TALK, chat)
+    n_prompt = 0 if score == WHOLE else len(prompt)
+    gaps: Spans = ()
+    if has_several := bool(earlier_answers(chat)):
+        said[SAID[score]] = None
+    if has_several and score == ASSISTANT:
+        try:
+            spans = answer_spans(render, chat, prompt, whole)
+        except ValueError as error:
+            return Problem(row.line, f"the chat template {error}", "--score last scores the last answer alone")
+        n_prompt, gaps = spans[0][0], between(spans)
+    return _encoding_problem(row.line, whole, f"field '{name}'") or Rendered(whole, n_prompt, gaps, TALK, chat)
 
 
 def _text_problem(row: Row, field: str, text: object) -> Problem | None:
@@ -346,7 +373,7 @@ def _distinct(found: Sequence[Record], *, is_many: bool) -> tuple[Record, ...]:
         first.setdefault(record.text, record)
     keyed = keyed_ids(list(first))
     return tuple(
-        Record(one.id or keyed_id, one.text, one.line, one.n_prompt, one.file if is_many else "", one.form, one.chat)
+        replace(one, id=one.id or keyed_id, file=one.file if is_many else "")
         for keyed_id, one in zip(keyed, first.values(), strict=True)
     )
 

@@ -7,11 +7,12 @@ import hmac
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
 from kdaudit.errors import RecordsError
 from kdaudit.records.forms import Chat
+from kdaudit.records.turns import Spans
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,8 @@ class Record:
     """What its source holds: text, prompt and completion, or chat."""
     chat: Chat | None = None
     """What a template made the text of."""
+    gaps: Spans = ()
+    """Further stretches of characters that are read, but neither learnt nor scored: what stands between answers."""
 
     @property
     def place(self) -> str:
@@ -83,8 +86,8 @@ def digest(records: Iterable[Record]) -> str:
     for record in records:
         sha.update(_prefixed(record.id))
         sha.update(_prefixed(record.text))
-        if record.n_prompt:
-            sha.update(record.n_prompt.to_bytes(8, "big"))
+        for place in (*((record.n_prompt,) if record.n_prompt else ()), *chain.from_iterable(record.gaps)):
+            sha.update(place.to_bytes(8, "big"))
     return sha.hexdigest()
 
 
@@ -177,9 +180,10 @@ def notes_on(sets: Iterable[RecordSet]) -> tuple[str, ...]:
         found |= dict.fromkeys(one.notes)
         if len(one.forms) > 1:
             counts = ", ".join(f"{n} in the form of a {form}" for form, n in sorted(one.forms.items()))
-            found[
-                f"{one.option} {one.source} mixes forms of records: {counts}; with a prompt, the answer alone counts"
-            ] = None
+            scored = (
+                "; with a prompt, the answer alone counts" if any(record.n_prompt for record in one.records) else ""
+            )
+            found[f"{one.option} {one.source} mixes forms of records: {counts}{scored}"] = None
     return tuple(found)
 
 

@@ -94,6 +94,10 @@ class Picture:
     svg: str
     """An `<svg>` element, safe to stand in HTML as it is."""
     caption: str
+    title: str = ""
+    """What is shown, in a few words."""
+    pdf: bytes = b""
+    """The same as a file; empty where none was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kdaudit.attacks import ATTACKS
+from kdaudit.attacks.settings import written
 from kdaudit.config import LONE, TEACHER
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.report.blocks import Picture, Status, Step, Terms, Tile, VerdictCard
@@ -248,7 +249,14 @@ def mitigate_command(result: AuditResult, broken: Sequence[GateResult]) -> list[
         return []
     gates = dict.fromkeys(str(gate) for gate in map(_gate_for_arms, result.verdict.gates) if gate is not None)
     limits = [part for gate in gates for part in ("--gate", gate.replace("<=", " <= "))]
-    return ["kdaudit", "mitigate", *start, "--method", "all", *limits, "--out", "mitigated"]
+    tuned = [
+        part
+        for name, attack in result.attacks.items()
+        if name in MITIGATED_BY
+        for parameter, value in attack.settings.items()
+        for part in ("--set", f"{name}.{parameter}={written(value)}")
+    ]
+    return ["kdaudit", "mitigate", *start, "--method", "all", *tuned, *limits, "--out", "mitigated"]
 
 
 def _as_given(result: AuditResult, student: AuditedModel) -> list[str]:

@@ -76,6 +76,8 @@ def _where(place: tuple[str, ...]) -> dict[str, Any]:
             found = (PARTS[part], attack, model, metric)
         case ("attacks", attack, "cells", model, "nulls", null, metric):
             found = (f"above {null}", attack, model, metric)
+        case ("attacks", attack, "settings", *rest):
+            found = ("settings", attack, "", ".".join(rest))
         case ("attacks", attack, part, *rest):
             found = (PARTS.get(part, part), attack, rest[0] if rest else "", ".".join(rest[1:]))
         case ("strongest", model, *rest):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import kdaudit
@@ -119,18 +118,13 @@ def mitigation_page(table: Mitigation, *, with_pictures: bool) -> Page:
     pictures: Block = Verbatim(sketch(table), is_drawing=True)
     above_all = None
     if with_pictures:
-        from kdaudit.report.charts.pictures import draw_frontier  # matplotlib takes a second: only where it is shown
+        # matplotlib takes a second: only where it is shown
+        from kdaudit.report.charts.pictures import frontier_title, frontiers_of
 
-        above_all = draw_frontier(table, table.attack, table.metric)
-        drawn = [
-            draw_frontier(table, attack, metric)
-            for attack, of in table.frontier.items()
-            for metric in of
-            if (attack, metric) != (table.attack, table.metric)
-        ]
-        pictures = Pictures([picture for picture in drawn if picture is not None])
-        if above_all is not None:
-            pictures = replace(pictures, note=f"The picture of {table.attack} stands above. {above_all.caption}")
+        drawn, title = frontiers_of(table), frontier_title(table.attack, table.metric)
+        above_all = next((picture for picture in drawn if picture.title == title), None)
+        note = f"The picture of {table.attack} stands above." if above_all else ""
+        pictures = Pictures([picture for picture in drawn if picture is not above_all], note=note)
     gates, subsets = gates_table(table), subsets_table(table)
     arms: list[Block] = [arms_table(table)]
     details: list[Block] = [

@@ -97,6 +97,8 @@ class RunPage:
     figures: Sequence[Table]
     reading: Sequence[str]
     """How models that do not read from left to right were shown the texts; empty for causal ones."""
+    settings: Sequence[str]
+    """The attacks with parameters of the user's own."""
     intervals: str
     """What stands beside the figures."""
     strongest: Sequence[str]
@@ -229,6 +231,7 @@ def _run_page(report: Report, run: Run, pictures: RunPictures | None) -> RunPage
         gates=tables.gates(result, report.declared, baseline=report.baseline) if verdict.gates else None,
         figures=list(tables.figures(result)),
         reading=reading(result),
+        settings=list(tables.settings(result)),
         intervals=INTERVALS + (ADJUSTED.format("attacks and students") if result.compared else ""),
         strongest=list(strongest_notes(result)),
         missing=list(tables.missing(result)),
@@ -267,6 +270,7 @@ def _sections(run: RunPage, key: str) -> list[Section]:
         Pictures(pictures.levels),
         *run.figures,
         Paragraph(run.intervals, "note"),
+        Notes(run.settings, "Attacks with other parameters (--set)"),
         Notes(run.strongest),
         Notes(run.missing, "Without a figure"),
         Notes(run.reading, "How the texts were read"),

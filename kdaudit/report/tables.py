@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from kdaudit.attacks import ATTACKS
+from kdaudit.attacks.settings import written
 from kdaudit.config import TEACHER
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Estimate
@@ -65,6 +66,12 @@ def comparison(report: Report) -> Table:
         notes.append("The interval of the strongest attack is simultaneous over all attacks of its run.")
     if len({run.result.data.sha256 for run in report.runs}) > 1:
         notes.append("Runs on other records differ by their records too: the data's hashes stand under each run.")
+    names = dict.fromkeys(name for run in report.runs for name in run.result.attacks)
+    each = {
+        name: [run.result.attacks[name].settings for run in report.runs if name in run.result.attacks] for name in names
+    }
+    if other := [name for name, found in each.items() if any(one != found[0] for one in found)]:
+        notes.append(f"The runs set {', '.join(other)} otherwise (--set): what is under each run says how.")
     return Table("Runs side by side", head, rows, " ".join(notes), status=2)
 
 
@@ -261,6 +268,21 @@ def missing(result: AuditResult) -> Iterator[str]:
     n_cells = len(result.attacks) * len(result.models)
     for reason, listed in cells.items():
         yield f"{'every cell' if len(listed) == n_cells else ', '.join(listed)}: {reason}"
+
+
+def settings(result: AuditResult) -> Iterator[str]:
+    """The attacks that are not as their authors, or kdaudit, define them, and what each is; one line for each."""
+    for name, attack in result.attacks.items():
+        if not attack.settings:
+            continue
+        known = {one.name: one for one in ATTACKS[name].parameters} if name in ATTACKS else {}
+        chosen = {one: tuple(value) if isinstance(value, list) else value for one, value in attack.settings.items()}
+        told = ", ".join(
+            f"{one} {written(value)}" + (f" in the place of {written(known[one].default)}" if one in known else "")
+            for one, value in chosen.items()
+        )
+        is_known = {*chosen} <= {*known}
+        yield f"{name}: {told}" + (f"; {ATTACKS[name].tuned(chosen).described}" if is_known and known else "")
 
 
 def _reported(metrics: Iterable[Metric]) -> Iterator[Metric]:

@@ -141,6 +141,8 @@ class AttackResult:
     histograms: Mapping[str, Histogram]
     two_by_two: Mapping[str, Mapping[str, TwoByTwo]]
     """By student, then "members" and "nonmembers"."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """By parameter: a number or a list of numbers, where it is another than the attack's default."""
 
 
 @dataclass(frozen=True, slots=True)

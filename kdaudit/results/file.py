@@ -39,6 +39,7 @@ ALWAYS_WRITTEN: Mapping[type, frozenset[str]] = {
     Difference: frozenset({"value", "low", "high", "p_value", "p_value_holm", "n", "m", "level", "method"}),
     Cell: frozenset({"unscored"}),
     Comparison: frozenset(),
+    AttackResult: frozenset(),
     AuditedModel: frozenset(
         {"name", "revision", "fingerprint", "weights_sha256", "architecture", "n_parameters", "stored_dtype", "context"}
         | {"load", "base", "reference"}

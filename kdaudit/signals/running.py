@@ -368,7 +368,7 @@ def first_tokens(passage: Passage, kind: Kind) -> Passage:
     """The first tokens of a text, without its prompt where no encoder reads that: something has to be scored."""
     if kind.is_paired:
         return passage.within(PROBE_TOKENS, PROBE_TOKENS)
-    return replace(passage.first(PROBE_TOKENS), n_given=0)
+    return replace(passage.first(PROBE_TOKENS), n_given=0, is_gap=None)
 
 
 def _dtype(model: PreTrainedModel) -> torch.dtype:

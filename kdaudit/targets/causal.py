@@ -28,7 +28,10 @@ def _show(passage: Passage, frame: Frame) -> tuple[Showing, ...]:
     if passage.ids.size <= first:
         return ()
     before = np.array(frame.before, dtype=np.int32)
-    return (_predicting(np.concatenate([before, passage.ids]), len(before) + first, start=len(before)),)
+    found = _predicting(np.concatenate([before, passage.ids]), len(before) + first, start=len(before))
+    if passage.is_gap is not None:
+        found = found.only(~passage.is_gap[first:])
+    return (found,) if found.targets.size else ()
 
 
 def _example(passage: Passage, frame: Frame, window: int) -> Example:
@@ -37,12 +40,19 @@ def _example(passage: Passage, frame: Frame, window: int) -> Example:
     is_closed = frame.end in ids[-2:]  # a chat template closes its answers itself
     end = [] if frame.end is None or is_closed else [frame.end]
     whole = np.array([*frame.lead, *ids, *end], dtype=np.int32)
-    return Example(whole[:window], min(len(frame.lead) + passage.n_given, window))
+    gaps = None
+    if passage.is_gap is not None:
+        gaps = np.concatenate([np.zeros(len(frame.lead), dtype=bool), passage.is_gap, np.zeros(len(end), dtype=bool)])
+    return Example(
+        whole[:window], min(len(frame.lead) + passage.n_given, window), is_gap=None if gaps is None else gaps[:window]
+    )
 
 
 def _learn(example: Example, _: int) -> Showing:
     """The same in every epoch: all tokens but the given ones, and nothing predicts the first one of a sequence."""
-    return _predicting(example.ids, max(example.n_given, 1), start=0)
+    first = max(example.n_given, 1)
+    found = _predicting(example.ids, first, start=0)
+    return found if example.is_gap is None else found.only(~example.is_gap[first:])
 
 
 def _predicting(ids: NDArray[np.int32], first: int, *, start: int) -> Showing:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from kdaudit.errors import CheckpointError, RecordsError
+from kdaudit.records import Record
 from kdaudit.targets.causal import causal_frame
 from kdaudit.targets.hiding import Hiding
 from kdaudit.targets.masked import Masking, masked_frame
@@ -16,6 +18,19 @@ from kdaudit.targets.spans import span_frame
 def hides_words(kind: str, *, has_prompts: bool) -> bool:
     """Whether words are hidden from a kind of model: from masked ones, and from encoders that read no prompts."""
     return kind == "masked" or (kind == "seq2seq" and not has_prompts)
+
+
+def check_answers(kind: str, records: Iterable[Record]) -> None:
+    """Refuse several answers in one chat for an encoder-decoder, whose decoder writes one.
+
+    Raises:
+        RecordsError: a chat holds more than one.
+    """
+    if kind == "seq2seq" and any(record.gaps for record in records):
+        raise RecordsError(
+            "in some chats the assistant answers more than once, and an encoder-decoder writes one answer",
+            hint="give --score last: the encoder reads all that stands before the last answer",
+        )
 
 
 def frame_of(

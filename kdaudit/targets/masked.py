@@ -114,13 +114,13 @@ def masked_kind(masking: Masking) -> Kind:
 
 
 def passes(passage: Passage, masking: Masking) -> Iterator[tuple[Places, Places]]:
-    """The places that each pass hides, and those of them that it scores; the prompt is never hidden.
+    """The places that each pass hides, and those of them that it scores; what is not scored is never hidden.
 
     Args:
         passage: the text.
         masking: the plan.
     """
-    places = np.arange(passage.n_given, passage.ids.size)
+    places = passage.scored
     if not places.size:
         return
     if masking.plan == "pll":
@@ -139,12 +139,13 @@ def passes(passage: Passage, masking: Masking) -> Iterator[tuple[Places, Places]
 
 
 def _word_numbers(passage: Passage) -> Places:
-    """The word of every token behind the prompt, counted from 0; words are runs of one number."""
-    if passage.ids.size == passage.n_given:
+    """The word of every token that is scored, counted from 0; words are runs of one number."""
+    places = passage.scored
+    if not places.size:
         return np.zeros(0, dtype=np.intp)
     if passage.words is None:
-        return np.arange(passage.ids.size - passage.n_given)
-    words = passage.words[passage.n_given :]
+        return np.arange(places.size)
+    words = passage.words[places]
     return np.concatenate([[0], np.cumsum(words[1:] != words[:-1])]).astype(np.intp)
 
 
@@ -156,7 +157,7 @@ def _hidden_words(passage: Passage, word_of: Places, masking: Masking) -> Iterat
     """
     n_words = int(word_of[-1]) + 1
     last = np.searchsorted(word_of, np.arange(n_words), side="right") - 1
-    ends = passage.char_end[passage.n_given :][last]
+    ends = passage.char_end[passage.scored][last]
     n_random = masking.n_random
     for k in range(1 if n_random is None else n_random):
         rng = generator(masking.seed, f"mask {k} {passage.key}")
@@ -207,9 +208,9 @@ def _example(passage: Passage, frame: Frame, window: int) -> Example:
 
 
 def hideable(passage: Passage, n_before: int = 0, n_behind: int = 0) -> Places:
-    """The word of each token that may be hidden, and -1 for the prompt and for the tokens around the text."""
+    """The word of each token that may be hidden, and -1 for what is not scored and for the tokens around the text."""
     words = np.full(n_before + passage.ids.size + n_behind, -1)
-    words[n_before + passage.n_given : n_before + passage.ids.size] = _word_numbers(passage)
+    words[n_before + passage.scored] = _word_numbers(passage)
     return words
 
 

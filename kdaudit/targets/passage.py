@@ -34,8 +34,30 @@ class Passage:
     key: str = ""
     """A hash of the whole text: what is drawn for it is the same under every tokenizer and after every cut."""
 
+    is_gap: NDArray[np.bool_] | None = None
+    """(T,): tokens behind the prompt that are read but not scored, such as what stands between answers; None: none."""
+
     byte_start: int = 0
     """UTF-8 bytes of the text before its first token: those of a prompt that has none."""
+
+    @property
+    def scored(self) -> NDArray[np.intp]:
+        """The places of the tokens that are neither of the prompt nor of a gap, rising."""
+        places = np.arange(self.n_given, self.ids.size)
+        return places if self.is_gap is None else places[~self.is_gap[self.n_given :]]
+
+    def with_gaps(self, gaps: Sequence[tuple[int, int]]) -> Passage:
+        """The same with stretches of characters that are not scored; a token that reaches out of its stretch is.
+
+        Args:
+            gaps: where they begin and end, behind the prompt, rising.
+        """
+        if not gaps:
+            return self
+        starts, ends = (np.array(side, dtype=np.int32) for side in zip(*gaps, strict=True))
+        char_start = np.concatenate([np.zeros(1, dtype=np.int32), self.char_end[:-1]])[: self.ids.size]
+        gap = np.searchsorted(starts, char_start, side="right") - 1  # the last one that begins before the token
+        return replace(self, is_gap=(gap >= 0) & (self.char_end <= ends[np.maximum(gap, 0)]))
 
     def head(self, n_chars: int) -> Passage:
         """The tokens that lie within the first `n_chars` characters."""
@@ -64,6 +86,7 @@ class Passage:
             byte_end=self.byte_end[is_kept],
             n_given=int(is_kept[: self.n_given].sum()),
             words=None if self.words is None else self.words[is_kept],
+            is_gap=None if self.is_gap is None else self.is_gap[is_kept],
         )
 
 
@@ -181,26 +204,3 @@ def around_ids(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def lead_text(tokenizer: Any) -> str:
     """The special tokens that a tokenizer puts in front of a text, as they are written; "" for none."""
     return "".join(map(str, tokenizer.convert_ids_to_tokens(list(lead_ids(tokenizer)))))
-
-
-def without_lead(text: str, n_prompt: int, leads: Sequence[str]) -> tuple[str, int]:
-    """A text that begins with what a tokenizer puts before every text anyway, without that: else it stands there twice.
-
-    Args:
-        text: of a record.
-        n_prompt: leading characters of it that are its prompt.
-        leads: of every tokenizer that reads the text, as `lead_text` gives them.
-
-    Returns:
-        The text that is left, and the characters of it that are prompt.
-    """
-    while found := next((lead for lead in leads if lead and text.startswith(lead)), ""):
-        text, n_prompt = text[len(found) :], max(0, n_prompt - len(found))
-    return text, n_prompt
-
-
-TWICE = (
-    "{n} texts begin with {lead}, which the tokenizer puts before every text anyway: it was taken off, so that it "
-    "stands there once"
-)
-"""What is said where texts lost their lead."""

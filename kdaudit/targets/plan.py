@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.targets.passage import Passage, encode
+from kdaudit.targets.script import Script
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,9 @@ class Example:
     """(T,): the word of each token that may be hidden, counted from 0, and -1 for the others; None: none is hidden."""
     key: str = ""
     """Names the text in random draws."""
+    is_gap: NDArray[np.bool_] | None = None
+    """(T,): tokens behind the given ones that are read but not learnt, such as what stands between answers; None: none.
+    """
 
     @property
     def size(self) -> int:
@@ -141,6 +145,11 @@ class Frame:
             return left
         # the last token is predicted, not read
         return passage.n_given + (max(0, window - len(self.start) + 1) if passage.n_given <= left else 0)
+
+    def encode(self, tokenizer: Any, scripts: Sequence[Script]) -> list[Passage]:
+        """Texts as a fast Hugging Face tokenizer splits them."""
+        found = self.kind.encode(tokenizer, [one.text for one in scripts], [one.n_prompt for one in scripts])
+        return [passage.with_gaps(script.gaps) for passage, script in zip(found, scripts, strict=True)]
 
     def plan(self, passage: Passage) -> TargetPlan:
         """The target plan of one text."""

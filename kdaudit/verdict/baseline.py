@@ -82,6 +82,8 @@ def _rise(
         return Measurement(name, name, is_requested=True, reason=obstacle or sentences.NOT_IN_RUN)
     if now.attacks[name].version != then.attacks[name].version:
         return Measurement(name, name, is_requested=True, reason=sentences.OTHER_VERSION)
+    if now.attacks[name].settings != then.attacks[name].settings:
+        return Measurement(name, name, is_requested=True, reason=sentences.OTHER_SETTINGS)
     if paired is not None:
         figure = paired.get((name, model))
     elif _is_same(now, then, model) and new.auc == was.auc:

@@ -23,6 +23,7 @@ NULLS = {  # the start first: a true positive rate is held against it alone, whe
 WIDE = "the interval reaches to both sides of the limit"
 NOT_IN_BASELINE = "not measured in the baseline"
 OTHER_VERSION = "the baseline measured it with another version of the attack"
+OTHER_SETTINGS = "the baseline measured it with other settings of the attack (--set)"
 
 SAME_SOURCE = "Draw members and non-members from one source, so that only membership differs, and audit again."
 MEASURE_IT = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,16 @@ from numpy.typing import NDArray
 from kdaudit.draws import generator
 from kdaudit.targets.passage import Passage, encode
 from kdaudit.targets.plan import Frame
+from kdaudit.targets.script import Script
 from kdaudit.views.cut import common_cut
 from kdaudit.views.view import PLAIN, View
 
 CHUNK = 512  # texts that are tokenised at one time
 SHARD_CHARS = 2**16  # about one shard; a killed run loses at most one
 SHOT_SEPARATOR = "\n"
+
+Contexts = Sequence[Sequence[str]]
+"""(n,): of each text what stands in the place of its prompt and of every gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +46,8 @@ class Shown:
 class Passages:
     """How the records are shown to models; texts are made and tokenised again whenever they are needed."""
 
-    texts: tuple[str, ...]
-    prompts: tuple[int, ...]
-    """Leading characters of each text that are its prompt: read, not scored."""
+    scripts: tuple[Script, ...]
+    """The texts, with what is read but not scored of them."""
     tokenizers: tuple[Any, ...]
     frames: tuple[Frame, ...]
     """Per tokenizer: how its texts are shown, without shots."""
@@ -63,8 +67,13 @@ class Passages:
     """Per tokenizer: hash of how it splits these texts; equal where two tokenizers do the same."""
     seed: int
     """Draws the variants."""
-    contexts: tuple[Sequence[str] | None, ...] = ()
-    """Per tokenizer: what stands in the place of each prompt, where its models have prompts of their own."""
+    contexts: tuple[Contexts | None, ...] = ()
+    """Per tokenizer, where its models are shown the words in a context of their own."""
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of every record."""
+        return [script.text for script in self.scripts]
 
     @property
     def n_cut(self) -> int:
@@ -74,11 +83,11 @@ class Passages:
     @property
     def n_prompts_cut(self) -> int:
         """Prompts that were longer than the window of an encoder."""
-        return int((self.prompt_cuts < np.array(self.prompts, dtype=np.int32)).sum())
+        return int((self.prompt_cuts < np.array([one.n_prompt for one in self.scripts], dtype=np.int32)).sum())
 
     def scored_text(self, index: int) -> str:
-        """What is scored of a text: up to the common cut, without its prompt."""
-        return self.texts[index][self.prompts[index] : int(self.cuts[PLAIN][index, 0])]
+        """What is scored of a text: up to the common cut, without what is read only."""
+        return self.scripts[index].scored(int(self.cuts[PLAIN][index, 0]))
 
     def frame(self, view: View, tokenizer: int) -> Frame:
         """How a view's texts are shown, with the shots where the view has them."""
@@ -94,44 +103,43 @@ class Passages:
         """Indices of the texts, longest first, in groups of about SHARD_CHARS: the same for every model."""
         groups: list[list[int]] = []
         room = 0
-        for index in sorted(range(len(self.texts)), key=lambda i: (-len(self.texts[i]), i)):
+        sizes = [len(text) for text in self.texts]
+        for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
             if room <= 0:
                 groups.append([])
                 room = SHARD_CHARS
             groups[-1].append(index)
-            room -= len(self.texts[index])
+            room -= sizes[index]
         return groups
 
     def read(self, indices: Sequence[int], view: View, tokenizer: int) -> list[Passage]:
         """The passages of some texts in one view under one tokenizer: every variant of the first text comes first."""
-        shown = [
+        scripts = [
             variant
             for i in indices
-            for variant in _variants(view, self.texts[i], self.prompts[i], int(self.cuts[PLAIN][i, 0]), self.seed)
+            for variant in _variants(view, self.scripts[i], int(self.cuts[PLAIN][i, 0]), self.seed)
         ]
-        prompts = [self.prompts[i] for i in indices for _ in range(view.n_variants)]
-        prompt_cuts = [int(self.prompt_cuts[i]) for i in indices for _ in range(view.n_variants)]
-        cuts = self.cuts[view][list(indices)].ravel() if len(indices) else ()
+        records = [i for i in indices for _ in range(view.n_variants)]
+        cuts = self.cuts[view][list(indices)].ravel().tolist() if len(indices) else []
         own = self.contexts[tokenizer] if self.contexts else None
-        context = None if own is None else [own[i] for i in indices for _ in range(view.n_variants)]
-        as_read = _as_read(shown, prompts, prompt_cuts, context)
-        encoded = _encoded(self.tokenizers[tokenizer], self.frames[tokenizer], *as_read)
-        shifts = (n - n_prompt for n, n_prompt in zip(as_read[1], prompts, strict=True))
+        as_read = _as_read(scripts, None if own is None else [own[i] for i in records])
+        prompt_cuts = [int(self.prompt_cuts[i]) for i in records]
+        encoded = _encoded(self.tokenizers[tokenizer], self.frames[tokenizer], as_read, prompt_cuts)
         return [
-            passage.head(max(0, int(cut) + shift)) for cut, passage, shift in zip(cuts, encoded, shifts, strict=True)
+            passage.head(script.place_in(read, cut))
+            for cut, passage, script, read in zip(cuts, encoded, scripts, as_read, strict=True)
         ]
 
 
 def build(
-    texts: Sequence[str],
+    scripts: Sequence[Script],
     tokenizers: Sequence[Any],
     frames: Sequence[Frame],
     *,
     views: Sequence[View],
     shots: Sequence[str],
     window: int,
-    prompts: Sequence[int] | None = None,
-    contexts: Sequence[Sequence[str] | None] | None = None,
+    contexts: Sequence[Contexts | None] | None = None,
     shots_of: Sequence[Sequence[str] | None] | None = None,
     seed: int = 0,
     on_texts: Callable[[int], None] = lambda _: None,
@@ -139,14 +147,13 @@ def build(
     """Decide for every text and view where it is cut, once for all models.
 
     Args:
-        texts: of the records.
+        scripts: the texts of the records.
         tokenizers: one per way of splitting that the audit's models bring.
         frames: per tokenizer, how its texts are shown.
         views: those that some attack needs; the plain one is always built.
         shots: texts of the prefix, dropped from the end until they fill at most half of the window.
         window: tokens that the smallest model reads.
-        prompts: leading characters of each text that are its prompt; None for none.
-        contexts: per tokenizer, what its causal models are shown in the place of each prompt; None: the prompt.
+        contexts: per tokenizer, what its causal models are shown in the place of what is read only; None: that.
         shots_of: per tokenizer, the shots as its models are shown them; None: `shots`.
         seed: of the variants.
         on_texts: called with the number of texts finished.
@@ -154,66 +161,59 @@ def build(
     Raises:
         ValueError: two views have one name, or a view gives another number of variants than it says.
     """
-    given = tuple(prompts) if prompts is not None else (0,) * len(texts)
     own_contexts = tuple(contexts) if contexts is not None else (None,) * len(tokenizers)
     own_shots = [shots if one is None else one for one in shots_of or (None,) * len(tokenizers)]
     n_shots, prefixes = _fitting_shots(own_shots, tokenizers, frames, window)
     asked = [view for view in dict.fromkeys((PLAIN, *views)) if n_shots or not view.is_prefixed]
     if len({view.name for view in asked}) < len(asked):
         raise ValueError(f"two views have one name: {', '.join(sorted(view.name for view in asked))}")
-    cuts = {view: np.zeros((len(texts), view.n_variants), dtype=np.int32) for view in asked}
+    cuts = {view: np.zeros((len(scripts), view.n_variants), dtype=np.int32) for view in asked}
     shown = {view: [Shown(0, 0, 0, -1, 0)] * len(tokenizers) for view in asked}
-    prompt_cuts = np.array(given, dtype=np.int32)
+    prompt_cuts = np.array([script.n_prompt for script in scripts], dtype=np.int32)
     digests = [hashlib.sha256(repr(frame.lead).encode()) for frame in frames]
-    for start in range(0, len(texts), CHUNK):
-        chunk, of_chunk = texts[start : start + CHUNK], given[start : start + CHUNK]
+    for start in range(0, len(scripts), CHUNK):
+        chunk = scripts[start : start + CHUNK]
         here = [None if own is None else own[start : start + CHUNK] for own in own_contexts]
-        read = [_as_read(chunk, of_chunk, of_chunk, own) for own in here]
+        read = [_as_read(chunk, own) for own in here]
         whole = [
-            frame.kind.encode(tokenizer, as_read[0], as_read[1])
-            for tokenizer, frame, as_read in zip(tokenizers, frames, read, strict=True)
+            frame.encode(tokenizer, as_read) for tokenizer, frame, as_read in zip(tokenizers, frames, read, strict=True)
         ]
         cut_here = [
-            _prompt_cut([of_tokenizer[place] for of_tokenizer in whole], frames, window, n_prompt)
-            for place, n_prompt in enumerate(of_chunk)
+            _prompt_cut([of_tokenizer[place] for of_tokenizer in whole], frames, window, script.n_prompt)
+            for place, script in enumerate(chunk)
         ]
         prompt_cuts[start : start + CHUNK] = cut_here
-        read = [_as_read(chunk, of_chunk, cut_here, own) for own in here]
-        whole = [
-            [one.prompted(cut) for one, cut in zip(passages, as_read[2], strict=True)]
-            for passages, as_read in zip(whole, read, strict=True)
-        ]
+        whole = [_prompted(passages, frame, cut_here) for passages, frame in zip(whole, frames, strict=True)]
         for digest, passages in zip(digests, whole, strict=True):
             for passage in passages:
                 digest.update(passage.ids.size.to_bytes(4, "little") + passage.ids.tobytes())
         for view in asked:
             framed = [_framed(view, frame, prefix) for frame, prefix in zip(frames, prefixes, strict=True)]
-            made, encoded = list(chunk), whole
+            made, as_made, encoded = list(chunk), read, whole
             if view.variants is not None:
                 plain = cuts[PLAIN][start : start + CHUNK, 0].tolist()
-                of_text = [_variants(view, *one, seed) for one in zip(chunk, of_chunk, plain, strict=True)]
-                made = [variant for variants in of_text for variant in variants]
-                n_prompts, n_shown = (
-                    [n for n in some for _ in range(view.n_variants)] for some in (of_chunk, cut_here)
-                )
-                own_here = [None if own is None else [c for c in own for _ in range(view.n_variants)] for own in here]
-                encoded = [
-                    _encoded(tokenizer, frame, *_as_read(made, n_prompts, n_shown, own))
-                    for tokenizer, frame, own in zip(tokenizers, frames, own_here, strict=True)
+                made = [
+                    one for script, cut in zip(chunk, plain, strict=True) for one in _variants(view, script, cut, seed)
                 ]
-            for place, text in enumerate(made):
+                n_shown = [n for n in cut_here for _ in range(view.n_variants)]
+                own_here = [None if own is None else [c for c in own for _ in range(view.n_variants)] for own in here]
+                as_made = [_as_read(made, own) for own in own_here]
+                encoded = [
+                    _encoded(tokenizer, frame, as_read, n_shown)
+                    for tokenizer, frame, as_read in zip(tokenizers, frames, as_made, strict=True)
+                ]
+            for place, script in enumerate(made):
                 passages = [of_tokenizer[place] for of_tokenizer in encoded]
+                own_scripts = [of_tokenizer[place] for of_tokenizer in as_made]
                 rooms = [frame.room(window, passage) for frame, passage in zip(framed, passages, strict=True)]
-                record = place // view.n_variants
-                shifts = [as_read[1][record] - of_chunk[record] for as_read in read]
-                cut = common_cut(passages, rooms, n_chars=len(text), shifts=shifts)
-                cuts[view][start + record, place % view.n_variants] = cut
-                for k, (passage, frame) in enumerate(zip(passages, framed, strict=True)):
-                    shown[view][k] = _and(shown[view][k], passage.head(max(0, cut + shifts[k])), frame)
+                places = [partial(own.place_in, script) for own in own_scripts]
+                cut = common_cut(passages, rooms, n_chars=len(script.text), places=places)
+                cuts[view][start + place // view.n_variants, place % view.n_variants] = cut
+                for k, (passage, frame, own) in enumerate(zip(passages, framed, own_scripts, strict=True)):
+                    shown[view][k] = _and(shown[view][k], passage.head(script.place_in(own, cut)), frame)
         on_texts(len(chunk))
     return Passages(
-        texts=tuple(texts),
-        prompts=given,
+        scripts=tuple(scripts),
         tokenizers=tuple(tokenizers),
         frames=tuple(frames),
         prefixes=prefixes,
@@ -228,14 +228,11 @@ def build(
     )
 
 
-def _as_read(
-    texts: Sequence[str], prompts: Sequence[int], prompt_cuts: Sequence[int], context: Sequence[str] | None
-) -> tuple[Sequence[str], Sequence[int], Sequence[int]]:
-    """Texts, characters of their prompts and how many of those are shown, as the models of one tokenizer read them."""
-    if context is None:
-        return texts, prompts, prompt_cuts
-    sizes = [len(own) for own in context]
-    return [own + text[n:] for own, text, n in zip(context, texts, prompts, strict=True)], sizes, sizes
+def _as_read(scripts: Sequence[Script], contexts: Contexts | None) -> Sequence[Script]:
+    """The texts as the models of one tokenizer read them."""
+    if contexts is None:
+        return scripts
+    return [script.spoken(own) for script, own in zip(scripts, contexts, strict=True)]
 
 
 def _framed(view: View, frame: Frame, prefix: tuple[int, ...]) -> Frame:
@@ -255,12 +252,15 @@ def _and(shown: Shown, passage: Passage, frame: Frame) -> Shown:
     )
 
 
-def _encoded(
-    tokenizer: Any, frame: Frame, texts: Sequence[str], prompts: Sequence[int], prompt_cuts: Sequence[int]
-) -> list[Passage]:
+def _encoded(tokenizer: Any, frame: Frame, scripts: Sequence[Script], prompt_cuts: Sequence[int]) -> list[Passage]:
     """Texts as tokens, of their prompts what an encoder can read."""
-    found = frame.kind.encode(tokenizer, texts, prompts)
-    return [passage.prompted(cut) for passage, cut in zip(found, prompt_cuts, strict=True)]
+    return _prompted(frame.encode(tokenizer, scripts), frame, prompt_cuts)
+
+
+def _prompted(passages: list[Passage], frame: Frame, prompt_cuts: Sequence[int]) -> list[Passage]:
+    if not frame.kind.is_paired:
+        return passages
+    return [passage.prompted(cut) for passage, cut in zip(passages, prompt_cuts, strict=True)]
 
 
 def _prompt_cut(passages: Sequence[Passage], frames: Sequence[Frame], window: int, n_prompt: int) -> int:
@@ -279,23 +279,26 @@ def _prompt_cut(passages: Sequence[Passage], frames: Sequence[Frame], window: in
     return common_cut(prompts, rooms, n_chars=n_prompt)
 
 
-def _variants(view: View, text: str, n_prompt: int, cut: int, seed: int) -> Sequence[str]:
-    """The texts that a view shows of a record, each behind the record's prompt.
+def _variants(view: View, script: Script, cut: int, seed: int) -> Sequence[Script]:
+    """What a view shows of a record: other words between what is read only.
 
     Args:
         view: says what is shown.
-        text: of the record.
-        n_prompt: its leading characters that are its prompt.
+        script: the text of the record.
         cut: its characters that the plain view shows.
         seed: of the variants.
     """
-    if view.variants is None:
-        return (text,)
-    scored = text[n_prompt:cut]
-    made = view.variants(scored, generator(seed, f"view {view.name} {_digest(scored)}"))
-    if len(made) != view.n_variants:
-        raise ValueError(f"the view {view.name} gives {len(made)} variants of a text and states {view.n_variants}")
-    return [text[:n_prompt] + variant for variant in made]
+    make = view.variants
+    if make is None:
+        return (script,)
+
+    def varied(words: str) -> Sequence[str]:
+        made = make(words, generator(seed, f"view {view.name} {_digest(words)}"))
+        if len(made) != view.n_variants:
+            raise ValueError(f"the view {view.name} gives {len(made)} variants of a text and states {view.n_variants}")
+        return made
+
+    return script.variants(cut, varied)
 
 
 def _digest(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,11 @@ from kdaudit.targets.passage import Passage
 
 
 def common_cut(
-    passages: Sequence[Passage], rooms: Sequence[int], *, n_chars: int, shifts: Sequence[int] | None = None
+    passages: Sequence[Passage],
+    rooms: Sequence[int],
+    *,
+    n_chars: int,
+    places: Sequence[Callable[[int], int]] | None = None,
 ) -> int:
     """Characters of a text that every model can read: where the model that stops first has to stop.
 
@@ -19,10 +23,10 @@ def common_cut(
         passages: the whole text, once per tokenizer.
         rooms: how many of its tokens each tokenizer's model has room for.
         n_chars: length of the text; the answer where it fits everywhere.
-        shifts: per tokenizer, by how many characters the prompt that it is shown is longer; None: all are shown one.
+        places: per tokenizer, where a place in its passage lies in the text; None: all are shown the text itself.
     """
-    found = zip(passages, rooms, shifts or [0] * len(passages), strict=True)
-    return max(0, min([n_chars, *(_end_within(passage.char_end, room) - shift for passage, room, shift in found)]))
+    ends = [_end_within(passage.char_end, room) for passage, room in zip(passages, rooms, strict=True)]
+    return min([n_chars, *(place(end) for place, end in zip(places or [int] * len(ends), ends, strict=True))])
 
 
 def _end_within(char_end: NDArray[np.int32], room: int) -> int:

@@ -13,7 +13,10 @@ from kdaudit.audit import measure
 from tests.commands import FINISHED, Given, check_refused, fewer_resamples, kdaudit, results
 from tests.distill.students import Recipe
 
-PAIRED = ("--teacher", "--student", "--teacher-reference", "--student-reference", "--teacher-load", "--student-load")
+PAIRED = (
+    *("--teacher", "--student", "--teacher-reference", "--student-reference", "--teacher-load", "--student-load"),
+    *("--teacher-base", "--student-base"),
+)
 
 
 def arguments(given: Given, out: Path) -> list[str]:

@@ -13,10 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdaudit.audit.renderings import _said
-from kdaudit.models.chat_process import prepare
 from kdaudit.models.repeatable import CHAT_DATE, pinned_clock, read_date
 from kdaudit.records import Chat
 from tests.commands import Done, Given, check_refused, kdaudit, results, texts
+from tests.templates import CHATML, GEMMA, MISTRAL, THINKING, renderer
 
 TEACHERS = (
     "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
@@ -119,41 +119,14 @@ def test_each_model_reads_its_own_template_and_is_scored_on_the_same_words(
     assert said["config"]["chat_template"] == "own"
 
 
-CHATML = (
-    "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\n' }}You are kind.{{ '<|im_end|>\n' }}{% endif %}"
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-THINKING = CHATML.replace(
-    "m.role + '\n' + m.content",
-    "m.role + '\n' + ('<think>\n\n</think>\n\n' if loop.last and m.role == 'assistant' else '') "
-    "+ m.content.split('</think>')[-1].lstrip('\n')",
-)
-GEMMA = (
-    "{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) }}"
-    "{{ '\n' + m.content | trim + '<end_of_turn>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
-)
-MISTRAL = (
-    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
-    "{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}"
-)
-
-
 @pytest.mark.parametrize("template", [CHATML, THINKING, GEMMA, MISTRAL])
 @pytest.mark.parametrize("answer", ["Fine.", " Fine, thanks.\n", "t", "<think>", "Fine\n\nand well"])
 def test_the_words_of_an_answer_are_found_whatever_a_family_of_models_puts_around_them(
     template: str, answer: str
 ) -> None:
-    apply, _ = prepare(template=template, special_tokens={"bos_token": "<s>", "eos_token": "</s>"}, today=CHAT_DATE,
-                       at_most=10_000)  # fmt: skip
     turns = [{"role": "user", "content": "How are you? Fine?"}, {"role": "assistant", "content": answer}]
-
-    def render(chat: Chat) -> tuple[str, str]:
-        before, whole = apply(chat.messages)["texts"]
-        return before, whole
-
-    before, words = _said(render, Chat(turns), "student")
+    render = renderer(template)
+    ((before, words),) = _said(render, Chat(turns), "student")
     assert words.strip() == answer.strip()
     assert render(Chat(turns))[1].startswith(before + words)
     assert before.startswith(render(Chat(turns))[0].rstrip())

@@ -229,9 +229,13 @@ def test_gates_are_judged_for_every_seed_at_a_level_for_all_arms_and_the_most_us
     monkeypatch.setattr(rules, "MIN_RECORDS", N)
     out = tmp_path / "out"
     shutil.copytree(compared.out, out)
-    done = compared.again(*ASKED, "--gate", "student.auc[loss] <= 0.99", out=out)
+    done = compared.again(*ASKED, "--set", "min-k.fraction=0.9", "--gate", "student.auc[loss] <= 0.99", out=out)
     assert done.code == 0, done.err
-    table = load(out / "mitigation.json")
+    table, before = load(out / "mitigation.json"), compared.table()
+    assert table.config["settings"] == ["min-k.fraction=0.9"]
+    assert table.arms["plain"].attacks["min-k"].settings == {"fraction": 0.9}
+    assert table.arms["plain"].attacks["min-k"].cells != before.arms["plain"].attacks["min-k"].cells
+    assert table.arms["plain"].attacks["loss"].cells == before.arms["plain"].attacks["loss"].cells
     for arm in table.arms.values():
         assert [(gate.gate, gate.status, gate.level) for gate in arm.gates] == [
             ("student.auc[loss]<=0.99", "pass", 1 - 0.05 / 7), ("student-2.auc[loss]<=0.99", "pass", 1 - 0.05 / 7),

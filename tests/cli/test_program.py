@@ -14,6 +14,7 @@ import pytest
 
 import kdaudit as package
 from kdaudit.attacks import ATTACKS, GROUPS
+from kdaudit.attacks.settings import written
 from kdaudit.cli.command import Command
 from kdaudit.cli.main import COMMANDS, main
 from kdaudit.cli.progress import StageBars
@@ -129,8 +130,9 @@ def test_list_attacks_shows_every_attack_with_its_needs_cost_and_source(monkeypa
     assert list(rows) == list(ATTACKS)
     for name, attack in ATTACKS.items():
         assert attack.source in rows[name]
-        assert ("reference" in rows[name].split(attack.summary)[0].removeprefix(name)) == attack.needs_reference
+        assert ("reference" in rows[name].split(attack.described)[0].removeprefix(name)) == attack.needs_reference
         assert f"{len(attack.views)} pass" in rows[name]
+        assert all(f"{one.name}={written(one.default)}" in rows[name] for one in attack.parameters)
         assert ("paper" in rows[name]) == (name in GROUPS["paper"])
 
 

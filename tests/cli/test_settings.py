@@ -54,6 +54,26 @@ def test_the_command_line_wins_over_the_environment_over_the_file_over_the_defau
     assert settings("--seed", 0, "--gate", "student.auc <= 0.3") == (0, ("student.auc <= 0.3",))
 
 
+@pytest.mark.parametrize("command", ["attack", "report"])
+def test_gates_joined_by_commas_are_several_and_a_decimal_comma_is_none(
+    command: str, ask: Ask, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined, parts = "student.auc<=0.3,teacher.auc <= 0.2", ("student.auc<=0.3", "teacher.auc <= 0.2")
+    assert ask("--gate", joined)[0].gates == parts
+    assert ask("--gate", joined, "--gate", parts[0])[0].gates == parts
+    monkeypatch.setenv("KDAUDIT_GATES", f"{joined}; difference.auc<=0.1")
+    assert ask()[0].gates == (*parts, "difference.auc<=0.1")
+    start = ("report", finished) if command == "report" else ("attack", "--teacher", "t", "--student", "s")
+    check_refused(kdaudit(*start, "--gate", "student.auc <= 0,60"), "the limit '0,60' is not a number")
+    monkeypatch.delenv("KDAUDIT_GATES")
+    Path("kdaudit.toml").write_text(f'gates = ["{joined}"]\n', encoding="utf-8")
+    assert ask()[0].gates == parts
+    done = kdaudit("report", finished, "--out", "reports", "--format", "json")
+    assert done.code == 3, done.err
+    assert "teacher.auc<=0.2" in done.out
+    assert "kdaudit.toml:1" in done.out
+
+
 def test_a_pyproject_holds_settings_under_its_own_table(ask: Ask) -> None:
     Path("pyproject.toml").write_text(
         '[project]\nname = "x"\n[tool.kdaudit]\ngates = ["student.auc <= 0.6"]\nmax-tokens = 64\n'

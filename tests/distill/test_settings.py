@@ -81,7 +81,7 @@ def test_the_teacher_is_loaded_only_where_a_term_asks_it(changes: dict[str, Any]
 FREE: dict[str, Any] = {
     "teacher": "T", "train": ("D.jsonl",), "out": Path("elsewhere"), "student": "S", "report_to": "tensorboard",
     "resume": True, "key_file": Path("k"), "manifest_out": Path("m"), "overwrite": True, "gradient_checkpointing": True,
-    "gradient_accumulation": 2,
+    "gradient_accumulation": 2, "teacher_base": "B",
 }  # fmt: skip
 BY_CONTENT = {"nonmembers", "student_config", "teacher_cache"}  # these change another key, or a hash beside them
 CHANGES: dict[str, Any] = {

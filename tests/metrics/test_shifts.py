@@ -22,6 +22,7 @@ from kdaudit.demo.models import new_model, new_tokenizer
 from kdaudit.metrics.auc import auc_estimate
 from kdaudit.metrics.estimate import Estimate, lower_bound
 from kdaudit.metrics.validity import blind_baseline, near_duplicate_groups
+from kdaudit.targets.script import Script
 from kdaudit.views.view import PLAIN
 from tests.metrics.shifts import FOUND, NAMED, Shift, prose
 
@@ -51,7 +52,7 @@ class Bench:
         from kdaudit.views.build import build
 
         frame = causal_frame(self.tokenizer)
-        passages = build(texts, [self.tokenizer], [frame], views=[PLAIN], shots=(), window=WINDOW)
+        passages = build([*map(Script, texts)], [self.tokenizer], [frame], views=[PLAIN], shots=(), window=WINDOW)
         shards = passages.shards()
         found = {name: np.full(len(texts), np.nan) for name in NULL_ATTACKS}
         read = (passages.read(shard, PLAIN, 0) for shard in shards)

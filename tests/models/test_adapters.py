@@ -74,6 +74,37 @@ def test_its_logits_are_those_that_peft_gives(base: Path, tmp_path: Path) -> Non
     assert not torch.allclose(logits(found(base)), expected, atol=1e-2)
 
 
+@pytest.mark.parametrize("settings", [{"use_dora": True}, {"use_rslora": True, "lora_alpha": 5}], ids=str)
+@pytest.mark.parametrize("load", [None, "4bit"])
+def test_dora_and_rslora_on_whole_and_quantised_bases_give_what_plain_peft_gives(
+    settings: dict[str, Any], load: str | None, tmp_path: Path
+) -> None:
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    base = tiny.save(tmp_path / "base", "llama", seed=3)
+
+    def whole() -> Any:
+        if load is None:
+            return AutoModelForCausalLM.from_pretrained(base)
+        packing = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+        return AutoModelForCausalLM.from_pretrained(base, quantization_config=packing, device_map={"": "cpu"})
+
+    torch.manual_seed(0)
+    config = LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False, **settings)
+    adapted = get_peft_model(whole(), config)
+    adapted.peft_config["default"].base_model_name_or_path = str(base)
+    adapted.save_pretrained(str(tmp_path / "adapter"))
+    plain: Any = PeftModel.from_pretrained(whole(), str(tmp_path / "adapter")).eval()
+    for module in plain.modules():  # which would repack in eval mode where a CPU knows AVX512-BF16
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    with torch.no_grad():
+        expected, without = plain(input_ids=IDS).logits, whole().eval()(input_ids=IDS).logits
+    assert not torch.allclose(expected, without, atol=1e-2)
+    assert torch.allclose(logits(found(tmp_path / "adapter", load=load)), expected, atol=1e-5)
+
+
 def test_it_is_described_with_its_base(pair: Path) -> None:
     adapter, alone = found(pair / "adapter"), found(pair / "base")
     assert adapter.base == alone
@@ -93,6 +124,45 @@ def test_its_base_may_be_given_relative_to_the_adapter(pair: Path, monkeypatch: 
         rename_base(pair / "adapter", name)
         assert found(pair / "adapter").base is not None
         assert torch.equal(logits(found(pair / "adapter")), expected)
+
+
+def test_two_folders_that_could_be_its_base_are_never_taken_for_each_other(
+    pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename_base(pair / "adapter", "base")
+    monkeypatch.chdir(pair)
+    alone = found(pair / "adapter").base
+    assert alone is not None
+    shutil.copytree(pair / "base", pair / "adapter" / "base")
+    with pytest.raises(CheckpointError, match="there are two of that name") as caught:
+        found(pair / "adapter")
+    assert "--student-base" in caught.value.hint
+    assert found(pair / "adapter", base="adapter/base").base is not None
+
+
+def test_a_base_that_moved_is_found_where_the_option_says(pair: Path) -> None:
+    before, expected = found(pair / "adapter"), logits(found(pair / "adapter"))
+    (pair / "base").rename(pair / "moved")
+    with pytest.raises(CheckpointError, match=r"--student \(base\): there is no folder") as caught:
+        found(pair / "adapter")
+    assert "--student-base DIR" in caught.value.hint
+    moved = found(pair / "adapter", base=str(pair / "moved"))
+    assert moved.base is not None
+    assert (moved.fingerprint, moved.base.name) == (before.fingerprint, str(pair / "moved"))
+    assert torch.equal(logits(moved), expected)
+    tiny.save(pair / "moved", seed=9)
+    other = found(pair / "adapter", base=str(pair / "moved"))
+    assert other.fingerprint != before.fingerprint
+    assert not torch.allclose(logits(other), expected, atol=1e-2)
+
+
+def test_a_base_is_not_given_to_what_is_no_adapter_and_is_no_adapter_itself(pair: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"--student-base: .* is no adapter"):
+        found(pair / "base", base=str(pair / "base"))
+    with pytest.raises(CheckpointError, match="--student-base: there is no folder"):
+        found(pair / "adapter", base="./nowhere")
+    with pytest.raises(CheckpointError, match="is an adapter itself"):
+        found(pair / "adapter", base=str(pair / "adapter"))
 
 
 def test_its_base_may_be_a_revision_of_the_hub(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:

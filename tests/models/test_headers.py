@@ -146,13 +146,6 @@ def test_whole_weights_under_a_quantised_configuration_are_told_from_packed_ones
     assert f"--student-load {how}" in e.value.hint
 
 
-def test_a_quantisation_without_its_library_names_it(copied: Copied) -> None:
-    folder = copied()
-    edit_config(folder, quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 32})
-    with pytest.raises(ModelError, match=r"GPTQ quantized model requires optimum"):
-        check(folder)
-
-
 SPOILT: dict[str, Callable[[Path], None]] = {
     "a layer lacks": lambda folder: edit_weights(
         folder, lambda all_: {name: one for name, one in all_.items() if not name.startswith("transformer.h.1.")}

@@ -38,8 +38,8 @@ def found(tmp_path: Path, *rows: Any, **layout: Any) -> RecordSet:
 
 
 def split(tmp_path: Path, row: Any, **layout: Any) -> tuple[str, str]:
-    """The prompt and what is scored of one record."""
-    (record,) = found(tmp_path, row, **layout).records
+    """The prompt and the last answer of one record."""
+    (record,) = found(tmp_path, row, score="last", **layout).records
     return record.text[: record.n_prompt], record.text[record.n_prompt :]
 
 

@@ -22,6 +22,7 @@ from kdaudit.signals.tokens import TokenSignals
 from kdaudit.targets.causal import CAUSAL
 from kdaudit.targets.passage import Passage
 from kdaudit.targets.plan import Frame, Showing
+from kdaudit.targets.script import Script
 from kdaudit.views.build import build
 from kdaudit.views.view import PLAIN
 from tests import tiny
@@ -212,7 +213,9 @@ def test_a_write_that_fails_leaves_nothing_behind(
 
 def plan_of(folder: Path, *, load: str | None = None) -> Plan:
     checkpoint = find(str(folder), option="--teacher", load=load)
-    passages = build(tiny.texts(6, seed=1), [tiny.tokenizer()], [FRAME], views=[PLAIN], shots=[], window=tiny.CONTEXT)
+    passages = build(
+        [*map(Script, tiny.texts(6, seed=1))], [tiny.tokenizer()], [FRAME], views=[PLAIN], shots=[], window=tiny.CONTEXT
+    )
     return Plan(
         subjects=(), attacks=(), passes=(Pass("teacher", checkpoint, PLAIN, 0, 1, 6, 1),), passages=passages,
         tokenizer_of={checkpoint.fingerprint: 0}, device="cpu", dtype="float32", batch_tokens=512, warnings=(),

@@ -12,7 +12,8 @@ import pytest
 from kdaudit.distill.data import make_examples
 from kdaudit.records import Record
 from kdaudit.targets.causal import causal_frame
-from kdaudit.targets.passage import lead_text, without_lead
+from kdaudit.targets.passage import lead_text
+from kdaudit.targets.script import Script, script_of
 from tests import tiny
 from tests.commands import Given, check_refused, read_texts, results
 
@@ -28,13 +29,13 @@ from tests.commands import Given, check_refused, read_texts, results
     ],
 )
 def test_what_stands_before_every_text_is_taken_off(text: str, n_prompt: int, expected: tuple[str, int]) -> None:
-    assert without_lead(text, n_prompt, ["<s>", "", "<t>"]) == expected
+    assert script_of(Record("1", text, 1, n_prompt), ["<s>", "", "<t>"]) == Script(*expected)
 
 
 def test_a_tokenizer_that_puts_nothing_before_a_text_takes_nothing_off() -> None:
     assert lead_text(tiny.tokenizer(bos=True)) == "<s>"
     assert lead_text(tiny.tokenizer()) == ""
-    assert without_lead("<s>The knee", 3, [lead_text(tiny.tokenizer())]) == ("<s>The knee", 3)
+    assert script_of(Record("1", "<s>The knee", 1, 3), [lead_text(tiny.tokenizer())]) == Script("<s>The knee", 3)
 
 
 @pytest.mark.parametrize("bos", [False, True])

@@ -12,6 +12,7 @@ from kdaudit.attacks.lowercase import LOWERCASED
 from kdaudit.attacks.recall import PREFIXED
 from kdaudit.targets.causal import causal_frame
 from kdaudit.targets.passage import encode
+from kdaudit.targets.script import Script
 from kdaudit.views import build as building
 from kdaudit.views.build import SHOT_SEPARATOR, Passages, Shown, build
 from kdaudit.views.view import PLAIN, View
@@ -34,7 +35,7 @@ def built(
     seed: int = 0,
 ) -> Passages:
     frames = [causal_frame(tokenizer) for tokenizer in tokenizers]
-    return build(texts, tokenizers, frames, views=views, shots=shots, window=window, seed=seed)
+    return build([*map(Script, texts)], tokenizers, frames, views=views, shots=shots, window=window, seed=seed)
 
 
 def test_every_view_of_every_text_fits_with_its_front_under_every_tokenizer() -> None:
@@ -131,7 +132,9 @@ def test_texts_are_tokenised_in_chunks_without_a_difference(monkeypatch: pytest.
     monkeypatch.setattr(building, "CHUNK", 3)
     counts: list[int] = []
     frames = [causal_frame(tokenizer) for tokenizer in TOKENIZERS]
-    chunked = build(TEXTS, TOKENIZERS, frames, views=VIEWS, shots=SHOTS, window=WINDOW, on_texts=counts.append)
+    chunked = build(
+        [*map(Script, TEXTS)], TOKENIZERS, frames, views=VIEWS, shots=SHOTS, window=WINDOW, on_texts=counts.append
+    )
     assert {view: cuts.tolist() for view, cuts in chunked.cuts.items()} == {
         view: cuts.tolist() for view, cuts in whole.cuts.items()
     }
@@ -173,7 +176,13 @@ def test_a_view_of_several_variants_shows_those_of_what_the_plain_view_shows_beh
     text = "the patient reports pain in left knee since Monday"
     frames = [causal_frame(tokenizer) for tokenizer in TOKENIZERS]
     passages = build(
-        [text, text, "a"], TOKENIZERS, frames, views=[ROTATED], shots=(), window=WINDOW, prompts=[12, 0, 0], seed=3
+        [Script(text, 12), Script(text), Script("a")],
+        TOKENIZERS,
+        frames,
+        views=[ROTATED],
+        shots=(),
+        window=WINDOW,
+        seed=3,
     )
     assert passages.cuts[ROTATED].shape == (3, 3)
     found = passages.read([2, 0], ROTATED, 0)

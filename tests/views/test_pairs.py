@@ -4,6 +4,7 @@ import numpy as np
 
 from kdaudit.attacks.lowercase import LOWERCASED
 from kdaudit.attacks.recall import PREFIXED
+from kdaudit.targets.script import Script
 from kdaudit.targets.seq2seq import pair_frame
 from kdaudit.views.build import Passages, build
 from kdaudit.views.view import PLAIN
@@ -18,8 +19,8 @@ RECORDS = [("sum up: knee", "pain"), (LONG, "no fever"), ("in", LONG), (LONG, LO
 
 def built(*, shots: tuple[str, ...] = ("knee",)) -> Passages:
     return build(
-        [prompt + completion for prompt, completion in RECORDS], TOKENIZERS, FRAMES,
-        views=[LOWERCASED, PREFIXED], shots=shots, window=WINDOW, prompts=[len(prompt) for prompt, _ in RECORDS],
+        [Script(prompt + completion, len(prompt)) for prompt, completion in RECORDS], TOKENIZERS, FRAMES,
+        views=[LOWERCASED, PREFIXED], shots=shots, window=WINDOW,
     )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def test_all_models_read_the_same_part_of_a_prompt_and_of_a_completion() -> None
 
 def test_the_lowered_completion_stands_behind_the_prompt_as_it_was() -> None:
     passages = build(
-        ["ASK Knee", "Ask PAIN"], TOKENIZERS, FRAMES, views=[LOWERCASED], shots=(), window=WINDOW, prompts=[4, 4]
+        [Script("ASK Knee", 4), Script("Ask PAIN", 4)], TOKENIZERS, FRAMES, views=[LOWERCASED], shots=(), window=WINDOW
     )
     for k in range(2):
         plain, lowered = passages.read([0], PLAIN, k), passages.read([0], LOWERCASED, k)

@@ -1,4 +1,4 @@
-"""What pictures are drawn on: SVG whose text stays text, coloured by the page, the same bytes every time."""
+"""What pictures are drawn on: SVG whose text stays text, coloured by the page, and PDF; the same bytes every time."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from hashlib import sha256
 from typing import Any
 from xml.etree import ElementTree
 
 from matplotlib import rc_context, style
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from kdaudit.report.blocks import Picture
 from kdaudit.report.text import plain
 
 WIDTH = 4.0  # inches; the text is 11 pixels high on a telephone and 8 points in half a printed page
-INK, FAINT, GRID = "#0a0b01", "#0a0b02", "#0a0b03"
-MODELS = ("#0a0b11", "#0a0b12", "#0a0b13", "#0a0b14")
-"""The colours of models by position. All are placeholders for the page's own colours, which follow light and dark."""
+INK, FAINT, GRID = "#1c2026", "#6b7480", "#d9dde3"
+MODELS = ("#0072b2", "#c14a00", "#00795a", "#8a3f7c")
+"""The colours of models by position. All are those of the light page. In a page the page's own stand in their place,
+which follow light and dark."""
 COLOURS: Mapping[str, str] = {
     INK: "var(--ink)",
     FAINT: "var(--faint)",
@@ -45,6 +49,7 @@ SETTINGS: Mapping[str, Any] = {
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "legend.fontsize": 9.3,
+    "pdf.fonttype": 42,  # publishers refuse Type 3
     "svg.fonttype": "none",
     "svg.hashsalt": "kdaudit",
     "text.color": INK,
@@ -61,6 +66,18 @@ PREFIX = "drawing-"
 """What every id in a picture begins with."""
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+NO_PDF_METADATA = dict.fromkeys(("Creator", "Producer", "CreationDate"))
+_FOR_PRINT: ContextVar[bool] = ContextVar("for_print", default=False)
+
+
+@contextmanager
+def for_print() -> Iterator[None]:
+    """Every picture that is drawn inside has a PDF too, which takes as long again as its SVG."""
+    token = _FOR_PRINT.set(True)
+    try:
+        yield
+    finally:
+        _FOR_PRINT.reset(token)
 
 
 @contextmanager
@@ -84,6 +101,50 @@ def panel(height: float, *, left: float, below: float = 0.5, above: float = 0.3)
         figure = Figure(figsize=(WIDTH, height))
         figure.subplots_adjust(left=left, right=0.93, top=1 - above / height, bottom=below / height)
         yield figure, figure.subplots()
+
+
+def picture(
+    figure: Figure, title: str, caption: str, *, message: str = "", told: Mapping[str, str] | None = None
+) -> Picture:
+    """What was drawn, named `title`; inside of `for_print` with its PDF.
+
+    Args:
+        figure: as drawn.
+        title: names it.
+        caption: what stands beside it.
+        message: what it shows, for those who do not see it; without one its title.
+        told: by the id of an artist, what a reader who points at it is told.
+    """
+    return Picture(
+        to_svg(figure, message or title, told=told), caption, title, to_pdf(figure, title) if _FOR_PRINT.get() else b""
+    )
+
+
+def named(text: str) -> str:
+    """A label of a legend: matplotlib would hide one that begins with an underscore."""
+    return f" {text}" if text.startswith("_") else text
+
+
+def to_pdf(figure: Figure, title: str) -> bytes:
+    """The figure as a PDF of one page, in the colours of the light page."""
+    written = io.BytesIO()
+    metadata = {**NO_PDF_METADATA, "Title": plain(title)}
+    FigureCanvasPdf(figure).print_pdf(written, metadata=metadata)  # type: ignore[no-untyped-call]
+    return written.getvalue()
+
+
+def standing_alone(svg: str) -> str:
+    """An `<svg>` of a page as a file: with a size, in points, and the colours of the light page."""
+    root = ElementTree.fromstring(svg)
+    _, _, width, height = root.attrib["viewBox"].split()
+    root.set("width", f"{width}pt")
+    root.set("height", f"{height}pt")
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", XLINK)
+    text = ElementTree.tostring(root, encoding="unicode")
+    colours = {own: colour for colour, own in COLOURS.items()}
+    text = re.sub("|".join(map(re.escape, colours)), lambda found: colours[found[0]], text)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
 def to_svg(figure: Figure, title: str, *, told: Mapping[str, str] | None = None) -> str:

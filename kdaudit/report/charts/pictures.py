@@ -18,7 +18,7 @@ from kdaudit.report import card
 from kdaudit.report.blocks import Picture
 from kdaudit.report.charts import plots
 from kdaudit.report.charts.bars import Bar, bars
-from kdaudit.report.charts.canvas import FAINT, INK, MARKERS, MODELS, PREFIX, panel, to_svg
+from kdaudit.report.charts.canvas import FAINT, INK, MARKERS, MODELS, PREFIX, panel, picture
 from kdaudit.report.charts.plots import MAX_LABEL, ForestRow
 from kdaudit.report.charts.sketch import runs_of
 from kdaudit.report.headline import auc_of_chosen, strongest
@@ -274,6 +274,16 @@ def _present(found: Iterable[Picture | None]) -> list[Picture]:
     return [picture for picture in found if picture is not None]
 
 
+def frontier_title(attack: str, metric: str) -> str:
+    """What the picture of one attack and metric is called."""
+    return f"{METRICS[metric].short} of {attack} against held-out loss"
+
+
+def frontiers_of(table: Mitigation) -> list[Picture]:
+    """The pictures of a comparison of mitigations, one for each attack and metric that could be measured."""
+    return _present(draw_frontier(table, attack, metric) for attack, of in table.frontier.items() for metric in of)
+
+
 SHAPES = ("s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
 """The marks of arms by position: none needs a colour to be told from the others."""
 LINE, CHARACTER, BESIDE = 11.5, 5.6, 9
@@ -312,10 +322,10 @@ def draw_frontier(table: Mitigation, attack: str, metric: str) -> Picture | None
             f"Utility against leak under {attack}, means over seeds. Numbers: epochs of the plain run, 0 before it. "
             "Below the stairs is better than stopping earlier. Bars: 95 % of the distance, all members."
         )
-        message = f"{words} of {attack} against held-out loss"
+        title = message = frontier_title(attack, metric)
         if table.recommended in shown and (point := shown[table.recommended].point) is not None:
             message += f". Recommended: {table.recommended}, {words} {point.leak:.3f} at {point.nll:.3f} nats per token"
-        return Picture(to_svg(figure, message, told=told), caption)
+        return picture(figure, title, caption, message=message, told=told)
 
 
 def _limits_of_arms(table: Mitigation, attack: str, metric: str) -> list[float]:

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.report.blocks import Picture
-from kdaudit.report.charts.canvas import DASHES, FAINT, GRID, INK, MARKERS, MODELS, WIDTH, panel, styled, to_svg
+from kdaudit.report.charts.canvas import DASHES, FAINT, GRID, INK, MARKERS, MODELS, WIDTH, named, panel, picture, styled
 from kdaudit.report.text import plain
 from kdaudit.results import Alignment, AttackResult, Curve, Histogram, Supervision
 
@@ -57,14 +57,21 @@ def roc(name: str, attack: AttackResult, models: Sequence[str]) -> Picture | Non
             index = position % len(MODELS)
             x, low, high, y = levelled(curve, floor)
             axes.fill_between(x, low, high, color=MODELS[index], alpha=0.2, linewidth=0)
-            axes.plot(x, y, color=MODELS[index], linestyle=DASHES[position % len(DASHES)], linewidth=1.6, label=model)
+            axes.plot(
+                x, y, color=MODELS[index], linestyle=DASHES[position % len(DASHES)], linewidth=1.6, label=named(model)
+            )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
             axis.set_minor_locator(NullLocator())
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
         axes.grid(visible=True)
         figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=LEGEND_COLUMNS)
-        return Picture(to_svg(figure, _roc_message(name, attack, list(curves))), name)
+        return picture(
+            figure,
+            f"ROC curves of {name} on {', '.join(curves)}",
+            name,
+            message=_roc_message(name, attack, list(curves)),
+        )
 
 
 def levelled(curve: Curve, floor: float) -> tuple[list[float], list[float], list[float], list[float]]:
@@ -147,7 +154,7 @@ def forest(
         axes.grid(visible=True, axis="x")
         if len(series) > 1 or limits:
             figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=columns)
-        return Picture(to_svg(figure, _forest_message(title, rows, series), told=told), caption)
+        return picture(figure, title, caption, message=_forest_message(title, rows, series), told=told)
 
 
 def _limit_words(limits: Sequence[tuple[str, float]]) -> list[str]:
@@ -200,7 +207,7 @@ def histograms(name: str, attack: AttackResult, models: Sequence[str]) -> Pictur
             axes.set_title(model, loc="left", fontsize=9.3, pad=3)
         panels[-1].set_xlabel("score; larger means more likely a member")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="upper right", ncols=2)
-        return Picture(to_svg(figure, f"Scores of {name} on {', '.join(found)}"), name)
+        return picture(figure, f"Scores of {name} on {', '.join(found)}", name)
 
 
 def alignment(student: str, pair: Supervision) -> Picture | None:
@@ -222,7 +229,7 @@ def alignment(student: str, pair: Supervision) -> Picture | None:
             "Means over members and over non-members: how probable the teacher found the true tokens, and "
             f"{gain} of {student} in nats per token. Bars: 95 %. No single record is shown."
         )
-        return Picture(to_svg(figure, f"Alignment and gain of {student}"), caption)
+        return picture(figure, f"Alignment and gain of {student}", caption)
 
 
 def _ends(found: Estimate) -> tuple[float, float, float] | None:
@@ -242,7 +249,7 @@ def _draw_cross(axes: Axes, found: Alignment, index: int, name: str) -> None:
         across[0], up[0],
         xerr=[[max(across[0] - across[1], 0)], [max(across[2] - across[0], 0)]],
         yerr=[[max(up[0] - up[1], 0)], [max(up[2] - up[0], 0)]],
-        color=MODELS[index], marker=MARKERS[index], markersize=6, linewidth=1.5, label=name,
+        color=MODELS[index], marker=MARKERS[index], markersize=6, linewidth=1.5, label=named(name),
     )  # fmt: skip
 
 
@@ -261,16 +268,10 @@ def _draw_series(axes: Axes, rows: Sequence[ForestRow], index: int, name: str, s
         key = f"told-{index}-{place}"
         axes.plot(
             [found.value], [place + shift], color=colour, marker=marker, markersize=4.5, linestyle="", gid=key,
-            label="" if told else legend_label(name),
+            label="" if told else named(plain(name, limit=MAX_LABEL)),
         )  # fmt: skip
         told[key] = words
     return told
-
-
-def legend_label(name: str) -> str:
-    """The name as a legend shows it: matplotlib leaves out what begins with an underscore."""
-    text = plain(name, limit=MAX_LABEL)
-    return f" {text}" if text.startswith("_") else text
 
 
 def _draw_limit(axes: Axes, limit: float, subject: str, models: Sequence[str]) -> None:
@@ -278,7 +279,7 @@ def _draw_limit(axes: Axes, limit: float, subject: str, models: Sequence[str]) -
     axes.axvline(
         limit, color=INK if index is None else MODELS[index % len(MODELS)],
         linestyle="-" if index is None else DASHES[index % len(DASHES)], linewidth=1.1,
-        label=_limit_words([(subject, limit)])[0],
+        label=named(_limit_words([(subject, limit)])[0]),
     )  # fmt: skip
 
 
