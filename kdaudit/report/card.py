@@ -157,7 +157,9 @@ def _title(result: AuditResult) -> str:
         return f"Inconclusive: {len(_of(gates, 'inconclusive'))} of {limits} not settled"
     if waived := _of(gates, "waived"):
         return f"Pass by waiver alone: {len(waived)} of {limits} broken"
-    these = f"these {len(result.attacks)} attacks" if len(result.attacks) > 1 else "this attack"
+    judged = {cell.attack for gate in gates for cell in gate.cells if cell.status != "not_applicable"}
+    n_attacks = len(judged) or len(result.attacks)
+    these = f"these {n_attacks} attacks" if n_attacks > 1 else "this attack"
     if is_clear(result):
         return f"Pass for {these}, but the leak is clear"
     return f"Pass for {these}: {'the limit is' if len(gates) == 1 else f'all {limits} are'} kept"

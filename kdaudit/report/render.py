@@ -103,7 +103,8 @@ def _page_of(subject: Report | Mitigation, *, with_pictures: bool) -> Page:
 
 
 def as_html(text: str) -> Markup:
-    """Text with nothing in it that HTML would act on; a per-cent sign stays on the line of its number."""
+    """Text with nothing in it that HTML would act on; a per-cent sign and the ends of an interval stay on one line."""
+    text = re.sub(r"(\[[^\[\]\s]+,) (?=[^\[\]\s]+\])", "\\1\N{NO-BREAK SPACE}", text)
     return escape(text.replace(" %", "\N{NO-BREAK SPACE}%"))
 
 

@@ -74,7 +74,7 @@ def test_a_pass_speaks_of_these_attacks() -> None:
 def test_a_pass_under_a_lax_limit_is_not_green_and_says_that_the_leak_is_clear() -> None:
     found = shown(judged("student.auc <= 0.99"))
     assert (found.status, found.tone) == ("pass", "inconclusive")
-    assert found.title == "Pass for these 3 attacks, but the leak is clear"
+    assert found.title == "Pass for these 2 attacks, but the leak is clear", "ez was not judged"
     assert "lax" in found.cautions[0]
 
 
