@@ -131,7 +131,7 @@ def _read_identity(folder: RunFolder) -> dict[str, Any]:
 
 
 def library_versions() -> dict[str, str]:
-    """Of Python and of the libraries that compute."""
+    """The versions of Python and of the libraries that compute."""
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 

@@ -150,7 +150,7 @@ class Page:
     """Pictures of the comparison."""
     kdaudit_version: str = ""
     attacks: Sequence[str] = ()
-    """Of all runs: HTML can show one alone, as one of the models."""
+    """Those of all runs. HTML can show one alone, as one of the models."""
     models: Sequence[str] = ()
     csv: str = ""
     """Every figure as CSV in base64, where a document holds it."""

@@ -115,7 +115,7 @@ def gates(result: AuditResult, declared: Mapping[str, Declaration], *, baseline:
     )
     if baseline:
         note += f" A limit on a rise says how far a figure may lie above that of {baseline}, on the same records."
-    return Table("Limits", head, rows, note, under=[1], status=2)
+    return Table("Limits", head, rows, note, extra=[0], under=[1], status=2)
 
 
 def in_words(gate: GateResult) -> str:

@@ -75,7 +75,7 @@ def number(value: float | None) -> str:
 
 
 def p_value(adjusted: float | None, *, is_floor: bool = False) -> str:
-    """A Holm-adjusted p-value: `0.012`, `< 0.001`; `≤ 0.010` where so many draws can show no smaller one."""
+    """A Holm-adjusted p-value: `0.012`, `< 0.001`; `≤ 0.010` where the draws can show no smaller one."""
     if adjusted is None:
         return ABSENT
     if adjusted < FAINT_P:

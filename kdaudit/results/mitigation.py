@@ -121,7 +121,7 @@ class Mitigation:
     command: str = ""
     """That made it; empty where none is known."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Of the libraries that distilled and measured."""
+    """The libraries that distilled and measured, with their versions."""
 
     def __post_init__(self) -> None:
         """A ValueError where the day is none."""

@@ -40,7 +40,7 @@ TO_BEAT = {
 MEASURE_AGAIN = "Run `kdaudit attack` again: these results come from an earlier version, or lack a cell."
 MEMBERS, NONMEMBERS = "members", "non-members"
 MAX_FACTOR = 100
-"""With more than so many times the records nobody audits again."""
+"""Where more times the records would be needed, nobody audits again."""
 NARROW = "Audit with more records: four times as many halve the interval."
 PAIR_THEM = (
     "Keep scores.parquet beside both results.json: paired over records the interval is narrower. Or audit with more "
