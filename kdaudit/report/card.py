@@ -181,6 +181,14 @@ def _plain(result: AuditResult) -> Iterator[str]:
         yield _frequency(result, shown[model], shown.get(TEACHER) if model in result.compared else None)
 
 
+def right_guesses(result: AuditResult) -> str:
+    """`student 93, teacher 88`: right guesses in 100 by the strongest attack on each model."""
+    if result.validity.status == "failed":
+        return "the two sets differ without any model"
+    shown = sorted(shown_models(result), key=lambda one: one.model == TEACHER)
+    return ", ".join(f"{one.model} {in_100(one.auc.value)}" for one in shown) or "nothing was measured"
+
+
 def _frequency(result: AuditResult, one: Shown, teacher: Shown | None) -> str:
     limit = _limit_on(result, one)
     value = one.auc.value or 0.0

@@ -43,6 +43,8 @@ LIMITS = (
 )
 INTERVALS = "Intervals are 95 %, in square brackets."
 ADJUSTED = " p-values are adjusted over {} (Holm)."
+MAX_TOLD = 6
+"""Runs whose figures one sentence can hold; a table holds those of more."""
 NO_COMMAND = "The command is not known: no manifest.json of this run lies beside its results."
 LEFT_EDGE = (
     "An attacker who wants to be sure looks at the left edge of these curves: how many members are found while hardly "
@@ -316,9 +318,10 @@ def _of_all(report: Report) -> VerdictCard:
     n = sum(run.result.verdict.status == report.status for run in report.runs)
     words = capital(tables.STATUS_WORDS[report.status])
     cautions = [f"{run.name}: {line}" for run, one in zip(report.runs, cards, strict=True) for line in one.cautions]
-    return VerdictCard(
-        report.status, f"{words}: {n} of {len(report.runs)} runs", _counted(report), tone, cautions=cautions
-    )
+    told = "; ".join(f"{run.name}: {card.right_guesses(run.result)}" for run in report.runs)
+    plain = [f"How often in 100 tries an attacker tells a member from a non-member: {told}. Chance is 50."]
+    few = plain if len(report.runs) <= MAX_TOLD else []
+    return VerdictCard(report.status, f"{words}: {n} of {len(report.runs)} runs", _counted(report), tone, few, cautions)
 
 
 def _counted(report: Report) -> str:

@@ -15,7 +15,8 @@ from kdaudit.mitigate.settings import MitigateConfig
 from kdaudit.options import options_of
 from kdaudit.report import card
 from kdaudit.report.blocks import VerdictCard
-from kdaudit.report.reading import Run
+from kdaudit.report.page import report_page
+from kdaudit.report.reading import Report, Run
 from kdaudit.results import AuditResult, Cell, Source
 from kdaudit.verdict import judge, parse_gate
 from kdaudit.verdict.waivers import waive
@@ -179,3 +180,11 @@ def test_the_strongest_attack_of_several_has_an_interval_that_allows_for_the_cho
     attacks = {name: replace(attack(0.6, 0.7), cells={**attack(0.6, 0.7).cells, **cells}) for name in ("loss", "zlib")}
     result = judged("student.auc <= 0.6", result=replace(LEAKY, attacks=attacks, strongest={"student": found}))
     assert "70 times in 100 (64 to 76;" in shown(result).plain[0]
+
+
+def test_several_runs_are_told_in_one_sentence_and_those_that_say_nothing_say_so(two_runs: Report) -> None:
+    verdict = report_page(two_runs, with_pictures=False).verdict
+    assert verdict is not None
+    assert (verdict.title, verdict.tone) == ("Fail: 1 of 2 runs", "fail")
+    assert "leaky: student 93, teacher 88; better: student 56, teacher 88. Chance is 50." in verdict.plain[0]
+    assert card.right_guesses(replace(LEAKY, validity=INVALID)) == "the two sets differ without any model"
