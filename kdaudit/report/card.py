@@ -14,7 +14,7 @@ from kdaudit.metrics.estimate import Estimate
 from kdaudit.report.blocks import Picture, Status, Step, Terms, Tile, VerdictCard
 from kdaudit.report.headline import SIGNIFICANT, auc_of_chosen, low_rate, p_equals, strongest
 from kdaudit.report.reading import Run
-from kdaudit.report.tables import named_attack
+from kdaudit.report.tables import named_attack, status_of
 from kdaudit.report.text import capital, counted, day
 from kdaudit.results import AuditedModel, AuditResult, GateResult
 from kdaudit.verdict import Gate, parse_gate
@@ -238,8 +238,9 @@ def _steps(run: Run) -> Iterator[Step]:
     broken = _of(verdict.gates, "fail") or _of(verdict.gates, "waived")
     leaking = [gate for gate in broken if gate.subject != TEACHER]
     if leaking and verdict.status == "fail":
-        who = "student" if result.compared else result.targets[0]
-        yield Step(f"Do not publish the {who} as it is.")
+        leaky = [model for model in result.targets if status_of(result, model) == "fail"]
+        if leaky:
+            yield Step(f"Do not publish the {' or the '.join(leaky)} as {'it is' if len(leaky) == 1 else 'they are'}.")
     if result.validity.status == "failed" and (n := result.validity.overlap.n_above_20_percent):
         shared = f"{counted(n, 'non-member')} {'shares' if n == 1 else 'share'}"
         yield Step(f"Take out what may be members in part: {shared} long runs of words with members.")

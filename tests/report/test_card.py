@@ -17,7 +17,7 @@ from kdaudit.report import card
 from kdaudit.report.blocks import VerdictCard
 from kdaudit.report.page import report_page
 from kdaudit.report.reading import Report, Run
-from kdaudit.results import AuditResult, Cell, Source
+from kdaudit.results import AttackResult, AuditResult, Cell, Source
 from kdaudit.verdict import judge, parse_gate
 from kdaudit.verdict.waivers import waive
 from kdaudit.waivers import Waiver
@@ -180,6 +180,33 @@ def test_the_strongest_attack_of_several_has_an_interval_that_allows_for_the_cho
     attacks = {name: replace(attack(0.6, 0.7), cells={**attack(0.6, 0.7).cells, **cells}) for name in ("loss", "zlib")}
     result = judged("student.auc <= 0.6", result=replace(LEAKY, attacks=attacks, strongest={"student": found}))
     assert "70 times in 100 (64 to 76;" in shown(result).plain[0]
+
+
+def test_every_student_that_breaks_a_limit_is_named_and_no_other() -> None:
+    models = {**LEAKY.models, "student-2": LEAKY.models["student"]}
+    strong, weak = attack(0.88, 0.93), attack(0.88, 0.52)
+
+    def words(second: AttackResult) -> str:
+        one = replace(
+            strong,
+            cells={**strong.cells, "student-2": second.cells["student"]},
+            comparison={**strong.comparison, "student-2": second.comparison["student"]},
+        )
+        attacks = dict.fromkeys(("loss", "zlib"), one)
+        return (
+            shown(
+                judged(
+                    "student.auc <= 0.6",
+                    "student-2.auc <= 0.6",
+                    result=replace(LEAKY, models=models, attacks=attacks, strongest={}),
+                )
+            )
+            .steps[0]
+            .words
+        )
+
+    assert words(weak) == "Do not publish the student as it is."
+    assert words(strong) == "Do not publish the student or the student-2 as they are."
 
 
 def test_several_runs_are_told_in_one_sentence_and_those_that_say_nothing_say_so(two_runs: Report) -> None:
