@@ -12,6 +12,7 @@ from kdaudit import records
 from kdaudit import results as results_file
 from kdaudit.audit.assess import adjust_for_many, assess_attack
 from kdaudit.audit.data import AuditData
+from kdaudit.audit.earlier import describe_earlier, with_earlier, write_likelihoods
 from kdaudit.audit.folder import (
     RunManifest,
     identify,
@@ -93,9 +94,14 @@ def _measure(
 ) -> AuditResult:
     """What is planned, measured and judged, and left in the run folder."""
     config, lineage, data, plan = planned.config, planned.lineage, planned.data, planned.plan
-    measured = today().isoformat()
+    day = today().isoformat()
     folder, subjects = open_folder(config), plan.subjects
-    models = {subject.name: _describe_model(subject, plan, lineage) for subject in subjects}
+    models = {
+        subject.name: describe_earlier(planned.earlier)
+        if planned.earlier is not None and subject.checkpoint.is_recorded
+        else _describe_model(subject, plan, lineage)
+        for subject in subjects
+    }
     identity = identify(config, data, models)
     refuse_another_run(folder, identity, overwrite=config.overwrite)
     on_plan(plan, data)
@@ -114,7 +120,8 @@ def _measure(
         },
     )
     write_manifest(folder, about, status="running")
-    scores = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
+    measured = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
+    scores = with_earlier(measured, planned.earlier)
     notes = check_alive(plan, scores, len(data.members))
     parts = split_records(data, share=config.calibration_share, seed=config.seed)
     write_scores(
@@ -124,6 +131,7 @@ def _measure(
         is_calibration=_calibration_mask(parts, len(data.members)),
         attacks=[one.attack for one in plan.attacks],
     )
+    write_likelihoods(folder.likelihoods, plan, data, scores)
 
     on_progress("judging", 0, len(plan.attacks) + 2)
     judging, validity = compare_sets(plan, data, scores, parts, seed=config.seed)
@@ -145,7 +153,7 @@ def _measure(
         verdict=verdict,
         config=config.identity(),
         strongest=strongest_by_model(attacks, scores, judging),
-        measured=measured,
+        measured=day,
     )
     on_progress("judging", len(plan.attacks) + 2, len(plan.attacks) + 2)
     results_file.save(result, folder.results)

@@ -52,8 +52,17 @@ def problem(message: str, hint: str = "") -> None:
 def usage_problem(error: Any) -> None:
     """What typer says of a wrong command line, on stderr; the values in it are the user's."""
     if getattr(error, "message", None):
-        error.message = visible(error.message)
+        error.message = visible(_refused_value(error) or error.message)
     typer.rich_utils.rich_format_error(error)
+
+
+def _refused_value(error: Any) -> str:
+    """What is wrong with a value where typer has it from pydantic, which does not say the value; "" elsewhere."""
+    found = getattr(error.__context__, "errors", None)
+    first = found()[0] if callable(found) else {}
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+    kind = words.get(str(first.get("type")).partition("_")[0])
+    return f"'{first['input']}' is not {kind}" if kind else ""
 
 
 def command(line: str) -> None:

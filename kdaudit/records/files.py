@@ -83,6 +83,17 @@ def is_there(source: str) -> bool:
     return path.exists() or path.parent.joinpath(path.name.partition(":")[0]).is_dir() or bool(_matches(source))
 
 
+def check_source(source: str, label: str) -> None:
+    """Refuse a source outside of the Hub that names nothing here; no record is read.
+
+    Raises:
+        RecordsError: there is no such file.
+    """
+    if source.startswith("hub:") or source == STDIN or is_there(source):
+        return
+    raise _no_match(label) if glob.has_magic(source) else _no_file(source, label)
+
+
 def files_of(source: str, label: str, layout: Layout) -> list[str]:
     """The files that a path, a folder or a pattern names, in the order of their names.
 
@@ -94,7 +105,7 @@ def files_of(source: str, label: str, layout: Layout) -> list[str]:
     if found := [] if is_file(Path(source)) else _matches(source):
         return found
     if glob.has_magic(source) and not Path(source).exists():
-        raise RecordsError(f"{label}: no file has such a name", hint="check the pattern; quote it: 'shards/*.jsonl'")
+        raise _no_match(label)
     return [source]
 
 
@@ -224,13 +235,21 @@ def _opened(source: str, label: str) -> Iterator[BinaryIO]:
         check_regular(path)
         file = path.open("rb")
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the path
-        raise RecordsError(f"{label}: no such file", hint=_near_files(path)) from error
+        raise _no_file(source, label) from error
     except OSError as error:
         raise RecordsError(f"{label}: cannot be opened: {error.strerror}", hint="check its permissions") from error
     with file:
         if not file.peek(1):
             raise RecordsError(f"{label}: is empty", hint="give a file with at least one text")
         yield file
+
+
+def _no_match(label: str) -> RecordsError:
+    return RecordsError(f"{label}: no file has such a name", hint="check the pattern; quote it: 'shards/*.jsonl'")
+
+
+def _no_file(source: str, label: str) -> RecordsError:
+    return RecordsError(f"{label}: no such file", hint=_near_files(Path(source)))
 
 
 def _near_files(path: Path) -> str:

@@ -53,7 +53,8 @@ def _measured_as(kin: AuditedModel, model: AuditedModel) -> AuditedModel:
 
 
 def _called(model: AuditedModel) -> str:
-    return f"{model.name} @ {model.revision[:12]}" if model.revision else model.name
+    name = f"{model.name} @ {model.revision[:12]}" if model.revision else model.name
+    return f"{name} (scored in {model.scored_in.run})" if model.scored_in else name
 
 
 def _precision(model: AuditedModel) -> str:

@@ -190,6 +190,17 @@ class Distillation:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierRun:
+    """The run that a teacher's numbers were taken from."""
+
+    run: str
+    """The name of its folder."""
+    kdaudit_version: str
+    sha256: str
+    """Over its scores.parquet and its likelihoods.parquet."""
+
+
+@dataclass(frozen=True, slots=True)
 class AuditedModel:
     """A model, or what it started from."""
 
@@ -213,6 +224,8 @@ class AuditedModel:
     distillation: Distillation | None = None
     kind: str = "causal"
     """causal, masked or seq2seq; files of earlier versions know causal models alone."""
+    scored_in: EarlierRun | None = None
+    """None where this run asked the model itself."""
 
 
 @dataclass(frozen=True, slots=True)

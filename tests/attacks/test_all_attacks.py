@@ -171,7 +171,14 @@ def test_an_attack_asked_for_by_name_and_by_group_counts_as_by_name() -> None:
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("min_k", "min-k"), ("LOSS", "loss"), ("refrence", "reference"), ("papers", "paper"), ("", "wbc")],
+    [
+        ("min_k", "min-k"),
+        ("LOSS", "loss"),
+        ("refrence", "reference"),
+        ("papers", "paper"),
+        ("", "wbc"),
+        ("minkpp", "'min-k++'"),
+    ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_ones(name: str, near: str) -> None:
     with pytest.raises(ConfigError, match=f"unknown attack '{name}'") as error:
