@@ -207,6 +207,7 @@ RICH = AuditResult(
     ),
     config={"seed": 0, "attack": ["loss"], "limit": None},
     strongest={"student": Strongest("loss", 0.8125, 0.79, 0.83, 0.95, 2.25, ("loss", "zlib"))},
+    measured="2026-11-26",
 )
 
 
@@ -300,6 +301,7 @@ def test_the_layout_is_the_fixed_one() -> None:
         "verdict",
         "config",
         "strongest",
+        "measured",
     ]
     assert layout["schema"] == "kdaudit.results/1"
     loss = layout["attacks"]["loss"]

@@ -142,14 +142,18 @@ def _read_identity(folder: RunFolder) -> dict[str, Any]:
     return identity
 
 
+def library_versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that compute."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
 def write_manifest(folder: RunFolder, about: RunManifest, *, status: str) -> None:
     """Write manifest.json; `status` is running or complete."""
-    versions = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
     content = {
         "kdaudit_version": kdaudit.__version__,
         "status": status,
         **encode(about, "manifest"),
-        "versions": versions,
+        "versions": library_versions(),
     }
     write_text(folder.manifest, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 

@@ -30,6 +30,7 @@ from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, 
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
 from kdaudit.config import AuditConfig
+from kdaudit.dates import today
 from kdaudit.lock import locked
 from kdaudit.metrics.scores import Parts
 from kdaudit.models.checkpoint import Checkpoint
@@ -93,6 +94,7 @@ def _measure(
 ) -> AuditResult:
     """What is planned, measured and judged, and left in the run folder."""
     config, lineage, data, plan = planned.config, planned.lineage, planned.data, planned.plan
+    day = today().isoformat()
     folder, subjects = open_folder(config), plan.subjects
     models = {
         subject.name: describe_earlier(planned.earlier)
@@ -151,6 +153,7 @@ def _measure(
         verdict=verdict,
         config=config.identity(),
         strongest=strongest_by_model(attacks, scores, judging),
+        measured=day,
     )
     on_progress("judging", len(plan.attacks) + 2, len(plan.attacks) + 2)
     results_file.save(result, folder.results)
@@ -185,16 +188,20 @@ def _describe_model(subject: Subject, plan: Plan, lineage: Lineage) -> AuditedMo
     )
 
 
+def describe_sources(data: AuditData) -> tuple[Source, ...]:
+    """Where the records came from."""
+    return tuple(
+        Source(found.option, found.source, len(found.records), found.n_duplicates, found.sha256) for found in data.sets
+    )
+
+
 def _describe_data(data: AuditData, plan: Plan, config: AuditConfig) -> AuditedRecords:
     return AuditedRecords(
         members=len(data.members),
         nonmembers=len(data.nonmembers),
         shots=len(data.shots),
         sha256=data.sha256,
-        sources=tuple(
-            Source(found.option, found.source, len(found.records), found.n_duplicates, found.sha256)
-            for found in data.sets
-        ),
+        sources=describe_sources(data),
         shots_used=plan.passages.n_shots,
         window_tokens=plan.passages.window,
         cut=plan.passages.n_cut,

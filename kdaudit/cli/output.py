@@ -292,9 +292,13 @@ def show(blocks: Sequence[Block], *, is_result: bool = True) -> None:
         elif isinstance(block, Verbatim):
             _print("\n" + escape("\n".join(block.lines)), is_result=is_result)
         elif isinstance(block, VerdictCard):
-            _print(f"\n[{STATUS_STYLES[block.status]}]{escape(block.sentence)}[/]", is_result=is_result)
-            if block.next_step:
-                _print(escape(block.next_step), is_result=is_result)
+            _print(f"\n[{STATUS_STYLES[block.tone]}]{escape(block.sentence)}[/]", is_result=is_result)
+            for line in (*block.plain, *block.cautions):
+                _print(escape(line), is_result=is_result)
+            for step in block.steps:
+                _print(escape(step.words), is_result=is_result)
+                if step.command:
+                    _print(escape(f"  {step.command}"), is_result=is_result)
 
 
 def _print_table(table: Table, *, is_result: bool) -> None:

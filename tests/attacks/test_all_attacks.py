@@ -128,7 +128,9 @@ def test_every_attack_file_is_in_the_table() -> None:
 
 
 def test_every_attack_says_what_it_is_and_where_it_comes_from() -> None:
-    assert all(name == attack.name and attack.summary and attack.source for name, attack in ATTACKS.items())
+    assert all(
+        name == attack.name and attack.summary and attack.source and attack.idea for name, attack in ATTACKS.items()
+    )
     assert all(attack.needs_reference for attack in ATTACKS.values() if attack.needs_same_tokenizer)
 
 
