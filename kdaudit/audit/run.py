@@ -37,6 +37,9 @@ from kdaudit.records import Read
 from kdaudit.results import AuditedModel, AuditedRecords, AuditResult, Source
 from kdaudit.verdict import Gate, judge
 
+JUDGING = "judging"
+"""The stage after the passes."""
+
 
 def run_audit(
     config: AuditConfig,
@@ -123,12 +126,12 @@ def _measure(
         attacks=[one.attack for one in plan.attacks],
     )
 
-    on_progress("judging", 0, len(plan.attacks) + 2)
+    on_progress(JUDGING, 0, len(plan.attacks) + 2)
     judging, validity = compare_sets(plan, data, scores, parts, seed=config.seed)
     validity = replace(validity, warnings=(*validity.warnings, *notes))
     found = {}
     for done, one in enumerate(plan.attacks, start=2):
-        on_progress("judging", done, len(plan.attacks) + 2)
+        on_progress(JUDGING, done, len(plan.attacks) + 2)
         found[one.attack.name] = assess_attack(one, scores, judging)
     attacks = adjust_for_many(found)
     verdict = judge(attacks, validity, gates)
@@ -144,7 +147,7 @@ def _measure(
         config=config.identity(),
         strongest=strongest_by_model(attacks, scores, judging),
     )
-    on_progress("judging", len(plan.attacks) + 2, len(plan.attacks) + 2)
+    on_progress(JUDGING, len(plan.attacks) + 2, len(plan.attacks) + 2)
     results_file.save(result, folder.results)
     write_manifest(folder, about, status="complete")
     return result

@@ -63,6 +63,10 @@ class Table:
     """Columns of hexadecimal digits, which may break anywhere."""
     extra: Collection[int] = ()
     """Columns that are shown at `Detail.WHOLE` alone."""
+    status: int | None = None
+    """The column of statuses, which get a colour and a glyph where a format has them."""
+    whole: Collection[int] = ()
+    """Rows that keep their intervals where a terminal has no room for all of them."""
     detail: Detail = Detail.TERMINAL
 
     def at(self, most: int) -> Table:
@@ -78,6 +82,7 @@ class Table:
             right=[places[column] for column in self.right if column in places],
             hashes=[places[column] for column in self.hashes if column in places],
             extra=(),
+            status=None if self.status is None else places.get(self.status),
         )
 
 

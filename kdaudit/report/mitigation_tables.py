@@ -118,7 +118,7 @@ def gates_table(table: Mitigation) -> Table | None:
         f"{level:.4g} %, one for {len(table.arms)} arms, is within the limit."
     )
     head = ("arm", "gate", "status", "seeds that pass", "bound", "reason")
-    return Table("Gates", head, rows, note) if rows else None
+    return Table("Gates", head, rows, note, status=2) if rows else None
 
 
 def _gate_row(arm: str, gate: str, results: Sequence[GateResult]) -> Sequence[str]:
