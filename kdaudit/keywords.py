@@ -63,7 +63,7 @@ class AuditKeywords(TypedDict, total=False):
     settings: str | Sequence[str]
     """A parameter of an attack, such as min-k.fraction=0.1. Repeatable. list_attacks lists all."""
     gates: str | Sequence[str]
-    """A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable."""
+    """A limit such as 'student.auc <= 0.60' or 'difference.auc <= 0.02'. Repeatable, or joined by commas."""
     overwrite: bool
     """Replace another run in the folder."""
     seed: int

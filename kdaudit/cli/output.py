@@ -170,6 +170,7 @@ def print_distill_plan(prepared: Prepared) -> None:
         ("student", models.start, trained),
     ):
         where = checkpoint.name + (f" ({checkpoint.load})" if checkpoint.load else "")
+        where += f" (GGUF, {checkpoint.dtype}, dequantised)" if checkpoint.is_gguf else ""
         held = "not in memory while training" if memory is None else f"about {_megabytes(memory)} and activations"
         rows.append((name, where, f"{checkpoint.n_parameters:,}", held))
     table = Table(title, ("model", "checkpoint", "parameters", "memory"), rows, right=(2, 3))

@@ -11,7 +11,7 @@ from typing import Any
 
 from kdaudit.errors import CheckpointError, ModelError
 from kdaudit.foreign import reading
-from kdaudit.models.added_tokens import check_embedded, resize
+from kdaudit.models.added_tokens import check_embedded, resize, whole_embeddings
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.sizes import check_rank
 from kdaudit.models.weights import ADAPTER_CONFIG, read_json
@@ -47,6 +47,8 @@ def with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
     check_patterns(settings, names, what)
     with reading(what, ModelError, hint="look at its adapter_config.json, or save the adapter again"):
         n_before = resize(model, checkpoint.vocab_size) if _adds_tokens(checkpoint) else 0
+        given = load_peft_weights(folder, device="cpu")
+        embeddings = whole_embeddings(given, model)
         config: Any = PeftConfig.from_pretrained(folder)
         if config.is_prompt_learning:
             raise ModelError(
@@ -57,10 +59,15 @@ def with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
         adapted = PeftModel(model, config)
         lacking: set[str] = set()
         adapted.register_load_state_dict_post_hook(lambda _, found: lacking.update(found.missing_keys))
-        found = adapted.load_adapter(folder, "default")  # unlike from_pretrained, says what did not fit
-        given = load_peft_weights(folder, device="cpu") if found.unexpected_keys else {}
-    second = [name for name in found.unexpected_keys if _is_there(adapted, name, given.get(name))]
-    strangers = [*found.missing_keys, *(name for name in found.unexpected_keys if name not in second)]
+        try:
+            found = adapted.load_adapter(folder, "default")  # unlike from_pretrained, says what did not fit
+        except KeyError as error:  # peft looks its parts up by what the settings say
+            raise ModelError(
+                f"{what}: its adapter_config.json promises {error.args[0]}, and its file does not hold it",
+                hint="save the adapter again, or take the part out of modules_to_save or trainable_token_indices",
+            ) from error
+    copies = [*found.unexpected_keys, *embeddings]  # of tied weights peft writes several, and the last one would count
+    strangers = [*found.missing_keys, *(name for name in copies if not _is_there(adapted, name, given.get(name)))]
     if strangers:
         raise ModelError(
             f"the adapter {checkpoint.name} does not fit its base: {len(strangers)} weights ({strangers[0]}, ...)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdaudit.errors import CheckpointError, ModelError
@@ -33,12 +33,7 @@ def vocabulary_of(
     Raises:
         CheckpointError: the tensors or the settings tell of different or impossible numbers of tokens.
     """
-    patterns = [re.compile(re.escape(PREFIX + name) + WHOLE) for name in embedding_names(model)]
-    sizes = {
-        int(shape[0]): name
-        for name, shape in shapes.items()
-        if len(shape) == 2 and any(pattern.fullmatch(name) for pattern in patterns)
-    }
+    sizes = {int(shapes[name][0]): name for name in whole_embeddings(shapes, model) if len(shapes[name]) == 2}
     if len(sizes) > 1:
         (one, first), (other, second) = sorted(sizes.items())[:2]
         raise CheckpointError(
@@ -53,6 +48,12 @@ def vocabulary_of(
     embeddings: Any = model.get_input_embeddings()
     known = int(embeddings.weight.shape[0])
     return max(tokens) + 1 if tokens and max(tokens) >= known else None
+
+
+def whole_embeddings(names: Iterable[str], model: PreTrainedModel) -> list[str]:
+    """The names of an adapter's tensors that are embeddings or heads of its base, with a row for every token."""
+    patterns = [re.compile(re.escape(PREFIX + name) + WHOLE) for name in embedding_names(model)]
+    return [name for name in names if any(pattern.fullmatch(name) for pattern in patterns)]
 
 
 def says_tokens(shapes: Iterable[str], settings: Mapping[str, Any]) -> bool:
@@ -92,11 +93,9 @@ def check_embedded(adapted: Any, lacking: Collection[str], n_before: int, what: 
     model = adapted.get_base_model()
     weights = dict(adapted.named_parameters(remove_duplicate=False))
     loaded = {id(weight) for name, weight in weights.items() if name not in lacking}
-    for part in (model.get_input_embeddings(), model.get_output_embeddings()):
-        used, replaced = (None, set()) if part is None else _used(part)
-        if used is None or id(used) in loaded:
-            continue
-        absent = {*range(n_before, int(used.shape[0]))} - replaced
+    parts = [part for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part is not None]
+    for used, replaced in (found for part in parts for found in _used(part)):
+        absent = set() if id(used) in loaded else {*range(n_before, int(used.shape[0]))} - replaced
         if absent:
             name = next(name for name, weight in weights.items() if weight is used)
             raise ModelError(
@@ -106,14 +105,15 @@ def check_embedded(adapted: Any, lacking: Collection[str], n_before: int, what: 
             )
 
 
-def _used(part: Any) -> tuple[Any, set[int]]:
-    """The weight that an embedding computes with, and the tokens whose rows an adapter replaces in it."""
+def _used(part: Any) -> Iterator[tuple[Any, set[int]]]:
+    """The weights that an embedding or a head computes with, and the tokens whose rows an adapter replaces in them."""
     saved = getattr(part, "modules_to_save", None)
-    if saved is not None:
-        return saved["default"].weight, set()
-    layer = getattr(part, "token_adapter", part)
+    layer = getattr(part, "token_adapter", part) if saved is None else saved["default"]
     replaced = getattr(layer, "token_indices", None) or {}
-    return getattr(layer, "base_layer", layer).weight, {*replaced.get("default", ())}
+    inner = getattr(layer, "base_layer", layer)
+    yield inner.weight, {*replaced.get("default", ())}
+    if getattr(inner, "bias", None) is not None:
+        yield inner.bias, set()
 
 
 def _single_tokens(settings: Mapping[str, Any]) -> list[Any]:

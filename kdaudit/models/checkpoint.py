@@ -137,7 +137,7 @@ def find(
 
     Raises:
         CheckpointError: it is not a checkpoint: no such folder, no weights, no tokenizer, only pickled weights, or no
-            model of the wanted kind; or it is no adapter, and a base was given.
+            model of the wanted kind; or a base was given for a whole model.
         ModelError: the Hub cannot be reached, or a file in it is damaged.
     """
     folder, commit = locate(name, option, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
@@ -149,7 +149,7 @@ def find(
         under = _find_base(folder, option, given=base, kind=kind, **trust)
     elif base is not None:
         raise CheckpointError(
-            f"{option}-base: {name} is no adapter, and stands on no base",
+            f"{option}-base: only an adapter stands on a base, and {name} is a whole model",
             hint=f"leave {option}-base out, or give an adapter (a folder with {ADAPTER_CONFIG}) by {option}",
         )
     elif not is_file(folder) and not is_file(folder / "config.json"):

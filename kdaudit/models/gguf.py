@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,20 @@ def place_of(path: Path) -> tuple[Path, dict[str, Any]]:
     The file is named in full: transformers looks for a bare name in the current folder first.
     """
     return (path.parent, {"gguf_file": str(path.resolve())}) if is_gguf(path) and path.is_file() else (path, {})
+
+
+@contextmanager
+def without_bar() -> Iterator[None]:
+    """Within it transformers dequantises without the bar of its reader, which no setting of it switches off."""
+    from transformers import modeling_gguf_pytorch_utils
+
+    reader: Any = modeling_gguf_pytorch_utils
+    own = reader.tqdm
+    reader.tqdm = partial(own, disable=True)
+    try:
+        yield
+    finally:
+        reader.tqdm = own
 
 
 def count_gguf(path: Path, option: str) -> tuple[int, int, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from kdaudit.models.adapters import with_adapter
 from kdaudit.models.altered import model_class, read_alteration, read_config
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
 from kdaudit.models.fit import check_fit
-from kdaudit.models.gguf import place_of
+from kdaudit.models.gguf import place_of, without_bar
 from kdaudit.models.kinds import WORDS, auto_class, is_of_kind
 from kdaudit.models.repeatable import check_repeats, switch_off_sampling
 from kdaudit.models.sizes import check_built
@@ -119,7 +119,10 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
         loading, how = loader(whole)
     shapes = None if whole.is_gguf else _shapes(whole, loading, how)
     place, told = place_of(whole.folder)
-    with reading(what, ModelError), _saying_what_memory_needs(checkpoint), _hiding_advice_on_pickles(checkpoint):
+    with (
+        reading(what, ModelError), _saying_what_memory_needs(checkpoint), _hiding_advice_on_pickles(checkpoint),
+        without_bar() if whole.is_gguf else nullcontext(),
+    ):  # fmt: skip
         model, info = loading.from_pretrained(
             place,
             **how,

@@ -259,7 +259,7 @@ def _checked(
     if layout.id_field != "id" and not has_id_field:
         raise RecordsError(f"{label}: no record has the field '{layout.id_field}'", hint="correct or drop --id-field")
     notes = [note for part in parts for note in part.notes]
-    notes += [f"{label}: {one}" for one in said]
+    notes += [one if one in SAID.values() else f"{label}: {one}" for one in said]  # the same for all sets
     what = "1 empty text is" if n_empty == 1 else f"{n_empty} empty texts are"
     notes += [f"{label}: {what} left out (--skip-empty)"] if n_empty else []
     notes += [f"{label}: nothing is made of {rows.shown(sorted(unused))}"] if unused else []

@@ -39,7 +39,7 @@ def test_an_adapter_with_a_moved_base_is_audited_with_its_base_as_its_reference(
     about = results(tmp_path / "run")["models"]["student"]
     assert about["base"]["name"] == about["reference"]["name"] == str(base)
     whole = recipe.attack(student, tmp_path / "other", "--student-base", base, "--teacher-base", base)
-    check_refused(whole, "--teacher-base", "is no adapter")
+    check_refused(whole, "--teacher-base: only an adapter stands on a base")
 
 
 def test_an_adapter_with_a_moved_base_teaches_and_is_compared(moved: tuple[Recipe, Path, Path], tmp_path: Path) -> None:

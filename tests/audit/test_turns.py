@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kdaudit.errors import RecordsError
+from kdaudit.audit.lineage import _layout
+from kdaudit.config import AuditConfig
+from kdaudit.errors import ConfigError, RecordsError
+from kdaudit.manifest import Manifest
 from kdaudit.records import Record
 from kdaudit.targets.frames import check_answers
 from tests.audit.test_renderings import STUDENTS, TEACHERS, having
@@ -151,6 +155,14 @@ def test_a_student_learns_every_answer_and_is_audited_on_what_it_learnt(
     assert results(tmp_path / "run")["config"]["score"] == "assistant"
     refused = given.attack(tmp_path / "student", tmp_path / "other", "--score", "last")
     check_refused(refused, "--score last", "--score assistant", "leave it out")
+
+
+def test_a_student_from_before_there_was_a_choice_learnt_the_last_answer() -> None:
+    old = Manifest(Path("kdaudit.json"), {"training": {}, "data": {"text_field": "text", "id_field": "id"}})
+    config = AuditConfig(teacher="t", students=("s",))
+    assert _layout(old, config)["score"] == "last"
+    with pytest.raises(ConfigError, match="--score all: the student was distilled"):
+        _layout(old, replace(config, score="all"))
 
 
 def test_a_decoder_that_writes_one_answer_is_not_asked_for_several() -> None:

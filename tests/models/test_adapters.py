@@ -157,7 +157,7 @@ def test_a_base_that_moved_is_found_where_the_option_says(pair: Path) -> None:
 
 
 def test_a_base_is_not_given_to_what_is_no_adapter_and_is_no_adapter_itself(pair: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"--student-base: .* is no adapter"):
+    with pytest.raises(CheckpointError, match=r"--student-base: only an adapter .* is a whole model"):
         found(pair / "base", base=str(pair / "base"))
     with pytest.raises(CheckpointError, match="--student-base: there is no folder"):
         found(pair / "adapter", base="./nowhere")

@@ -46,7 +46,12 @@ WAYS: dict[str, tuple[Settings, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[("llama", False), ("llama", True), ("gpt2", True)], ids=str)
+BASES = [("llama", False), ("llama", True), ("gpt2", True)]
+"""Architecture, and whether its head is its embeddings."""
+SOME = ("embeddings and head are trained", "embeddings are trained", "single tokens are trained")
+
+
+@pytest.fixture(scope="module", params=[("llama", False)], ids=str)
 def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     architecture, is_tied = request.param
     folder = tmp_path_factory.mktemp(architecture)
@@ -107,7 +112,10 @@ def logits(checkpoint: Checkpoint) -> torch.Tensor:
         return model(input_ids=IDS).logits  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("base", "way"), [(BASES[1], way) for way in WAYS] + [(one, way) for one in BASES[::2] for way in SOME],
+    indirect=["base"], ids=str,
+)  # fmt: skip
 def test_an_adapter_that_added_tokens_scores_as_plain_peft(base: tuple[str, Path], way: str, tmp_path: Path) -> None:
     settings, saving = WAYS[way]
     expected = save(tmp_path / "adapter", base, settings(EMBEDDINGS[base[0]]), saving)
@@ -140,9 +148,18 @@ def test_a_second_copy_that_is_another_weight_is_never_left_out_in_silence(adapt
     assert name in str(caught.value)
 
 
+@pytest.mark.parametrize("base", [("llama", True)], indirect=True, ids=str)
+def test_tied_embeddings_that_are_stored_twice_and_differ_are_refused(base: tuple[str, Path], tmp_path: Path) -> None:
+    save(tmp_path / "adapter", base, {}, {"save_embedding_layers": True})
+    name = "base_model.model.lm_head.weight"
+    edit(tmp_path / "adapter", lambda weights: weights | {name: weights[name] + 1e-3})
+    with pytest.raises(ModelError, match="does not fit its base"):
+        logits(found(tmp_path / "adapter"))
+
+
 def test_an_embedding_that_the_settings_promise_and_the_file_lacks_is_named(adapter: Path) -> None:
     edit(adapter, lambda weights: {name: one for name, one in weights.items() if "lm_head" not in name})
-    with pytest.raises(ModelError, match=r"lm_head\.weight"):
+    with pytest.raises(ModelError, match=r"promises \S*lm_head\.weight, and its file does not"):
         check_headers(found(adapter), "cpu")
 
 
@@ -153,7 +170,6 @@ def test_embeddings_and_a_head_of_different_sizes_are_refused(adapter: Path) -> 
         found(adapter)
 
 
-@pytest.mark.parametrize("base", [("llama", False)], indirect=True, ids=str)
 def test_new_rows_that_are_in_no_file_are_refused_before_anything_is_scored(
     base: tuple[str, Path], tmp_path: Path
 ) -> None:
