@@ -13,6 +13,7 @@ from kdaudit import results as results_file
 from kdaudit.audit.assess import adjust_for_many, assess_attack
 from kdaudit.audit.data import AuditData
 from kdaudit.audit.folder import (
+    COMPLETE,
     RunManifest,
     identify,
     open_folder,
@@ -149,7 +150,7 @@ def _measure(
     )
     on_progress(JUDGING, len(plan.attacks) + 2, len(plan.attacks) + 2)
     results_file.save(result, folder.results)
-    write_manifest(folder, about, status="complete")
+    write_manifest(folder, about, status=COMPLETE)
     return result
 
 

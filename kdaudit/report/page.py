@@ -8,6 +8,7 @@ from pathlib import Path
 
 import kdaudit
 from kdaudit.report import checks, provenance, tables
+from kdaudit.report.annex import annexes
 from kdaudit.report.blocks import (
     Block,
     Detail,
@@ -103,6 +104,8 @@ class RunPage:
     data: Table
     versions: Table
     command: str
+    annexes: Sequence[Section] = ()
+    """One for each policy that was asked for."""
     pictures: RunPictures | None = None
     """None where a format shows none."""
 
@@ -222,6 +225,7 @@ def _run_page(report: Report, run: Run, pictures: RunPictures | None) -> RunPage
         data=provenance.data(result),
         versions=provenance.versions(result, run.versions),
         command=run.command,
+        annexes=annexes(run, report.policies, report.release),
         pictures=pictures,
     )
 
@@ -281,6 +285,7 @@ def _sections(run: RunPage, key: str) -> list[Section]:
             "What was measured, and how to repeat it", f"{key}-provenance", repeat,
             link="Provenance", folded_in="markdown", detail=Detail.DOCUMENT,
         ),
+        *(replace(annex, key=f"{key}-{annex.key}") for annex in run.annexes),
     ]  # fmt: skip
 
 
