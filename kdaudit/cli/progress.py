@@ -85,13 +85,13 @@ class StageBars:
     def _line(self, stage: str, done: int, total: int, note: str) -> str:
         """`distilling: 1,200 of 9,000 (13 %), loss 2.310, for 0:01:00; total 12 %, for 0:01:02, about 0:07:34 left`."""
         now = time.monotonic()
-        parts = [f"{stage}: {done:,} of {total:,} ({done / max(total, 1):.0%})", note]
+        parts = [f"{stage}: {done:,} of {total:,} ({100 * done / max(total, 1):.0f} %)", note]
         told = ", ".join(part for part in (*parts, f"for {clock(now - self._stage_began)}") if part)
         if self._total == -1:
             return told
         left = self._course.seconds_left(now - self._began)
         ahead = "" if left is None else f", about {clock(left)} left"
-        return f"{told}; {TOTAL} {self._course.share:.0%}, for {clock(now - self._began)}{ahead}"
+        return f"{told}; {TOTAL} {100 * self._course.share:.0f} %, for {clock(now - self._began)}{ahead}"
 
     def _columns(self) -> list[ProgressColumn]:
         def name(task: Task) -> str:
@@ -111,7 +111,7 @@ class StageBars:
             return f"{clock(elapsed):>8} {clock(left):>8} left"
 
         return [
-            _Words(name), BarColumn(bar_width=None), _Words(lambda task: f"{task.percentage:3.0f}%"),
+            _Words(name), BarColumn(bar_width=None), _Words(lambda task: f"{task.percentage:3.0f} %"),
             _Words(count), _Words(times),
         ]  # fmt: skip
 

@@ -79,7 +79,7 @@ def test_finished_stages_are_gone_and_the_total_is_whole(bars: tuple[int, Drawn]
     *_, total, result = [line for line in found.screen() if line]
     assert result == "the result"
     assert total.startswith("total")
-    assert "100%" in total
+    assert "100 %" in total
     assert not [line for line in found.screen() if "plain" in line or "lowercase" in line]
 
 
@@ -130,7 +130,7 @@ def test_an_audit_in_a_terminal_breaks_nothing(size: tuple[int, int], given: Giv
     assert found.code == 3, found.text
     screen = found.screen()
     (total,) = [line for line in screen if line.startswith("total")]
-    assert "100%" in total
+    assert "100 %" in total
     result = screen[screen.index("How strong each attack is") :]
     assert max(len(line) for line in result if not line.startswith("written:")) <= size[1]
 
@@ -165,7 +165,7 @@ def test_without_a_terminal_there_is_a_line_a_minute(time: Clock, capsys: pytest
     told = capsys.readouterr().err.splitlines()
     assert [line.partition(":")[0] for line in told] == ["distilling"] * 3
     assert told[1] == (
-        "distilling: 1,200 of 3,000 (40%), loss 2.345, for 0:02:00; total 30%, for 0:02:00, about 0:04:40 left"
+        "distilling: 1,200 of 3,000 (40 %), loss 2.345, for 0:02:00; total 30 %, for 0:02:00, about 0:04:40 left"
     )
 
 
