@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kdaudit.cli import output
 from kdaudit.cli.command import Command, Given, Quiet
+from kdaudit.cli.places import check_places
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.options import options_of
 
@@ -32,6 +33,7 @@ def distill(given: Given) -> None:
     """
     config = given.build(DistillConfig)
     is_quiet = given.build(DistillSwitches).quiet
+    check_places(config)
     from kdaudit.cli.course import distill_work
     from kdaudit.cli.progress import StageBars, hush_libraries  # loads torch: not at the top, so --help stays light
 

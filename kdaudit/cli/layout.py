@@ -7,7 +7,8 @@ fit side by side, every row becomes lines of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, zip_longest
 from typing import TypeAlias
 
@@ -29,6 +30,28 @@ WHOLE = re.compile(rf"{_NUMBER}(?:\ {_INTERVAL})?(?:\ {_BEHIND})?")
 PARTED = re.compile(rf"{_NUMBER}|{_INTERVAL}|{_BEHIND}")
 """Its parts, of which each stays whole."""
 INTERVAL = re.compile(rf"(?<=\d)\ {_INTERVAL}")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a line, with the spaces around it."""
+
+    text: str
+    column: int
+    """That it is of."""
+
+
+Line: TypeAlias = "list[Piece]"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """How columns fit beside each other."""
+
+    widths: Mapping[int, int]
+    """By column."""
+    figure: Pattern
+    """What stays whole."""
 
 
 def cut_from_left(text: str, width: int) -> str:
@@ -60,8 +83,8 @@ def said_once(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[s
 
 def side_by_side(
     head: Sequence[str], rows: Sequence[Sequence[str]], *, width: int, right: Collection[int], longest_name: int
-) -> list[list[str]] | None:
-    """The pieces of each line, one for each column; None where not even the parts of figures fit.
+) -> list[Line] | None:
+    """The table with its columns beside each other; None where not even the parts of figures fit.
 
     The first line is the head; a row with a cell that wraps gives several lines. Where a longer text would get a
     narrow column, it stands below the rest of its row.
@@ -73,53 +96,55 @@ def side_by_side(
         right: columns that are set to the right.
         longest_name: a longer word is cut where room is needed.
     """
-    if not (found := _in_columns((head, *rows), width, longest_name)):
-        return None
-    widths, figure = found
-    longest = max(range(len(head)), key=lambda column: max(cell_len(row[column]) for row in rows)) if rows else 0
-    hangs = longest > 0 and widths[longest] < LEAST_TEXT < max(cell_len(row[longest]) for row in rows) // 2
-    if not hangs:
-        return [line for row in (head, *rows) for line in _lines(row, widths, right, figure)]
-    others = [[cell for column, cell in enumerate(row) if column != longest] for row in (head, *rows)]
-    kept = [column - (column > longest) for column in right if column != longest]
-    widths, figure = _in_columns(others, width, longest_name) or (widths, figure)
-    lines = [*_lines(others[0], widths, kept, figure)]
-    for row, other in zip(rows, others[1:], strict=True):
-        lines += _lines(other, widths, kept, figure)
-        lines += [[f"{INDENT}{line}"] for line in wrap(row[longest], width - len(INDENT))]
-    return lines
+    everything = range(len(head))
+    fitting = _in_columns((head, *rows), everything, width, longest_name)
+    sizes = [max((cell_len(row[column]) for row in rows), default=0) for column in everything]
+    longest = max(everything, key=lambda column: sizes[column])
+    is_text = longest > 0 and sizes[longest] > 2 * LEAST_TEXT
+    if is_text and (fitting is None or fitting.widths[longest] < LEAST_TEXT):
+        kept = [column for column in everything if column != longest]
+        hanging = _in_columns((head, *rows), kept, width, longest_name)
+        if hanging is not None:
+            lines = [*_lines(head, hanging, right)]
+            for row in rows:
+                lines += _lines(row, hanging, right)
+                below = wrap(row[longest], width - len(INDENT))
+                lines += [[Piece(f"{INDENT}{line}", longest)] for line in below]
+            return lines
+    return None if fitting is None else [line for row in (head, *rows) for line in _lines(row, fitting, right)]
 
 
-def _in_columns(rows: Sequence[Sequence[str]], width: int, longest_name: int) -> tuple[list[int], Pattern] | None:
-    """The widths of the columns, and what stays whole in them."""
-    columns = list(zip(*rows, strict=True))
-    wished = [max(map(cell_len, column)) for column in columns]
+def _in_columns(rows: Sequence[Sequence[str]], columns: Sequence[int], width: int, longest_name: int) -> Fitting | None:
+    cells = {column: [row[column] for row in rows] for column in columns}
+    wished = {column: max(map(cell_len, found)) for column, found in cells.items()}
     room = width - GAP * (len(columns) - 1)
     for figure in (WHOLE, PARTED):
-        needed = [max(_need(cell, figure, longest_name) for cell in column) for column in columns]
-        if sum(needed) <= room:
-            return _shared(needed, wished, room - sum(needed)), figure
+        needed = {column: max(_need(cell, figure, longest_name) for cell in found) for column, found in cells.items()}
+        if sum(needed.values()) <= room:
+            return Fitting(_shared(needed, wished, room - sum(needed.values())), figure)
     return None
 
 
-def _lines(row: Sequence[str], widths: Sequence[int], right: Collection[int], figure: Pattern) -> Iterator[list[str]]:
-    wrapped = [wrap(cell, size, figure=figure) for cell, size in zip(row, widths, strict=True)]
+def _lines(row: Sequence[str], fitting: Fitting, right: Collection[int]) -> Iterator[Line]:
+    wrapped = [wrap(row[column], width, figure=fitting.figure) for column, width in fitting.widths.items()]
     for parts in zip_longest(*wrapped, fillvalue=""):
+        last = max((place for place, part in enumerate(parts) if part), default=0)
         yield [
-            " " * (GAP if column else 0) + _padded(part, size, is_right=column in right)
-            for column, (part, size) in enumerate(zip(parts, widths, strict=True))
+            Piece(" " * (GAP if place else 0) + _padded(part, width, is_right=column in right), column)
+            for place, (part, (column, width)) in enumerate(zip(parts, fitting.widths.items(), strict=True))
+            if place <= last
         ]
 
 
-def one_below_the_other(head: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> list[list[str]]:
+def one_below_the_other(head: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> list[Line]:
     """Every row as lines of its own: its name, then each cell behind the title of its column."""
     lines = []
     for row in rows:
-        lines.append([cut_from_left(row[0], width)])
-        for title, cell in zip(head[1:], row[1:], strict=True):
+        lines.append([Piece(cut_from_left(row[0], width), 0)])
+        for column, (title, cell) in enumerate(zip(head[1:], row[1:], strict=True), start=1):
             beside = f"  {title}: "
-            first, *others = wrap(cell, max(8, width - cell_len(beside)))
-            lines += [[beside, first], *([" " * cell_len(beside), line] for line in others)]
+            for place, line in enumerate(wrap(cell, max(8, width - cell_len(beside)))):
+                lines.append([Piece(" " * cell_len(beside) if place else beside, 0), Piece(line, column)])
     return lines
 
 
@@ -157,11 +182,11 @@ def _need(cell: str, figure: Pattern, longest_name: int) -> int:
     return max((size if is_figure else min(size, longest_name) for size, is_figure in sizes), default=0)
 
 
-def _shared(needed: Sequence[int], wished: Sequence[int], spare: int) -> list[int]:
+def _shared(needed: Mapping[int, int], wished: Mapping[int, int], spare: int) -> dict[int, int]:
     """The widths of columns: what each needs, and of what is left by how much more each wishes."""
-    lacking = [wish - need for wish, need in zip(wished, needed, strict=True)]
-    share = min(1.0, spare / max(1, sum(lacking)))
-    return [need + int(share * more) for need, more in zip(needed, lacking, strict=True)]
+    lacking = {column: wished[column] - need for column, need in needed.items()}
+    share = min(1.0, spare / max(1, sum(lacking.values())))
+    return {column: need + int(share * lacking[column]) for column, need in needed.items()}
 
 
 def _padded(text: str, width: int, *, is_right: bool) -> str:

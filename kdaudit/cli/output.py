@@ -57,8 +57,17 @@ def problem(message: str, hint: str = "") -> None:
 def usage_problem(error: Any) -> None:
     """What typer says of a wrong command line, on stderr; the values in it are the user's."""
     if getattr(error, "message", None):
-        error.message = visible(error.message)
+        error.message = visible(_refused_value(error) or error.message)
     typer.rich_utils.rich_format_error(error)
+
+
+def _refused_value(error: Any) -> str:
+    """What is wrong with a value where typer has it from pydantic, which does not say the value; "" elsewhere."""
+    found = getattr(error.__context__, "errors", None)
+    first = found()[0] if callable(found) else {}
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+    kind = words.get(str(first.get("type")).partition("_")[0])
+    return f"'{first['input']}' is not {kind}" if kind else ""
 
 
 def command(line: str) -> None:
@@ -293,9 +302,13 @@ def show(blocks: Sequence[Block], *, is_result: bool = True) -> None:
             _print("\n" + escape("\n".join(block.lines)), is_result=is_result)
         elif isinstance(block, VerdictCard):
             _print("", is_result=is_result)
-            _say(block.sentence, style=STATUS_STYLES[block.status], is_result=is_result)
-            if block.next_step:
-                _say(block.next_step, is_result=is_result)
+            _say(block.sentence, style=STATUS_STYLES[block.tone], is_result=is_result)
+            for line in (*block.plain, *block.cautions):
+                _say(line, is_result=is_result)
+            for step in block.steps:
+                _say(step.words, is_result=is_result)
+                if step.command:
+                    _print(escape(f"  {step.command}"), is_result=is_result)
 
 
 def _print_table(table: Table, *, is_result: bool) -> None:
@@ -305,7 +318,6 @@ def _print_table(table: Table, *, is_result: bool) -> None:
         [without_interval(cell) if is_narrow and table.whole and place not in table.whole else cell for cell in row]
         for place, row in enumerate([plain(cell) for cell in row] for row in table.rows)
     ]
-    statuses = [row[table.status] for row in rows] if table.status is not None else []
     head = [plain(title) for title in table.head]
     rows = said_once(head, rows)
     is_terminal = (sys.stdout if is_result else sys.stderr).isatty()
@@ -316,12 +328,11 @@ def _print_table(table: Table, *, is_result: bool) -> None:
     if lines is None:
         lines = one_below_the_other(head, rows, width=console.width if is_terminal else MAX_LINE)
     for line in lines:
-        styles = [STATUS_STYLES.get(piece.strip(), "") if piece.strip() in statuses else "" for piece in line]
-        pieces = [
-            f"[{style}]{escape(piece)}[/]" if style else escape(piece)
-            for piece, style in zip(line, styles, strict=True)
-        ]
-        _print("".join(pieces).rstrip(), is_result=is_result)
+        styles = [STATUS_STYLES.get(one.text.strip()) if one.column == table.status else None for one in line]
+        pieces = [escape(one.text) for one in line]
+        pieces[-1] = pieces[-1].rstrip()
+        told = (f"[{style}]{text}[/]" if style else text for text, style in zip(pieces, styles, strict=True))
+        _print("".join(told), is_result=is_result)
     if table.note:
         _say(table.note, style="dim", is_result=is_result)
 

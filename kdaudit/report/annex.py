@@ -113,6 +113,7 @@ def _fields(run: Run, release: str) -> Iterator[tuple[str, str]]:
     yield "subgroups of people", "not done: records are judged one by one, and no group of them is looked at"
     yield "before and after a mitigation", "not part of this run: kdaudit mitigate compares"
     yield "seed and versions", ", ".join([f"seed {data.seed}", f"kdaudit {result.kdaudit_version}", *_versions(run)])
+    yield "day of the measurement", result.measured or NOT_RECORDED
     yield "operator", NOT_RECORDED
     yield f"SHA-256 of {RESULTS}", run.sha256 or NOT_RECORDED
     yield f"SHA-256 of {MANIFEST}", run.seal or f"{NOT_RECORDED}: an earlier version wrote it, or it is not there"

@@ -17,6 +17,10 @@ from kdaudit.errors import ConfigError
 from kdaudit.foreign import check_regular, read_json, reason
 
 RESULTS, SCORES, MANIFEST = "results.json", "scores.parquet", "manifest.json"
+LIKELIHOODS = "likelihoods.parquet"
+"""What every model makes of each record."""
+SEALED = (RESULTS, SCORES, LIKELIHOODS)
+"""The files whose hashes the manifest holds."""
 OWN, FILES = "sha256", "files_sha256"
 """The keys of the manifest: its own hash, and those of the files."""
 AGAIN = "its `kdaudit attack` command, run again, continues the run and writes them; nothing is measured twice"
@@ -41,16 +45,16 @@ def sealed(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         content: of the manifest, without hashes.
         folder: of the run, finished.
     """
-    files = {name: file_sha256(folder / name) for name in (RESULTS, SCORES) if (folder / name).is_file()}
+    files = {name: file_sha256(folder / name) for name in SEALED if (folder / name).is_file()}
     whole = {**content, FILES: files}
     return {**whole, OWN: _own_sha256(whole)}
 
 
 def check_seal(folder: Path) -> Seal:
-    """Compare the files of a run with the hashes in its manifest; scores that are not there are named, not refused.
+    """Compare the files of a run with the hashes in its manifest; one that lies elsewhere is named, not refused.
 
     Raises:
-        ConfigError: names every file that was changed or is missing, or says that the run holds no hashes.
+        ConfigError: names every file that was changed, says that there are no results, or that the run holds no hashes.
     """
     path = folder / MANIFEST
     try:
@@ -62,11 +66,11 @@ def check_seal(folder: Path) -> Seal:
     files = content.get(FILES) if isinstance(content, dict) else None
     if not isinstance(files, dict) or not isinstance(content.get(OWN), str) or RESULTS not in files:
         raise ConfigError(f"{path}: it holds no hashes of the run's files; an earlier version wrote it", hint=AGAIN)
-    present = [name for name in (RESULTS, SCORES) if name in files and (folder / name).exists()]
+    present = [name for name in SEALED if name in files and (folder / name).exists()]
     if problems := [*_problems(folder, content, files, present)]:
         hint = "fetch the files from where they were measured; a report on these is no evidence"
         raise ConfigError("\n".join(problems), hint=hint)
-    absent = tuple(name for name in (RESULTS, SCORES) if name not in present)
+    absent = tuple(name for name in files if name not in present)
     return Seal(content[OWN], (MANIFEST, *present), absent)
 
 

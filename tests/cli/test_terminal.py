@@ -96,8 +96,9 @@ def result(request: pytest.FixtureRequest) -> tuple[int, Drawn]:
 def test_a_result_fits_and_no_figure_is_broken(result: tuple[int, Drawn]) -> None:
     width, found = result
     assert found.code == 0, found.raw
-    assert max(map(len, found.lines)) <= width
-    for line in found.lines:
+    wrapped = [line for line in found.lines if not line.startswith("  kdaudit ")]  # a command is there to be copied
+    assert max(map(len, wrapped)) <= width
+    for line in wrapped:
         assert line.count("[") == line.count("]"), line
         assert not re.search(r"\[[+-]?\d\.\d+,$", line), line
         assert not re.match(r"\s*%", line), line
@@ -221,7 +222,7 @@ def test_no_table_breaks_a_figure_or_leaves_the_terminal(rows: list[tuple[str, .
     lines = side_by_side(head, rows, width=width, right=(), longest_name=max(8, width // 3))
     if lines is None:
         lines = one_below_the_other(head, rows, width=width)
-    shown = ["".join(line) for line in lines]
+    shown = ["".join(piece.text for piece in line) for line in lines]
     assert max(map(len, shown)) <= width
     assert all(line.count("[") == line.count("]") for line in shown)
     numbers = [number for row in rows for cell in row[1:] for number in re.findall(r"\d\.\d+", cell)]

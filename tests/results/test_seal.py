@@ -10,6 +10,8 @@ from kdaudit.errors import ConfigError
 from kdaudit.results.seal import FILES, OWN, check_seal, file_sha256, sealed
 from tests.commands import Done, check_refused, kdaudit
 
+FILES_OF_A_RUN = ("results.json", "scores.parquet", "likelihoods.parquet")
+
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
@@ -23,15 +25,15 @@ def verify(run: Path) -> Done:
 
 def test_a_finished_run_is_sealed_and_is_as_it_was_written(run: Path) -> None:
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest[FILES] == {name: file_sha256(run / name) for name in ("results.json", "scores.parquet")}
+    assert manifest[FILES] == {name: file_sha256(run / name) for name in FILES_OF_A_RUN}
     done = verify(run)
     assert (done.code, done.err) == (0, "")
     assert f"SHA-256 of the manifest: {manifest[OWN]}" in done.out
-    assert "unchanged: manifest.json, results.json, scores.parquet" in done.out
+    assert "unchanged: manifest.json, results.json, scores.parquet, likelihoods.parquet" in done.out
     assert verify(run / "results.json").code == 0
 
 
-@pytest.mark.parametrize("name", ["results.json", "scores.parquet", "manifest.json"])
+@pytest.mark.parametrize("name", [*FILES_OF_A_RUN, "manifest.json"])
 def test_a_changed_file_is_named(name: str, run: Path) -> None:
     path = run / name
     if name == "manifest.json":
