@@ -232,8 +232,10 @@ def metric_table(result: AuditResult, *metrics: Metric) -> Table:
         rows.append(row)
     if first.name == "auc" and result.validity.reference_alone:
         _add_reference_alone(rows, result, n_compared=2 * len(compared))
+    chosen = {strongest(result, model) for model in result.models}
+    whole = [place for place, row in enumerate(rows) if row[0] in chosen]
     title = " / ".join([*(metric.short for metric in metrics[:-1]), metrics[-1].title])
-    return Table(f"{capital(title)} with 95 % interval", head, rows, first.note, extra=extra, under=extra)
+    return Table(f"{capital(title)} with 95 % interval", head, rows, first.note, extra=extra, under=extra, whole=whole)
 
 
 def _realised(found: Estimate | None) -> str:
