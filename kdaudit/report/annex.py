@@ -21,8 +21,8 @@ from kdaudit.report.text import ABSENT, counted, interval
 from kdaudit.results import AuditedModel, AuditResult, Distillation
 from kdaudit.results.seal import MANIFEST, RESULTS
 
-NOT_DONE = "not done: kdaudit runs no such attack"
-NOT_SEEN = "not seen: it is a matter of the deployment, and no file of the run holds it"
+NOT_DONE = "not done: no such attack in kdaudit"
+NOT_SEEN = "not seen: a matter of the deployment"
 NOT_RECORDED = "not recorded in the files of the run"
 NOT_DECLARED = "not declared: --release says it"
 RELEASES: Mapping[str, str] = {
@@ -80,7 +80,8 @@ def annexes(run: Run, policies: Sequence[str], release: str) -> list[Section]:
     parts = [(f"annex-{name}", POLICIES[name].title, [*_clauses(run, POLICIES[name], release)]) for name in policies]
     if parts:
         fields = Table("Fields", ("field", "this run"), [*_fields(run, release)], detail=Detail.DOCUMENT)
-        parts.append(("annex", "what a file on this audit must hold", [fields, _attackers(run.result)]))
+        blocks: list[Block] = [fields, _attackers(run.result), _hashes(run)]
+        parts.append(("annex", "what a file on this audit must hold", blocks))
     return [
         Section(f"Annex: {title}", key, blocks, folded_in="markdown", link="Annex" if not place else "",
                 detail=Detail.DOCUMENT)
@@ -90,8 +91,8 @@ def annexes(run: Run, policies: Sequence[str], release: str) -> list[Section]:
 
 def _clauses(run: Run, policy: Policy, release: str) -> Iterator[Block]:
     yield Paragraph(CAVEAT, "strong", Detail.DOCUMENT)
-    rows = [(one.name, one.asks, one.figures(run, release), one.lacking) for one in policy.clauses]
-    head = ("clause", "what it is about", "figures of this run", "not shown by this run")
+    rows = [(f"{one.name}: {one.asks}", one.figures(run, release), one.lacking) for one in policy.clauses]
+    head = ("clause, in our words", "figures of this run", "not shown by this run")
     yield Table("Clauses", head, rows, detail=Detail.DOCUMENT)
 
 
@@ -105,7 +106,7 @@ def _fields(run: Run, release: str) -> Iterator[tuple[str, str]]:
             yield f"{name}: how it was made", _made(model.distillation)
     yield "training tokens per parameter", NOT_RECORDED
     yield "release", _release(run, release)
-    yield "records", f"{data.members} members, {data.nonmembers} non-members; SHA-256 {data.sha256}"
+    yield "records", f"{data.members} members, {data.nonmembers} non-members"
     yield "where non-members come from", _sources(result)
     yield "told apart without a model", f"AUC {interval(result.validity.blind_auc)} ({result.validity.blind_name})"
     yield "reference alone", _reference_alone(result)
@@ -115,8 +116,23 @@ def _fields(run: Run, release: str) -> Iterator[tuple[str, str]]:
     yield "seed and versions", ", ".join([f"seed {data.seed}", f"kdaudit {result.kdaudit_version}", *_versions(run)])
     yield "day of the measurement", result.measured or NOT_RECORDED
     yield "operator", NOT_RECORDED
-    yield f"SHA-256 of {RESULTS}", run.sha256 or NOT_RECORDED
-    yield f"SHA-256 of {MANIFEST}", run.seal or f"{NOT_RECORDED}: an earlier version wrote it, or it is not there"
+
+
+def _hashes(run: Run) -> Table:
+    """By which the files behind the figures can be known again."""
+    found = {}
+    for name, model in run.result.models.items():
+        found[f"weights of {name}"] = model.weights_sha256
+        if model.reference is not None:
+            found[f"weights of the reference of {name}"] = model.reference.weights_sha256
+    found["records"] = run.result.data.sha256
+    found[RESULTS] = run.sha256
+    found[MANIFEST] = run.seal
+    note = (
+        "kdaudit report --verify compares the files of a run with the hashes in its manifest, and prints the last one."
+    )
+    rows = [(name, digits or NOT_RECORDED) for name, digits in found.items()]
+    return Table("SHA-256", ("of", "digits"), rows, note, hashes=[1], detail=Detail.DOCUMENT)
 
 
 def _attackers(result: AuditResult) -> Table:
@@ -146,7 +162,6 @@ def _attackers(result: AuditResult) -> Table:
 
 def _checkpoint(model: AuditedModel) -> str:
     parts = [model.name + (f" @ {model.revision[:12]}" if model.revision else ""), f"{model.n_parameters:,} parameters"]
-    parts += [f"weights SHA-256 {model.weights_sha256}"] if model.weights_sha256 else []
     return ", ".join(parts)
 
 
@@ -247,16 +262,16 @@ POLICIES: Mapping[str, Policy] = {
         "EDPB Opinion 28/2024",
         (
             Clause("paragraph 46", "the context in which a model is released and used", _release,
-                   "who will query it, and how often; it is the controller's to say"),
+                   "who will query it, and how often"),
             Clause("paragraph 55 (i)", "tests against membership inference", _membership,
-                   "attackers that train models of their own on much more data"),
+                   "attackers who train models of their own"),
             Clause("paragraph 55 (i)", "tests against attribute inference", _nothing, NOT_DONE),
             Clause("paragraph 55 (ii)", "tests against exfiltration", _nothing, NOT_DONE),
             Clause("paragraph 55 (iii)", "tests against regurgitation of training data", _nothing, NOT_DONE),
             Clause("paragraph 55 (iv)", "tests against model inversion", _nothing, NOT_DONE),
             Clause("paragraph 55 (v)", "tests against reconstruction", _nothing, NOT_DONE),
             Clause("paragraph 58", "documents: threat models, measures that were taken, tests and their results",
-                   _documented, "measures taken in the design of the data, the training and the deployment"),
+                   _documented, "measures in data, training and deployment"),
         ),
     ),
     "aisvs": Policy(
@@ -265,10 +280,10 @@ POLICIES: Mapping[str, Policy] = {
             Clause("11.2.1", "sensitive attributes that a model infers are not put out directly", _nothing, NOT_SEEN),
             Clause("11.2.2", "limits on the rate of queries", _nothing, NOT_SEEN),
             Clause("11.2.3", "calibrated outputs, against too much confidence", _nothing,
-                   "not measured: the attacks read probabilities as they are"),
+                   "not measured"),
             Clause("11.2.4", "differentially private optimisation on sensitive data", _nothing, NOT_RECORDED),
             Clause("11.2.5", "simulated membership inference does no better than guessing", _membership,
-                   "attackers that train models of their own on much more data"),
+                   "attackers who train models of their own"),
         ),
     ),
 }  # fmt: skip

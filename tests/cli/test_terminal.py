@@ -1,6 +1,7 @@
 """What stands on a real terminal: bars that stay one line, tables that fit, and no figure that is broken."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from kdaudit.cli.layout import (
 )
 from kdaudit.cli.progress import StageBars, clock
 from tests.cli.terminals import SIZES, Drawn, python
-from tests.commands import Given
+from tests.commands import FINISHED, Given
 
 STAGES = """
 import time
@@ -168,6 +169,24 @@ def test_without_a_terminal_there_is_a_line_a_minute(time: Clock, capsys: pytest
     assert told[1] == (
         "distilling: 1,200 of 3,000 (40 %), loss 2.345, for 0:02:00; total 30 %, for 0:02:00, about 0:04:40 left"
     )
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_the_total_of_an_audit_ends_whole_also_where_all_was_measured_before(
+    is_new: bool, given: Given, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    out = tmp_path / "run"
+    if not is_new:
+        shutil.copytree(finished, out)
+    done = given.attack(out, *FINISHED, "--reference", given.start)
+    told = [line for line in done.err.splitlines() if "; total" in line]
+    stages = list(dict.fromkeys(line.partition(":")[0] for line in told))
+    assert stages[-1] == "judging"
+    assert (len(stages) > 1) == is_new
+    shares = [int(re.findall(r"; total (\d+) %", line)[0]) for line in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
 
 
 def test_a_quiet_command_says_no_line(time: Clock, capsys: pytest.CaptureFixture[str]) -> None:
