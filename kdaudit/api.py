@@ -168,11 +168,11 @@ def load_results(path: str | Path) -> AuditResult:
         return load(_in_run(path, "results.json"))
 
 
-def judge(results: AuditResult, gates: str | Iterable[str]) -> Verdict:
+def judge(results: AuditResult | str | Path, gates: str | Iterable[str]) -> Verdict:
     """Hold gates against the intervals of an audit; no model is asked again.
 
     Args:
-        results: of `audit` or `load_results`.
+        results: of `audit` or `load_results`, or a run folder.
         gates: limits such as "student.auc <= 0.6".
 
     Raises:
@@ -181,24 +181,28 @@ def judge(results: AuditResult, gates: str | Iterable[str]) -> Verdict:
     from kdaudit.verdict import check_gates, parse_gate
     from kdaudit.verdict import judge as settle
 
+    found = _results(results)
     with _speaking_python():
         parsed = [parse_gate(gate) for gate in ([gates] if isinstance(gates, str) else gates)]
-        check_gates(parsed, models=list(results.models), attacks=list(results.attacks))
-        return settle(results.attacks, results.validity, parsed)
+        check_gates(parsed, models=list(found.models), attacks=list(found.attacks))
+        return settle(found.attacks, found.validity, parsed)
 
 
-def to_pandas(results: AuditResult) -> pandas.DataFrame:
+def to_pandas(results: AuditResult | str | Path) -> pandas.DataFrame:
     """One row for each attack, model and metric, and for each difference between a student and the teacher.
 
     A figure that could not be measured has no value but a `reason`. In rows of differences `minus` is `teacher` and
     `value` is the student's figure minus the teacher's; elsewhere `minus` is missing, as `p_value` is.
 
     Args:
-        results: of `audit` or `load_results`.
+        results: of `audit` or `load_results`, or a run folder.
+
+    Raises:
+        KdauditError: the folder holds no results.
     """
     import pandas
 
-    frame = pandas.DataFrame(list(_rows_of(results)), columns=list(COLUMNS))
+    frame = pandas.DataFrame(list(_rows_of(_results(results))), columns=list(COLUMNS))
     counts, numbers = ("n", "m"), ("value", "low", "high", "level", "p_value", "p_value_holm")
     return frame.astype({**dict.fromkeys(counts, "int64"), **dict.fromkeys(numbers, "float64")})
 
@@ -222,6 +226,20 @@ def load_scores(path: str | Path) -> pandas.DataFrame:
         check_regular(found)
         frame: pandas.DataFrame = pyarrow.parquet.read_table(found).to_pandas()
         return frame[["id", "member", "part", "model", "attack", "score"]]
+
+
+def _results(given: AuditResult | str | Path) -> AuditResult:
+    """Results as they are, or those that a path names."""
+    from kdaudit.results import AuditResult
+
+    if isinstance(given, AuditResult):
+        return given
+    if isinstance(given, str | Path):
+        return load_results(given)
+    raise ConfigError(
+        f"results: {type(given).__name__} where results of an audit are needed",
+        hint="give what audit or load_results returned, or the path of a run folder",
+    )
 
 
 def _rows_of(results: AuditResult) -> Iterator[dict[str, Any]]:

@@ -67,6 +67,9 @@ class AuditConfig:
     teacher: Annotated[str | None, Option(
         "The teacher: a checkpoint folder or a Hub id, or an adapter in either form. @revision pins a commit.",
         MODELS, names="checkpoint")] = None
+    teacher_run: Annotated[Path | None, Option(
+        "An earlier run folder, in the place of --teacher: the scores of its teacher, or of its one model, on the same "
+        "records. That teacher is not asked again.", MODELS)] = None
     students: Annotated[tuple[str, ...], Option(
         "A student that was distilled from the teacher. Repeat it for several: they are called student, student-2, …",
         MODELS, flag="--student", names="checkpoint")] = ()
@@ -242,7 +245,7 @@ class AuditConfig:
         not by their names.
         """
         names = {"teacher", "students", "teacher_reference", "student_references", "reference"}
-        names |= {"model", "model_reference", "teacher_base", "student_bases", "model_base"}
+        names |= {"model", "model_reference", "teacher_run", "teacher_base", "student_bases", "model_base"}
         names |= {"members", "nonmembers", "shots", "train", "manifest", "key_file", "out", "gates", "overwrite"}
         names |= {"data", "member_field", "member_text_field", "nonmember_text_field"}
         found = {
@@ -338,7 +341,7 @@ def option_of(name: str) -> str:
 def _models_asked(config: AuditConfig) -> Iterator[str]:
     pair = (
         *("teacher", "students", "teacher_reference", "student_references", "teacher_load", "student_load"),
-        *("teacher_base", "student_bases"),
+        *("teacher_base", "student_bases", "teacher_run"),
     )
     flags = {one.field: one.flag for one in options_of(AuditConfig)}
     if config.model is not None:
@@ -351,7 +354,13 @@ def _models_asked(config: AuditConfig) -> Iterator[str]:
     for name in ("model_reference", "model_load", "model_base"):
         if getattr(config, name) is not None:
             yield f"{flags[name]}: it is about the model of --model, and none is given"
-    if config.teacher is None:
+    if config.teacher_run is not None:
+        of_its_own = ("teacher", "teacher_reference", "teacher_load", "teacher_base")
+        if besides := [flags[name] for name in of_its_own if getattr(config, name) is not None]:
+            yield f"--teacher-run: the run says which teacher it is; leave {', '.join(besides)} out"
+        if config.teacher_run.absolute() == config.out.absolute():
+            yield f"--teacher-run: {config.out} is the folder of this run too; choose another --out"
+    elif config.teacher is None:
         yield "--teacher: it is needed; --model M instead of --teacher and --student audits one model by itself"
     if not config.students:
         yield "--student: at least one student is needed; --model M instead of --teacher audits one model by itself"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -57,8 +58,21 @@ def read_config_file(path: Path, *, known: Iterable[Declared]) -> dict[str, Any]
         else:
             keys = [*option_of, WAIVERS]
             hint = did_you_mean(key, keys, otherwise=f"known keys: {', '.join(sorted(keys))}")
-            raise ConfigError(f"{path}: unknown key '{raw_key}'", hint=hint)
+            raise ConfigError(f"{_place(path, raw_key)}: unknown key '{raw_key}'", hint=hint)
     return settings
+
+
+def _place(path: Path, key: str) -> str:
+    """The file and the line of a key in the table of kdaudit; the file alone where the key is written otherwise."""
+    is_ours, named = path.name != "pyproject.toml", re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""")
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if header := re.match(r"\s*\[+\s*([\w.\s-]+?)\s*\]", line):
+            if header[1] in {key, f"tool.kdaudit.{key}"}:
+                return f"{path}, line {number}"
+            is_ours = header[1] == "tool.kdaudit"
+        elif is_ours and named.match(line):
+            return f"{path}, line {number}"
+    return str(path)
 
 
 _TYPES: Mapping[type, tuple[str, str]] = {
@@ -76,11 +90,11 @@ def _check_type(path: Path, key: str, value: object, wanted: type) -> None:
     if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
         words, example = _TYPES[wanted]
         raise ConfigError(
-            f"{path}: '{key}' must be {words}, not {type(value).__name__}",
+            f"{_place(path, key)}: '{key}' must be {words}, not {type(value).__name__}",
             hint=f"write it as {example.format(key=key)}",
         )
     if isinstance(value, list) and not all(isinstance(item, str) for item in value):
-        raise ConfigError(f"{path}: every entry of '{key}' must be a string")
+        raise ConfigError(f"{_place(path, key)}: every entry of '{key}' must be a string")
 
 
 def _table(parent: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:

@@ -41,11 +41,16 @@ def did_you_mean(name: str, known: Iterable[str], *, written: Callable[[str], st
     """
     from difflib import get_close_matches  # only for an error
 
-    choices = {one.lower(): one for one in known}
-    near = get_close_matches(name.lower(), choices, n=1)
+    choices = {_spoken(one): one for one in known}
+    near = get_close_matches(_spoken(name), choices, n=1)
     if near:
         return f"did you mean '{written(choices[near[0]])}'?"
     return otherwise or f"choose one of: {', '.join(choices.values())}"
+
+
+def _spoken(name: str) -> str:
+    """A name as it is told apart: minkpp is as near to min-k++ as Min-K++ is."""
+    return name.lower().replace("plus", "p").replace("+", "p")
 
 
 class KdauditError(Exception):

@@ -14,6 +14,8 @@ from typing import Any
 
 from kdaudit.errors import KdauditError
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
+"""What stands in a file whose content Git LFS has not fetched."""
 MAX_REASON = 300
 """Characters of a library's message that are shown."""
 MAX_JSON = 64 * 2**20

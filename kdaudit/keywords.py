@@ -10,6 +10,9 @@ from typing import TypedDict
 class AuditKeywords(TypedDict, total=False):
     """The further options of `kdaudit.audit`."""
 
+    teacher_run: str | Path | None
+    """An earlier run folder, in the place of teacher: the scores of its teacher, or of its one model, on the same
+    records. That teacher is not asked again."""
     data: str | Sequence[str | Path]
     """Members and non-members together, in any of the same forms. Give member_field, or both text fields.
     Repeatable."""

@@ -213,6 +213,10 @@ def test_gates_are_judged_as_by_the_command(given: Given, finished: Path, tmp_pa
     done = kdaudit_command("report", finished, "--gate", "student.auc <= 0.6", "--format", "json", "--out", tmp_path)
     assert done.code == 3, done.err
     reported = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["runs"][0]["verdict"]
+    assert kdaudit.judge(finished, "student.auc <= 0.6") == kdaudit.judge(str(finished), ["student.auc <= 0.6"])
+    assert kdaudit.to_pandas(finished).equals(kdaudit.to_pandas(kdaudit.load_results(finished)))
+    with pytest.raises(kdaudit.KdauditError, match="list where results of an audit are needed"):
+        kdaudit.judge([], "student.auc <= 0.6")  # type: ignore[arg-type]  # what a user might try
     judged = kdaudit.judge(kdaudit.load_results(finished), "student.auc <= 0.6")
     assert (judged.status, judged.sentence) == (reported["status"], reported["sentence"])
     with pytest.raises(kdaudit.KdauditError, match="the run has no attack 'zlib'"):

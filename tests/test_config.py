@@ -106,6 +106,7 @@ FREE: dict[str, Any] = {
 }  # fmt: skip
 OF_A_MANIFEST: dict[str, Any] = {"train": ("t",), "key_file": Path("key")}
 OF_A_MODEL_ALONE = {"model", "model_reference", "model_load", "model_base"}
+OF_A_RUN = {"teacher_run"}
 TOGETHER: tuple[dict[str, Any], ...] = (
     {"data": ("d",), "member_field": "label"},
     {"data": ("d",), "member_text_field": "a", "nonmember_text_field": "b"},
@@ -116,7 +117,7 @@ TOGETHER: tuple[dict[str, Any], ...] = (
 
 def test_every_field_either_changes_the_measurement_or_counts_by_its_content() -> None:
     together = {name for apart in TOGETHER for name in apart}
-    named = CHANGES.keys() | FREE.keys() | OF_A_MANIFEST.keys() | OF_A_MODEL_ALONE | together
+    named = CHANGES.keys() | FREE.keys() | OF_A_MANIFEST.keys() | OF_A_MODEL_ALONE | OF_A_RUN | together
     assert {field.name for field in fields(AuditConfig)} == named
 
 
@@ -131,6 +132,12 @@ def test_what_a_model_alone_is_given_changes_the_identity_by_its_precision_alone
     assert replace(lone, model="M", model_reference="r", reference="R", model_base="B").identity() == lone.identity()
     changed = replace(lone, model_load="4bit").identity()
     assert {key for key in changed if changed[key] != lone.identity()[key]} == {"model_load"}
+
+
+def test_a_teacher_counts_by_its_content_whether_it_was_asked_or_taken_from_a_run() -> None:
+    taken = replace(PLAIN, teacher=None, teacher_run=Path("run"))
+    assert taken.identity() == PLAIN.identity()
+    assert [one.name for one in taken.audited] == [one.name for one in PLAIN.audited]
 
 
 def test_names_gates_and_folders_do_not_change_the_identity() -> None:

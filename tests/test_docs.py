@@ -65,4 +65,4 @@ def test_the_pages_are_listed_with_their_titles_and_printed_as_they_are() -> Non
 
 def test_a_page_that_is_not_there_is_named_with_the_nearest_one() -> None:
     check_refused(kdaudit("docs", "atack"), "no page atack", "did you mean 'attack'?")
-    check_refused(kdaudit("docs", "xyz"), "choose one of: attack, data,")
+    check_refused(kdaudit("docs", "xyz"), "choose one of: attack, chat-student,")

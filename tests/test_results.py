@@ -30,6 +30,7 @@ from kdaudit.results import (
     Comparison,
     Curve,
     Distillation,
+    EarlierRun,
     GateResult,
     Histogram,
     Overlap,
@@ -129,7 +130,13 @@ RICH = AuditResult(
             base=AuditedModel("b", 5),
             distillation=Distillation("forward-kl", 0.5, 2.0, 2.0, 0, 9, "none", UTILITY),
         ),
-        "student-2": AuditedModel("s2", 6, reference=AuditedModel("start", 6, fingerprint="ef"), kind="masked"),
+        "student-2": AuditedModel(
+            "s2",
+            6,
+            reference=AuditedModel("start", 6, fingerprint="ef"),
+            kind="masked",
+            scored_in=EarlierRun("run", "0.1.0", "ab" * 32),
+        ),
     },
     data=AuditedRecords(
         2000,
@@ -200,6 +207,7 @@ RICH = AuditResult(
     ),
     config={"seed": 0, "attack": ["loss"], "limit": None},
     strongest={"student": Strongest("loss", 0.8125, 0.79, 0.83, 0.95, 2.25, ("loss", "zlib"))},
+    measured="2026-11-26",
 )
 
 
@@ -230,7 +238,7 @@ def test_the_fixture_sets_every_field_of_every_part() -> None:
     assert {kind.__name__: {part.name for part in fields(kind)} - names for kind, names in seen.items()} == {
         kind.__name__: set() for kind in seen
     }
-    assert len(seen) == 29  # every dataclass of a result
+    assert len(seen) == 30  # every dataclass of a result
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -293,6 +301,7 @@ def test_the_layout_is_the_fixed_one() -> None:
         "verdict",
         "config",
         "strongest",
+        "measured",
     ]
     assert layout["schema"] == "kdaudit.results/1"
     loss = layout["attacks"]["loss"]

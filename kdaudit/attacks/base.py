@@ -52,6 +52,8 @@ class Attack:
     """Token-wise comparison with the reference: not applicable across tokenizers."""
     needs_case: bool = False
     """Not applicable where the tokenizer does not tell capitals from small letters."""
+    idea: str = ""
+    """The same for a reader who knows no formula, in one sentence that reports show."""
     version: int = 1
     """Raised whenever a change moves a score."""
     parameters: tuple[Parameter, ...] = ()

@@ -45,6 +45,7 @@ ATTACK = Attack(
     score,
     summary="share of gains over the reference among the tokens that the target gets wrong, at least {min_errors}",
     source="arXiv:2601.12104",
+    idea="How often the model finds a word likelier than a reference does, among the words that it gets wrong.",
     needs_reference=True,
     needs_same_tokenizer=True,
     version=2,

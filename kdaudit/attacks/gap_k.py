@@ -39,6 +39,7 @@ ATTACK = Attack(
     score,
     summary="mean of the lowest {fraction} of the gaps to the top token, over {window} tokens in a row",
     source="arXiv:2601.19936",
+    idea="How far the words of the text fall behind the model's own first choices, where they fall behind most.",
     version=2,
     parameters=(
         share_of_lowest(FRACTION),

@@ -31,4 +31,10 @@ def score(sample: Sample) -> float:
     return mean(sample.target[PLAIN].logprob)
 
 
-ATTACK = Attack("loss", score, summary="mean log-likelihood of the tokens", source="Yeom et al. 2018, arXiv:1709.01604")
+ATTACK = Attack(
+    "loss",
+    score,
+    summary="mean log-likelihood of the tokens",
+    source="Yeom et al. 2018, arXiv:1709.01604",
+    idea="How likely the model finds the text. What it was trained on, it finds likelier.",
+)

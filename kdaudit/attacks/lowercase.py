@@ -23,6 +23,7 @@ ATTACK = Attack(
     score,
     summary="mean log-likelihood minus that of the lower-cased text",
     source="Carlini et al. 2021, arXiv:2012.07805",
+    idea="How much likelier the model finds the text as it is written than in small letters.",
     views=(PLAIN, LOWERCASED),
     needs_case=True,
 )

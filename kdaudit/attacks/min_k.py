@@ -46,4 +46,5 @@ ATTACK = Attack(
     summary="mean log-likelihood of the least likely {fraction} of the tokens",
     source="arXiv:2310.16789",
     parameters=(share_of_lowest(FRACTION),),
+    idea="How likely the model finds those words of the text that it expects least.",
 )

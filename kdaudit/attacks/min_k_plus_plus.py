@@ -41,4 +41,5 @@ ATTACK = Attack(
     summary="mean of the lowest {fraction} of the tokens' z-scores",
     source="arXiv:2404.02936",
     parameters=(share_of_lowest(FRACTION),),
+    idea="As min-k, but each word is held against what the model expects at that place.",
 )

@@ -38,5 +38,6 @@ ATTACK = Attack(
     score,
     summary="log-likelihood after 12 non-member shots (the last dropped first where they do not fit) over that alone",
     source="arXiv:2406.15968",
+    idea="How much the model loses its grip on the text when texts that it never saw stand in front of it.",
     views=(PLAIN, PREFIXED),
 )

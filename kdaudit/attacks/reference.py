@@ -77,5 +77,6 @@ ATTACK = Attack(
     score,
     summary="mean log-likelihood minus the reference model's",
     source="Carlini et al. 2021, arXiv:2012.07805; Fu et al. 2023, arXiv:2311.06062",
+    idea="How much likelier the model finds the text than a reference does that never saw it.",
     needs_reference=True,
 )

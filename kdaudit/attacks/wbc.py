@@ -36,6 +36,7 @@ ATTACK = Attack(
     score,
     summary="share of windows, {windows} tokens long, in which the target beats the reference",
     source="arXiv:2601.02751",
+    idea="In how many stretches of the text the model does better than a reference that never saw it.",
     needs_reference=True,
     needs_same_tokenizer=True,
     parameters=(Parameter("windows", WINDOWS, Option("the lengths of the windows in tokens", least=1, most=10**6)),),

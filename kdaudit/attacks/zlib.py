@@ -28,4 +28,5 @@ ATTACK = Attack(
     summary="mean log-likelihood per zlib-compressed byte of the text",
     source="Carlini et al. 2021, arXiv:2012.07805",
     parameters=(Parameter("level", COMPRESSION_LEVEL, Option("the level of the compression", least=1, most=9)),),
+    idea="How likely the model finds the text, given how well the text can be compressed.",
 )

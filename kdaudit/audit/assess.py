@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.attacks.settings import Setting
-from kdaudit.audit.plan import AttackPlan
-from kdaudit.audit.scoring import ALONE, Scores
+from kdaudit.audit.plan import ALONE, AttackPlan
+from kdaudit.audit.scoring import Scores
 from kdaudit.config import TEACHER
 from kdaudit.metrics import METRICS, measure
 from kdaudit.metrics.bootstrap import DECIMALS, NULL_LEVEL

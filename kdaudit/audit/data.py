@@ -155,7 +155,8 @@ def speaker(config: AuditConfig, lineage: Lineage) -> Any:
         if not config.students:
             raise ConfigError("--chat-template student: no student is audited", hint="leave it out")
         return _tokenizer(config, config.audited[1])
-    first, *others = config.audited
+    n_recorded = 1 if config.teacher_run is not None else 0
+    first, *others = config.audited[n_recorded:]  # its texts must be those that a recorded teacher saw
     teacher = _tokenizer(config, first)
     if choice == "own" and not teacher.chat_template:
         students = (_tokenizer(config, one) for one in others)

@@ -14,6 +14,7 @@ import numpy as np
 
 import kdaudit
 from kdaudit.artefacts import replacing, write_text, writing
+from kdaudit.audit.request import LIKELIHOODS
 from kdaudit.config import AuditConfig
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import read_json, reason
@@ -69,6 +70,11 @@ class RunFolder:
         return self.path / "scores.parquet"
 
     @property
+    def likelihoods(self) -> Path:
+        """What every model makes of each record, for audits that take this run's teacher."""
+        return self.path / LIKELIHOODS
+
+    @property
     def summary(self) -> Path:
         """The results in Markdown, for a pull request."""
         return self.path / "summary.md"
@@ -109,7 +115,13 @@ def refuse_another_run(folder: RunFolder, identity: Mapping[str, Any], *, overwr
     """
     if overwrite:
         with writing(folder.path):
-            for path in (folder.results, folder.scores, folder.summary, *folder.path.glob("report.*")):
+            for path in (
+                folder.results,
+                folder.scores,
+                folder.likelihoods,
+                folder.summary,
+                *folder.path.glob("report.*"),
+            ):
                 path.unlink(missing_ok=True)
         return
     if not folder.manifest.is_file():
@@ -130,14 +142,18 @@ def _read_identity(folder: RunFolder) -> dict[str, Any]:
     return identity
 
 
+def library_versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that compute."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
 def write_manifest(folder: RunFolder, about: RunManifest, *, status: str) -> None:
     """Write manifest.json; `status` is running or complete."""
-    versions = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
     content = {
         "kdaudit_version": kdaudit.__version__,
         "status": status,
         **encode(about, "manifest"),
-        "versions": versions,
+        "versions": library_versions(),
     }
     write_text(folder.manifest, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from kdaudit.attacks import expand
+from kdaudit.attacks import ATTACKS, expand
 from kdaudit.attacks.base import Attack
 from kdaudit.audit.data import AuditData, Rendering
 from kdaudit.config import AuditConfig, option_of
@@ -23,10 +23,16 @@ from kdaudit.targets.masked import DEFAULT_GROUPS, DEFAULT_PLAN, Masking
 from kdaudit.targets.passage import lead_text
 from kdaudit.targets.plan import Frame
 from kdaudit.targets.script import TWICE, script_of, without_lead
-from kdaudit.targets.tokenizers import described, ignores_case
+from kdaudit.targets.tokenizers import check_known, described, ignores_case
 from kdaudit.views.build import Passages, build
 from kdaudit.views.view import PLAIN, View
 
+ALONE: Mapping[str, Attack] = {
+    name: attack for name, attack in ATTACKS.items() if attack.views == (PLAIN,) and not attack.needs_reference
+}
+"""The attacks that need no more of a model than its plain pass: those that a start (a reference) is attacked by too."""
+PAPER_SETTINGS: Mapping[str, Mapping[str, float]] = {"min-k": {"fraction": 0.9}, "min-k++": {"fraction": 0.1}}
+"""What arXiv:2505.11837 uses, for --paper-compat only, whatever --set says of the audit's own figures."""
 MOST_UNKNOWN = 0.5
 """A larger share of unknown tokens leaves nothing to audit."""
 
@@ -93,6 +99,19 @@ class Plan:
     """Fingerprints of the checkpoints whose packed weights compute as whole ones on this device."""
 
     @property
+    def alone(self) -> dict[str, Attack]:
+        """The attacks that a start (a reference) is attacked by, with the parameters that they have in the audit."""
+        own = {one.attack.name: one.attack for one in self.attacks}
+        return {name: own.get(name, attack) for name, attack in ALONE.items()}
+
+    @property
+    def as_in_paper(self) -> dict[str, Attack]:
+        """The attacks whose parameters are not the paper's, with the paper's."""
+        own = {one.attack.name: one.attack for one in self.attacks}
+        found = {name: ATTACKS[name].tuned(PAPER_SETTINGS.get(name, {})) for name in own}
+        return {name: attack for name, attack in found.items() if attack.settings != own[name].settings}
+
+    @property
     def n_passes(self) -> int:
         """Readings of a text over all models and views."""
         return sum(one.n_passes for one in self.passes)
@@ -129,11 +148,14 @@ class Plan:
         return one.checkpoint.memory_bytes(self.dtype, is_dequantised=is_dequantised) + states + 3 * 2**24
 
 
-def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyType({})) -> tuple[Subject, ...]:
+def find_subjects(
+    config: AuditConfig, loads: Mapping[str, str] = MappingProxyType({}), *, recorded: Subject | None = None
+) -> tuple[Subject, ...]:
     """Find every checkpoint of the audit.
 
     Args:
         config: names them.
+        recorded: the teacher, where it is known from an earlier run.
         loads: by model, how its manifest says that it computes; what `config` says comes first.
 
     Raises:
@@ -143,7 +165,9 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
     options |= {"kind": config.kind}
     audited = config.audited
     targets = [
-        find(one.checkpoint, option=one.option, load=one.load or loads.get(one.name), base=one.base, **options)
+        recorded.checkpoint
+        if recorded is not None and one.name == recorded.name
+        else find(one.checkpoint, option=one.option, load=one.load or loads.get(one.name), base=one.base, **options)
         for one in audited
     ]
     subjects = []
@@ -154,6 +178,9 @@ def find_subjects(config: AuditConfig, loads: Mapping[str, str] = MappingProxyTy
                 f"{one.option}: {target.name} ({one.name}) is the same checkpoint as the {twin.replace('-', ' ')}",
                 hint="compare different weights, or the same ones loaded differently (--student-load)",
             )
+        if recorded is not None and one.name == recorded.name:
+            subjects.append(recorded)
+            continue
         option = f"{one.option}-reference (or --reference)"
         load = target.load if target.stored is None else None
         reference = find(one.reference, option=option, load=load, **options) if one.reference else None
@@ -176,7 +203,12 @@ def _is_same(one: Checkpoint, other: Checkpoint) -> bool:
 
 
 def make_plan(
-    config: AuditConfig, subjects: tuple[Subject, ...], data: AuditData, *, notes: Sequence[str] = ()
+    config: AuditConfig,
+    subjects: tuple[Subject, ...],
+    data: AuditData,
+    *,
+    notes: Sequence[str] = (),
+    splits: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     """Settle tokenizers, cuts, attacks and passes.
 
@@ -185,12 +217,14 @@ def make_plan(
         subjects: the models.
         data: the records.
         notes: what else is to stand among the warnings.
+        splits: by the fingerprint of a recorded checkpoint, how its tokenizer split the texts.
 
     Raises:
-        ConfigError: an attack that was asked for by name can run on no model.
+        ConfigError: an attack that was asked for by name can run on no model, or a recorded checkpoint has a tokenizer
+            that no other one has.
         RecordsError: texts of both sets are the same without the BOS that they begin with.
     """
-    checkpoints = distinct(subjects)
+    checkpoints = on_disk(subjects)
     has_prompts = any(record.n_prompt for record in data.records)
     check_answers(subjects[0].checkpoint.kind, data.records)
     masking = _masking(config, subjects[0].checkpoint, has_prompts=has_prompts)
@@ -215,7 +249,7 @@ def make_plan(
         frames,
         views=_views(attack for attack, _ in chosen),
         shots=_without_leads(data.shots, leads),
-        window=shared_window(config.max_tokens, checkpoints.values()),
+        window=shared_window(config.max_tokens, distinct(subjects).values()),
         contexts=[
             None if own is None else [(without_lead(first, leads), *rest) for first, *rest in own.contexts]
             for own in renderings
@@ -225,6 +259,7 @@ def make_plan(
     )
     _check_known_words(checkpoints, passages, tokenizer_of)
     _check_known_tokens(checkpoints, passages, tokenizer_of)
+    tokenizer_of |= _tokenizer_of_recorded(subjects, passages, splits)
     twice = [TWICE.format(n=n_twice, lead=" or ".join(filter(None, leads)))] if n_twice else []
     attacks = tuple(
         AttackPlan(
@@ -251,7 +286,7 @@ def make_plan(
         device=device,
         dtype=choose_dtype(config.dtype, device, checkpoints),
         batch_tokens=config.batch_tokens or scoring_batch_tokens(device),
-        warnings=(*_warnings(config, data, passages), *twice, *_dequantised(checkpoints, dequantised), *notes),
+        warnings=(*_warnings(config, data, passages), *twice, *_dequantised(distinct(subjects), dequantised), *notes),
         masking=masking,
         dequantised=dequantised,
     )
@@ -304,12 +339,8 @@ def _check_known_tokens(
     """
     for fingerprint, checkpoint in checkpoints.items():
         largest = max(shown[tokenizer_of[fingerprint]].largest for shown in passages.shown.values())
-        if checkpoint.kind != "seq2seq" and 0 < checkpoint.vocab_size <= largest:
-            raise CheckpointError(
-                f"the tokenizer of {checkpoint.name} gives token {largest}, and the model knows "
-                f"{checkpoint.vocab_size} tokens",
-                hint="the tokenizer in the checkpoint's folder is not the one that the model was trained with",
-            )
+        if checkpoint.kind != "seq2seq":
+            check_known(largest, checkpoint.vocab_size, checkpoint.name, error=CheckpointError)
 
 
 def _all_obstacles(plan: AttackPlan) -> str:
@@ -321,12 +352,37 @@ def _all_obstacles(plan: AttackPlan) -> str:
 
 
 def distinct(subjects: Sequence[Subject]) -> dict[str, Checkpoint]:
-    """Every checkpoint of the audited models and their references once, by its fingerprint."""
+    """Every checkpoint of the audited models and their references once, by its fingerprint.
+
+    Of one that is both recorded and on disk, the latter.
+    """
     found: dict[str, Checkpoint] = {}
-    for subject in subjects:
-        for checkpoint in (subject.checkpoint, subject.reference):
-            if checkpoint is not None:
-                found.setdefault(checkpoint.fingerprint, checkpoint)
+    for _, checkpoint in _labelled(subjects):
+        known = found.get(checkpoint.fingerprint)
+        if known is None or known.is_recorded:
+            found[checkpoint.fingerprint] = checkpoint
+    return found
+
+
+def on_disk(subjects: Sequence[Subject]) -> dict[str, Checkpoint]:
+    """Those that are not known from an earlier run alone."""
+    return {fingerprint: one for fingerprint, one in distinct(subjects).items() if not one.is_recorded}
+
+
+def _tokenizer_of_recorded(
+    subjects: Sequence[Subject], passages: Passages, splits: Mapping[str, str]
+) -> dict[str, int]:
+    """By the fingerprint of every recorded checkpoint: the tokenizer that splits the texts as its own did."""
+    found = {}
+    for fingerprint, checkpoint in distinct(subjects).items():
+        if not checkpoint.is_recorded:
+            continue
+        if splits[fingerprint] not in passages.splits:
+            raise ConfigError(
+                f"--teacher-run: {checkpoint.name}, which was scored there, has another tokenizer than the students",
+                hint="give --teacher, which is then asked again",
+            )
+        found[fingerprint] = passages.splits.index(splits[fingerprint])
     return found
 
 
@@ -419,6 +475,8 @@ def _passes(
     """Every pass once, a checkpoint's passes next to each other; the plain view also feeds mixed supervision."""
     found: dict[tuple[str, View], Pass] = {}
     for subject in subjects:
+        if subject.checkpoint.is_recorded:
+            continue
         views = _views(plan.attack for plan in attacks if not plan.obstacles[subject.name])
         wanted = [(subject.name, subject.checkpoint, view) for view in views or (PLAIN,)]
         if subject.reference is not None:

@@ -68,6 +68,8 @@ def show_each(data: AuditData, subjects: Sequence[Subject], config: AuditConfig,
     voices: dict[str, _Voice] = {}
     notes: list[str] = []
     for subject in subjects:
+        if subject.checkpoint.is_recorded:
+            continue
         own = _Voice(subject.name, load_tokenizer(subject.checkpoint))
         if not own.tokenizer.chat_template:
             notes.append(f"{subject.name} has no chat template: it is shown the chats as another model's writes them")

@@ -12,6 +12,7 @@ from kdaudit import records
 from kdaudit import results as results_file
 from kdaudit.audit.assess import adjust_for_many, assess_attack
 from kdaudit.audit.data import AuditData
+from kdaudit.audit.earlier import describe_earlier, with_earlier, write_likelihoods
 from kdaudit.audit.folder import (
     RunManifest,
     identify,
@@ -29,6 +30,7 @@ from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, 
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
 from kdaudit.config import AuditConfig
+from kdaudit.dates import today
 from kdaudit.lock import locked
 from kdaudit.metrics.scores import Parts
 from kdaudit.models.checkpoint import Checkpoint
@@ -92,8 +94,14 @@ def _measure(
 ) -> AuditResult:
     """What is planned, measured and judged, and left in the run folder."""
     config, lineage, data, plan = planned.config, planned.lineage, planned.data, planned.plan
+    day = today().isoformat()
     folder, subjects = open_folder(config), plan.subjects
-    models = {subject.name: _describe_model(subject, plan, lineage) for subject in subjects}
+    models = {
+        subject.name: describe_earlier(planned.earlier)
+        if planned.earlier is not None and subject.checkpoint.is_recorded
+        else _describe_model(subject, plan, lineage)
+        for subject in subjects
+    }
     identity = identify(config, data, models)
     refuse_another_run(folder, identity, overwrite=config.overwrite)
     on_plan(plan, data)
@@ -112,7 +120,8 @@ def _measure(
         },
     )
     write_manifest(folder, about, status="running")
-    scores = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
+    measured = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
+    scores = with_earlier(measured, planned.earlier)
     notes = check_alive(plan, scores, len(data.members))
     parts = split_records(data, share=config.calibration_share, seed=config.seed)
     write_scores(
@@ -122,6 +131,7 @@ def _measure(
         is_calibration=_calibration_mask(parts, len(data.members)),
         attacks=[one.attack for one in plan.attacks],
     )
+    write_likelihoods(folder.likelihoods, plan, data, scores)
 
     on_progress("judging", 0, len(plan.attacks) + 2)
     judging, validity = compare_sets(plan, data, scores, parts, seed=config.seed)
@@ -143,6 +153,7 @@ def _measure(
         verdict=verdict,
         config=config.identity(),
         strongest=strongest_by_model(attacks, scores, judging),
+        measured=day,
     )
     on_progress("judging", len(plan.attacks) + 2, len(plan.attacks) + 2)
     results_file.save(result, folder.results)
@@ -177,16 +188,20 @@ def _describe_model(subject: Subject, plan: Plan, lineage: Lineage) -> AuditedMo
     )
 
 
+def describe_sources(data: AuditData) -> tuple[Source, ...]:
+    """Where the records came from."""
+    return tuple(
+        Source(found.option, found.source, len(found.records), found.n_duplicates, found.sha256) for found in data.sets
+    )
+
+
 def _describe_data(data: AuditData, plan: Plan, config: AuditConfig) -> AuditedRecords:
     return AuditedRecords(
         members=len(data.members),
         nonmembers=len(data.nonmembers),
         shots=len(data.shots),
         sha256=data.sha256,
-        sources=tuple(
-            Source(found.option, found.source, len(found.records), found.n_duplicates, found.sha256)
-            for found in data.sets
-        ),
+        sources=describe_sources(data),
         shots_used=plan.passages.n_shots,
         window_tokens=plan.passages.window,
         cut=plan.passages.n_cut,

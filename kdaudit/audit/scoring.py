@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kdaudit.attacks import ATTACKS
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.audit.measure import SignalFiles
 from kdaudit.audit.plan import Plan, Subject
@@ -16,14 +15,6 @@ from kdaudit.signals import store
 from kdaudit.signals.likelihoods import Floats, Likelihoods, fill, nothing_scored
 from kdaudit.signals.tokens import TokenSignals
 from kdaudit.views.view import PLAIN, View
-
-ALONE: Mapping[str, Attack] = {
-    name: attack for name, attack in ATTACKS.items() if attack.views == (PLAIN,) and not attack.needs_reference
-}
-"""The attacks that need no more of a model than its plain pass: those that a start (a reference) is attacked by too."""
-
-PAPER_SETTINGS = {"min-k": {"fraction": 0.9}, "min-k++": {"fraction": 0.1}}
-"""What arXiv:2505.11837 uses, for --paper-compat only, whatever --set says of the audit's own figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +29,28 @@ class Scores:
     likelihoods: Mapping[str, Likelihoods]
     """Checkpoint fingerprint -> what that model makes of each record in the plain view."""
     of_starts: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
-    """Fingerprint of a start (a reference) -> attack of ALONE -> (n,): what the attack finds in a model that saw
+    """Fingerprint of a start (a reference) -> attack of `alone` -> (n,): what the attack finds in a model that saw
     neither set, whatever attacks the audit runs."""
+    alone: Mapping[str, Attack] = field(default_factory=dict)
 
 
 def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFiles, *, with_paper: bool) -> Scores:
     """Score every record with every attack on every model that it runs on.
 
-    A start is attacked with the settings that the attack has in the audit.
+    A start is attacked with the parameters that the attack has in the audit. Models that are known from an earlier run
+    have no score here.
     """
     n = len(plan.passages.texts)
     by_attack = {one.attack.name: {name: np.full(n, np.nan) for name in one.runs_on} for one in plan.attacks}
-    own = {one.attack.name: one.attack for one in plan.attacks}
-    as_in_paper = {name: ATTACKS[name].tuned(PAPER_SETTINGS.get(name, {})) for name in own} if with_paper else {}
-    as_in_paper = {name: attack for name, attack in as_in_paper.items() if attack.settings != own[name].settings}
+    as_in_paper = plan.as_in_paper if with_paper else {}
     paper = {name: {model: np.full(n, np.nan) for model in by_attack[name]} for name in as_in_paper}
-    alone_by = {name: own.get(name, attack) for name, attack in ALONE.items()}
     plain = [fingerprint for fingerprint, view in files if view is PLAIN]
     likelihoods = {fingerprint: nothing_scored(n) for fingerprint in plain}
-    starts = dict.fromkeys(subject.reference.fingerprint for subject in plan.subjects if subject.reference)
-    of_starts = {start: {name: np.full(n, np.nan) for name in ALONE} for start in starts}
+    starts = [subject.reference.fingerprint for subject in plan.subjects if subject.reference]
+    of_starts = {
+        start: {name: np.full(n, np.nan) for name in plan.alone} for start in starts if (start, PLAIN) in files
+    }
+    asked = [subject for subject in plan.subjects if not subject.checkpoint.is_recorded]
     for k, shard in enumerate(shards):
         signals = {key: _read(files, key, k) for key in files}
         for fingerprint in plain:
@@ -65,9 +58,9 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
         for start, found in of_starts.items():
             for position, index in enumerate(shard):
                 alone = Sample(plan.passages.scored_text(index), {PLAIN: signals[start, PLAIN][position]})
-                for name, attack in alone_by.items():
+                for name, attack in plan.alone.items():
                     found[name][index] = attack.score(alone)
-        for subject in plan.subjects:
+        for subject in asked:
             same = plan.is_same_tokenizer(subject)
             running = [one for one in plan.attacks if not one.obstacles[subject.name]]
             for position, index in enumerate(shard):
@@ -77,7 +70,7 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
                 for name, attack in as_in_paper.items():
                     if subject.name in paper[name]:
                         paper[name][subject.name][index] = attack.score(sample)
-    return Scores(by_attack, paper, with_paper, likelihoods, of_starts)
+    return Scores(by_attack, paper, with_paper, likelihoods, of_starts, plan.alone)
 
 
 def _read(files: SignalFiles, key: tuple[str, View], k: int) -> list[TokenSignals]:

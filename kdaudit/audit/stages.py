@@ -10,9 +10,10 @@ from kdaudit import records
 from kdaudit.attacks.base import Attack
 from kdaudit.audit.assess import Judging
 from kdaudit.audit.data import AuditData, read_data
+from kdaudit.audit.earlier import Earlier, check_fits, check_records, read_earlier
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
 from kdaudit.audit.measure import Progress, measure_passes
-from kdaudit.audit.plan import Plan, distinct, find_subjects, is_shown_shots, make_plan
+from kdaudit.audit.plan import Plan, find_subjects, is_shown_shots, make_plan, on_disk
 from kdaudit.audit.references import check_references
 from kdaudit.audit.renderings import show_each
 from kdaudit.audit.scoring import Scores, score_records
@@ -37,6 +38,8 @@ class Planned:
     lineage: Lineage
     data: AuditData
     plan: Plan
+    earlier: Earlier | None = None
+    """The run that scored the teacher."""
 
 
 def plan_audit(config: AuditConfig, attacks: Sequence[Attack], *, read_source: Read = records.read) -> Planned:
@@ -51,15 +54,23 @@ def plan_audit(config: AuditConfig, attacks: Sequence[Attack], *, read_source: R
         KdauditError: something that was given cannot be used.
     """
     config, lineage = trace(config)
-    subjects = find_subjects(config, lineage.loads)
+    earlier = read_earlier(config.teacher_run) if config.teacher_run is not None else None
+    subjects = find_subjects(config, lineage.loads, recorded=earlier.subject if earlier else None)
     needs_shots = any(attack.needs_shots and is_shown_shots(attack, config, subjects[0]) for attack in attacks)
     data = read_data(config, lineage, needs_shots=needs_shots, read_source=read_source)
     for subject in subjects:
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
-    for checkpoint in distinct(subjects).values():
+    for checkpoint in on_disk(subjects).values():
         check_headers(checkpoint, choose_device(config.device))
     data = show_each(data, subjects, config, lineage)
-    return Planned(config, lineage, data, make_plan(config, subjects, data, notes=check_references(subjects, lineage)))
+    if earlier is not None:
+        check_records(earlier, data, config)
+    notes = check_references(subjects, lineage)
+    if earlier is None:
+        return Planned(config, lineage, data, make_plan(config, subjects, data, notes=notes))
+    plan = make_plan(config, subjects, data, notes=(*notes, earlier.note), splits=earlier.splits)
+    check_fits(earlier, plan, data, config)
+    return Planned(config, lineage, data, plan, earlier)
 
 
 def score_plan(plan: Plan, signals: Path, *, on_progress: Progress, with_paper: bool = False) -> Scores:

@@ -10,6 +10,7 @@ import typer
 
 from kdaudit.cli import output
 from kdaudit.cli.command import Command, ConfigFile, Given, Quiet
+from kdaudit.cli.places import check_places
 from kdaudit.config import MEASURE, AuditConfig
 from kdaudit.config_file import WAIVERS
 from kdaudit.errors import ExitCode
@@ -89,6 +90,7 @@ def attack(given: Given) -> None:
 
 def print_plan(config: AuditConfig) -> None:
     """Print what an audit would do, on stdout."""
+    check_places(config)
     from kdaudit.audit.run import plan_run
     from kdaudit.cli.progress import hush_libraries
 
@@ -99,6 +101,7 @@ def print_plan(config: AuditConfig) -> None:
 
 def audit_with_progress(config: AuditConfig, *, command: str, is_quiet: bool) -> AuditResult:
     """Run the audit, show its plan and progress on stderr, and write the Markdown summary beside its results."""
+    check_places(config)
     from kdaudit.audit import run  # loads torch: not at the top, so --help stays light
     from kdaudit.cli.progress import StageBars, hush_libraries
 

@@ -97,6 +97,10 @@ class Command:
     example: str
     """Shown at the end of the help."""
 
+    def variable(self, one: Declared) -> str:
+        """The environment variable of an option."""
+        return one.option.variable or f"{self.variables}_{one.name.upper()}"
+
     @property
     def reads_file(self) -> bool:
         """Whether a configuration file may hold its options."""
@@ -182,8 +186,11 @@ def _given(context: typer.Context, command: Command, typed: Mapping[str, Any]) -
         source = context.get_parameter_source(one.name)
         sources[one.name] = source.name if source is not None else "DEFAULT"
         value, option = typed[one.name], one.option
-        if option.separator and sources[one.name] == "ENVIRONMENT":
-            variable = os.environ[option.variable or f"{command.variables}_{one.name.upper()}"]
+        variable = os.environ.get(command.variable(one))
+        is_lost = (
+            variable == "" and sources[one.name] != "COMMANDLINE"
+        )  # click takes an empty variable for an unset one
+        if option.separator and variable is not None and (is_lost or sources[one.name] == "ENVIRONMENT"):
             value = variable.rstrip(f"{option.separator} \n").split(option.separator)
         if value is None or value == []:
             continue  # the field's own default holds

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kdaudit.cli import output
 from kdaudit.cli.command import Command, Given, Quiet
+from kdaudit.cli.places import check_places
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.options import options_of
 
@@ -28,6 +29,7 @@ def distill(given: Given) -> None:
     """
     config = given.build(DistillConfig)
     is_quiet = given.build(DistillSwitches).quiet
+    check_places(config)
     from kdaudit.cli.progress import StageBars, hush_libraries  # loads torch: not at the top, so --help stays light
 
     hush_libraries()  # before the trainer's libraries are loaded, which have advice to give

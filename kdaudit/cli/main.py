@@ -14,7 +14,7 @@ import typer
 import kdaudit
 from kdaudit.cli import attack, demo, distill, docs, manifest, mitigate, output, report
 from kdaudit.cli.command import add
-from kdaudit.errors import ExitCode, KdauditError
+from kdaudit.errors import ExitCode, KdauditError, did_you_mean
 
 UsageProblem: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """What typer raises over a wrong command line; releases differ in whose class it is."""
@@ -50,6 +50,12 @@ def program(
     ] = False,
 ) -> None:
     """Options of the program itself."""
+    begin = "KDAUDIT_"  # which all share, so that it makes no two of them alike
+    known = {command.variable(one).removeprefix(begin) for command in COMMANDS for one in command.options}
+    given = {name.removeprefix(begin) for name in os.environ if name.startswith(begin)}
+    for name in sorted(given - known):
+        if hint := did_you_mean(name, known, written=lambda near: f"{begin}{near}", otherwise=" ").strip():
+            output.note(f"kdaudit does not read the variable {begin}{name}: {hint}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

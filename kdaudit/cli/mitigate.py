@@ -9,6 +9,7 @@ import typer
 
 from kdaudit.cli import output
 from kdaudit.cli.command import Command, ConfigFile, Given, Quiet
+from kdaudit.cli.places import check_places
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.foreign import reading
@@ -61,6 +62,8 @@ def mitigate(given: Given) -> None:
     shown = given.build(MitigateSwitches)
     plain, manifest = _plain_run(given)
     config = given.build(MitigateConfig, distill=plain, strengths=given.to(STRENGTHS), repeats=manifest)
+    check_places(plain)
+    check_places(config)
     from kdaudit.cli.progress import StageBars, hush_libraries  # loads torch: not at the top, so --help stays light
 
     hush_libraries()  # before the trainer's libraries are loaded, which have advice to give

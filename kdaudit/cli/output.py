@@ -52,8 +52,17 @@ def problem(message: str, hint: str = "") -> None:
 def usage_problem(error: Any) -> None:
     """What typer says of a wrong command line, on stderr; the values in it are the user's."""
     if getattr(error, "message", None):
-        error.message = visible(error.message)
+        error.message = visible(_refused_value(error) or error.message)
     typer.rich_utils.rich_format_error(error)
+
+
+def _refused_value(error: Any) -> str:
+    """What is wrong with a value where typer has it from pydantic, which does not say the value; "" elsewhere."""
+    found = getattr(error.__context__, "errors", None)
+    first = found()[0] if callable(found) else {}
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+    kind = words.get(str(first.get("type")).partition("_")[0])
+    return f"'{first['input']}' is not {kind}" if kind else ""
 
 
 def command(line: str) -> None:
@@ -283,9 +292,13 @@ def show(blocks: Sequence[Block], *, is_result: bool = True) -> None:
         elif isinstance(block, Verbatim):
             _print("\n" + escape("\n".join(block.lines)), is_result=is_result)
         elif isinstance(block, VerdictCard):
-            _print(f"\n[{STATUS_STYLES[block.status]}]{escape(block.sentence)}[/]", is_result=is_result)
-            if block.next_step:
-                _print(escape(block.next_step), is_result=is_result)
+            _print(f"\n[{STATUS_STYLES[block.tone]}]{escape(block.sentence)}[/]", is_result=is_result)
+            for line in (*block.plain, *block.cautions):
+                _print(escape(line), is_result=is_result)
+            for step in block.steps:
+                _print(escape(step.words), is_result=is_result)
+                if step.command:
+                    _print(escape(f"  {step.command}"), is_result=is_result)
 
 
 def _print_table(table: Table, *, is_result: bool) -> None:

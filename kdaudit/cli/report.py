@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,7 @@ from kdaudit.cli import github, output
 from kdaudit.cli.command import Command, ConfigFile, Given
 from kdaudit.config import ReportConfig
 from kdaudit.config_file import WAIVERS
+from kdaudit.dates import today
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.lock import locked
 from kdaudit.options import Option, options_of, split_gates
@@ -43,7 +43,7 @@ def report(given: Given) -> None:
     Exit codes: 0 passed or nothing gated, 1 a gate failed, 2 usage or input wrong, 3 inconclusive, 4 anything else.
     """
     shown = given.build(ReportSwitches)
-    values = {"today": datetime.now(UTC).date(), **given.to(options_of(ReportConfig))}
+    values = {"today": today(), **given.to(options_of(ReportConfig))}
     if "template" in values:
         values.setdefault("formats", ())
     from_file = frozenset(name for name in given.in_file if given.sources.get(name) == "DEFAULT_MAP")

@@ -25,6 +25,7 @@ from kdaudit.models.loading import load_tokenizer
 from kdaudit.records import notes_on
 from kdaudit.targets.passage import lead_text
 from kdaudit.targets.script import TWICE, script_of
+from kdaudit.targets.tokenizers import check_known
 
 if TYPE_CHECKING:
     from kdaudit.records import Read, RecordSet
@@ -180,11 +181,7 @@ def _check_known(examples: Examples, held_out: HeldOut, models: Models) -> None:
     sequences = [*shown, *(one.ids for one in held_out.passages)]
     largest = max(int(ids.max(initial=0)) for ids in sequences)
     for option, found in (("--teacher", models.teacher), ("--student", models.start)):
-        if found.vocab_size and largest >= found.vocab_size:
-            raise CheckpointError(
-                f"{option}: the tokenizer gives token {largest}, but {found.name} knows {found.vocab_size} tokens",
-                hint="the tokenizer in the checkpoint's folder is not the one that the model was trained with",
-            )
+        check_known(largest, found.vocab_size, found.name, option=option, error=CheckpointError)
 
 
 def _held_out(assignment: Assignment, models: Models) -> tuple[HeldOut, int]:

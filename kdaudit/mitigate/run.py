@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kdaudit import lock, manifest
 from kdaudit.artefacts import writing
+from kdaudit.dates import today
 from kdaudit.distill.folder import StudentFolder
 from kdaudit.distill.learn import TRAINING, Told, rehearse
 from kdaudit.distill.losses import settle_beta
@@ -115,6 +116,7 @@ def run_mitigation(
 
 
 def _compare(config: MitigateConfig, command: str, overwrite: bool, listener: Listener) -> Mitigation:
+    measured = today().isoformat()
     claim(config, overwrite=overwrite)
     prepared = prepare(config.plain(config.training_seeds[0]))
     if prepared.compute.n_processes > 1:
@@ -129,7 +131,9 @@ def _compare(config: MitigateConfig, command: str, overwrite: bool, listener: Li
     roster = _roster(config, prepared)
     scored = score_students(config, prepared, roster.folders, on_progress=_quiet_note(listener))
     listener.on_progress("judging", 0, 1, "")
-    table = make_table(config, prepared, scored, Made(roster, plan.operations, plan.selections, plan.groups))
+    table = make_table(
+        config, prepared, scored, Made(roster, plan.operations, plan.selections, plan.groups, command, measured)
+    )
     save(table, config.out / FILE_NAME)
     _link(table, config.out / RECOMMENDED)
     listener.on_progress("judging", 1, 1, "")

@@ -12,8 +12,9 @@ import numpy as np
 import kdaudit
 from kdaudit.attacks import read_settings, write_settings
 from kdaudit.audit.assess import Judging, assess_attack
+from kdaudit.audit.folder import library_versions
 from kdaudit.audit.lineage import LOWER_BOUNDS
-from kdaudit.audit.run import describe_checkpoint
+from kdaudit.audit.run import describe_checkpoint, describe_sources
 from kdaudit.audit.scoring import Scores
 from kdaudit.audit.stages import compare_sets
 from kdaudit.config import student_names
@@ -60,6 +61,10 @@ class Made:
     selections: Mapping[str, Selection]
     """By method, where members were left out."""
     groups: Groups
+    command: str = ""
+    """As the user typed it."""
+    measured: str = ""
+    """The day."""
 
 
 def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made: Made) -> Mitigation:
@@ -81,7 +86,7 @@ def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made:
             "teacher": describe_checkpoint(prepared.models.teacher),
             "start": describe_checkpoint(prepared.models.start),
         },
-        data=ComparedRecords(n_members, len(scored.data.nonmembers), scored.data.sha256),
+        data=ComparedRecords(n_members, len(scored.data.nonmembers), scored.data.sha256, describe_sources(scored.data)),
         attack=scored.attacks[0],
         metric=METRIC,
         plain=tuple(students[folder] for run in made.roster.whole_epochs for folder in run),
@@ -94,6 +99,9 @@ def make_table(config: MitigateConfig, prepared: Prepared, scored: Scored, made:
         config=_describe_config(config),
         mixed_supervision=mixed_supervision(scored, made.roster, made.groups, judging),
         warnings=(*_warnings(config, made.groups), *_not_scored(scored)),
+        measured=made.measured,
+        command=made.command,
+        versions=library_versions(),
     )
     return judge_arms(table, config.parsed_gates())
 

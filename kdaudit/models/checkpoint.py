@@ -78,6 +78,8 @@ class Checkpoint:
     """Whether it is a GGUF file: its weights are dequantised when they are loaded."""
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    is_recorded: bool = False
+    """Whether it is known from an earlier run alone: its files may be gone, and are not looked at."""
 
     @property
     def fingerprint(self) -> str:

@@ -26,12 +26,26 @@ def locate(name: str, option: str, *, allow_pickle: bool, trust_remote_code: boo
         CheckpointError: it is neither a folder nor a Hub id.
         ModelError: the Hub cannot be reached or does not give it.
     """
+    check_place(name, option)
+    path = path_of(name)
+    if os.path.isdir(path) or os.path.isfile(path):
+        return path, None
+    repository, _, revision = name.partition("@")
+    return _download(repository, revision or None, option, allow_pickle=allow_pickle, code=trust_remote_code)
+
+
+def check_place(name: str, option: str) -> None:
+    """Refuse what is neither a folder or a GGUF file here nor the form of a Hub id; nothing is fetched.
+
+    Raises:
+        CheckpointError: saying which of them it is not.
+    """
     path = path_of(name)
     if os.path.isdir(path):  # unlike Path.is_dir, also answers for what can be no path at all
-        return path, None
-    if os.path.isfile(path) and is_gguf(path):
-        return path, None
+        return
     if os.path.isfile(path):
+        if is_gguf(path):
+            return
         raise CheckpointError(
             f"{option}: {name} is a file",
             hint="give the folder that holds config.json and the weights, or a .gguf file",
@@ -44,7 +58,6 @@ def locate(name: str, option: str, *, allow_pickle: bool, trust_remote_code: boo
             f"{option}: {revision[:SHOWN]!r} is not a revision of {repository}",
             hint="a revision is a commit, a branch or a tag of the Hub repository",
         )
-    return _download(repository, revision or None, option, allow_pickle=allow_pickle, code=trust_remote_code)
 
 
 def path_of(name: str) -> Path:

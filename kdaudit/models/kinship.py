@@ -60,6 +60,8 @@ def holds_same_tensors(one: Checkpoint, other: Checkpoint, *, exactly: bool = Fa
     """
     if one.weights_sha256 == other.weights_sha256:
         return True
+    if one.is_recorded or other.is_recorded:
+        return False
     with suppress(KdauditError), reading("", ModelError):  # a file that cannot be read: loading it says why
         pairs = _pairs(one, other, of_all=exactly)
         return pairs is not None and all(
@@ -74,7 +76,7 @@ def holds_same_tensors(one: Checkpoint, other: Checkpoint, *, exactly: bool = Fa
 @lru_cache(maxsize=4096)
 def relative_distance(one: Checkpoint, other: Checkpoint) -> float | None:
     """|a - b| / |a| over the weights of both, from a few rows of each; None where they cannot be compared."""
-    if one.stored is not None or other.stored is not None:
+    if one.stored is not None or other.stored is not None or one.is_recorded or other.is_recorded:
         return None
     with suppress(KdauditError), reading("", ModelError):
         return _distance(_pairs(one, other) or [])

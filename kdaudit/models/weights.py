@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from kdaudit import foreign
 from kdaudit.errors import CheckpointError, ModelError
-from kdaudit.foreign import check_regular, is_file, is_folder, reading, reason
+from kdaudit.foreign import LFS_POINTER, check_regular, is_file, is_folder, reading, reason
 from kdaudit.models.gguf import MAGIC
 
 PICKLE_PATTERNS = ("pytorch_model*.bin", "adapter_model.bin")
@@ -26,8 +26,6 @@ TEMPLATES = "additional_chat_templates"
 SAFE = ".safetensors"
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """The first bytes of what torch.save and pickle write."""
-LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
-"""What stands in a file whose content Git LFS has not fetched."""
 HEAD_BYTES = 9
 MAX_HEADER = 2**25
 """Bytes of a safetensors header: a shard with 100,000 tensors takes about 15 MB."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kdaudit.errors import RecordsError, did_you_mean
-from kdaudit.foreign import check_regular, is_file, is_folder
+from kdaudit.foreign import LFS_POINTER, check_regular, is_file, is_folder
 from kdaudit.records import columns, hub, packed, rows
 from kdaudit.records.layout import Layout, holds_records
 from kdaudit.records.rows import Problem, Row
@@ -83,6 +83,17 @@ def is_there(source: str) -> bool:
     return path.exists() or path.parent.joinpath(path.name.partition(":")[0]).is_dir() or bool(_matches(source))
 
 
+def check_source(source: str, label: str) -> None:
+    """Refuse a source outside of the Hub that names nothing here; no record is read.
+
+    Raises:
+        RecordsError: there is no such file.
+    """
+    if source.startswith("hub:") or source == STDIN or is_there(source):
+        return
+    raise _no_match(label) if glob.has_magic(source) else _no_file(source, label)
+
+
 def files_of(source: str, label: str, layout: Layout) -> list[str]:
     """The files that a path, a folder or a pattern names, in the order of their names.
 
@@ -94,7 +105,7 @@ def files_of(source: str, label: str, layout: Layout) -> list[str]:
     if found := [] if is_file(Path(source)) else _matches(source):
         return found
     if glob.has_magic(source) and not Path(source).exists():
-        raise RecordsError(f"{label}: no file has such a name", hint="check the pattern; quote it: 'shards/*.jsonl'")
+        raise _no_match(label)
     return [source]
 
 
@@ -137,6 +148,11 @@ def _file_rows(
     file: BinaryIO, name: str, label: str, layout: Layout, n_bytes: int
 ) -> Iterator[tuple[Part, Row | Problem]]:
     with packed.unpacked(file, label, n_bytes=n_bytes) as whole:
+        if whole.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise RecordsError(
+                f"{label}: is a pointer of Git LFS: the file itself was not fetched", hint="run `git lfs pull`"
+            )
+        whole.seek(0)
         kind, notes = _kind(whole, name, label, layout)
         part = Part(name, "row" if kind in ROW_KINDS else "line", tuple(notes))
         for row in _rows(whole, kind, label, layout):
@@ -224,13 +240,21 @@ def _opened(source: str, label: str) -> Iterator[BinaryIO]:
         check_regular(path)
         file = path.open("rb")
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the path
-        raise RecordsError(f"{label}: no such file", hint=_near_files(path)) from error
+        raise _no_file(source, label) from error
     except OSError as error:
         raise RecordsError(f"{label}: cannot be opened: {error.strerror}", hint="check its permissions") from error
     with file:
         if not file.peek(1):
             raise RecordsError(f"{label}: is empty", hint="give a file with at least one text")
         yield file
+
+
+def _no_match(label: str) -> RecordsError:
+    return RecordsError(f"{label}: no file has such a name", hint="check the pattern; quote it: 'shards/*.jsonl'")
+
+
+def _no_file(source: str, label: str) -> RecordsError:
+    return RecordsError(f"{label}: no such file", hint=_near_files(Path(source)))
 
 
 def _near_files(path: Path) -> str:

@@ -5,7 +5,7 @@ Nothing heavy is imported here: the command line prints its tables through the s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import ClassVar, Literal, TypeAlias
@@ -63,6 +63,10 @@ class Table:
     """Columns of hexadecimal digits, which may break anywhere."""
     extra: Collection[int] = ()
     """Columns that are shown at `Detail.WHOLE` alone."""
+    under: Collection[int] = ()
+    """Columns that HTML shows as a second line of the cell before them."""
+    status: int | None = None
+    """The column of statuses, which get a colour and a glyph where a format has them."""
     detail: Detail = Detail.TERMINAL
 
     def at(self, most: int) -> Table:
@@ -78,6 +82,8 @@ class Table:
             right=[places[column] for column in self.right if column in places],
             hashes=[places[column] for column in self.hashes if column in places],
             extra=(),
+            under=[places[column] for column in self.under if column in places],
+            status=None if self.status is None else places.get(self.status),
         )
 
 
@@ -118,16 +124,61 @@ class Verbatim:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do now."""
+
+    words: str
+    command: str = ""
+    """That does it; empty where none is known in full."""
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictCard:
     """What was decided, why, and what to do now."""
 
     kind: ClassVar[str] = "verdict"
     status: Status
-    words: str
-    """The status for a reader."""
+    title: str
+    """The decision in a few words."""
     sentence: str
-    next_step: str = ""
+    """Why, in the terms of the gates."""
+    tone: Status = "not_gated"
+    """The status whose colour it has: a pass that nobody should relax about has that of an open question."""
+    plain: Sequence[str] = ()
+    """How much is given away, in natural frequencies."""
+    cautions: Sequence[str] = ()
+    """What a reader of the decision alone would miss."""
+    steps: Sequence[Step] = ()
+    picture: Picture | None = None
     detail: Detail = Detail.TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One figure, large, and what it is."""
+
+    value: str
+    words: str
+    tone: Status | Literal["plain"] = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Figures side by side, each the answer to one question."""
+
+    kind: ClassVar[str] = "tiles"
+    tiles: Sequence[Tile]
+    detail: Detail = Detail.DOCUMENT
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Words that a reader may not know, each explained; folded away."""
+
+    kind: ClassVar[str] = "terms"
+    title: str
+    entries: Mapping[str, str]
+    detail: Detail = Detail.WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +197,7 @@ class Section:
     detail: Detail = Detail.TERMINAL
 
 
-Block: TypeAlias = "Paragraph | Notes | Table | Pictures | Verbatim | VerdictCard | Section"
+Block: TypeAlias = "Paragraph | Notes | Table | Pictures | Verbatim | VerdictCard | Tiles | Terms | Section"
 
 
 def shown(blocks: Sequence[Block], most: int) -> list[Block]:
@@ -168,4 +219,8 @@ def shown(blocks: Sequence[Block], most: int) -> list[Block]:
 def _is_empty(block: Block) -> bool:
     if isinstance(block, Pictures):
         return not block.pictures
+    if isinstance(block, Tiles):
+        return not block.tiles
+    if isinstance(block, Terms):
+        return not block.entries
     return isinstance(block, Notes | Verbatim) and not block.lines

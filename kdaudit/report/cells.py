@@ -24,14 +24,26 @@ FORMULA = ("=", "+", "-", "@")
 """What a spreadsheet would compute where a text begins with it."""
 
 
+def render_levels(subject: Report | Mitigation) -> str:
+    """As `render_csv`, the levels and differences of every attack alone: what a page has room for."""
+    return _written(subject, frozenset(PARTS.values()))
+
+
 def render_csv(subject: Report | Mitigation) -> str:
     """All figures of an audit or a comparison of mitigations: numbers as Python prints them, an empty cell for none."""
+    return _written(subject, None)
+
+
+def _written(subject: Report | Mitigation, parts: frozenset[str] | None) -> str:
+    """As CSV; of some parts alone, unless that is None."""
     written = io.StringIO()
     table = csv.DictWriter(written, COLUMNS, restval="", lineterminator="\n")
     table.writeheader()
     runs = [("", subject)] if isinstance(subject, Mitigation) else [(run.name, run.result) for run in subject.runs]
     for name, found in runs:
-        table.writerows({"run": _text(name), **row} for row in _rows(found))
+        table.writerows(
+            {"run": _text(name), **row} for row in _rows(found) if parts is None or row.get("part") in parts
+        )
     return written.getvalue()
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import scipy
 
 from kdaudit.metrics import METRICS
+from kdaudit.metrics.bootstrap import RESAMPLES
 from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bound
 from kdaudit.report.text import ABSENT, capital, p_value
 from kdaudit.results import AttackResult, AuditResult
@@ -17,6 +18,8 @@ SIGNIFICANT = 0.05
 FALSE_ALARMS = 10
 """Non-members beyond the threshold that a rate in a sentence needs: with one or two the figure is mostly luck."""
 
+LEAST_P = 2 / (RESAMPLES + 1) + 1e-12
+"""The smallest two-sided p-value of a bootstrap: no draw lies beyond 0."""
 RATES = "tpr"
 """The group of metrics that say what is found at few false alarms; the rate of false alarms is what guessing finds."""
 
@@ -106,7 +109,7 @@ def _against_teacher(result: AuditResult, name: str, student: str) -> str:
     found = result.attacks[other].comparison[student].auc
     if found is None:
         raise ValueError("only attacks that were compared are chosen")
-    apart = f"a difference of {_points(found)}, p {_p(found)} after adjusting for all attacks"
+    apart = f"a difference of {_points(found)}, p {p_equals(found)} after adjusting for all attacks"
     return f"{_direction(found, student)}: {against}, {apart}."
 
 
@@ -128,13 +131,20 @@ def _direction(found: Difference, student: str) -> str:
     return f"{capital(student)} leaks {'more' if value > 0 else 'less'} than its teacher"
 
 
-def _at_low_rate(name: str, attack: AttackResult, model: str) -> Iterator[str]:
-    """At the lowest false positive rate that enough false alarms settle, else at the highest that was measured."""
+def low_rate(attack: AttackResult, model: str) -> tuple[float, Estimate] | None:
+    """The lowest false positive rate that enough false alarms settle, else the highest that was measured, and the TPR.
+
+    None where no such rate was measured.
+    """
     figures = attack.cells[model].figures
     rates = {metric.chance or 0.0: figures.get(metric.name) for metric in METRICS.values() if metric.group == RATES}
     measured = [(rate, found) for rate, found in rates.items() if found is not None and found.value is not None]
-    if measured:
-        rate, found = next((one for one in measured if one[0] * one[1].m >= FALSE_ALARMS), measured[-1])
+    return next((one for one in measured if one[0] * one[1].m >= FALSE_ALARMS), measured[-1]) if measured else None
+
+
+def _at_low_rate(name: str, attack: AttackResult, model: str) -> Iterator[str]:
+    if (settled := low_rate(attack, model)) is not None:
+        rate, found = settled
         words = f"With false alarms on about {100 * rate:g} % of the non-members"
         yield f"{words}, {name} finds {_share(found)} of the members."
 
@@ -153,6 +163,15 @@ def _points(found: Difference) -> str:
     return f"{100 * found.value:+.1f} percentage points ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
 
 
-def _p(found: Difference) -> str:
-    text = p_value(found.p_value_holm)
-    return text if text.startswith("<") else f"= {text}"
+def adjusted_p(found: Difference | None) -> str:
+    """The Holm-adjusted p-value, `≤ 0.010` where the bootstrap's draws can show no smaller one."""
+    if found is None:
+        return ABSENT
+    is_floor = found.quantiles is not None and found.p_value is not None and found.p_value <= LEAST_P
+    return p_value(found.p_value_holm, is_floor=is_floor)
+
+
+def p_equals(found: Difference) -> str:
+    """`= 0.012`, `< 0.001`, `≤ 0.010`."""
+    text = adjusted_p(found)
+    return text if text[0] in "<≤" else f"= {text}"

@@ -8,9 +8,11 @@ from pathlib import Path
 import kdaudit
 from kdaudit.config import ReportConfig
 from kdaudit.errors import ConfigError
+from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference
 from kdaudit.metrics.frontier import ALPHA, BEYOND
-from kdaudit.report.blocks import Block, Detail, Notes, Paragraph, Pictures, Section, Verbatim
+from kdaudit.report import mitigation_card, provenance
+from kdaudit.report.blocks import Block, Detail, Notes, Paragraph, Pictures, Section, Terms, Tiles, Verbatim
 from kdaudit.report.charts.sketch import sketch
 from kdaudit.report.formats import FORMATS, check_formats
 from kdaudit.report.mitigation_tables import (
@@ -22,9 +24,9 @@ from kdaudit.report.mitigation_tables import (
     students_table,
     subsets_table,
 )
-from kdaudit.report.page import ADJUSTED, INTERVALS, LIMITS, Page
+from kdaudit.report.page import ADJUSTED, INTERVALS, LIMITS, Page, command_blocks
 from kdaudit.report.ranges import check_comparison
-from kdaudit.report.text import counted, difference, interval
+from kdaudit.report.text import capital, counted, day, difference, interval
 from kdaudit.results.mitigation import HINT, Mitigation, load
 from kdaudit.verdict import parse_gate
 from kdaudit.verdict.mitigation import judge_arms, problems_of_gates
@@ -39,6 +41,15 @@ OWN_LIMITS = (
 FINDINGS = {
     "helps": "a smaller leak than that of a plain checkpoint that is no more useful, for every group of members",
     "undertrained": "no smaller leak than that of a plain checkpoint that is no more useful",
+}
+NO_COMMAND = "The command is not known: an earlier version made this table."
+WORDS = {
+    "arm": "One way to distil, with a student for each seed.",
+    "member": "A record that the students were trained on. The others are like it and were held out.",
+    "plain run": "The student without any mitigation, kept at many moments: one that learnt less leaks less.",
+    "helps": "Leaks surely less than the last plain checkpoint that is no more useful, for every group of members.",
+    "undertrained": "Leaks no less than stopping the plain run earlier would.",
+    "moves the risk": "Surely less for one group of members, surely more for another.",
 }
 STAIRS = (
     "A student that learns less leaks less. The stairs are the plain run stopped at many moments, shorter plain runs, "
@@ -105,34 +116,76 @@ def formats_of(config: ReportConfig) -> tuple[str, ...]:
 def mitigation_page(table: Mitigation, *, with_pictures: bool) -> Page:
     """Lay a comparison out; with pictures, matplotlib is loaded."""
     pictures: Block = Verbatim(sketch(table), is_drawing=True)
+    above_all = None
     if with_pictures:
-        from kdaudit.report.charts.pictures import frontiers_of  # matplotlib takes a second: only where it is shown
+        # matplotlib takes a second: only where it is shown
+        from kdaudit.report.charts.pictures import frontier_title, frontiers_of
 
-        pictures = Pictures(frontiers_of(table))
+        drawn, title = frontiers_of(table), frontier_title(table.attack, table.metric)
+        above_all = next((picture for picture in drawn if picture.title == title), None)
+        note = f"The picture of {table.attack} stands above." if above_all else ""
+        pictures = Pictures([picture for picture in drawn if picture is not above_all], note=note)
     gates, subsets = gates_table(table), subsets_table(table)
-    arms: list[Block] = [arms_table(table), *([gates] if gates else [])]
+    arms: list[Block] = [arms_table(table)]
     details: list[Block] = [
-        *(frontier_table(table, attack, metric) for attack, of in table.frontier.items() for metric in of),
+        *(
+            frontier_table(table, attack, metric)
+            for attack, of in table.frontier.items()
+            for metric, points in of.items()
+            if points
+        ),
+        Notes(list(not_measured(table)), "Not measured", detail=Detail.WHOLE),
         *(students_table(table, attack) for attack in table.frontier),
         *([subsets] if subsets else []),
         Paragraph(INTERVALS + ADJUSTED.format("the arms"), "note"),
     ]
     checks: list[Block] = [checks_table(table), Notes(notes(table))]
     stairs: list[Block] = [Paragraph(STAIRS, detail=Detail.DOCUMENT), pictures]
+    found = list(sentences(table))
+    verdict = mitigation_card.verdict_card(table, found[0] if found else "", above_all)
+    short: list[Block] = [
+        *([gates] if gates else []), Tiles(mitigation_card.tiles(table)), Notes(found, tone="key"),
+        Terms("What the words and the methods mean", _terms(table)),
+    ]  # fmt: skip
+    repeat: list[Block] = [
+        provenance.models(table.models), provenance.compared_data(table.data),
+        provenance.versions(table.kdaudit_version, table.versions), *command_blocks(table.command, NO_COMMAND),
+    ]  # fmt: skip
+    on_day = f", measured on {day(table.measured)}" if table.measured else ""
     return Page(
-        title="kdaudit: mitigations compared",
-        heading="Mitigations compared at equal usefulness",
-        verdict=None,
-        short=Section("In short", "short", [Notes(list(sentences(table)), tone="key")], link="In short"),
+        title=f"{verdict.title} – kdaudit",
+        heading=mitigation_card.QUESTION,
+        about=mitigation_card.about(table),
+        verdict=verdict,
+        short=Section("In short", "short", short, link="In short"),
         sections=[
             Section("The arms side by side", "arms", arms, link="Arms"),
             Section("Utility against leak", "frontier", stairs, link="Utility against leak"),
             Section("Can these figures be trusted?", "checks", checks, link="Validity"),
             Section("Every frontier and every student", "details", details, link="Details", detail=Detail.WHOLE),
+            Section(
+                "What was measured, and how to repeat it", "provenance", repeat, link="Provenance",
+                folded_in="markdown", detail=Detail.DOCUMENT,
+            ),
         ],
-        written=f"Written by kdaudit {kdaudit.__version__}. It holds figures and names, no text of any record.",
+        written=f"Written by kdaudit {kdaudit.__version__}{on_day}. It holds figures and names, no text of any record.",
         limits=(*OWN_LIMITS, *LIMITS),
     )  # fmt: skip
+
+
+def _terms(table: Mitigation) -> dict[str, str]:
+    """The words of the page, and what each arm does."""
+    return {**WORDS, **{name: f"{capital(arm.summary)}." for name, arm in off_frontier(table).items()}}
+
+
+def not_measured(table: Mitigation) -> Iterator[str]:
+    """Metrics under which there is no frontier, and why."""
+    for attack, of in table.frontier.items():
+        for metric, points in of.items():
+            if not points:
+                placed = (arm.placed[attack][metric].reason for arm in off_frontier(table).values())
+                reason = next((found for found in placed if found), "no plain checkpoint has it")
+                yield f"{METRICS[metric].short} of {attack}: {reason}"
 
 
 def sentences(table: Mitigation) -> Iterator[str]:

@@ -8,6 +8,7 @@ from itertools import groupby
 from statistics import fmean
 
 from kdaudit.metrics import METRICS
+from kdaudit.metrics.bootstrap import RESAMPLES
 from kdaudit.metrics.frontier import ALL, Placed
 from kdaudit.report.blocks import Detail, Table
 from kdaudit.report.checks import sets_rows
@@ -15,9 +16,12 @@ from kdaudit.report.text import ABSENT, counted, difference, interval, number, p
 from kdaudit.results import GateResult
 from kdaudit.results.mitigation import Arm, Mitigation, Student
 
+NOT_MEASURED = "not measured"
 ON_FRONTIER = "on the frontier"
 SEED = re.compile(r"^student-[0-9]+\.")
 """The beginning of a gate's subject: student-2 is the second seed's student."""
+LEAST_P = 1 / RESAMPLES
+"""The smallest one-sided p-value of a bootstrap, and a little more."""
 WORST_FIRST = ("fail", "inconclusive", "waived", "pass")
 SUBSETS = {
     "kept": "AUC, kept",
@@ -52,7 +56,7 @@ def arms_table(table: Mitigation) -> Table:
 
 def students_table(table: Mitigation, attack: str) -> Table:
     """Every student in a row of its own: utility and the leak under one attack, with intervals."""
-    metrics = [*table.frontier[attack]]
+    metrics = [metric for metric, points in table.frontier[attack].items() if points]
     shown = [heading for metric in metrics for heading in (METRICS[metric].short, "change")]
     rows = [_student_row(f"plain, epoch {student.epoch}", student, attack, metrics) for student in table.plain]
     for name, arm in table.arms.items():
@@ -118,7 +122,7 @@ def gates_table(table: Mitigation) -> Table | None:
         f"{level:.4g} %, one for {len(table.arms)} arms, is within the limit."
     )
     head = ("arm", "gate", "status", "seeds that pass", "bound", "reason")
-    return Table("Gates", head, rows, note) if rows else None
+    return Table("Limits", head, rows, note, status=2) if rows else None
 
 
 def _gate_row(arm: str, gate: str, results: Sequence[GateResult]) -> Sequence[str]:
@@ -132,22 +136,28 @@ def _gate_row(arm: str, gate: str, results: Sequence[GateResult]) -> Sequence[st
 def _plain_rows(table: Mitigation) -> Iterator[Sequence[str]]:
     for name, arm in table.arms.items():
         if arm.is_plain and arm.students[0].epoch is None:  # a further plain run
-            yield (name, _found(name, ON_FRONTIER, table), *_means(arm.students, table), "", "", "")
+            yield (name, _found(name, ON_FRONTIER, table), *_means(arm.students, table), *[ABSENT] * 3)
     by_epoch: dict[int | None, list[Student]] = {}
     for student in table.plain:
         by_epoch.setdefault(student.epoch, []).append(student)
     names = {arm.students[0].epoch: name for name, arm in table.arms.items()}
     for epoch, students in by_epoch.items():
         name = names.get(epoch, f"plain, epoch {epoch}")
-        yield (name, _found(name, ON_FRONTIER, table), *_means(students, table), "", "", "")
+        yield (name, _found(name, ON_FRONTIER, table), *_means(students, table), *[ABSENT] * 3)
 
 
 def _row(name: str, arm: Arm, table: Mitigation) -> Sequence[str]:
     placed = arm.placed[table.attack][table.metric]
     finding = _found(name, arm.finding, table)
     whole = placed.groups.get(ALL)
-    distance = ABSENT if whole is None else difference(whole.distance)
-    return (name, finding, *_means(arm.students, table), distance, _worst_group(placed), p_value(placed.p_value))
+    distance = NOT_MEASURED if whole is None else difference(whole.distance)
+    return (name, finding, *_means(arm.students, table), distance, _worst_group(placed), _p(placed))
+
+
+def _p(placed: Placed) -> str:
+    """The p-value of an arm, adjusted over the arms, at its floor where no draw of any group speaks against it."""
+    found = [beside.distance.p_value for beside in placed.groups.values()]
+    return p_value(placed.p_value, is_floor=bool(found) and all(p is not None and p <= LEAST_P for p in found))
 
 
 def _worst_group(placed: Placed) -> str:
@@ -172,11 +182,12 @@ def _means(students: Sequence[Student], table: Mitigation) -> tuple[str, str, st
         found = student.leaks[table.attack].changes.get(table.metric)
         return found.value if found is not None else None
 
+    is_itself = not any(student.leaks[table.attack].changes for student in students)  # the plain student at its end
     return (
         _mean(students, lambda one: one.nll.value, ".3f"),
         _mean(students, lambda one: one.bits_per_byte.value, ".3f"),
         _mean(students, leak, ".3f"),
-        _mean(students, change, "+.3f"),
+        ABSENT if is_itself else _mean(students, change, "+.3f"),
     )
 
 
@@ -184,7 +195,7 @@ def _mean(students: Sequence[Student], read: Callable[[Student], float | None], 
     """The mean over seeds; nothing where a seed has no value."""
     values = [read(student) for student in students]
     known = [value for value in values if value is not None]
-    return f"{fmean(known):{form}}" if known and len(known) == len(values) else ABSENT
+    return f"{fmean(known):{form}}" if known and len(known) == len(values) else NOT_MEASURED
 
 
 def _student_row(name: str, student: Student, attack: str, metrics: Sequence[str]) -> Sequence[str]:

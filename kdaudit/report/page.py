@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import kdaudit
-from kdaudit.report import checks, provenance, tables
+from kdaudit.report import card, checks, provenance, tables
 from kdaudit.report.blocks import (
     Block,
     Detail,
@@ -18,6 +18,8 @@ from kdaudit.report.blocks import (
     Section,
     Status,
     Table,
+    Terms,
+    Tiles,
     Verbatim,
     VerdictCard,
     shown,
@@ -25,6 +27,7 @@ from kdaudit.report.blocks import (
 from kdaudit.report.headline import headline, strongest_notes
 from kdaudit.report.kinds import reading
 from kdaudit.report.reading import Report, Run
+from kdaudit.report.text import capital, day
 from kdaudit.results import AuditResult
 
 LIMITS = (
@@ -40,6 +43,9 @@ LIMITS = (
 )
 INTERVALS = "Intervals are 95 %, in square brackets."
 ADJUSTED = " p-values are adjusted over {} (Holm)."
+MAX_TOLD = 6
+"""Runs whose figures one sentence can hold; a table holds those of more."""
+NO_COMMAND = "The command is not known: no manifest.json of this run lies beside its results."
 LEFT_EDGE = (
     "An attacker who wants to be sure looks at the left edge of these curves: how many members are found while hardly "
     "any non-member is accused."
@@ -65,6 +71,8 @@ class RunPictures:
     scores: Sequence[Picture] = ()
     """Histograms, in the same order."""
     supervision: Sequence[Picture] = ()
+    verdict: Picture | None = None
+    """A bar for each model, for the first screen."""
 
 
 NO_PICTURES = RunPictures()
@@ -76,10 +84,16 @@ class RunPage:
 
     name: str
     path: str
+    about: str
+    """Models, records, attacks, day and version in one line."""
     status: Status
     status_words: str
     sentence: str
     next_step: str
+    verdict: VerdictCard
+    """As it is shown above everything else."""
+    tiles: Tiles
+    terms: Terms
     headline: Sequence[str]
     gates: Table | None
     figures: Sequence[Table]
@@ -106,11 +120,6 @@ class RunPage:
     pictures: RunPictures | None = None
     """None where a format shows none."""
 
-    @property
-    def verdict(self) -> VerdictCard:
-        """As it is shown above everything else."""
-        return VerdictCard(self.status, self.status_words, self.sentence, self.next_step)
-
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -121,11 +130,14 @@ class Page:
 
     title: str
     heading: str
+    """The reader's question."""
     verdict: VerdictCard | None
     short: Section
     sections: Sequence[Section]
     written: str
     """By which version, from what."""
+    about: str = ""
+    """What was looked at, in one line; empty where each part says it."""
     limits: Sequence[str] = LIMITS
     """What the figures do not show."""
     runs: Sequence[RunPage] = ()
@@ -139,6 +151,11 @@ class Page:
     compared: Sequence[Picture] = ()
     """Pictures of the comparison."""
     kdaudit_version: str = ""
+    attacks: Sequence[str] = ()
+    """Those of all runs. HTML can show one alone, as one of the models."""
+    models: Sequence[str] = ()
+    csv: str = ""
+    """Every figure as CSV in base64, where a document holds it."""
 
 
 def report_page(report: Report, *, with_pictures: bool) -> Page:
@@ -151,45 +168,50 @@ def report_page(report: Report, *, with_pictures: bool) -> Page:
         compared, drawn = pictures_of(report)
     runs = [_run_page(report, run, pictures) for run, pictures in zip(report.runs, drawn, strict=True)]
     first, *others = runs
-    verdict = first.verdict
+    verdict, about = first.verdict, first.about
     comparison = tables.comparison(report) if others else None
     if comparison is None:
-        subject = first.name
+        subject, asked = first.name, card.question(report.runs[0].result)
         short = Section("In short", "run-1", _short_blocks(first), link="In short")
         sections = _sections(first, "run-1")
     else:
-        subject = f"{len(runs)} runs compared"
-        verdict = VerdictCard(report.status, tables.STATUS_WORDS[report.status], _counted(report))
+        subject, asked, about = f"{len(runs)} runs compared", "Do these models give away their training data?", ""
+        verdict = _of_all(report)
         short = Section("Side by side", "comparison", [comparison, Pictures(compared)], link="Side by side")
         sections = [_run_section(run, f"run-{number}") for number, run in enumerate(runs, start=1)]
     return Page(
-        title=f"kdaudit: {verdict.words}",
-        heading=f"Membership inference: {subject}",
+        title=f"{capital(verdict.title)} – {subject} – kdaudit" if subject else f"{capital(verdict.title)} – kdaudit",
+        heading=f"{asked} – {subject}" if subject else asked,
+        about=about,
         verdict=verdict,
         short=short,
         sections=sections,
-        written=_written(run.path for run in runs),
+        written=_written(report, [run.path for run in runs]),
         runs=runs,
         status=verdict.status,
-        status_words=verdict.words,
+        status_words=tables.STATUS_WORDS[verdict.status],
         sentence=verdict.sentence,
-        next_step=verdict.next_step,
+        next_step="" if others else first.next_step,
         comparison=comparison,
         compared=compared,
         kdaudit_version=kdaudit.__version__,
+        attacks=list(dict.fromkeys(name for run in report.runs for name in run.result.attacks)),
+        models=list(dict.fromkeys(name for run in report.runs for name in run.result.models)),
     )
 
 
 def result_page(result: AuditResult) -> Page:
     """Lay one result out without pictures, as `attack` ends with it."""
     page = report_page(Report((Run("", Path(), result),)), with_pictures=False)
-    return replace(page, written=f"Measured with kdaudit {result.kdaudit_version}.")
+    on_day = f" on {day(result.measured)}" if result.measured else ""
+    return replace(page, written=f"Measured with kdaudit {result.kdaudit_version}{on_day}.")
 
 
-def _written(paths: Iterable[str]) -> str:
+def _written(report: Report, paths: Sequence[str]) -> str:
+    on_day = f" on {day(report.written.isoformat())}" if report.written else ""
     return (
-        f"Written by kdaudit {kdaudit.__version__} from {', '.join(paths)}. It holds figures and names, no text of any "
-        "record."
+        f"Written by kdaudit {kdaudit.__version__}{on_day} from {', '.join(paths)}. It holds figures and names, no "
+        "text of any record."
     )
 
 
@@ -199,10 +221,14 @@ def _run_page(report: Report, run: Run, pictures: RunPictures | None) -> RunPage
     return RunPage(
         name=run.name,
         path=run.path.as_posix(),
+        about=card.about(result),
         status=verdict.status,
         status_words=tables.STATUS_WORDS[verdict.status],
         sentence=verdict.sentence,
         next_step=verdict.next_step,
+        verdict=card.verdict_card(run, pictures.verdict if pictures else None),
+        tiles=Tiles(card.tiles(result)),
+        terms=card.terms(result),
         headline=list(headline(result)),
         gates=tables.gates(result, report.declared, baseline=report.baseline) if verdict.gates else None,
         figures=list(tables.figures(result)),
@@ -218,9 +244,9 @@ def _run_page(report: Report, run: Run, pictures: RunPictures | None) -> RunPage
         trust=checks.trust(result.validity),
         notes=[*checks.unscored_notes(result), *result.validity.warnings],
         utility=list(provenance.utility(result)),
-        models=provenance.models(result),
-        data=provenance.data(result),
-        versions=provenance.versions(result, run.versions),
+        models=provenance.models(result.models),
+        data=provenance.data(result.data),
+        versions=provenance.versions(result.kdaudit_version, run.versions),
         command=run.command,
         pictures=pictures,
     )
@@ -230,12 +256,13 @@ def _run_section(run: RunPage, key: str) -> Section:
     """One of several runs: its verdict, and everything else folded away."""
     everything = Section(f"Everything about {run.name}", f"{key}-all", _sections(run, key), folded_in="html")
     title = f"{run.name}: {run.status_words}"
-    return Section(title, key, [run.verdict, *_short_blocks(run), everything], link=run.name)
+    what = Paragraph(run.about, "note", detail=Detail.DOCUMENT)
+    return Section(title, key, [what, run.verdict, *_short_blocks(run), everything], link=run.name)
 
 
 def _short_blocks(run: RunPage) -> list[Block]:
     headline = Notes(run.headline, tone="key", detail=Detail.DOCUMENT)
-    return [headline, *([run.gates] if run.gates else [])]
+    return [*([run.gates] if run.gates else []), run.tiles, headline, run.terms]
 
 
 def _sections(run: RunPage, key: str) -> list[Section]:
@@ -262,15 +289,7 @@ def _sections(run: RunPage, key: str) -> list[Section]:
         pairs += [Paragraph(checks.SUPERVISION, detail=Detail.DOCUMENT), *run.supervision]
         pairs += [Pictures(pictures.supervision), Notes(run.supervision_notes)]
     validity: list[Block] = [Paragraph(run.trust), run.validity, Notes(run.notes)]
-    repeat: list[Block] = [run.models, run.data, run.versions]
-    if run.command:
-        repeat += [
-            Paragraph("The command that measured this run:", detail=Detail.WHOLE),
-            Verbatim([run.command], detail=Detail.WHOLE),
-        ]
-    else:
-        unknown = "The command is not known: no manifest.json of this run lies beside its results."
-        repeat.append(Paragraph(unknown, detail=Detail.WHOLE))
+    repeat = [run.models, run.data, run.versions, *command_blocks(run.command, NO_COMMAND)]
     return [
         Section("How strong each attack is", f"{key}-figures", figures, link="Figures"),
         Section("Few false alarms, or many", f"{key}-curves", curves, detail=Detail.WHOLE),
@@ -282,6 +301,27 @@ def _sections(run: RunPage, key: str) -> list[Section]:
             link="Provenance", folded_in="markdown", detail=Detail.DOCUMENT,
         ),
     ]  # fmt: skip
+
+
+def command_blocks(command: str, unknown: str) -> list[Block]:
+    """The command behind a document, or why it is not known."""
+    if not command:
+        return [Paragraph(unknown, detail=Detail.WHOLE)]
+    return [Paragraph("The command that measured this:", detail=Detail.WHOLE), Verbatim([command], detail=Detail.WHOLE)]
+
+
+def _of_all(report: Report) -> VerdictCard:
+    """The decision on several runs: as careful as the most careful of them."""
+    cards = [card.verdict_card(run, None) for run in report.runs]
+    order: Sequence[Status] = ("fail", "inconclusive", "not_gated", "pass")
+    tone = next(status for status in order if any(one.tone == status for one in cards))
+    n = sum(run.result.verdict.status == report.status for run in report.runs)
+    words = capital(tables.STATUS_WORDS[report.status])
+    cautions = [f"{run.name}: {line}" for run, one in zip(report.runs, cards, strict=True) for line in one.cautions]
+    told = "; ".join(f"{run.name}: {card.right_guesses(run.result)}" for run in report.runs)
+    plain = [f"How often in 100 tries an attacker tells a member from a non-member: {told}. Chance is 50."]
+    few = plain if len(report.runs) <= MAX_TOLD else []
+    return VerdictCard(report.status, f"{words}: {n} of {len(report.runs)} runs", _counted(report), tone, few, cautions)
 
 
 def _counted(report: Report) -> str:

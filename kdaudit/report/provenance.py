@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from kdaudit.report.blocks import Detail, Table
 from kdaudit.report.text import ABSENT, counted, interval
-from kdaudit.results import AuditedModel, AuditResult, Distillation, Utility
+from kdaudit.results import (
+    AuditedModel,
+    AuditedRecords,
+    AuditResult,
+    ComparedRecords,
+    Distillation,
+    Source,
+    Utility,
+)
 from kdaudit.results.file import decode
 
 
-def models(result: AuditResult) -> Table:
-    """Every checkpoint behind the figures, down to the hash of its weights."""
+def models(found: Mapping[str, AuditedModel]) -> Table:
+    """Every checkpoint behind the figures, down to the hash of its weights, by the names of models."""
     head = ("model", "checkpoint", "parameters", "precision", "architecture", "fingerprint", "weights (SHA-256)")
     rows = [
         (
@@ -25,7 +33,7 @@ def models(result: AuditResult) -> Table:
             one.fingerprint or ABSENT,
             one.weights_sha256 or ABSENT,
         )
-        for name, model in result.models.items()
+        for name, model in found.items()
         for label, one in _with_kin(name, model)
     ]
     return Table("Models", head, rows, right=[2], hashes=[5, 6], extra=[4, 5, 6], detail=Detail.DOCUMENT)
@@ -34,13 +42,19 @@ def models(result: AuditResult) -> Table:
 def _with_kin(name: str, model: AuditedModel) -> Iterator[tuple[str, AuditedModel]]:
     yield name, model
     if model.base is not None:
-        yield f"{name}: base", model.base
+        yield f"{name}: base", _measured_as(model.base, model)
     if model.reference is not None:
-        yield from _with_kin(f"{name}: reference", model.reference)
+        yield from _with_kin(f"{name}: reference", _measured_as(model.reference, model))
+
+
+def _measured_as(kin: AuditedModel, model: AuditedModel) -> AuditedModel:
+    """A run has one precision and one device for all of its models, whatever they are stored in."""
+    return replace(kin, dtype=model.dtype, device=model.device)
 
 
 def _called(model: AuditedModel) -> str:
-    return f"{model.name} @ {model.revision[:12]}" if model.revision else model.name
+    name = f"{model.name} @ {model.revision[:12]}" if model.revision else model.name
+    return f"{name} (scored in {model.scored_in.run})" if model.scored_in else name
 
 
 def _precision(model: AuditedModel) -> str:
@@ -48,24 +62,29 @@ def _precision(model: AuditedModel) -> str:
     return " ".join(part for part in parts if part) or ABSENT
 
 
-def data(result: AuditResult) -> Table:
-    """Where the records came from."""
-    found = result.data
+def data(found: AuditedRecords) -> Table:
+    """Where the records of an audit came from."""
+    judged = f"{found.members} members, {found.nonmembers} non-members, {found.shots} shots; seed {found.seed}"
+    return _records(found.sources, judged, found.sha256)
+
+
+def compared_data(found: ComparedRecords) -> Table:
+    """Where those of a comparison of mitigations came from."""
+    return _records(found.sources, f"{found.members} members, {found.nonmembers} held-out records", found.sha256)
+
+
+def _records(sources: Sequence[Source], judged: str, sha256: str) -> Table:
     rows = [
-        (source.option, source.source, str(source.records), str(source.duplicates), source.sha256)
-        for source in found.sources
+        (source.option, source.source, str(source.records), str(source.duplicates), source.sha256) for source in sources
     ]
-    note = (
-        f"Judged: {found.members} members, {found.nonmembers} non-members, {found.shots} shots; seed {found.seed}. "
-        f"SHA-256 of all sets: {found.sha256}."
-    )
+    note = f"Judged: {judged}. SHA-256 of all sets: {sha256}."
     head = ("set", "source", "records", "duplicates", "SHA-256")
     return Table("Records", head, rows, note, right=[2, 3], hashes=[4], extra=[4], detail=Detail.DOCUMENT)
 
 
-def versions(result: AuditResult, libraries: Mapping[str, str]) -> Table:
+def versions(kdaudit_version: str, libraries: Mapping[str, str]) -> Table:
     """What measured, by version."""
-    rows = [("kdaudit", result.kdaudit_version), *libraries.items()]
+    rows = [("kdaudit", kdaudit_version), *libraries.items()]
     return Table("Versions", ("software", "version"), rows, detail=Detail.DOCUMENT)
 
 

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ def read_report(config: ReportConfig) -> Report:
         waivers,
         str(config.baseline or ""),
         _repository(Path.cwd()),
+        baseline.result if baseline else None,
+        config.today,
     )
 
 
@@ -240,6 +243,10 @@ class Report:
     """What `--baseline` named; empty where nothing was compared with an earlier run."""
     root: Path = Path()
     """The folder of the repository, absolute: files are named from there."""
+    earlier: AuditResult | None = None
+    """The run that `--baseline` named."""
+    written: date | None = None
+    """The day on which it is written, by which waivers expire; None where nobody said."""
 
     @property
     def status(self) -> Status:

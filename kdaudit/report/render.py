@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from traceback import extract_tb
@@ -21,10 +22,11 @@ import kdaudit
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import read_text
 from kdaudit.report.blocks import Detail, Section
+from kdaudit.report.cells import render_levels
 from kdaudit.report.mitigation import mitigation_page
 from kdaudit.report.page import Page, at_detail, report_page, result_page
 from kdaudit.report.reading import Report
-from kdaudit.report.text import counted, plain, visible
+from kdaudit.report.text import MAX_NAME, counted, plain, visible
 from kdaudit.results import AuditResult, to_json
 from kdaudit.results.mitigation import Mitigation, to_text
 
@@ -38,8 +40,13 @@ CUT = "This text is cut to what a comment can hold. The HTML and JSON reports ho
 
 def render_html(subject: Report | Mitigation) -> str:
     """One self-contained page: no script, nothing fetched."""
-    page = _page_of(subject, with_pictures=True)
+    page = _with_figures(_page_of(subject, with_pictures=True), subject)
     return make_environment(as_html).get_template("report.html.j2").render(page=page)
+
+
+def _with_figures(page: Page, subject: Report | Mitigation) -> Page:
+    """The page with its figures to take along, as HTML can offer them without fetching anything."""
+    return replace(page, csv=b64encode(render_levels(subject).encode()).decode())
 
 
 def render_markdown(subject: Report | Mitigation) -> str:
@@ -96,7 +103,8 @@ def _page_of(subject: Report | Mitigation, *, with_pictures: bool) -> Page:
 
 
 def as_html(text: str) -> Markup:
-    """Text with nothing in it that HTML would act on; a per-cent sign stays on the line of its number."""
+    """Text with nothing in it that HTML would act on; a per-cent sign and the ends of an interval stay on one line."""
+    text = re.sub(r"(\[[^\[\]\s]+,) (?=[^\[\]\s]+\])", "\\1\N{NO-BREAK SPACE}", text)
     return escape(text.replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
@@ -104,6 +112,24 @@ def as_markdown(text: str) -> Markup:
     """Text with nothing in it that Markdown or HTML would act on."""
     escaped = "".join(f"&#{ord(char)};" if char in "<>&|`*_#~\\" else char for char in text)
     return Markup(escaped.replace("](", "]&#40;"))  # else the two would make a link
+
+
+def as_css(text: str) -> Markup:
+    """Text as the inside of a string in a style sheet: nothing in it ends the string, the rule or the element."""
+    safe = (char if char.isascii() and char.isalnum() else f"\\{ord(char):x} " for char in plain(text, limit=MAX_NAME))
+    return Markup("".join(safe))
+
+
+def owners(head: Sequence[str], models: Sequence[str]) -> list[int | None]:
+    """By column of a table of figures, the place of the model that it is about: a student's differences are its own."""
+    found: list[int | None] = []
+    for words in head:
+        name = words.partition(" − ")[0]
+        if name in models:
+            found.append([*models].index(name))
+        else:
+            found.append(found[-1] if found and words.startswith("p (") else None)
+    return found
 
 
 def as_text(text: str) -> Markup:
@@ -129,6 +155,8 @@ def make_environment(escaped: Callable[[str], Markup], *, kind: type[Environment
     )
     environment.filters["drawing"] = Markup  # pictures are made here, with every label escaped
     environment.filters["tidy"] = _tidy
+    environment.filters["css"] = as_css
+    environment.filters["owners"] = owners
     environment.filters["whole"] = lambda value: escaped(visible(value))
     return environment
 
@@ -179,6 +207,8 @@ def render_custom(template: Path, report: Report) -> str:
     except ValueError as error:
         raise ConfigError(f"--template: {template}: {error}") from error
     page = at_detail(report_page(report, with_pictures=escaped is as_html), Detail.WHOLE)
+    if escaped is as_html:
+        page = _with_figures(page, report)
     try:
         prepared = make_environment(escaped, kind=ImmutableSandboxedEnvironment).from_string(source)
         return prepared.render(page=page)

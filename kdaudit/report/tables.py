@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -12,11 +13,13 @@ from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.metrics.metric import Metric
 from kdaudit.report.blocks import Detail, Table
-from kdaudit.report.headline import auc_of_chosen, is_simultaneous, strongest
+from kdaudit.report.headline import adjusted_p, auc_of_chosen, is_simultaneous, strongest
 from kdaudit.report.reading import Declaration, Report
-from kdaudit.report.text import ABSENT, capital, change, counted, difference, interval, level, number, p_value
+from kdaudit.report.text import ABSENT, capital, change, counted, difference, interval, level
 from kdaudit.results import AuditResult, GateResult, TwoByTwo
-from kdaudit.verdict.sentences import not_comparable
+from kdaudit.verdict.gates import DIFFERENCE, format_limit
+from kdaudit.verdict.rules import ALPHA
+from kdaudit.verdict.sentences import distinct, not_comparable
 
 STATUS_WORDS = {
     "fail": "fail",
@@ -50,7 +53,7 @@ def comparison(report: Report) -> Table:
                 (
                     run.name,
                     student,
-                    STATUS_WORDS[result.verdict.status],
+                    STATUS_WORDS[status_of(result, student)],
                     name or ABSENT,
                     interval(auc_of_chosen(result, name, student)) if name else ABSENT,
                     *(against if has_teacher else ()),
@@ -69,38 +72,93 @@ def comparison(report: Report) -> Table:
     }
     if other := [name for name, found in each.items() if any(one != found[0] for one in found)]:
         notes.append(f"The runs set {', '.join(other)} otherwise (--set): what is under each run says how.")
-    return Table("Runs side by side", head, rows, " ".join(notes))
+    return Table("Runs side by side", head, rows, " ".join(notes), status=2)
+
+
+def status_of(result: AuditResult, model: str) -> str:
+    """The worst that the gates say of one model: its own, and those on its difference from the teacher."""
+    found: set[str] = set()
+    for gate in result.verdict.gates:
+        if gate.subject == model or (gate.subject == DIFFERENCE and len(result.compared) == 1):
+            found.add(gate.status)
+        elif gate.subject == DIFFERENCE:
+            own: set[str] = {cell.status for cell in gate.cells if cell.label.endswith(f" on {model}")}
+            if gate.status == "waived" and "fail" in own:
+                own = own - {"fail"} | {"waived"}
+            found |= own
+    return next((status for status in STATUS_WORDS if status in found), "not_gated")
 
 
 def gates(result: AuditResult, declared: Mapping[str, Declaration], *, baseline: str = "") -> Table:
     """Every gate as judged, and where it was declared; `baseline` names the earlier run that some compare with."""
-    head = ["gate", "status", "decided by", "value", "bound", "reason", *(["declared in"] if declared else [])]
+    head = ["limit", "gate", "result", "measured", "by attack", "distance", "reason"]
+    head += ["declared in"] if declared else []
     differ = not_comparable(result.validity) if result.validity.status == "failed" else None
     rows = [
         (
+            in_words(gate),
             gate.gate,
             STATUS_WORDS[gate.status],
+            _measured(gate),
             gate.deciding_attack or ABSENT,
-            number(gate.value),
-            _bound(gate),
+            _distance(gate),
             SETS_DIFFER if gate.reason == differ else gate.reason,
             *([_place(declared.get(gate.gate))] if declared else []),
         )
         for gate in result.verdict.gates
     ]
+    cells = counted(result.verdict.n_cells, "scored cell")
+    level = 100 * (1 - ALPHA / max(result.verdict.n_cells, 1))
     note = (
-        f"A gate fails on a lower bound corrected for {counted(result.verdict.n_cells, 'scored cell')} "
-        "and passes on a one-sided 95 % upper bound; between the two it is inconclusive."
+        f"A limit is broken where a lower bound lies above it ({level:.4g} %, corrected for {cells}), and kept where "
+        "every one-sided 95 % upper bound lies at or below it. Between the two nothing is settled."
     )
     if baseline:
-        note += f" A gate on …-baseline limits how far that figure rose above {baseline}, on the same records."
-    return Table("Gates", head, rows, note)
+        note += f" A limit on a rise says how far a figure may lie above that of {baseline}, on the same records."
+    return Table("Limits", head, rows, note, extra=[0], under=[1], status=2)
 
 
-def _bound(gate: GateResult) -> str:
-    if gate.bound is None or gate.level is None:
+def in_words(gate: GateResult) -> str:
+    """`Student, AUC at most 0.6`."""
+    metric, since, _ = gate.metric.partition("-baseline")
+    short = METRICS[metric].short if metric in METRICS else metric
+    who = "student minus teacher" if gate.subject == DIFFERENCE else gate.subject
+    named = named_attack(gate)
+    under = f" under {named}" if named else ""
+    risen = ", rise since the baseline" if since else ""
+    return f"{capital(who)}, {short}{under}{risen} at most {format_limit(gate.limit)}"
+
+
+def named_attack(gate: GateResult) -> str | None:
+    """The attack that a gate names; None where it covers all of them."""
+    found = re.search(r"\[(.+)\]", gate.gate)
+    return found[1] if found else None
+
+
+def _is_signed(gate: GateResult) -> bool:
+    return gate.subject == DIFFERENCE or gate.metric.endswith("-baseline")
+
+
+def _measured(gate: GateResult) -> str:
+    """`0.958, at least 0.936`."""
+    if gate.value is None:
         return ABSENT
-    return f"{gate.bound_side} {gate.bound:.3f} ({100 * gate.level:.4g} %)"
+    form = "+" if _is_signed(gate) else ""
+    value = distinct(gate.value, gate.limit, form=form)
+    if gate.bound is None:
+        return value
+    side = "at least" if gate.bound_side == "lower" else "at most"
+    return f"{value}, {side} {distinct(gate.bound, gate.limit, form=form)}"
+
+
+def _distance(gate: GateResult) -> str:
+    """How far the bound that settles a gate lies from the limit, or the figure where none does."""
+    if gate.value is None:
+        return ABSENT
+    is_settled = gate.status != "inconclusive" and gate.bound is not None
+    gap = (gate.bound if is_settled and gate.bound is not None else gate.value) - gate.limit
+    words = f"{distinct(abs(gap), 0.0)} {'over' if gap > 0 else 'within'}"
+    return words if is_settled else f"{words}, not settled"
 
 
 def _place(found: Declaration | None) -> str:
@@ -160,12 +218,12 @@ def metric_table(result: AuditResult, *metrics: Metric) -> Table:
             changes = [found.figures.get(metric.name) if found else None for metric in metrics]
             is_absent = found is not None and found.status != "ok"
             row.append(NOT_APPLICABLE if is_absent else " / ".join(map(change, changes)))
-            row += [] if others else [p_value(changes[0].p_value_holm if changes[0] else None)]
+            row += [] if others else [adjusted_p(changes[0])]
         rows.append(row)
     if first.name == "auc" and result.validity.reference_alone:
         _add_reference_alone(rows, result, n_compared=2 * len(compared))
     title = " / ".join([*(metric.short for metric in metrics[:-1]), metrics[-1].title])
-    return Table(f"{capital(title)} with 95 % interval", head, rows, first.note, extra=extra)
+    return Table(f"{capital(title)} with 95 % interval", head, rows, first.note, extra=extra, under=extra)
 
 
 def _realised(found: Estimate | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from datetime import date
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ MAX_COMMAND = 20_000
 """The longest command, which is to be repeated as it was."""
 ABSENT = "–"
 FAINT_P = 0.001
+MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
 def plain(value: object, *, limit: int = MAX_CHARACTERS) -> str:
@@ -72,17 +74,25 @@ def number(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.3f}"
 
 
-def p_value(adjusted: float | None) -> str:
-    """A Holm-adjusted p-value: `0.012`, `< 0.001`."""
+def p_value(adjusted: float | None, *, is_floor: bool = False) -> str:
+    """A Holm-adjusted p-value: `0.012`, `< 0.001`; `≤ 0.010` where the draws can show no smaller one."""
     if adjusted is None:
         return ABSENT
-    return f"< {FAINT_P}" if adjusted < FAINT_P else f"{adjusted:.3f}"
+    if adjusted < FAINT_P:
+        return f"< {FAINT_P}"
+    return f"≤ {adjusted:.3f}" if is_floor else f"{adjusted:.3f}"
 
 
 def counted(n: float, noun: str, plural: str = "") -> str:
     """`1 epoch`, `0.5 epochs`, `1,200 records`, `2 passes`."""
     number = f"{n:,}" if isinstance(n, int) else f"{n:g}"
     return f"{number} {noun if n == 1 else plural or f'{noun}s'}"
+
+
+def day(text: str) -> str:
+    """A day such as 2026-11-25 for a reader: `25 Nov 2026`."""
+    found = date.fromisoformat(text)
+    return f"{found.day} {MONTHS[found.month - 1]} {found.year}"
 
 
 def capital(text: str) -> str:

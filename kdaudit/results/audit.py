@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal
 
 from kdaudit.config import TEACHER
@@ -22,6 +23,15 @@ BY_METRIC: Mapping[str, str] = {"by_metric": "level"}
 """Marks a field whose entries stand in the file at the keys of their metrics."""
 CHANGE_BY_METRIC: Mapping[str, str] = {"by_metric": "change"}
 """Marks one whose entries stand beside those: auc_change, and under tpr_change 0.01."""
+
+
+def check_day(text: str) -> None:
+    """A ValueError where a text is neither empty nor a day such as 2030-01-31."""
+    if text:
+        try:
+            date.fromisoformat(text)
+        except ValueError as error:
+            raise ValueError(f"measured is {text!r:.40}, which is not a day") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +190,17 @@ class Distillation:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierRun:
+    """The run that a teacher's numbers were taken from."""
+
+    run: str
+    """The name of its folder."""
+    kdaudit_version: str
+    sha256: str
+    """Over its scores.parquet and its likelihoods.parquet."""
+
+
+@dataclass(frozen=True, slots=True)
 class AuditedModel:
     """A model, or what it started from."""
 
@@ -203,6 +224,8 @@ class AuditedModel:
     distillation: Distillation | None = None
     kind: str = "causal"
     """causal, masked or seq2seq; files of earlier versions know causal models alone."""
+    scored_in: EarlierRun | None = None
+    """None where this run asked the model itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +270,7 @@ class ComparedRecords:
     members: int
     nonmembers: int
     sha256: str
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +424,12 @@ class AuditResult:
     """Options by name, each of the type that it has on the command line."""
     strongest: Mapping[str, Strongest] = field(default_factory=dict)
     """By model; empty in files of older versions."""
+    measured: str = ""
+    """The day, as 2030-01-31; empty in files of older versions."""
+
+    def __post_init__(self) -> None:
+        """A ValueError where the day is none."""
+        check_day(self.measured)
 
     @property
     def has_teacher(self) -> bool:

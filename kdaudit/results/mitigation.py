@@ -22,6 +22,7 @@ from kdaudit.results.audit import (
     ComparedRecords,
     GateResult,
     Validity,
+    check_day,
 )
 from kdaudit.results.file import decode, encode, parse
 
@@ -115,6 +116,16 @@ class Mitigation:
     warnings: tuple[str, ...] = ()
     mixed_supervision: SupervisionEffect | None = None
     """What the teacher's word adds on the members that it gives away; None without an arm of hard labels alone."""
+    measured: str = ""
+    """The day, as 2030-01-31; empty in files of older versions."""
+    command: str = ""
+    """That made it; empty where none is known."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """The libraries that distilled and measured, with their versions."""
+
+    def __post_init__(self) -> None:
+        """A ValueError where the day is none."""
+        check_day(self.measured)
 
     @property
     def is_failed(self) -> bool:

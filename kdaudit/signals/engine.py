@@ -13,6 +13,7 @@ from kdaudit.signals.running import Runner, explaining_unread_tokens, is_out_of_
 from kdaudit.signals.tokens import TokenSignals
 from kdaudit.targets.passage import Passage
 from kdaudit.targets.plan import Frame, Showing, TargetPlan
+from kdaudit.targets.tokenizers import check_known
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -104,11 +105,7 @@ def _check_vocabulary(model: PreTrainedModel, plans: Sequence[TargetPlan]) -> No
     known = int(embeddings.weight.shape[0])
     read = [ids for plan in plans for one in plan.showings for ids in (one.ids, one.source) if ids.size]
     largest = max((int(ids.max()) for ids in read), default=0)
-    if largest >= known:
-        raise ModelError(
-            f"the tokenizer gives token {largest}, but the model knows {known} tokens",
-            hint="the tokenizer in the checkpoint's folder is not the one that the model was trained with",
-        )
+    check_known(largest, known, "the model", error=ModelError)
 
 
 def _unless_memory_ends(device: torch.device, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:

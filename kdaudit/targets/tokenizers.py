@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kdaudit.errors import KdauditError
+
 PROBE_TEXTS = [
     "The 3 quick brown foxes' naïve café – 中文 didn't jump; x = y_1 + 42.\n\tEnd",
     "2024 1234567 3.14159 0x7F 10:45 €1,299.00",
@@ -20,6 +22,27 @@ def ignores_case(tokenizer: Any) -> bool:
     """Whether a text in lower case has the same tokens, on the probe texts."""
     lowered = [text.lower() for text in CASED]
     return bool(tokenizer(CASED)["input_ids"] == tokenizer(lowered)["input_ids"])
+
+
+def check_known(largest: int, n_known: int, name: str, *, option: str = "", error: type[KdauditError]) -> None:
+    """Refuse a tokenizer that gives tokens which the model has no embedding for.
+
+    Args:
+        largest: the largest token that the texts have.
+        n_known: tokens of the model; 0 where nothing says it.
+        name: of the model.
+        option: that named it, if a message should say so.
+        error: what is raised.
+
+    Raises:
+        KdauditError: of that kind.
+    """
+    if 0 < n_known <= largest:
+        named = f"{option}: " if option else ""
+        raise error(
+            f"{named}the tokenizer gives token {largest}, but {name} knows {n_known} tokens",
+            hint="the tokenizer in the checkpoint's folder is not the one that the model was trained with",
+        )
 
 
 def described(tokenizer: Any) -> str:

@@ -61,6 +61,8 @@ class CellJudgement:
     bound: float | None = None
     side: Literal["lower", "upper"] | None = None
     level: float | None = None
+    factor: float | None = None
+    """How many times as many records would settle it, if the figure stays where it is."""
 
 
 def judge(
@@ -238,7 +240,7 @@ def _settle(gate: Gate, findings: Sequence[CellJudgement]) -> tuple[Status, str,
     open_findings = [finding for finding in by_bound if finding.status == "inconclusive"]
     if open_findings:
         reason = sentences.grouped([(finding.words, finding.cell.label) for finding in open_findings])
-        return "inconclusive", reason, open_findings[0].next_step, open_findings[0]
+        return "inconclusive", reason, _to_settle(open_findings, gate.limit).next_step, open_findings[0]
     n_scored = len(by_bound)
     if n_scored < (MIN_CELLS if gate.attack is None and not gate.since_baseline else 1):
         deciding = by_bound[0] if by_bound else None
@@ -246,14 +248,33 @@ def _settle(gate: Gate, findings: Sequence[CellJudgement]) -> tuple[Status, str,
     return "pass", sentences.ALL_BELOW, "", by_bound[0]
 
 
+def _to_settle(findings: Sequence[CellJudgement], limit: float) -> CellJudgement:
+    """The finding that says what settles the gate: one cell above its limit is enough, below it all are needed."""
+    if any(finding.factor is None for finding in findings):
+        return next(finding for finding in findings if finding.factor is None)
+    above = [finding for finding in findings if finding.cell.figure and (finding.cell.figure.value or 0.0) > limit]
+    if above:
+        return min(above, key=lambda finding: finding.factor or 0.0)
+    return max(findings, key=lambda finding: finding.factor or 0.0)
+
+
+def _factor(figure: Estimate | Difference, limit: float, lower: float | None, upper: float | None) -> float | None:
+    """How many times as many records bring the bound beyond the limit: an interval shrinks with the root of them."""
+    value = figure.value
+    bound = None if value is None else upper if value <= limit else lower
+    if value is None or bound is None:
+        return None
+    return math.inf if value == limit else ((bound - value) / (limit - value)) ** 2
+
+
 def _finding(cell: Measurement, gate: Gate, level: float, pass_level: float) -> CellJudgement:
     """What one cell says; `level` is the corrected one at which it may fail its gate, `pass_level` that of a pass."""
     figure, limit = cell.figure, gate.limit
     if not cell.is_scored or figure is None:
-        return CellJudgement(cell, "inconclusive", cell.reason, sentences.MEASURE_IT)
+        return CellJudgement(cell, "inconclusive", cell.reason, _measure_it(figure, gate))
     if min(figure.n, figure.m) < MIN_RECORDS:
         words = sentences.too_few_records(figure.n, figure.m, MIN_RECORDS)
-        return CellJudgement(cell, "inconclusive", words, sentences.more_records(MIN_RECORDS))
+        return CellJudgement(cell, "inconclusive", words, sentences.more_records(figure.n, figure.m, MIN_RECORDS))
     if cell.unscored_share > MAX_UNSCORED:
         return CellJudgement(cell, "inconclusive", sentences.unscored(cell.unscored_share), sentences.SCORE_THEM)
     lower, upper = lower_bound(figure, level, gate.range), upper_bound(figure, pass_level, gate.range)
@@ -271,4 +292,14 @@ def _finding(cell: Measurement, gate: Gate, level: float, pass_level: float) -> 
         return CellJudgement(cell, "fail", "", next_step, lower, "lower", level)
     if upper is not None and upper <= limit:
         return CellJudgement(cell, "pass", bound=upper, side="upper", level=pass_level)
-    return CellJudgement(cell, "inconclusive", sentences.WIDE, cell.narrow, upper, "upper", pass_level)
+    factor = _factor(figure, limit, lower, upper) if cell.narrow == sentences.NARROW else None
+    narrow = cell.narrow if factor is None else sentences.enough_records(figure.n, figure.m, factor)
+    return CellJudgement(cell, "inconclusive", sentences.WIDE, narrow, upper, "upper", pass_level, factor)
+
+
+def _measure_it(figure: Estimate | Difference | None, gate: Gate) -> str:
+    """What to do where there is no figure: how many records are missing, where that is why."""
+    metric = METRICS[gate.metric]
+    if figure is not None and 0 < figure.m < metric.least_nonmembers:
+        return sentences.more_nonmembers(figure.m, metric.least_nonmembers, metric.short)
+    return sentences.MEASURE_IT

@@ -38,6 +38,9 @@ TO_BEAT = {
     "blind": "Compare with the model before it saw the members (--reference), on records drawn from one source.",
 }
 MEASURE_AGAIN = "Run `kdaudit attack` again: these results come from an earlier version, or lack a cell."
+MEMBERS, NONMEMBERS = "members", "non-members"
+MAX_FACTOR = 100
+"""Where more times the records would be needed, nobody audits again."""
 NARROW = "Audit with more records: four times as many halve the interval."
 PAIR_THEM = (
     "Keep scores.parquet beside both results.json: paired over records the interval is narrower. Or audit with more "
@@ -47,6 +50,15 @@ SINCE_BASELINE = (
     "Find what changed since the baseline (epochs, hard-label weight, data), or accept the rise: make this run the "
     "new baseline."
 )
+
+
+def distinct(value: float, *others: float, form: str = "", digits: int = 3) -> str:
+    """The value with as many digits as tell it from what it is held against, up to six: 0.1001 above 0.1."""
+    for n in range(digits, 6):
+        text = f"{value:{form}.{n}f}"
+        if all(text != f"{other:{form}.{n}f}" for other in others if other != value):
+            return text
+    return f"{value:{form}.6f}"
 
 
 def set_a_gate(subject: str) -> str:
@@ -60,12 +72,42 @@ def name_the_attack(gate: Gate) -> str:
     return f"Run more attacks (--attack paper), or name the attack in the gate, as in '{named}'."
 
 
-def more_records(n_required: int) -> str:
-    """What to do where a class is too small."""
+def more_records(n: int, m: int, n_required: int) -> str:
+    """What to do where a class of `n` members or of `m` non-members is too small."""
+    lacking = [
+        f"{n_required - found:,} more {words}" for found, words in ((n, MEMBERS), (m, NONMEMBERS)) if found < n_required
+    ]
     return (
-        f"Audit with more records: {n_required} scored ones of each class, in the evaluation part alone where the "
-        "metric needs a threshold."
+        f"Audit with more records, at least {' and '.join(lacking)}: {n_required} scored ones of each class are "
+        "needed, in the evaluation part alone where the metric needs a threshold."
     )
+
+
+def more_nonmembers(m: int, n_required: int, metric: str) -> str:
+    """What to do where `metric` is not measured, since there are but `m` non-members."""
+    return f"Add at least {n_required - m:,} non-members: {metric} needs {n_required:,}, and there are {m:,}."
+
+
+def enough_records(n: int, m: int, factor: float) -> str:
+    """What to do where `factor` times as many records would bring the interval to one side of the limit."""
+    if factor > MAX_FACTOR:
+        return (
+            f"The figure lies so close to the limit that more than {MAX_FACTOR} times as many records would be needed. "
+            "Gate another metric, or set another limit."
+        )
+    needed = " and about ".join(
+        f"{_rounded_up(factor * found):,} {words}" for found, words in ((n, MEMBERS), (m, NONMEMBERS))
+    )
+    return (
+        f"Audit with more records: about {needed} settle it if the figure stays where it is, since four times as many "
+        "halve the interval."
+    )
+
+
+def _rounded_up(count: float) -> int:
+    """To two digits."""
+    unit: int = 10 ** max(math.floor(math.log10(count)) - 1, 0)
+    return math.ceil(count / unit) * unit
 
 
 def reduce(subject: str) -> str:
@@ -154,7 +196,10 @@ def sentence(status: str, gates: Sequence[GateResult]) -> str:
     skipped = dict.fromkeys(entry.partition(":")[0] for gate in matching for entry in gate.skipped)
     left_out = f" Not applicable, so not judged: {', '.join(skipped)}." if skipped else ""
     told = _deciding(closest, "at most")
-    return f"Pass{others}: the closest, {told}, keeps the limit {format_limit(closest.limit)}.{left_out}{also}"
+    return (
+        f"Pass{others}, for these attacks on these records: the closest, {told}, keeps the limit "
+        f"{format_limit(closest.limit)}.{left_out}{also}"
+    )
 
 
 def _excess(gate: GateResult) -> float:
@@ -176,10 +221,13 @@ def figures(gate: GateResult, cell: CellFinding, side: str) -> str:
         return f"{gate.subject}.{metric} has no value under {cell.label}"
     level = f"{100 * (cell.level or 0):.4g} %"
     if since:
-        bounded = "" if cell.bound is None else f", by {side} {cell.bound:+.3f} ({level} bound)"
-        return f"{gate.subject}.{metric} changed by {cell.value:+.3f} under {cell.label} since the baseline{bounded}"
-    bounded = "" if cell.bound is None else f", {side} {cell.bound:.3f} ({level} bound)"
-    return f"{gate.subject}.{metric} is {cell.value:.3f} under {cell.label}{bounded}"
+        bounded = (
+            "" if cell.bound is None else f", by {side} {distinct(cell.bound, gate.limit, form='+')} ({level} bound)"
+        )
+        value = distinct(cell.value, gate.limit, form="+")
+        return f"{gate.subject}.{metric} changed by {value} under {cell.label} since the baseline{bounded}"
+    bounded = "" if cell.bound is None else f", {side} {distinct(cell.bound, gate.limit)} ({level} bound)"
+    return f"{gate.subject}.{metric} is {distinct(cell.value, gate.limit)} under {cell.label}{bounded}"
 
 
 def _deciding(gate: GateResult, side: str) -> str:

@@ -128,7 +128,9 @@ def test_every_attack_file_is_in_the_table() -> None:
 
 
 def test_every_attack_says_what_it_is_and_where_it_comes_from() -> None:
-    assert all(name == attack.name and attack.summary and attack.source for name, attack in ATTACKS.items())
+    assert all(
+        name == attack.name and attack.summary and attack.source and attack.idea for name, attack in ATTACKS.items()
+    )
     assert all(attack.needs_reference for attack in ATTACKS.values() if attack.needs_same_tokenizer)
 
 
@@ -169,7 +171,14 @@ def test_an_attack_asked_for_by_name_and_by_group_counts_as_by_name() -> None:
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("min_k", "min-k"), ("LOSS", "loss"), ("refrence", "reference"), ("papers", "paper"), ("", "wbc")],
+    [
+        ("min_k", "min-k"),
+        ("LOSS", "loss"),
+        ("refrence", "reference"),
+        ("papers", "paper"),
+        ("", "wbc"),
+        ("minkpp", "'min-k++'"),
+    ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_ones(name: str, near: str) -> None:
     with pytest.raises(ConfigError, match=f"unknown attack '{name}'") as error:

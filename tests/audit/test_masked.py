@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from kdaudit.audit.liveness import median_bound
 from tests import encoders, tiny
-from tests.commands import Given, check_refused, read_texts, results
+from tests.commands import Given, check_refused, kdaudit, read_texts, results
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,13 @@ def test_all_ten_attacks_run_as_far_as_they_are_defined(pair: Given, tmp_path: P
         assert f"teacher {2 * 3 * n_texts}, student {2 * 3 * n_texts}" in said
         assert "pseudo-perplexity" in said
         assert "same tokens of a text in lower case" in said
+    options = ("--attack", "all", "--student", pair.student, "--members", pair.members, "--nonmembers", pair.nonmembers)
+    lent = (*options, "--teacher-run", tmp_path / "run", "--reference", pair.start, "--out", tmp_path / "lent")
+    done = kdaudit("attack", *lent, "--mask-groups", 3)
+    assert done.code == 0, done.err
+    assert results(tmp_path / "lent")["attacks"] == results(tmp_path / "run")["attacks"]
+    again = kdaudit("attack", *lent, "--mask-groups", 4, "--overwrite")
+    check_refused(again, "mask plan: partition")
     again = pair.attack(tmp_path / "run", "--attack", "all", "--reference", pair.start, "--mask-groups", 4)
     check_refused(again, "mask groups was 3 and is now 4")
 

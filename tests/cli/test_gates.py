@@ -1,5 +1,6 @@
 """Gates on the command line: from a trained leak to an exit code."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -79,10 +80,11 @@ def test_a_failed_gate_names_its_cell_in_the_table_and_in_the_summary(leaky: tup
     (gate,) = results(out)["verdict"]["gates"]
     row = next(line for line in done.out.splitlines() if line.startswith("student.auc<=0.6"))
     assert gate["deciding_attack"] in row
-    assert f"lower {gate['bound']:.3f} ({100 * gate['level']:.4g} %)" in row
+    assert f"at least {gate['bound']:.3f}" in row
+    assert f"({100 * gate['level']:.4g} %, corrected for" in done.out
     summary = (out / "summary.md").read_text(encoding="utf-8")
-    assert "# kdaudit: fail" in summary
-    assert f"| student.auc&#60;=0.6 | fail | {gate['deciding_attack']} |" in summary
+    assert "**Fail: 1 of 1 limit broken**" in summary
+    assert re.search(rf"\| student.auc&#60;=0.6 \| ✕ fail \| [^|]* \| {re.escape(gate['deciding_attack'])} \|", summary)
 
 
 def test_constant_scores_are_no_figure_and_no_pass(given: Given, tmp_path: Path) -> None:

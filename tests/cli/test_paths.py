@@ -99,8 +99,11 @@ def test_a_configuration_file_names_paths_as_seen_from_its_own_folder(stopped: S
 def test_every_command_expands_its_paths(stopped: Stopped, tmp_path: Path) -> None:
     options = ("--teacher", "~/t", "--student", "~/s", "--train", "~/r.jsonl", "--teacher-saw", "none", "--out", "~/o",
                "--key-file", "$DATA/key", "--manifest-out", "~/m.json", "--teacher-cache", "~/c")  # fmt: skip
-    config: DistillConfig = stopped("distill", *options)[0]
     home = tmp_path / "home"
+    for name in ("t", "s"):
+        (home / name).mkdir()
+    (home / "r.jsonl").touch()
+    config: DistillConfig = stopped("distill", *options)[0]
     assert (config.teacher, config.student, config.train) == (
         str(home / "t"),
         str(home / "s"),

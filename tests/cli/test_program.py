@@ -60,6 +60,11 @@ SLOW = {"torch", "transformers", "sklearn", "scipy.special", "scipy.stats", "pya
         ((*ARMS, "--method", "lora", "--gate", "studnt.auc <= 0.6"), "unknown subject 'studnt'"),
         (("report", "nowhere", "--gate", "studnt.auc <= 0.6"), "unknown subject 'studnt'"),
         (("report", "nowhere"), "nowhere: cannot be read"),
+        (AUDIT, "--members saw.jsonl: no such file"),
+        ((*AUDIT[:2], "./a", *AUDIT[3:]), "--teacher: there is no folder ./a"),
+        ((*ARMS, "--method", "lora"), "--train c: no such file"),
+        (("distill", *ARMS[1:]), "--train c: no such file"),
+        ((*AUDIT, "--set", "min-k.fractoin=0.1"), "min-k has no parameter 'fractoin'"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
 )
@@ -193,7 +198,23 @@ def test_an_empty_gate_is_refused_and_gates_nothing_away(given: Given, tmp_path:
     check_refused(given.attack(tmp_path, *options), "--gate: an empty value was given")
 
 
-@pytest.mark.parametrize("value", [" ", ";", "; ;", "student.auc <= 0.9;;student.auc <= 0.8"])
+@pytest.mark.parametrize(
+    ("option", "value", "kind"), [("--limit", "abc", "a whole number"), ("--calibration-share", "half", "a number")]
+)
+def test_a_value_of_another_type_is_shown_with_what_is_needed(option: str, value: str, kind: str) -> None:
+    done = kdaudit(*AUDIT, option, value)
+    assert done.code == ExitCode.BAD_INPUT
+    assert f"Invalid value for '{option}': '{value}' is not {kind}" in " ".join(done.err.replace("│", " ").split())
+
+
+def test_a_variable_that_nearly_is_one_is_said_and_others_are_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KDAUDIT_GATE", "student.auc <= 0.6")
+    monkeypatch.setenv("KDAUDIT_COLOUR_OF_THE_SKY", "blue")
+    done = kdaudit("attack", "--list-attacks")
+    assert done.err == "kdaudit does not read the variable KDAUDIT_GATE: did you mean 'KDAUDIT_GATES'?\n"
+
+
+@pytest.mark.parametrize("value", ["", " ", ";", "; ;", "student.auc <= 0.9;;student.auc <= 0.8"])
 def test_an_empty_variable_for_gates_is_refused(
     given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:

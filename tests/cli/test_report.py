@@ -30,7 +30,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("gates", "code", "words"),
     [
         ([], ExitCode.PASSED, "Not gated"),
-        ([PASSES], ExitCode.PASSED, "Pass: the closest"),
+        ([PASSES], ExitCode.PASSED, "Pass, for these attacks on these records: the closest"),
         ([FAILS], ExitCode.GATE_FAILED, "Fail: student.auc is 0.930 under reference"),
         ([IS_OPEN], ExitCode.INCONCLUSIVE, "Inconclusive"),
         ([PASSES, FAILS, IS_OPEN], ExitCode.GATE_FAILED, "Fail (1 of 3 gates)"),

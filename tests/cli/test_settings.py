@@ -169,6 +169,21 @@ def test_a_file_that_cannot_be_meant_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["kdaudit.toml", "pyproject.toml"])
+def test_an_error_in_a_file_names_the_line(
+    name: str, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    head = "[tool.ruff]\nseed = 1\n[tool.kdaudit]\n" if name == "pyproject.toml" else "# settings\n\n\n"
+    for wrong, words in (
+        ("'seed' = 'x'", "'seed' must be"),
+        ("sed = 1", "unknown key 'sed'"),
+        ("gates = [1]", "every"),
+    ):
+        Path(name).write_text(f"{head}limit = 5\n{wrong}\n", encoding="utf-8")
+        check_refused(given.attack(tmp_path / "run"), f"{name}, line 5: {words}")
+
+
 @pytest.mark.parametrize("content", ["tool = 3", "[tool]\nkdaudit = 'on'"])
 def test_a_pyproject_whose_tables_are_none_is_refused(
     content: str, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

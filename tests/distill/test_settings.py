@@ -92,7 +92,7 @@ CHANGES: dict[str, Any] = {
     "max_tokens": 16, "lora": 2, "teacher_load": "4bit", "student_load": "4bit", "device": "cpu", "dtype": "float32",
     "teacher_top_k": 8, "copies_per_epoch": 1, "seed": 1, "split_seed": 1, "goldfish": 3,
     "trust_remote_code": True, "allow_pickle": True, "chat_date": "2025-01-01", "answer_field": "chosen",
-    "pairs": "text", "txt_record": "file", "skip_empty": True, "kind": "masked", "whole_word": True,
+    "pairs": "text", "txt_record": "file", "skip_empty": True, "score": "all", "kind": "masked", "whole_word": True,
 }  # fmt: skip
 
 

@@ -111,6 +111,14 @@ def test_it_is_refused_quickly_and_in_little_memory(make: Callable[[Path], Path]
     assert len(str(raised.value)) < 1000
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.txt", "a.parquet", "a.arrow", "a"])
+def test_a_pointer_of_git_lfs_is_called_so(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", encoding="utf-8")
+    with pytest.raises(RecordsError, match="is a pointer of Git LFS") as caught:
+        read(str(tmp_path / name), option="--members")
+    assert "git lfs pull" in str(caught.value.hint)
+
+
 def test_texts_that_are_packed_as_no_text_is_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "UNPACKED", 2**24)
     path, schema = tmp_path / "bomb.parquet", pa.schema({"text": pa.string()})

@@ -163,6 +163,7 @@ LEAKY = AuditResult(
     mixed_supervision={"student": SUPERVISION},
     verdict=Verdict("not_gated"),
     config={"seed": 0},
+    measured="2026-11-25",
     strongest={"teacher": Strongest("reference", 0.88, 0.857, 0.903, 0.95, 2.21, ("loss", "reference")),
                "student": Strongest("reference", 0.93, 0.906, 0.954, 0.95, 2.2, ("loss", "reference"))},
 )  # fmt: skip

@@ -1,6 +1,9 @@
 """The HTML page: self-contained, readable by everyone, and safe whatever a name holds."""
 
+import csv
+import io
 import re
+from base64 import b64decode
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,7 +15,7 @@ import pytest
 
 from kdaudit.report.formats import FORMATS
 from kdaudit.report.reading import Report
-from kdaudit.report.render import render_html
+from kdaudit.report.render import as_css, render_html
 from tests.conftest import Golden
 from tests.report.reports import LEAKY, hostile, read, write_run
 
@@ -71,7 +74,7 @@ def test_nothing_is_run_and_nothing_is_fetched(leaky: Report, two_runs: Report) 
             for name, value in attributes.items():
                 assert not name.startswith("on")
                 assert name not in {"src", "srcset", "action", "ping"}
-                assert name not in {"href", "xlink:href"} or str(value).startswith("#")
+                assert name not in {"href", "xlink:href"} or str(value).startswith(("#", "data:text/csv;base64,"))
         style = "".join(page.text)
         assert "url(http" not in style
         assert "@import" not in style
@@ -82,7 +85,8 @@ def test_every_anchor_and_label_points_to_one_element_that_is_there(leaky: Repor
         text, page = render_html(report), html_of(report)
         ids = Counter(attributes["id"] for _, attributes in page.elements if "id" in attributes)
         assert set(ids.values()) == {1}
-        wanted = {str(at[name]).lstrip("#") for _, at in page.elements for name in ("href", "xlink:href") if name in at}
+        links = [str(at[name]) for _, at in page.elements for name in ("href", "xlink:href") if name in at]
+        wanted = {link.lstrip("#") for link in links if not link.startswith("data:")}
         wanted |= {str(at["aria-labelledby"]) for _, at in page.elements if "aria-labelledby" in at}
         wanted |= set(re.findall(r"url\(#([^)]+)\)", text))
         assert wanted <= set(ids)
@@ -107,7 +111,9 @@ def test_it_can_be_read_without_sight_and_without_a_mouse(leaky: Report) -> None
 def test_a_reader_with_two_minutes_finds_the_verdict_first(leaky: Report) -> None:
     text = " ".join(" ".join(html_of(leaky).text).split("What was measured")[0].split())
     verdict = leaky.runs[0].result.verdict
-    places = [text.index(words) for words in ("Fail", verdict.sentence, "What to do:", "The strongest of 2 attacks")]
+    order = ("Fail: 1 of 3", "93 times in 100", "What to do", verdict.sentence, "Limits", "The strongest of 2 attacks")
+    body = text[text.index("To the report") :]
+    places = [body.index(words) for words in order]
     assert places == sorted(places)
     assert verdict.next_step in text
 
@@ -161,7 +167,7 @@ def test_a_hostile_name_changes_no_element_and_no_attribute(
     assert not {"\u202e", "\u2066"} & set(text)
 
 
-def test_the_page_of_ten_attacks_on_three_models_stays_below_two_megabytes(tmp_path: Path) -> None:
+def test_the_page_of_ten_attacks_on_three_models_stays_below_600_kilobytes(tmp_path: Path) -> None:
     names = ("loss", "zlib", "reference", "min-k", "min-k++", "recall", "gap-k", "ez", "wbc", "lowercase")
     one = LEAKY.attacks["reference"]
     fpr = tuple(place / 199 for place in range(200))
@@ -175,7 +181,7 @@ def test_the_page_of_ten_attacks_on_three_models_stays_below_two_megabytes(tmp_p
     )
     models = {**LEAKY.models, "student-2": LEAKY.models["student"]}
     result = replace(LEAKY, models=models, attacks=dict.fromkeys(names, attack))
-    assert len(render_html(read(write_run(tmp_path / "run", result)))) < 1_500_000
+    assert len(render_html(read(write_run(tmp_path / "run", result))).encode()) < 600_000
 
 
 @pytest.mark.parametrize("form", ["html", "md", "json"])
@@ -189,7 +195,7 @@ def test_two_runs_are_compared_as_agreed(two_runs: Report, golden: Golden) -> No
 
 def test_runs_are_drawn_on_one_scale(two_runs: Report) -> None:
     page = render_html(two_runs)
-    forests = re.findall(r'<svg[^>]*aria-label="AUC of every attack".*?</svg>', page, re.DOTALL)
+    forests = re.findall(r'<svg[^>]*aria-label="AUC of every attack\. .*?</svg>', page, re.DOTALL)
     assert len(forests) == 2
     ticks = [re.findall(r"<text[^>]*>([0-9.]+)</text>", forest) for forest in forests]
     assert ticks[0] == ticks[1]
@@ -199,3 +205,29 @@ def test_a_users_matplotlibrc_changes_nothing(leaky: Report) -> None:
     expected = render_html(leaky)
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "svg.fonttype": "path"}):
         assert render_html(leaky) == expected
+
+
+def test_the_figures_of_every_attack_can_be_taken_from_the_page(leaky: Report) -> None:
+    page = html_of(leaky)
+    (link,) = (link for link in page.of("a") if "download" in link)
+    table = b64decode(str(link["href"]).partition("base64,")[2]).decode()
+    rows = list(csv.DictReader(io.StringIO(table)))
+    auc = [row for row in rows if (row["attack"], row["model"], row["metric"]) == ("reference", "student", "auc")]
+    assert [float(row["value"]) for row in auc if row["part"] == "level"] == [0.93]
+    assert {row["part"] for row in rows} == {"level", "difference"}
+
+
+def test_a_reader_can_pick_an_attack_a_model_and_what_did_not_pass(leaky: Report) -> None:
+    text, page = render_html(leaky), html_of(leaky)
+    assert [one.get("name") for one in page.of("input") if one["type"] == "radio"] == [*["attack"] * 4, *["model"] * 3]
+    rows = [row["data-a"] for row in page.of("tr") if "data-a" in row]
+    assert {*rows} == {"0", "1", "2"}
+    head = text[text.index('">AUC with 95') :]
+    assert '<th scope="col" data-m="0">teacher</th><th scope="col" data-m="1">student</th>' in head
+    assert '<th scope="col" data-m="1">student − teacher</th><th scope="col" data-m="1">p (Holm)</th>' in head
+    assert 'body:has(.pick-a-1:checked) [data-a]:not([data-a="1"])' in text
+    assert [row["data-s"] for row in page.of("tr") if "data-s" in row] == ["fail", "pass", "inconclusive"]
+
+
+def test_a_name_in_the_foot_of_a_printed_page_ends_no_rule() -> None:
+    assert as_css('a"; } </style>') == "a\\22 \\3b \\20 \\7d \\20 \\3c \\2f style\\3e "

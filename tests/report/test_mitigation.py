@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from kdaudit.metrics.estimate import Difference
+from kdaudit.report import mitigation_card
 from kdaudit.report.charts.pictures import draw_frontier
 from kdaudit.report.formats import FORMATS
-from kdaudit.report.mitigation import notes, sentences
+from kdaudit.report.mitigation import mitigation_page, notes, sentences
 from kdaudit.report.mitigation_tables import arms_table, frontier_table, gates_table
 from kdaudit.report.render import CUT, MAX_MARKDOWN, render_html, render_markdown
-from kdaudit.results.mitigation import load, save
+from kdaudit.results import Source
+from kdaudit.results.mitigation import Arm, load, save
 from kdaudit.verdict import parse_gate
 from kdaudit.verdict.mitigation import judge_arms
 from tests.commands import check_refused, kdaudit
@@ -88,7 +90,7 @@ def test_a_failed_validity_check_stands_before_everything() -> None:
     assert not [line for line in told if "exposed" in line or "at random" in line or "but on or above" in line]
 
 
-def test_rows_are_means_over_seeds_and_a_seed_without_a_value_leaves_a_dash() -> None:
+def test_rows_are_means_over_seeds_and_a_seed_without_a_value_is_not_measured() -> None:
     rows = {row[0]: row for row in arms_table(TABLE).rows}
     assert [*rows] == [
         "plain-2", "early-stop-1", "plain, epoch 2", "plain", "non-vulnerable", "non-vulnerable-control", "bottleneck",
@@ -110,7 +112,7 @@ def test_rows_are_means_over_seeds_and_a_seed_without_a_value_leaves_a_dash() ->
     one, other = TABLE.arms["bottleneck"].students
     lacking = replace(other, nll=replace(other.nll, value=None))
     arms = {**TABLE.arms, "bottleneck": replace(TABLE.arms["bottleneck"], students=(one, lacking))}
-    assert {row[0]: row for row in arms_table(replace(TABLE, arms=arms)).rows}["bottleneck"][2] == "–"
+    assert {row[0]: row for row in arms_table(replace(TABLE, arms=arms)).rows}["bottleneck"][2] == "not measured"
 
 
 @pytest.mark.parametrize("taken", ["plain", "early-stop-1"])
@@ -301,3 +303,67 @@ def test_markdown_of_many_arms_fits_into_a_comment_and_says_what_it_left_out() -
     vast = replace(TABLE, recommended=None, arms={f"arm-{i}": arm for i in range(900)})
     assert len(render_markdown(vast).encode()) <= MAX_MARKDOWN
     assert CUT in render_markdown(vast)
+
+
+def test_the_first_screen_says_which_student_to_take_and_what_it_changes() -> None:
+    page = mitigation_page(replace(TABLE, measured="2026-11-26"), with_pictures=False)
+    card = page.verdict
+    assert card is not None
+    assert (card.status, card.title) == ("pass", "Take non-vulnerable: it keeps every limit")
+    assert "60 times in 100 with non-vulnerable, and 85 times with the plain student" in card.plain[0]
+    assert "measured 26 Nov 2026" in page.about
+    assert [tile.value for tile in mitigation_card.tiles(TABLE)] == ["0.600", "3.400", "1 of 4 arms", "Comparable"]
+
+
+def test_an_arm_that_nobody_should_relax_about_is_not_green() -> None:
+    chosen = TABLE.arms["non-vulnerable"]
+
+    def tone(arm: Arm) -> str:
+        arms = {**TABLE.arms, "non-vulnerable": arm}
+        return mitigation_card.verdict_card(replace(TABLE, arms=arms), "", None).tone
+
+    assert tone(chosen) == "inconclusive", "those who stay are exposed more"
+    harmless = replace(chosen, kept_change={})
+    assert tone(harmless) == "pass"
+    assert tone(replace(harmless, finding="undertrained")) == "inconclusive"
+    assert tone(replace(harmless, finding="undertrained", is_plain=True)) == "pass", "stopping earlier is no mitigation"
+
+
+def test_without_an_arm_to_take_it_fails_and_where_the_sets_differ_nothing_is_decided() -> None:
+    failed = mitigation_card.verdict_card(replace(TABLE, recommended=None), "", None)
+    assert (failed.tone, failed.title) == ("fail", "Fail: no arm keeps every limit")
+    assert failed.steps[0].words == "Publish none of these students under these limits."
+    ungated = replace(TABLE, recommended=None, arms={name: replace(arm, gates=()) for name, arm in TABLE.arms.items()})
+    assert mitigation_card.verdict_card(ungated, "", None).title == "No limit was set: 1 of 4 arms found to help"
+    invalid = replace(TABLE, validity=replace(TABLE.validity, status="failed"))
+    card = mitigation_card.verdict_card(invalid, "", None)
+    assert card.title == "No verdict: the two sets differ without any model"
+    assert "times in 100" not in card.plain[0]
+    assert "They differ" in [tile.value for tile in mitigation_card.tiles(invalid)]
+
+
+def test_its_picture_shows_the_limit_the_arm_to_take_and_every_name_at_its_point() -> None:
+    picture = draw_frontier(TABLE, "loss", "auc")
+    assert picture is not None
+    for words in (">limit 0.8<", ">recommended<", ">non-vulnerable<", ">bottleneck<", ">no-norm<"):
+        assert picture.svg.count(words) == 1, words
+    assert "<title>bottleneck: 0.550 at 3.550 nats per token, undertrained</title>" in picture.svg
+    assert "Recommended: non-vulnerable, AUC 0.600 at 3.400 nats per token" in picture.svg
+
+
+def test_it_can_be_repeated_from_what_it_says() -> None:
+    table = replace(
+        TABLE, command="kdaudit mitigate --from './my  student'", versions={"torch": "2.13.0"},
+        data=replace(TABLE.data, sources=(Source("--train", "members.jsonl", 500, 1, "cd" * 32),)),
+    )  # fmt: skip
+    text = render_html(table)
+    for words in ("./my  student", "2.13.0", "members.jsonl", "cd" * 32, "500 held-out records"):
+        assert words in text, words
+    assert "an earlier version made this table" in render_html(TABLE)
+
+
+def test_what_was_not_measured_is_a_line_and_no_empty_table() -> None:
+    text = render_markdown(TABLE)
+    assert f"TPR at 1 % FPR of loss: {TOO_FEW}" in text
+    assert "Frontier by TPR at 1 % FPR of loss" not in text
+    assert "Not measured" in text

@@ -99,21 +99,23 @@ def test_a_hostile_name_breaks_no_table_of_the_summary(text: str, audit: AuditRe
     assert shape(hostile)[len(gates) :] == shape(plain)
     assert set(gates) == {7}
     headings = [line for line in hostile.splitlines() if line.startswith("#")]
-    assert headings == ["# kdaudit: inconclusive", "## Gates", *re.findall(r"^##+ .*$", plain, re.MULTILINE)]
+    title, *others = re.findall(r"^#+ .*$", plain, re.MULTILINE)
+    assert headings == [title, "## Limits", *others]
     assert "](" not in hostile
     assert "<" not in hostile
 
 
 def test_the_summary_says_models_figures_validity_and_its_limits(audit: AuditResult) -> None:
     summary = render_summary(audit)
-    assert summary.startswith("# kdaudit: not gated\n")
+    assert summary.startswith("# Does the student give away its training data?\n")
+    assert "\n**No verdict: no limit was set**\n" in summary
     for words in (
         "| teacher | ", "## AUC", "| loss | ", "## Can these figures be trusted?", "| blind baseline",
         "## Mixed supervision",
         "Intervals are 95 %", f"kdaudit {audit.kdaudit_version}", "seed 0", "not a proof",
     ):  # fmt: skip
         assert words in summary
-    assert "## Gates" not in summary
+    assert "## Limits" not in summary
     assert summary.endswith("\n")
     assert not re.search(r"\n\n\n", summary)
 
@@ -138,8 +140,9 @@ def test_the_report_renders_as_tables_and_details_in_github_flavoured_markdown(l
     assert "|" not in text, "a table that did not become one shows its bars"
     assert not re.search(r"(?m)^\s*#+ |\*\*|---", html.unescape(text))
     assert rendered.count("<table>") == 14
-    assert rendered.count("<details>") == rendered.count("</details>") == 3
-    assert "<strong>Fail (1 of 3 gates): student.auc is 0.930 under reference" in rendered
+    assert rendered.count("<details>") == rendered.count("</details>") == 4
+    assert "<strong>Fail: 1 of 3 limits broken</strong>" in rendered
+    assert "Fail (1 of 3 gates): student.auc is 0.930 under reference" in rendered
     assert "'./my  student'" in html.unescape(rendered), "the command is the one that was run"
 
 
@@ -152,7 +155,7 @@ def test_a_hostile_name_breaks_no_table_of_the_report(text: str, tmp_path: Path)
 
     def shape(report: str) -> list[object]:
         return [
-            line.count("|") if line.startswith("|") else line[:3] in {"## ", "###", "# k"}
+            line.count("|") if line.startswith("|") else line[:3] in {"## ", "###", "# D"}
             for line in report.splitlines()
         ]
 

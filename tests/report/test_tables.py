@@ -4,13 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdaudit.metrics import METRICS
+from kdaudit.metrics.estimate import QUANTILE_GRID, Difference
 from kdaudit.metrics.strongest import Strongest
 from kdaudit.report import checks, provenance, tables
 from kdaudit.report.blocks import Detail, Table
-from kdaudit.report.headline import strongest_notes
+from kdaudit.report.headline import adjusted_p, strongest_notes
 from kdaudit.report.reading import Declaration, Report
+from kdaudit.results import GateResult, Verdict
 from kdaudit.verdict import judge, parse_gate
-from tests.report.reports import GATES, LEAKY, TOO_FEW, read, write_run
+from tests.report.reports import GATES, LEAKY, TOO_FEW, attack, checkpoint, read, write_run
 from tests.report.small import AUDIT, WITH_ALONE
 
 
@@ -24,9 +26,9 @@ def all_tables(report: Report) -> list[Table]:
         *checks.supervision(run.result),
         checks.checks(run.result),
         *provenance.utility(run.result),
-        provenance.models(run.result),
-        provenance.data(run.result),
-        provenance.versions(run.result, run.versions),
+        provenance.models(run.result.models),
+        provenance.data(run.result.data),
+        provenance.versions(run.result.kdaudit_version, run.versions),
     ]
 
 
@@ -58,14 +60,58 @@ def test_a_gate_shows_its_bound_its_level_and_where_it_was_declared(leaky: Repor
     result = leaky.runs[0].result
     table = tables.gates(result, {"student.auc<=0.6": Declaration(Path("kdaudit.toml"), 3)})
     first = dict(zip(table.head, table.rows[0], strict=True))
-    assert first["status"] == "fail"
-    assert first["decided by"] == "reference"
+    assert first["limit"] == "Student, AUC at most 0.6"
+    assert first["gate"] == "student.auc<=0.6"
+    assert first["result"] == "fail"
+    assert first["by attack"] == "reference"
+    assert first["measured"].startswith("0.930, at least 0.91")
+    assert first["distance"].startswith("0.31")
+    assert first["distance"].endswith(" over")
     level = 100 * (1 - 0.05 / result.verdict.n_cells)
-    assert first["bound"].endswith(f"({level:.4g} %)")
-    assert first["bound"].startswith("lower 0.91")
+    assert f"({level:.4g} %, corrected for {result.verdict.n_cells} scored cells)" in table.note
     assert first["declared in"] == "kdaudit.toml:3"
     assert table.rows[1][-1] == "–", "given on the command line"
     assert tables.gates(result, {}).head[-1] == "reason"
+
+
+def test_the_verdict_of_a_model_is_its_own(leaky: Report) -> None:
+    two = dict.fromkeys(("student", "student-2"), LEAKY.models["student"])
+    weak, strong = attack(0.88, 0.52), attack(0.88, 0.93)
+    one = replace(
+        strong, cells={**strong.cells, "student-2": weak.cells["student"]},
+        comparison={"student": strong.comparison["student"], "student-2": weak.comparison["student"]},
+    )  # fmt: skip
+    result = replace(
+        LEAKY, models={"teacher": LEAKY.models["teacher"], **two}, attacks=dict.fromkeys(("loss", "zlib"), one)
+    )
+    gates = [parse_gate(gate) for gate in ("student.auc <= 0.6", "student-2.auc <= 0.6", "difference.auc <= 0.02")]
+    result = replace(result, verdict=judge(result.attacks, result.validity, gates))
+    assert [tables.status_of(result, name) for name in two] == ["fail", "pass"]
+    assert tables.status_of(result, "teacher") == "not_gated"
+
+
+def test_a_reference_has_the_precision_that_it_was_measured_in() -> None:
+    stored = replace(LEAKY.models["student"], reference=replace(checkpoint("a start"), stored_dtype="float16"))
+    rows = provenance.models({**LEAKY.models, "student": stored}).rows
+    assert rows[-1][0] == "student: reference"
+    assert rows[-1][3] == "float32 on cpu"
+
+
+def test_a_bootstrap_that_can_show_no_smaller_p_value_says_so() -> None:
+    grid = tuple(0.1 + q / 100 for q in QUANTILE_GRID)
+    at_floor = Difference(0.1, 0.09, 0.11, 2 / 2001, 20 / 2001, quantiles=grid)
+    assert adjusted_p(at_floor) == "≤ 0.010"
+    assert adjusted_p(replace(at_floor, p_value=4 / 2001, p_value_holm=0.04)) == "0.040"
+    assert adjusted_p(replace(at_floor, quantiles=None, se=0.01)) == "0.010", "DeLong's has no floor"
+    assert adjusted_p(replace(at_floor, p_value_holm=2 / 2001)) == "< 0.001"
+    assert adjusted_p(None) == "–"
+
+
+def test_a_bound_that_rounding_would_put_on_its_limit_has_more_digits() -> None:
+    gate = GateResult("student.auc<=0.1", "fail", "", "student", "auc", 0.1, "loss", 0.10049, 0.1001, "lower", 0.99)
+    row = tables.gates(replace(LEAKY, verdict=Verdict("fail", (gate,), 1)), {}).rows[0]
+    assert row[3] == "0.1005, at least 0.1001"
+    assert row[5] == "0.0001 over"
 
 
 def test_the_two_by_two_counts_members_then_non_members(leaky: Report) -> None:
@@ -96,7 +142,7 @@ def test_utility_stands_where_the_students_folder_told_it_and_nowhere_else(leaky
 
 
 def test_every_checkpoint_is_listed_with_its_hash(leaky: Report) -> None:
-    rows = provenance.models(leaky.runs[0].result).rows
+    rows = provenance.models(leaky.runs[0].result.models).rows
     assert [row[0] for row in rows] == ["teacher", "teacher: reference", "student", "student: reference"]
     assert rows[0][1] == "owner/teacher @ 0123456789ab"
     assert rows[2][3] == "4bit float32 on cpu"
@@ -105,8 +151,8 @@ def test_every_checkpoint_is_listed_with_its_hash(leaky: Report) -> None:
 
 def test_gates_that_nothing_could_settle_show_the_reason(leaky: Report) -> None:
     row = tables.gates(leaky.runs[0].result, {}).rows[GATES.index("student.tpr@0.001 <= 0.05")]
-    assert (row[1], *row[3:5]) == ("inconclusive", "–", "–")
-    assert TOO_FEW.reason in row[5]
+    assert row[2:6] == ("inconclusive", "–", "loss", "–")
+    assert TOO_FEW.reason in row[6]
 
 
 def test_a_terminal_shows_the_first_rate_that_was_measured_and_a_pair_side_by_side(leaky: Report) -> None:
@@ -172,5 +218,5 @@ def test_gates_that_a_failed_check_leaves_open_point_to_the_verdict_which_has_th
     validity = replace(result.validity, status="failed", reasons=("a long reason with figures",))
     verdict = judge(result.attacks, validity, [parse_gate(gate) for gate in GATES])
     table = tables.gates(replace(result, validity=validity, verdict=verdict), {})
-    assert {row[5] for row in table.rows} == {"the sets differ: see the verdict"}
+    assert {row[6] for row in table.rows} == {"the sets differ: see the verdict"}
     assert "a long reason with figures" in verdict.sentence

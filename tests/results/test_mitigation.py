@@ -19,6 +19,7 @@ from kdaudit.results.audit import (
     ComparedRecords,
     Comparison,
     GateResult,
+    Source,
     Validity,
 )
 from kdaudit.results.mitigation import SCHEMA, Arm, Leak, Mitigation, Student, load, save, to_json
@@ -49,8 +50,9 @@ ARM = Arm(
     {"loss": {"auc": PLACED, "tpr@0.01": OUTSIDE}}, "no evidence", "why",
     gates=(GateResult("student.auc<=0.9", "pass", "", "student", "auc", 0.9),), warnings=("careful",),
 )  # fmt: skip
+SOURCE = Source("--train", "members.jsonl", 500, 0, "cd")
 TABLE = Mitigation(
-    "0.1", {"teacher": AuditedModel("t", 9)}, ComparedRecords(500, 490, "ab"), "loss", "auc",
+    "0.1", {"teacher": AuditedModel("t", 9)}, ComparedRecords(500, 490, "ab", (SOURCE,)), "loss", "auc",
     (replace(STUDENT, epoch=1, n_replaced=None, checkpoint="plain/0/1"),),
     {
         "loss": {
@@ -64,6 +66,7 @@ TABLE = Mitigation(
     },
     Validity("ok", Estimate(0.51, 0.47, 0.55), "tfidf", {}, {}, Overlap(13), ()),
     {"epochs": 5}, recommended="bottleneck",
+    measured="2026-11-26", command="kdaudit mitigate", versions={"python": "3.11.7"},
 )  # fmt: skip
 
 

@@ -40,7 +40,8 @@ def test_a_gate_passes_where_every_upper_bound_keeps_the_limit() -> None:
     assert gate.bound == pytest.approx(0.55 + 1.645 * 0.01, abs=1e-4)
     assert (
         verdict.sentence
-        == "Pass: the closest, student.auc is 0.550 under zlib, at most 0.566 (95 % bound), keeps the limit 0.6."
+        == "Pass, for these attacks on these records: the closest, student.auc is 0.550 under zlib, at most 0.566 "
+        "(95 % bound), keeps the limit 0.6."
     )
 
 
@@ -62,7 +63,7 @@ def test_an_interval_across_the_limit_is_inconclusive() -> None:
     assert verdict.status == gate.status == "inconclusive"
     assert (gate.deciding_attack, gate.bound_side, gate.level) == ("zlib", "upper", 0.95)
     assert gate.reason == "the interval reaches to both sides of the limit (zlib)"
-    assert "more records" in verdict.next_step
+    assert "times as many records" in verdict.next_step
 
 
 def test_a_value_below_the_limit_is_no_pass_where_its_bound_is_above() -> None:

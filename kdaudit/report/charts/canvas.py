@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from kdaudit.report.blocks import Picture
 from kdaudit.report.text import plain
 
-WIDTH = 4.4  # inches; small enough that the text can be read on a telephone
+WIDTH = 4.0  # inches; the text is 11 pixels high on a telephone and 8 points in half a printed page
 INK, FAINT, GRID = "#1c2026", "#6b7480", "#d9dde3"
 MODELS = ("#0072b2", "#c14a00", "#00795a", "#8a3f7c")
 """The colours of models by position. All are those of the light page. In a page the page's own stand in their place,
@@ -44,11 +44,11 @@ SETTINGS: Mapping[str, Any] = {
     "axes.facecolor": "none",
     "figure.facecolor": "none",
     "font.family": "DejaVu Sans",  # comes with matplotlib, so the layout is the same everywhere
-    "font.size": 8.5,
+    "font.size": 9.3,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 9.3,
     "pdf.fonttype": 42,  # publishers refuse Type 3
     "svg.fonttype": "none",
     "svg.hashsalt": "kdaudit",
@@ -56,9 +56,12 @@ SETTINGS: Mapping[str, Any] = {
     "text.parse_math": False,  # a name with dollar signs is no formula
     "xtick.color": INK,
     "ytick.color": INK,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
+    "xtick.labelsize": 9.3,
+    "ytick.labelsize": 9.3,
 }
+TEXT_STYLE = f"font-size: {SETTINGS['font.size']}px; font-family: 'DejaVu Sans'"
+"""As matplotlib writes it on every text of the usual size."""
+COORDINATES = {"d", "x", "y"}
 PREFIX = "drawing-"
 """What every id in a picture begins with."""
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
@@ -96,13 +99,25 @@ def panel(height: float, *, left: float, below: float = 0.5, above: float = 0.3)
     """
     with styled():
         figure = Figure(figsize=(WIDTH, height))
-        figure.subplots_adjust(left=left, right=0.96, top=1 - above / height, bottom=below / height)
+        figure.subplots_adjust(left=left, right=0.93, top=1 - above / height, bottom=below / height)
         yield figure, figure.subplots()
 
 
-def picture(figure: Figure, title: str, caption: str) -> Picture:
-    """What was drawn, named `title`; inside of `for_print` with its PDF."""
-    return Picture(to_svg(figure, title), caption, title, to_pdf(figure, title) if _FOR_PRINT.get() else b"")
+def picture(
+    figure: Figure, title: str, caption: str, *, message: str = "", told: Mapping[str, str] | None = None
+) -> Picture:
+    """What was drawn, named `title`; inside of `for_print` with its PDF.
+
+    Args:
+        figure: as drawn.
+        title: names it.
+        caption: what stands beside it.
+        message: what it shows, for those who do not see it; without one its title.
+        told: by the id of an artist, what a reader who points at it is told.
+    """
+    return Picture(
+        to_svg(figure, message or title, told=told), caption, title, to_pdf(figure, title) if _FOR_PRINT.get() else b""
+    )
 
 
 def named(text: str) -> str:
@@ -132,8 +147,14 @@ def standing_alone(svg: str) -> str:
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
-def to_svg(figure: Figure, title: str) -> str:
-    """The figure as one `<svg>` element named `title`, which changes nothing around it and clashes with no other."""
+def to_svg(figure: Figure, title: str, *, told: Mapping[str, str] | None = None) -> str:
+    """The figure as one `<svg>` element, which changes nothing around it and clashes with no other.
+
+    Args:
+        figure: as drawn.
+        title: what it shows, for those who do not see it.
+        told: by the id of an artist, what a reader who points at it is told.
+    """
     written = io.StringIO()
     FigureCanvasSVG(figure).print_svg(written, metadata=NO_METADATA)  # type: ignore[no-untyped-call]
     drawing = written.getvalue()
@@ -142,6 +163,12 @@ def to_svg(figure: Figure, title: str) -> str:
         for child in [*parent]:
             if child.tag in {f"{{{SVG}}}metadata", f"{{{SVG}}}style"}:  # its rules would hold for the whole page
                 parent.remove(child)
+    for element in root.iter():
+        if (words := (told or {}).get(element.attrib.get("id", ""))) is not None:
+            note = ElementTree.Element(f"{{{SVG}}}title")
+            note.text = plain(words)
+            element.insert(0, note)
+    _shorten(root)
     _rename(root, prefix=f"{PREFIX}{sha256(f'{title}{drawing}'.encode()).hexdigest()[:8]}-")
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
@@ -151,6 +178,30 @@ def to_svg(figure: Figure, title: str) -> str:
     ElementTree.register_namespace("xlink", XLINK)
     text = ElementTree.tostring(root, encoding="unicode")
     return re.sub("|".join(COLOURS), lambda found: COLOURS[found[0]], text)
+
+
+def _shorten(root: ElementTree.Element) -> None:
+    """Leave out what nobody sees: most of a page is pictures. Coordinates end at tenths of a point; text stays."""
+    root.set("style", TEXT_STYLE)
+    for element in root.iter():
+        for name in COORDINATES & element.attrib.keys():
+            found = re.sub(r"-?\d+\.\d\d+", _to_tenths, element.attrib[name])
+            element.set(name, re.sub(r" *([A-Za-z]) *", r"\1", " ".join(found.split())))
+        if element.attrib.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
+        if "style" in element.attrib and element is not root:
+            element.set("style", element.attrib["style"].replace(f"{TEXT_STYLE}; ", "").replace(": ", ":"))
+        element.text, element.tail = (
+            (text if text and text.strip() else None) for text in (element.text, element.tail)
+        )
+    for parent in [*root.iter()]:
+        for child in [*parent]:
+            if child.tag == f"{{{SVG}}}g" and not [*child] and not child.attrib:
+                parent.remove(child)
+
+
+def _to_tenths(found: re.Match[str]) -> str:
+    return f"{float(found[0]):.1f}".removesuffix(".0")
 
 
 def _rename(root: ElementTree.Element, *, prefix: str) -> None:

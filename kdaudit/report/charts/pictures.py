@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from matplotlib.axes import Axes
@@ -11,17 +12,20 @@ from matplotlib.ticker import MaxNLocator
 from kdaudit.config import LONE, TEACHER
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.frontier import ALL, Placed, PlainPoint
+from kdaudit.metrics.frontier import ALL, Placed, PlainPoint, Point
 from kdaudit.metrics.metric import Metric
+from kdaudit.report import card
 from kdaudit.report.blocks import Picture
 from kdaudit.report.charts import plots
-from kdaudit.report.charts.canvas import INK, MODELS, PREFIX, named, panel, picture
+from kdaudit.report.charts.bars import Bar, bars
+from kdaudit.report.charts.canvas import FAINT, INK, MARKERS, MODELS, PREFIX, panel, picture
 from kdaudit.report.charts.plots import MAX_LABEL, ForestRow
 from kdaudit.report.charts.sketch import runs_of
 from kdaudit.report.headline import auc_of_chosen, strongest
 from kdaudit.report.mitigation_tables import off_frontier
 from kdaudit.report.page import RunPictures
 from kdaudit.report.reading import Report, Run
+from kdaudit.report.tables import named_attack
 from kdaudit.report.text import plain
 from kdaudit.results import AttackResult, AuditResult
 from kdaudit.results.mitigation import Mitigation
@@ -50,13 +54,16 @@ def _of_run(report: Report, run: Run, number: int, *, is_whole: bool) -> RunPict
     result, models = run.result, list(run.result.models)
     order = _by_strength(result) if is_whole else _by_strength(result)[:1]
     drawn = RunPictures(
-        levels=_present(
-            picture
-            for metric in _plotted()
-            for picture in (
-                _forest(report, result, metric, is_difference=is_difference) for is_difference in (False, True)
-            )
-        ),
+        levels=[
+            *_present(_since_baseline(report, result)),
+            *_present(
+                picture
+                for metric in _plotted(result)
+                for picture in (
+                    _forest(report, result, metric, is_difference=is_difference) for is_difference in (False, True)
+                )
+            ),
+        ],
         curves=_present(plots.roc(name, result.attacks[name], models) for name in order),
         scores=_present(plots.histograms(name, result.attacks[name], models) for name in order),
         supervision=_present(
@@ -72,15 +79,36 @@ def _of_run(report: Report, run: Run, number: int, *, is_whole: bool) -> RunPict
                     ],
                     ["members"],
                     centre=0,
+                    centre_words="no difference",
                     label="gain of members − of non-members, nats per token",
                     caption=QUARTERS_CAPTION,
                 ),
             )
         ),
     )
-    return RunPictures(
-        *(_numbered(each, number) for each in (drawn.levels, drawn.curves, drawn.scores, drawn.supervision))
+    levels, curves, scores, supervision = (
+        _numbered(each, number) for each in (drawn.levels, drawn.curves, drawn.scores, drawn.supervision)
     )
+    return RunPictures(levels, curves, scores, supervision, _of_verdict(result))
+
+
+def _of_verdict(result: AuditResult) -> Picture | None:
+    """The strongest attack on every model, out of 100 guesses; nothing where no figure says what a model remembers."""
+    shown = card.shown_models(result)
+    if not shown or result.validity.status == "failed":
+        return None
+    limits = card.limit_lines(result)
+    rows = [
+        Bar(
+            one.model, [*result.models].index(one.model), one.auc.value or 0.0, one.auc.low, one.auc.high,
+            card.in_100(one.auc.value, *(limit for _, limit in limits)),
+            f"{one.model}: {card.in_100(one.auc.value)} in 100 by {one.attack}"
+            f" ({card.in_100(one.auc.low)} to {card.in_100(one.auc.high)})",
+        )
+        for one in shown
+    ]  # fmt: skip
+    title = "Right guesses in 100, strongest attack"
+    return bars(title, rows, chance=0.5, limits=limits, message=card.message(shown, limits))
 
 
 def _numbered(pictures: Iterable[Picture], number: int) -> list[Picture]:
@@ -88,9 +116,14 @@ def _numbered(pictures: Iterable[Picture], number: int) -> list[Picture]:
     return [replace(one, svg=one.svg.replace(PREFIX, f"{PREFIX}{number}-")) for one in pictures]
 
 
-def _plotted() -> list[Metric]:
-    """The metrics with a picture of their own; those at a false positive rate are in the curves."""
-    return [metric for metric in METRICS.values() if metric.is_headline and not metric.group and not metric.beside]
+def _plotted(result: AuditResult) -> list[Metric]:
+    """The metrics with a picture of their own; those at a false positive rate are in the curves, unless gated."""
+    gated = {gate.metric for gate in result.verdict.gates}
+    return [
+        metric
+        for metric in METRICS.values()
+        if metric.name in gated or (metric.is_headline and not metric.group and not metric.beside)
+    ]
 
 
 def _forest(report: Report, result: AuditResult, metric: Metric, *, is_difference: bool) -> Picture | None:
@@ -101,16 +134,16 @@ def _forest(report: Report, result: AuditResult, metric: Metric, *, is_differenc
         return {model: part.figures.get(metric.name) for model, part in parts.items()}
 
     words = metric.short
-    guessing = "" if metric.chance is None else " Dotted: guessing."
     if is_difference:
         title, label, caption = f"Student minus teacher, {words}", f"difference of {words}", GAP_CAPTION.format(words)
     else:
-        title, label, caption = f"{words} of every attack", words, f"{LEVEL_CAPTION.format(words)}{guessing}"
+        title, label, caption = f"{words} of every attack", words, LEVEL_CAPTION.format(words)
     return plots.forest(
         title,
         [ForestRow(name, figures(attack)) for name, attack in result.attacks.items()],
         list(result.models),
         centre=0 if is_difference else metric.chance,
+        centre_words="no difference" if is_difference else "guessing",
         label=label,
         caption=caption,
         limits=_limits(result, metric, is_difference=is_difference),
@@ -154,6 +187,7 @@ def _side_by_side(report: Report) -> list[Picture]:
                 rows,
                 series,
                 centre=0.5,
+                centre_words="guessing",
                 label="AUC",
                 caption=caption + (", and the same attack on its teacher." if paired else "."),
             ),
@@ -162,11 +196,67 @@ def _side_by_side(report: Report) -> list[Picture]:
                 gaps,
                 ["teacher", "student"],
                 centre=0,
+                centre_words="no difference",
                 label="difference of AUC",
                 caption=GAP_CAPTION.format("AUC"),
             ),
+            _attacks_by_run(report),
         ]
     )
+
+
+def _attacks_by_run(report: Report) -> Picture | None:
+    """Every attack on the first target of every run; None where there are more runs than marks."""
+    if len(report.runs) > len(MARKERS):
+        return None
+    names = list(dict.fromkeys(name for run in report.runs for name in run.result.attacks))
+    rows = [
+        ForestRow(
+            name,
+            {
+                run.name: run.result.attacks[name].cells[run.result.targets[0]].auc
+                for run in report.runs
+                if name in run.result.attacks
+            },
+        )
+        for name in names
+    ]
+    return plots.forest(
+        "AUC of every attack in every run",
+        rows,
+        [run.name for run in report.runs],
+        centre=0.5,
+        centre_words="guessing",
+        label="AUC",
+        caption="AUC of every attack on the student of every run, or on its only model, with its 95 % interval.",
+    )
+
+
+def _since_baseline(report: Report, result: AuditResult) -> Iterator[Picture | None]:
+    """Old beside new, a picture for each model that both runs have."""
+    then = report.earlier
+    if then is None:
+        return
+    for model in result.models:
+        if model not in then.models:
+            continue
+        names = [name for name in result.attacks if name in then.attacks]
+        rows = [
+            ForestRow(
+                name,
+                {"then": then.attacks[name].cells[model].auc, "now": result.attacks[name].cells[model].auc},
+            )
+            for name in names
+        ]
+        yield plots.forest(
+            f"AUC on the {model}, then and now",
+            rows,
+            ["then", "now"],
+            centre=0.5,
+            centre_words="guessing",
+            label="AUC",
+            caption=f"AUC of every attack on the {model} in the baseline and in this run, with 95 % intervals.",
+        )
 
 
 def _by_strength(result: AuditResult) -> list[str]:
@@ -184,6 +274,11 @@ def _present(found: Iterable[Picture | None]) -> list[Picture]:
     return [picture for picture in found if picture is not None]
 
 
+def frontier_title(attack: str, metric: str) -> str:
+    """What the picture of one attack and metric is called."""
+    return f"{METRICS[metric].short} of {attack} against held-out loss"
+
+
 def frontiers_of(table: Mitigation) -> list[Picture]:
     """The pictures of a comparison of mitigations, one for each attack and metric that could be measured."""
     return _present(draw_frontier(table, attack, metric) for attack, of in table.frontier.items() for metric in of)
@@ -191,6 +286,8 @@ def frontiers_of(table: Mitigation) -> list[Picture]:
 
 SHAPES = ("s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
 """The marks of arms by position: none needs a colour to be told from the others."""
+LINE, CHARACTER, BESIDE = 11.5, 5.6, 9
+"""Points from one name to the next, for a letter of one, and from a point to its name."""
 
 
 def draw_frontier(table: Mitigation, attack: str, metric: str) -> Picture | None:
@@ -203,23 +300,67 @@ def draw_frontier(table: Mitigation, attack: str, metric: str) -> Picture | None
     shown = {name: found for name, found in placed.items() if found.point is not None}
     if not points:
         return None
-    words, legend = METRICS[metric].short, 0.17 * ((len(shown) + 2) // 2)
-    with panel(3.2 + legend, left=0.15, below=0.75 + legend) as (figure, axes):
+    words, limits = METRICS[metric].short, _limits_of_arms(table, attack, metric)
+    with panel(3.6, left=0.17, below=0.55, above=0.5) as (figure, axes):
         _draw_stairs(axes, points, leftmost=min(found.point.nll for found in shown.values() if found.point is not None)
                      if shown else None)  # fmt: skip
+        told = {}
         for index, (name, found) in enumerate(shown.items()):
-            _draw_arm(axes, found, index, plain(name, limit=MAX_LABEL), metric)
+            told[f"arm-{index}"] = _draw_arm(axes, found, index, name, metric, is_taken=name == table.recommended)
+        for limit in limits:
+            axes.axhline(limit, color=INK, linewidth=1.1, linestyle=(0, (4, 1.5)), label=f"limit {limit:g}")
         axes.set(xlabel="held-out loss, nats per token (left is more useful)", ylabel=f"{words} of {attack}")
-        axes.margins(0.12)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.margins(0.14)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.grid(visible=True)
-        figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncols=2)
+        _name_points(axes, {
+            plain(name, limit=MAX_LABEL): found.point for name, found in shown.items() if found.point is not None
+        })  # fmt: skip
+        figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=2)
         caption = (
             f"Utility against leak under {attack}, means over seeds. Numbers: epochs of the plain run, 0 before it. "
             "Below the stairs is better than stopping earlier. Bars: 95 % of the distance, all members."
         )
-        return picture(figure, f"{words} of {attack} against held-out loss", caption)
+        title = message = frontier_title(attack, metric)
+        if table.recommended in shown and (point := shown[table.recommended].point) is not None:
+            message += f". Recommended: {table.recommended}, {words} {point.leak:.3f} at {point.nll:.3f} nats per token"
+        return picture(figure, title, caption, message=message, told=told)
+
+
+def _limits_of_arms(table: Mitigation, attack: str, metric: str) -> list[float]:
+    """The limits on the students under this attack and metric."""
+    gates = (gate for arm in table.arms.values() for gate in arm.gates)
+    return sorted(
+        {
+            gate.limit
+            for gate in gates
+            if gate.metric == metric and gate.subject.startswith("student") and named_attack(gate) in (None, attack)
+        }
+    )
+
+
+def _name_points(axes: Axes, points: Mapping[str, Point]) -> None:
+    """Write each name beside its point, on the right where there is room, none over another."""
+    to_points = 72 / axes.figure.dpi
+    left, right = (float(axes.transAxes.transform((end, 0))[0]) * to_points for end in (0, 1))
+    places = {name: axes.transData.transform((one.nll, one.leak)) * to_points for name, one in points.items()}
+
+    def fits_right(name: str, x: float) -> bool:
+        length = BESIDE + CHARACTER * len(name)
+        return x + length <= right or (x - length < left and right - x >= x - left)
+
+    for is_right in (True, False):
+        lowest = -math.inf
+        for name, (x, y) in sorted(places.items(), key=lambda item: float(item[1][1])):
+            if fits_right(name, float(x)) != is_right:
+                continue
+            shift = max(float(y), lowest + LINE) - float(y)
+            lowest = float(y) + shift
+            axes.annotate(
+                name, (points[name].nll, points[name].leak), xytext=(BESIDE if is_right else -BESIDE, shift),
+                textcoords="offset points", ha="left" if is_right else "right", va="center",
+            )  # fmt: skip
 
 
 def _draw_stairs(axes: Axes, points: Sequence[PlainPoint], *, leftmost: float | None) -> None:
@@ -239,7 +380,7 @@ def _draw_stairs(axes: Axes, points: Sequence[PlainPoint], *, leftmost: float | 
     for point in own:
         if point.epochs == int(point.epochs):
             axes.annotate(
-                f"{point.epochs:g}", (point.nll, point.leak), xytext=(4, 4), textcoords="offset points", fontsize=7
+                f"{point.epochs:g}", (point.nll, point.leak), xytext=(4, 4), textcoords="offset points", color=FAINT
             )
     further = [point for point in points if point.run not in (0, longest)]
     if further:
@@ -249,15 +390,22 @@ def _draw_stairs(axes: Axes, points: Sequence[PlainPoint], *, leftmost: float | 
         )  # fmt: skip
 
 
-def _draw_arm(axes: Axes, found: Placed, index: int, name: str, metric: str) -> None:
+def _draw_arm(axes: Axes, found: Placed, index: int, name: str, metric: str, *, is_taken: bool) -> str:
+    """Draw one arm, with a ring where it is the one to take; gives what a reader who points at it is told."""
     if found.point is None:
-        return
+        return name
     colour, whole = MODELS[index % len(MODELS)], found.groups.get(ALL)
     if whole is not None and whole.distance.low is not None and whole.distance.high is not None:
         lowest, highest = METRICS[metric].range
         ends = [max(whole.stair + whole.distance.low, lowest), min(whole.stair + whole.distance.high, highest)]
         axes.plot([found.point.nll] * 2, ends, color=colour, linewidth=1.2, solid_capstyle="butt")
+    if is_taken:
+        axes.plot(
+            [found.point.nll], [found.point.leak], color=INK, marker="o", markersize=12, markerfacecolor="none",
+            linestyle="", label="recommended",
+        )  # fmt: skip
     axes.plot(
         [found.point.nll], [found.point.leak], color=colour, marker=SHAPES[index % len(SHAPES)], markersize=6,
-        linestyle="", label=named(name),
+        linestyle="", gid=f"arm-{index}",
     )  # fmt: skip
+    return f"{name}: {found.point.leak:.3f} at {found.point.nll:.3f} nats per token, {found.finding}"
