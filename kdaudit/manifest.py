@@ -1,4 +1,4 @@
-"""kdaudit.json: what a distilled student says of itself, and finding its members again through it.
+"""kdaudit.json: what is said of a distilled student, and finding its members again through it.
 
 The student's folder is pushed to the Hub, so the manifest must not be a membership list: records stand in it as
 HMACs, and their key lies beside the training data, never in the folder. Who holds a text but not the key learns
@@ -60,6 +60,8 @@ LAYOUT = {
     },
 }  # fmt: skip
 """What stands where in a manifest, of all that later stages read."""
+MAY_LACK_WHOLE = {"start", "utility"}
+"""Parts that a student of another tool may lack: nobody may know its start, and nobody measured its utility."""
 WORDS = {
     "data.teacher_saw": (None, "train", "none", "unknown"), "start.origin": ("checkpoint", "layers", "config"),
 }  # fmt: skip
@@ -71,6 +73,7 @@ MAY_LACK = {
     "training.beta", "start.layers", "versions", "command", "kdaudit_version",
     "training.hard_weight", "training.temperature", "training.epochs", "training.seed", "training.steps",
 }  # fmt: skip
+"""Parts that manifests of earlier versions, or of students of other tools, lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,16 @@ class Manifest:
         return self.data["teacher_saw"] not in {None, "none"}
 
     @property
+    def origin(self) -> Mapping[str, Any] | None:
+        """What is said of what the student started from; None where nothing is."""
+        found: Mapping[str, Any] | None = self.content.get("start")
+        return found
+
+    @property
     def start(self) -> str | None:
         """The checkpoint that the student started from, as a path or id; None where it cannot be a reference."""
-        start = self.content["start"]
-        if not start["is_reference"]:
+        start = self.origin
+        if start is None or not start["is_reference"]:
             return None
         inside = self.path.parent / start["name"]
         return str(inside) if start["origin"] != "checkpoint" and inside.is_dir() else str(start["name"])
@@ -171,6 +180,16 @@ def signature(content: Mapping[str, Any], key: bytes) -> str:
     return hmac.new(key, b"manifest:" + text.encode(), hashlib.sha256).hexdigest()
 
 
+def describe_set(found: RecordSet) -> dict[str, Any]:
+    """What a manifest says of a set of records; no text, and no id."""
+    return {
+        "source": found.named[0] if len(found.named) == 1 else list(found.named),
+        "sha256": found.sha256,
+        "records": len(found.records),
+        "duplicates": found.n_duplicates,
+    }
+
+
 def save(content: Mapping[str, Any], key: bytes, path: Path) -> None:
     """Sign a manifest and write it whole or not at all.
 
@@ -197,7 +216,11 @@ def load(path: Path) -> Manifest:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, dict) else None
         raise ConfigError(f"{path}: its schema is {found!r}, and this version reads {SCHEMA!r}", hint=hint)
+    training = content.get("training")
+    lacks = MAY_LACK_WHOLE - content.keys() if isinstance(training, dict) and "trainer" in training else set()
     for where, kind in LAYOUT.items():
+        if where.split(".")[0] in lacks:
+            continue
         value: Any = content
         for name in where.split("."):
             if not isinstance(value, dict) or name not in value:

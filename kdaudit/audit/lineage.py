@@ -53,7 +53,9 @@ class Lineage:
     def is_start(self, checkpoint: Checkpoint) -> bool:
         """Whether a manifest names these weights as what a student started from before it saw the members."""
         return any(
-            found.start is not None and found.content["start"]["weights_sha256"] == checkpoint.weights_sha256
+            found.start is not None
+            and found.origin is not None
+            and found.origin["weights_sha256"] == checkpoint.weights_sha256
             for found in self.by_student.values()
         )
 
@@ -85,8 +87,8 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
     no_start: dict[str, str] = {}
     for name in references:
         if name in found and references[name] is None:
-            start = found[name].start
-            if start is not None and (Path(start).exists() or found[name].content["start"]["revision"]):
+            start, origin = found[name].start, found[name].origin
+            if start is not None and origin is not None and (Path(start).exists() or origin["revision"]):
                 references[name] = start
             elif start is not None and bases[name] is not None and found[name].content["training"].get("lora"):
                 references[name] = bases[name]  # an adapter that distill trains stands on its start
@@ -102,7 +104,8 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
     if first is None:
         raise ConfigError(
             "no records: give --members FILE and --nonmembers FILE",
-            hint="a student that `kdaudit distill` made names them in its manifest (kdaudit.json, or --manifest FILE)",
+            hint="a student that `kdaudit distill` made names them in its manifest (kdaudit.json, or --manifest FILE); "
+            "`kdaudit manifest` writes one for a student of another tool",
         )
     _check_same_members(found)
     config = replace(config, **_layout(first, config))
@@ -139,9 +142,9 @@ def check_lineage(lineage: Lineage, student: str, checkpoint: Checkpoint, refere
             f"{option_of(student)}: the weights of {checkpoint.name} are not those that {found.path} describes",
             hint="give the student's own manifest (--manifest), or --members and --nonmembers without one",
         )
-    start = found.content["start"]
+    start = found.origin
     is_own = reference is not None and reference.name == found.start
-    if reference is not None and is_own and start["weights_sha256"] != reference.weights_sha256:
+    if start is not None and reference is not None and is_own and start["weights_sha256"] != reference.weights_sha256:
         raise CheckpointError(
             f"{found.path}: the start of the student, {reference.name}, has changed since",
             hint=f"give the checkpoint that it started from: {option_of(student)}-reference",
@@ -219,8 +222,11 @@ def _about_load(one: Audited, trained: str) -> str:
 
 
 def _why_no_start(found: Manifest, start: str | None) -> str:
+    if found.origin is None:
+        return "its manifest does not say what it started from"
     if start is None:
-        return "it started from layers of a teacher that may have seen the members"
+        what = "layers of a teacher that" if found.origin["origin"] == "layers" else "its teacher, which"
+        return f"it started from {what} may have seen the members"
     return f"the start that its manifest names is not there ({start})"
 
 

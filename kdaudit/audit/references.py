@@ -90,11 +90,12 @@ def _check_saw_no_member(subject: Subject, reference: Checkpoint, lineage: Linea
     """Refuse what manifests say of a reference: that it is made of a teacher that may know members, or saw some."""
     own = _own_manifest(reference)
     for student, manifest in lineage.by_student.items():
-        start = manifest.content["start"]
-        if not start["is_reference"] and start["weights_sha256"] == reference.weights_sha256:
+        start = manifest.origin
+        is_teachers = start is not None and not start["is_reference"]
+        if start is not None and is_teachers and start["weights_sha256"] == reference.weights_sha256:
+            what = "made of layers of the teacher" if start["origin"] == "layers" else "the teacher"
             raise CheckpointError(
-                f"{_option(subject)}: {reference.name} is made of layers of the teacher of {student}, which may have "
-                "seen the members",
+                f"{_option(subject)}: {reference.name} is {what} of {student}, which may have seen the members",
                 hint=UNSEEN,
             )
         shared = set(own.data["members"]) & set(manifest.data["members"]) if own is not None else set()

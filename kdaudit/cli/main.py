@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import kdaudit
-from kdaudit.cli import attack, demo, distill, docs, mitigate, output, report
+from kdaudit.cli import attack, demo, distill, docs, manifest, mitigate, output, report
 from kdaudit.cli.command import add
 from kdaudit.errors import ExitCode, KdauditError, did_you_mean
 
@@ -29,7 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (attack.COMMAND, distill.COMMAND, mitigate.COMMAND, report.COMMAND, demo.COMMAND, docs.COMMAND)
+COMMANDS = (
+    attack.COMMAND, distill.COMMAND, manifest.COMMAND, mitigate.COMMAND, report.COMMAND, demo.COMMAND, docs.COMMAND,
+)  # fmt: skip
 for command in COMMANDS:
     add(app, command, known=[option for other in COMMANDS for option in other.options if other.reads_file])
 

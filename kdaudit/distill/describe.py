@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import kdaudit
 from kdaudit import manifest
@@ -16,9 +16,6 @@ from kdaudit.metrics.estimate import Estimate
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.environment import recorded_environment
 from kdaudit.results import Utility
-
-if TYPE_CHECKING:
-    from kdaudit.records import RecordSet
 
 TASKS = {"causal": "text-generation", "masked": "fill-mask", "seq2seq": "text2text-generation"}
 """By the kind of model, what the Hub calls its task."""
@@ -38,8 +35,8 @@ def describe(
         "command": command,
         "identity": dict(identity),
         "data": {
-            "train": _describe_set(prepared.train),
-            "nonmembers": _describe_set(prepared.nonmembers) if prepared.nonmembers else None,
+            "train": manifest.describe_set(prepared.train),
+            "nonmembers": manifest.describe_set(prepared.nonmembers) if prepared.nonmembers else None,
             "text_field": config.text_field,
             "id_field": config.id_field,
             "rule": config.holdout_rule or "nonmembers",
@@ -81,15 +78,6 @@ def describe(
             "notes": list(prepared.notes),
         },
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-    }
-
-
-def _describe_set(found: RecordSet) -> dict[str, Any]:
-    return {
-        "source": found.named[0] if len(found.named) == 1 else list(found.named),
-        "sha256": found.sha256,
-        "records": len(found.records),
-        "duplicates": found.n_duplicates,
     }
 
 

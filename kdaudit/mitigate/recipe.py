@@ -13,6 +13,7 @@ from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import find
 from kdaudit.models.hub import locate
+from kdaudit.options import flag_of
 from kdaudit.records import IN_MEMORY
 
 STARTS = ("student", "student_layers", "student_config")
@@ -20,6 +21,8 @@ HELD_OUT = ("nonmembers", "holdout", "coins", "teacher_saw")
 """Settings that say who is held out: one that is given replaces all of them."""
 SETTLED = {"split_seed", "copies_per_epoch"}
 """What a comparison settles itself."""
+NEEDED = ("objective", "hard_weight", "temperature", "epochs", "lr")
+"""What decides how much a student leaks: for one of another tool the manifest may not say it, and nobody guesses it."""
 
 
 def manifest_of(student: str) -> Manifest:
@@ -37,7 +40,8 @@ def manifest_of(student: str) -> Manifest:
     if not path.is_file():
         raise ConfigError(
             f"--from: {folder} has no {manifests.FILE_NAME}",
-            hint="only `kdaudit distill` leaves one; give --teacher, --student and --train instead",
+            hint="`kdaudit distill` leaves one, and `kdaudit manifest` writes one for a student of another tool; "
+            "or give --teacher, --student and --train instead",
         )
     return manifests.load(path)
 
@@ -51,8 +55,8 @@ def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         CheckpointError: its teacher or its start is gone, or was changed.
-        ConfigError: its training records were in memory, or the key of its record ids is gone: a new one would know no
-            record.
+        ConfigError: its training records were in memory, the key of its record ids is gone: a new one would know no
+            record; or the manifest does not say enough of the recipe.
     """
     training, data = found.content["training"], found.data
     if IN_MEMORY in manifests.sources_of(data["train"]) and "train" not in given:
@@ -62,13 +66,14 @@ def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
         )
     known = {field.name for field in fields(DistillConfig)} - SETTLED
     settings = {name: value for name, value in training.items() if name in known}
+    _check_told(found, {**settings, **given})
     is_hard = settings.get("objective") == "hard"
     settings |= {
         "train": manifests.sources_of(data["train"]),
         "nonmembers": manifests.sources_of(data["nonmembers"]) if data["nonmembers"] else (),
         "key_file": Path(data["key_file"]),
-        "hard_weight": None if is_hard else training["hard_weight"],
-        "split_seed": training.get("split_seed", training["seed"]),
+        "hard_weight": None if is_hard else training.get("hard_weight"),
+        "split_seed": training.get("split_seed", training.get("seed")),
     }
     key_file = Path(given.get("key_file") or settings["key_file"]).expanduser()
     if not key_file.is_file():
@@ -92,8 +97,30 @@ def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, **given}
 
 
+def _check_told(found: Manifest, settings: Mapping[str, Any]) -> None:
+    """Refuse a recipe of which a part is not known, or is none that can be repeated here."""
+    if "trainer" not in found.content["training"]:
+        return  # distill wrote all that it knew
+    idle = {"hard_weight", "temperature"} if settings.get("objective") == "hard" else set()
+    if lacking := [name for name in NEEDED if settings.get(name) is None and name not in idle]:
+        raise ConfigError(
+            f"--from: {found.path} does not say of {found.content['training']['trainer']}: "
+            f"{', '.join(name.replace('_', ' ') for name in lacking)}",
+            hint=f"say it: {', '.join(map(flag_of, lacking))}",
+        )
+    if settings["epochs"] != int(settings["epochs"]):
+        raise ConfigError(
+            f"--from: the student was trained for {settings['epochs']:g} epochs, and kdaudit trains for whole ones",
+            hint="say how many: --epochs",
+        )
+
+
 def _start(found: Manifest) -> Mapping[str, Any]:
-    start = found.content["start"]
+    start = found.origin
+    if start is None:
+        raise ConfigError(
+            f"--from: {found.path} does not say what the student started from", hint="say it: --student CHECKPOINT"
+        )
     none = dict.fromkeys(STARTS)
     if start["origin"] == "layers":
         return {**none, "student_layers": start["layers"]}

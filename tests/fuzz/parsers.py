@@ -27,6 +27,8 @@ from kdaudit.errors import KdauditError
 from kdaudit.models.altered import read_alteration
 from kdaudit.models.repeatable import check_template
 from kdaudit.models.weights import count_weights, weight_files
+from kdaudit.recipes import TRAINERS
+from kdaudit.recipes.recipe import read_config as read_config_of_trainer
 from kdaudit.report.reading import read_report
 from kdaudit.results import mitigation
 from kdaudit.results.scores import load_scores
@@ -134,6 +136,13 @@ MANIFEST = {
     "teacher": {"name": "t", "weights_sha256": "0"},
     "start": {"name": "s", "origin": "layers", "is_reference": True, "revision": None, "weights_sha256": "0"},
 }  # fmt: skip
+TRAINED = {
+    "model": {"pretrained_model_name_or_path": "s"}, "teacher_model": {"pretrained_model_name_or_path": "t"},
+    "kd_ratio": 0.5, "kd_loss_fn": {"_target_": "x.KDLoss", "temperature": 2.0}, "optimizer": {"lr": "1e-5"},
+    "loss_functions": [{"function": "kl", "weight": 0.5, "temperature": 2.0}], "teacher": {"kind": "hf", "path": "t"},
+    "training_args": {"num_train_epochs": 2}, "beta": 0.5, "lmbda": 0.5, "seq_kd": False, "max_steps": 3,
+    "kd_trainer": True, "kd_alpha": 0.9, "kd_ce_alpha": 0.1, "base_model": "s", "max_length": 64,
+}  # fmt: skip
 TOML = b"""
 teacher = "t"
 gates = ["student.auc <= 0.6", "difference.tpr@0.01[loss] <= 0.02"]
@@ -210,6 +219,14 @@ def read_altered(path: Path) -> object:
     return read_alteration(path.parent, "--teacher")
 
 
+def read_trainer(path: Path) -> object:
+    """The configuration of every trainer that is known."""
+    for read in TRAINERS.values():
+        with suppress(KdauditError):
+            read(read_config_of_trainer(path))
+    return read_config_of_trainer(path)
+
+
 def read_template(path: Path) -> object:
     check_template(path.read_text(encoding="utf-8", errors="replace"))
     return None
@@ -256,6 +273,9 @@ PARSERS: dict[str, Parser] = {
     "config": Parser(read_config, "kdaudit.toml", (TOML, b'[tool.kdaudit]\nseed = 1\n')),
     "pyproject": Parser(read_config, "pyproject.toml", (b'[project]\nname = "x"\n[tool.kdaudit]\nseed = 1\n',)),
     "manifest": Parser(read_manifest, "kdaudit.json", (as_bytes(MANIFEST),)),
+    "trainer": Parser(
+        read_trainer, "config.yaml", (as_bytes(TRAINED), b"kd_trainer: true\nkd_alpha: 1e-1\nbeta: &a [*a]\n")
+    ),
     "key": Parser(lambda path: manifest.read_key(path), "key", (b"00" * 32 + b"\n",)),
     "results": Parser(read_results, "results.json", (golden_results(),)),
     "seal": Parser(read_seal, "manifest.json", (sealed_manifest(),)),
