@@ -29,6 +29,10 @@ TEACHER, LONE = "teacher", "model"
 """The names of a teacher, and of a model that is audited by itself, in results and gates."""
 TOLERANCE = 0.02
 """How far an AUC may rise above the baseline's."""
+POLICIES = ("edpb", "aisvs")
+"""Whose clauses an annex maps figures to."""
+RELEASES = ("open-weights", "logprobs-api", "text-api")
+"""How a model will be released, from the strongest to the weakest attacker."""
 
 MODELS, DATA, MEASURE, COMPUTE = "Models", "Records", "Attacks and gates", "Computation"
 """Panels of the help."""
@@ -296,6 +300,12 @@ class ReportConfig:
     """Gates of the configuration file, judged or not: its waivers may name them."""
     model_card: Annotated[Path | None, Option(
         "An existing README.md. The section between kdaudit:begin and kdaudit:end is written anew.")] = None
+    policies: Annotated[tuple[str, ...], Option(
+        "Add an annex that maps this run's figures to clauses: edpb (Opinion 28/2024) or aisvs (OWASP AISVS 1.0). "
+        "Repeatable, or joined by commas.", flag="--policy", choices=POLICIES, parse=split_at_commas)] = ()
+    release: Annotated[str | None, Option(
+        "What an attacker will have, for the annex: open-weights, logprobs-api or text-api. It changes no figure.",
+        choices=RELEASES)] = None
     model_index: Annotated[bool, Option("Write the AUCs into the metadata of --model-card too.")] = False
     from_file: frozenset[str] = frozenset()
     """Fields that the configuration file decides: a comparison of mitigations leaves those that are for audits."""
@@ -316,6 +326,8 @@ class ReportConfig:
             problems.append("--model-card: a card is about one run; give one RUN")
         if self.model_index and not self.model_card:
             problems.append("--model-index is given but --model-card is not: there is no metadata to extend")
+        if self.release and not self.policies and "release" not in self.from_file:
+            problems.append("--release is given but --policy is not: there is no annex to say it in")
         if self.tolerance is not None and self.baseline is None:
             problems.append("--tolerance is given but --baseline is not: there is nothing to rise above")
         refuse(problems, "report")

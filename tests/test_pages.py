@@ -13,7 +13,7 @@ from kdaudit.cli.docs import pages
 
 CODES = {
     "tutorial": [1, 0, 0, 0],
-    "chat-student": [0, 1, 0, 0, 1],
+    "chat-student": [0, 1, 0, 0, 0],
     "ci-gate": [0, 1, 0, 0, 0, 0],
     "paper-table": [0, 0, 0],
 }

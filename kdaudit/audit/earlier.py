@@ -22,7 +22,7 @@ from kdaudit.artefacts import replacing
 from kdaudit.attacks.base import Attack
 from kdaudit.audit.data import AuditData
 from kdaudit.audit.plan import Plan, Subject
-from kdaudit.audit.request import A_RUN, LIKELIHOODS, check_there
+from kdaudit.audit.request import A_RUN, check_there
 from kdaudit.audit.scoring import Scores
 from kdaudit.config import LONE, TEACHER, AuditConfig
 from kdaudit.errors import ConfigError
@@ -30,6 +30,7 @@ from kdaudit.foreign import check_regular, reading
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.results import AuditedModel, EarlierRun
 from kdaudit.results.scores import load_scores
+from kdaudit.results.seal import LIKELIHOODS
 from kdaudit.signals.likelihoods import Floats, Likelihoods
 
 METADATA = b"kdaudit.likelihoods"

@@ -14,19 +14,21 @@ import numpy as np
 
 import kdaudit
 from kdaudit.artefacts import replacing, write_text, writing
-from kdaudit.audit.request import LIKELIHOODS
 from kdaudit.config import AuditConfig
 from kdaudit.errors import ConfigError
 from kdaudit.foreign import read_json, reason
 from kdaudit.lock import claim, refuse_other_settings
 from kdaudit.results import AuditedModel, AuditedRecords
 from kdaudit.results.file import encode
+from kdaudit.results.seal import LIKELIHOODS, sealed
 
 if TYPE_CHECKING:
     from kdaudit.attacks.base import Attack
     from kdaudit.audit.data import AuditData
     from kdaudit.metrics.scores import Floats
 
+COMPLETE = "complete"
+"""The status of a run that is finished; its manifest holds the hashes of its files."""
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy", "scipy")
 
 
@@ -155,6 +157,7 @@ def write_manifest(folder: RunFolder, about: RunManifest, *, status: str) -> Non
         **encode(about, "manifest"),
         "versions": library_versions(),
     }
+    content = sealed(content, folder.path) if status == COMPLETE else content
     write_text(folder.manifest, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -50,7 +50,7 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
             with loaded(lacking[0][0].checkpoint, device=plan.device, dtype=plan.dtype) as model:
                 for one, absent in lacking:
                     paths = files[one.checkpoint.fingerprint, one.view]
-                    advance = _counter(f"{one.label}, {one.view.name}", plan, one, shards, absent, on_progress)
+                    advance = _counter(stage_of(one), plan, one, shards, absent, on_progress)
                     waiting = _shards(plan, one, [shards[i] for i in absent])
                     measured = measure(
                         model,
@@ -64,6 +64,11 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
                         for i, signals in zip(absent, measured, strict=True):
                             store.write(paths[i], signals)
     return files
+
+
+def stage_of(one: Pass) -> str:
+    """What a pass is called while it runs."""
+    return f"{one.label}, {one.view.name}"
 
 
 @contextmanager

@@ -9,10 +9,9 @@ from kdaudit.attacks import expand, write_settings
 from kdaudit.attacks.base import Attack
 from kdaudit.config import AuditConfig
 from kdaudit.errors import ConfigError
+from kdaudit.results.seal import LIKELIHOODS
 from kdaudit.verdict.gates import Gate, check_gates, parse_gate
 
-LIKELIHOODS = "likelihoods.parquet"
-"""What every model makes of each record, in a run folder."""
 A_RUN = "name the folder of a finished run of `kdaudit attack`"
 
 

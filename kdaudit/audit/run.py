@@ -14,6 +14,7 @@ from kdaudit.audit.assess import adjust_for_many, assess_attack
 from kdaudit.audit.data import AuditData
 from kdaudit.audit.earlier import describe_earlier, with_earlier, write_likelihoods
 from kdaudit.audit.folder import (
+    COMPLETE,
     RunManifest,
     identify,
     open_folder,
@@ -38,6 +39,9 @@ from kdaudit.models.environment import check_environment, recorded_environment
 from kdaudit.records import Read
 from kdaudit.results import AuditedModel, AuditedRecords, AuditResult, Source
 from kdaudit.verdict import Gate, judge
+
+JUDGING = "judging"
+"""The stage after the passes."""
 
 
 def run_audit(
@@ -133,12 +137,12 @@ def _measure(
     )
     write_likelihoods(folder.likelihoods, plan, data, scores)
 
-    on_progress("judging", 0, len(plan.attacks) + 2)
+    on_progress(JUDGING, 0, len(plan.attacks) + 2)
     judging, validity = compare_sets(plan, data, scores, parts, seed=config.seed)
     validity = replace(validity, warnings=(*validity.warnings, *notes))
     found = {}
     for done, one in enumerate(plan.attacks, start=2):
-        on_progress("judging", done, len(plan.attacks) + 2)
+        on_progress(JUDGING, done, len(plan.attacks) + 2)
         found[one.attack.name] = assess_attack(one, scores, judging)
     attacks = adjust_for_many(found)
     verdict = judge(attacks, validity, gates)
@@ -155,9 +159,9 @@ def _measure(
         strongest=strongest_by_model(attacks, scores, judging),
         measured=day,
     )
-    on_progress("judging", len(plan.attacks) + 2, len(plan.attacks) + 2)
+    on_progress(JUDGING, len(plan.attacks) + 2, len(plan.attacks) + 2)
     results_file.save(result, folder.results)
-    write_manifest(folder, about, status="complete")
+    write_manifest(folder, about, status=COMPLETE)
     return result
 
 

@@ -17,6 +17,8 @@ from kdaudit.errors import ExitCode
 from kdaudit.options import Option, options_of, refuse
 
 if TYPE_CHECKING:
+    from kdaudit.audit.data import AuditData
+    from kdaudit.audit.plan import Plan
     from kdaudit.results import AuditResult
 
 
@@ -103,15 +105,22 @@ def audit_with_progress(config: AuditConfig, *, command: str, is_quiet: bool) ->
     """Run the audit, show its plan and progress on stderr, and write the Markdown summary beside its results."""
     check_places(config)
     from kdaudit.audit import run  # loads torch: not at the top, so --help stays light
+    from kdaudit.cli.course import audit_work
     from kdaudit.cli.progress import StageBars, hush_libraries
 
     hush_libraries()
     with StageBars(is_shown=not is_quiet) as bars:
+
+        def begin(plan: Plan, data: AuditData) -> None:
+            if not is_quiet:
+                output.print_plan(plan, data)
+            bars.expect(audit_work(plan))
+
         try:
             return run.run_audit(
                 config,
                 command=command,
-                on_plan=lambda plan, data: None if is_quiet else output.print_plan(plan, data),
+                on_plan=begin,
                 on_progress=bars.update,
                 on_result=lambda result: write_summary(result, config.out),
             )

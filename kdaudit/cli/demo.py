@@ -46,9 +46,10 @@ def demo(given: Given) -> None:
     from kdaudit.cli.progress import StageBars, hush_libraries  # loads torch: not at the top, so --help stays light
 
     hush_libraries()
-    from kdaudit.demo.run import check_controls, run_demo
+    from kdaudit.demo.run import check_controls, expected_work, run_demo
 
     with StageBars(is_shown=not config.quiet) as bars:
+        bars.expect(expected_work(config.kind))
         controls = run_demo(config.out, kind=config.kind, seed=config.seed, command=given.line, on_progress=bars.update)
     write_summary(controls.positive, controls.positive_folder)
     write_summary(controls.negative, controls.negative_folder)

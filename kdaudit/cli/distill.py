@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kdaudit.cli import output
 from kdaudit.cli.command import Command, Given, Quiet
 from kdaudit.cli.places import check_places
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.options import options_of
+
+if TYPE_CHECKING:
+    from kdaudit.distill.prepare import Prepared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,7 @@ def distill(given: Given) -> None:
     config = given.build(DistillConfig)
     is_quiet = given.build(DistillSwitches).quiet
     check_places(config)
+    from kdaudit.cli.course import distill_work
     from kdaudit.cli.progress import StageBars, hush_libraries  # loads torch: not at the top, so --help stays light
 
     hush_libraries()  # before the trainer's libraries are loaded, which have advice to give
@@ -37,12 +42,16 @@ def distill(given: Given) -> None:
     from kdaudit.distill.run import run_distill
 
     is_main = os.environ.get("RANK", "0") == "0"
-    with StageBars(is_shown=is_main and not is_quiet) as bars:
-        told = Told(
-            on_plan=lambda prepared: None if is_quiet or not is_main else output.print_distill_plan(prepared),
-            on_progress=bars.update,
-        )
+    is_shown = is_main and not is_quiet
+    with StageBars(is_shown=is_shown) as bars:
+
+        def begin(prepared: Prepared) -> None:
+            if is_shown:
+                output.print_distill_plan(prepared)
+                bars.expect(distill_work(prepared))
+
         try:
+            told = Told(on_plan=begin, on_progress=bars.update)
             content = run_distill(config, command=given.line, told=told)
         except KeyboardInterrupt:
             output.note(f"interrupted; the same command continues from the last checkpoint in {config.out}")

@@ -19,6 +19,7 @@ from kdaudit.options import Declared, Option, options_of
 
 if TYPE_CHECKING:
     from kdaudit.manifest import Manifest
+    from kdaudit.mitigate.run import MitigationPlan
 
 
 def list_methods(wanted: bool) -> None:
@@ -64,16 +65,21 @@ def mitigate(given: Given) -> None:
     config = given.build(MitigateConfig, distill=plain, strengths=given.to(STRENGTHS), repeats=manifest)
     check_places(plain)
     check_places(config)
+    from kdaudit.cli.course import mitigation_work
     from kdaudit.cli.progress import StageBars, hush_libraries  # loads torch: not at the top, so --help stays light
 
     hush_libraries()  # before the trainer's libraries are loaded, which have advice to give
     from kdaudit.mitigate.run import FILE_NAME, Listener, run_mitigation
 
     with StageBars(is_shown=not shown.quiet) as bars:
-        listener = Listener(
-            on_plan=lambda plan: None if shown.quiet else output.print_mitigation_plan(plan), on_progress=bars.update
-        )
+
+        def begin(plan: MitigationPlan) -> None:
+            if not shown.quiet:
+                output.print_mitigation_plan(plan)
+            bars.expect(mitigation_work(plan))
+
         try:
+            listener = Listener(on_plan=begin, on_progress=bars.update)
             table = run_mitigation(config, command=given.line, overwrite=shown.overwrite, listener=listener)
         except KeyboardInterrupt:
             output.note(f"interrupted; the same command continues from what is in {config.out}")

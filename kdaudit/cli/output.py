@@ -14,9 +14,9 @@ import typer.rich_utils
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
-from rich.table import Table as Grid
 from rich.text import Text
 
+from kdaudit.cli.layout import one_below_the_other, said_once, side_by_side, without_interval, wrap
 from kdaudit.report.blocks import Block, Detail, Notes, Paragraph, Section, Table, Verbatim, VerdictCard, shown
 from kdaudit.report.text import counted, plain, visible
 
@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     from kdaudit.results import AuditResult
     from kdaudit.results.mitigation import Mitigation
 
-STATUS_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not_gated": "bold"}
+STATUS_STYLES = {
+    "pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "waived": "bold yellow",
+    "not_gated": "bold",
+}  # fmt: skip
+ROOMY = 130
+"""Columns from which every figure of an attack is shown with its interval."""
 PLAIN_WIDTH = 160  # columns where stdout is no terminal
 MAX_LINE = 10_000  # characters of a line: a name can be as long as its author liked
 
@@ -72,7 +77,8 @@ def command(line: str) -> None:
 
 def heading(text: str, *, is_result: bool = True) -> None:
     """One bold line."""
-    _print(f"\n[bold]{escape(text)}[/bold]", is_result=is_result)
+    _print("", is_result=is_result)
+    _say(text, style="bold", is_result=is_result)
 
 
 def print_attacks(attacks: Mapping[str, Attack], groups: Mapping[str, Sequence[str]]) -> None:
@@ -134,13 +140,17 @@ def print_plan(plan: Plan, data: AuditData, *, is_result: bool = False) -> None:
         passes = (f"{one.n_passes:,}",) if plan.is_in_parts else ()
         read = (one.view.name, *passes, f"{one.n_tokens:,}", memory)
         rows.append((one.label, name, f"{checkpoint.n_parameters:,}", *read))
-    attacks = []
+    alike: dict[str, list[str]] = {}
     for attack in plan.attacks:
-        obstacles = "; ".join(f"{name}: {reason}" for name, reason in attack.obstacles.items() if reason)
-        where = ", ".join(attack.runs_on) or "nothing"
+        models: dict[str, list[str]] = {}
+        for model, reason in attack.obstacles.items():
+            if reason:
+                models.setdefault(reason, []).append(model)
+        obstacles = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in models.items())
+        where = (", ".join(attack.runs_on) or "nothing") + (f" ({obstacles})" if obstacles else "")
         chosen = "; ".join(f"{name} {written(value)}" for name, value in attack.attack.settings.items())
-        called = attack.attack.name + (f" with {chosen}" if chosen else "")
-        attacks.append(f"{called} on {where}" + (f" ({obstacles})" if obstacles else ""))
+        alike.setdefault(where, []).append(attack.attack.name + (f" with {chosen}" if chosen else ""))
+    attacks = [f"{', '.join(called)} on {where}" for where, called in alike.items()]
     notes = [*([plan.reading] if plan.reading else []), *plan.warnings]
     head = ("model", "checkpoint", "parameters", "view", *(("passes",) if plan.is_in_parts else ()), "tokens", "memory")
     show(
@@ -282,43 +292,59 @@ def show(blocks: Sequence[Block], *, is_result: bool = True) -> None:
         elif isinstance(block, Table):
             _print_table(block, is_result=is_result)
         elif isinstance(block, Paragraph):
-            text = escape(block.text)
-            _print(f"[dim]{text}[/dim]" if block.tone == "note" else text, is_result=is_result)
+            _say(block.text, style="dim" if block.tone == "note" else "", is_result=is_result)
         elif isinstance(block, Notes):
             if block.title:
                 heading(block.title, is_result=is_result)
             for line in block.lines:
-                _print(escape(line if block.tone == "key" else f"  {line}"), is_result=is_result)
+                _say(line, indent="" if block.tone == "key" else "  ", is_result=is_result)
         elif isinstance(block, Verbatim):
             _print("\n" + escape("\n".join(block.lines)), is_result=is_result)
         elif isinstance(block, VerdictCard):
-            _print(f"\n[{STATUS_STYLES[block.tone]}]{escape(block.sentence)}[/]", is_result=is_result)
+            _print("", is_result=is_result)
+            _say(block.sentence, style=STATUS_STYLES[block.tone], is_result=is_result)
             for line in (*block.plain, *block.cautions):
-                _print(escape(line), is_result=is_result)
+                _say(line, is_result=is_result)
             for step in block.steps:
-                _print(escape(step.words), is_result=is_result)
+                _say(step.words, is_result=is_result)
                 if step.command:
                     _print(escape(f"  {step.command}"), is_result=is_result)
 
 
 def _print_table(table: Table, *, is_result: bool) -> None:
-    longest = max((len(plain(row[0])) for row in table.rows), default=0)
-    width = _console(is_result=is_result).width
-    drawn = Grid(box=None, pad_edge=False)
-    for column, title in enumerate(table.head):
-        drawn.add_column(
-            escape(title),
-            justify="right" if column in table.right else "left",
-            overflow="fold",
-            no_wrap=column == 0 and longest <= width / 2,  # a name stays whole, unless it would be cropped then
-        )
-    for row in table.rows:
-        drawn.add_row(*(escape(plain(cell)) for cell in row))
+    console = _console(is_result=is_result)
+    is_narrow = console.width < ROOMY
+    rows = [
+        [without_interval(cell) if is_narrow and table.whole and place not in table.whole else cell for cell in row]
+        for place, row in enumerate([plain(cell) for cell in row] for row in table.rows)
+    ]
+    head = [plain(title) for title in table.head]
+    rows = said_once(head, rows)
+    is_terminal = (sys.stdout if is_result else sys.stderr).isatty()
+    longest_name = max(8, console.width // 3) if is_terminal else MAX_LINE
+    lines = side_by_side(head, rows, width=console.width, right=table.right, longest_name=longest_name)
     if table.title:
         heading(table.title, is_result=is_result)
-    _print(drawn, is_result=is_result)
+    if lines is None:
+        lines = one_below_the_other(head, rows, width=console.width if is_terminal else MAX_LINE)
+    for line in lines:
+        styles = [STATUS_STYLES.get(one.text.strip()) if one.column == table.status else None for one in line]
+        pieces = [escape(one.text) for one in line]
+        pieces[-1] = pieces[-1].rstrip()
+        told = (f"[{style}]{text}[/]" if style else text for text, style in zip(pieces, styles, strict=True))
+        _print("".join(told), is_result=is_result)
     if table.note:
-        _print(f"[dim]{escape(table.note)}[/dim]", is_result=is_result)
+        _say(table.note, style="dim", is_result=is_result)
+
+
+def _say(text: str, *, style: str = "", indent: str = "", is_result: bool) -> None:
+    """A statement; on a terminal in lines that break no figure, else in one."""
+    lines = [f"{indent}{text}"]
+    if (sys.stdout if is_result else sys.stderr).isatty():
+        width = _console(is_result=is_result).width - len(indent)
+        lines = [f"{indent}{line}" for line in wrap(text, width, is_cut=False)]
+    for line in lines:
+        _print(f"[{style}]{escape(line)}[/]" if style else escape(line), is_result=is_result)
 
 
 @dataclass(frozen=True)
@@ -355,7 +381,7 @@ def _console(*, is_result: bool, soft_wrap: bool = False) -> Console:
 
 
 def _print(renderable: Any, *, is_result: bool = True) -> None:
-    console = _console(is_result=is_result, soft_wrap=not isinstance(renderable, Grid))
+    console = _console(is_result=is_result, soft_wrap=True)
     stream = sys.stdout if is_result else sys.stderr
     with console.capture() as captured:  # rich itself would exit with 1, a finding's code, on a closed pipe
         console.print(_Visible(console.render_str(renderable) if isinstance(renderable, str) else renderable))

@@ -17,6 +17,7 @@ from kdaudit.dates import today
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.lock import locked
 from kdaudit.options import Option, options_of, split_gates
+from kdaudit.report.blocks import Notes
 
 if TYPE_CHECKING:
     from kdaudit.report.reading import Report
@@ -31,6 +32,14 @@ class ReportSwitches:
         bool,
         Option("Report on every run by itself, beside its own results. Nothing is compared.", in_file=False),
     ] = False
+    verify: Annotated[
+        bool,
+        Option(
+            "Check that manifest, results and scores of every run are as `kdaudit attack` wrote them, and end; 2 where "
+            "one was changed.",
+            in_file=False,
+        ),
+    ] = False
     exit_zero: Annotated[bool, Option("Exit with 0 where the code would be 1 or 3.", variable="KDAUDIT_EXIT_ZERO")] = (
         False
     )
@@ -43,6 +52,9 @@ def report(given: Given) -> None:
     Exit codes: 0 passed or nothing gated, 1 a gate failed, 2 usage or input wrong, 3 inconclusive, 4 anything else.
     """
     shown = given.build(ReportSwitches)
+    if shown.verify:
+        verify(given)
+        return
     values = {"today": today(), **given.to(options_of(ReportConfig))}
     if "template" in values:
         values.setdefault("formats", ())
@@ -62,6 +74,26 @@ def report(given: Given) -> None:
     code = max((_report(part, given, exit_zero=shown.exit_zero) for part in parts), key=_SEVERITY.index)
     if code is not ExitCode.PASSED:
         raise typer.Exit(int(code))
+
+
+def verify(given: Given) -> None:
+    """Print what was checked of every run, the hash of its manifest first.
+
+    Raises:
+        ConfigError: a file was changed, a run holds no hashes, or an option is given that is about reports.
+    """
+    typed = (one for one in COMMAND.options if given.sources[one.name] == "COMMANDLINE")
+    if strangers := [one.flag for one in typed if not one.option.is_argument and one.name != "verify"]:
+        raise ConfigError(
+            f"--verify: it writes no report, so {strangers[0]} means nothing", hint="leave one of them out"
+        )
+    from kdaudit.results.seal import check_seal  # numpy: not at the top, so --help stays light
+
+    for run in given.values["runs"]:
+        found = check_seal(run if run.is_dir() else run.parent)
+        lines = [f"SHA-256 of the manifest: {found.manifest}", f"unchanged: {', '.join(found.checked)}"]
+        lines += [f"not here, so not checked: {', '.join(found.absent)}"] if found.absent else []
+        output.show([Notes(lines, str(run))])
 
 
 def _report(config: ReportConfig, given: Given, *, exit_zero: bool) -> ExitCode:

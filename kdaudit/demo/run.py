@@ -10,7 +10,7 @@ from kdaudit.audit.measure import Progress
 from kdaudit.audit.run import run_audit
 from kdaudit.config import AuditConfig
 from kdaudit.demo.corpus import generate, write
-from kdaudit.demo.training import train
+from kdaudit.demo.training import STUDENT_LAYERS, TEACHER_LAYERS, train, training_work
 from kdaudit.errors import ControlError
 from kdaudit.lock import claim, locked
 from kdaudit.metrics.estimate import lower_bound, upper_bound
@@ -18,6 +18,10 @@ from kdaudit.results import AuditResult
 
 N_NOTES = {"causal": (800, 1100, 600), "masked": (500, 1100, 500)}
 """Members, non-members and public notes, by the kind of the models: enough for a true positive rate at 1 %."""
+READINGS = {"causal": 4, "masked": 24}
+"""How often an audit shows a note to a model, by the kind of the models."""
+POSITIVE, NEGATIVE = "audit", "control"
+"""What the stages of both audits begin with."""
 MARKER = "kdaudit-demo"
 DETECTED_LEVEL = 0.999  # one-sided, of the positive control
 CHANCE_LEVEL = 0.9995  # each side and attack of the negative control: about one sound demo in 100 fails
@@ -54,6 +58,14 @@ def run_demo(folder: Path, *, kind: str = "causal", seed: int, command: str, on_
         return _run(folder, kind, seed, command, on_progress)
 
 
+def expected_work(kind: str) -> dict[str, float]:
+    """Of every stage of a demo, in notes times layers: the basis of a bar, no measurement."""
+    n_members, n_nonmembers, n_public = N_NOTES[kind]
+    audit = (n_members + n_nonmembers) * float(READINGS[kind]) * 2 * (TEACHER_LAYERS + STUDENT_LAYERS)  # with starts
+    work = training_work(kind, n_members=n_members, n_public=n_public)
+    return {**work, POSITIVE: audit, NEGATIVE: audit / 2}  # the control has no references
+
+
 def _run(folder: Path, kind: str, seed: int, command: str, on_progress: Progress) -> Controls:
     corpus = generate(seed, *N_NOTES[kind])
     data = write(corpus, folder / "data")
@@ -79,8 +91,8 @@ def _run(folder: Path, kind: str, seed: int, command: str, on_progress: Progress
         out=folder / "control",
     )
     return Controls(
-        positive=run_audit(positive, command=command, on_progress=_labelled("audit", on_progress)),
-        negative=run_audit(negative, command=command, on_progress=_labelled("control", on_progress)),
+        positive=run_audit(positive, command=command, on_progress=_labelled(POSITIVE, on_progress)),
+        negative=run_audit(negative, command=command, on_progress=_labelled(NEGATIVE, on_progress)),
         positive_folder=positive.out,
         negative_folder=negative.out,
     )

@@ -47,6 +47,17 @@ SCHEDULES: Mapping[str, Schedule] = {
 """By the kind of the models."""
 
 
+def training_work(kind: str, *, n_members: int, n_public: int) -> dict[str, float]:
+    """Of every stage of the training: notes times layers that read or learn; a step back costs two readings."""
+    schedule = SCHEDULES[kind]
+    return {
+        "training teacher-start": n_public * schedule.start_epochs * 3.0 * TEACHER_LAYERS,
+        "training teacher": (n_members + n_public) * schedule.teacher_epochs * 3.0 * TEACHER_LAYERS,
+        "training student-start": n_public * schedule.start_epochs * 3.0 * STUDENT_LAYERS,
+        "student: distilling": n_members * schedule.student_epochs * (3.0 * STUDENT_LAYERS + TEACHER_LAYERS),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
     """Folders with one model and its tokenizer each; a start is its model before it saw any member."""

@@ -25,6 +25,8 @@ from kdaudit.results import Utility
 from kdaudit.results.file import encode
 
 QUIET = Told()
+UTILITY = "utility"
+"""The stage after the training."""
 
 
 def run_distill(
@@ -104,5 +106,5 @@ def _utility(prepared: Prepared, student: Checkpoint, told: Told) -> Utility:
         dtype=compute.dtype,
         batch_tokens=scoring_batch_tokens(compute.device),
         seed=config.seed,
-        on_progress=lambda done, total: told.on_progress("utility", done, total, ""),
+        on_progress=lambda done, total: told.on_progress(UTILITY, done, total, ""),
     )

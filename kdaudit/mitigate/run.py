@@ -47,7 +47,10 @@ RECOMMENDED = "recommended"
 """A link to the checkpoint of the arm to take, its first seed's."""
 REPORTS = ("report.html", "report.md", "report.json")
 REHEARSAL = "rehearsal-"
-ALL = "all students"
+SCORING = "scoring"
+"""The stages in which the students are attacked."""
+JUDGING = "judging"
+"""The stage after them."""
 AUDIT_SHARE = 1 / 3
 """The share of a training step's time that a forward pass alone takes."""
 
@@ -82,6 +85,8 @@ class MitigationPlan:
     groups: Groups
     attack: str
     """What the findings rest on; the metric is the AUC."""
+    scoring_tokens: float
+    """What it costs to attack all students, in tokens of training."""
     seconds: float | None
     """What is left is expected to take, from a timed step; None where every student is there."""
 
@@ -129,14 +134,14 @@ def _compare(config: MitigateConfig, command: str, overwrite: bool, listener: Li
     listener.on_plan(plan)
     _distil(plan, command, listener)
     roster = _roster(config, prepared)
-    scored = score_students(config, prepared, roster.folders, on_progress=_quiet_note(listener))
-    listener.on_progress("judging", 0, 1, "")
+    scored = score_students(config, prepared, roster.folders, on_progress=_scoring(listener))
+    listener.on_progress(JUDGING, 0, 1, "")
     table = make_table(
         config, prepared, scored, Made(roster, plan.operations, plan.selections, plan.groups, command, measured)
     )
     save(table, config.out / FILE_NAME)
     _link(table, config.out / RECOMMENDED)
-    listener.on_progress("judging", 1, 1, "")
+    listener.on_progress(JUDGING, 1, 1, "")
     return table
 
 
@@ -214,7 +219,7 @@ def _plan(config: MitigateConfig, prepared: Prepared, listener: Listener) -> Mit
     operations = {name: start.operation for name, start in starts.items()}
     return MitigationPlan(
         tuple(jobs), len(prepared.assignment.members), len(prepared.assignment.held_out), operations, selections,
-        groups, attacks_of(prepared)[0], _seconds(config, prepared, jobs),
+        groups, attacks_of(prepared)[0], _scoring_tokens(config, prepared, jobs), _seconds(config, prepared, jobs),
     )  # fmt: skip
 
 
@@ -271,27 +276,39 @@ def _seconds(config: MitigateConfig, prepared: Prepared, jobs: list[Job]) -> flo
         return None
     with writing(config.out), TemporaryDirectory(dir=config.out, prefix=REHEARSAL, suffix=".tmp") as folder:
         per_token = rehearse(prepared, Path(folder))
+    return per_token * (sum(job.n_tokens for job in waiting) + _scoring_tokens(config, prepared, jobs))
+
+
+def _scoring_tokens(config: MitigateConfig, prepared: Prepared, jobs: list[Job]) -> float:
     per_epoch = prepared.plan.n_tokens / len(prepared.plan.epochs)
     copies = config.seeds * (config.distill.epochs * config.frontier_points - 1)
     n_scored = len(jobs) + copies + 3  # with the teacher and the references
     n_passes = float(np.mean([plan.n_passes for plan in prepared.held_out.plans()]))
-    audit = n_scored * per_epoch * (1 + len(prepared.assignment.held_out) / len(prepared.assignment.members)) * n_passes
-    return per_token * (sum(job.n_tokens for job in waiting) + AUDIT_SHARE * audit)
+    share = 1 + len(prepared.assignment.held_out) / len(prepared.assignment.members)
+    return AUDIT_SHARE * n_scored * per_epoch * share * n_passes
+
+
+def stage_of(job: Job) -> str:
+    """What the training of a student is called while it runs."""
+    return f"{_called(job)}: {TRAINING}"
+
+
+def _called(job: Job) -> str:
+    return f"{job.arm}, seed {job.seed}"
 
 
 def _distil(plan: MitigationPlan, command: str, listener: Listener) -> None:
-    total, done = sum(job.n_tokens for job in plan.jobs), 0
     for job in plan.jobs:
 
-        def tell(stage: str, n_done: int, n_all: int, note: str, job: Job = job, before: int = done) -> None:
-            listener.on_progress(f"{job.arm}, seed {job.seed}: {stage}", n_done, n_all, note)
-            if stage == TRAINING:
-                listener.on_progress(ALL, before + n_done, total, "")
+        def tell(stage: str, done: int, total: int, note: str, job: Job = job) -> None:
+            listener.on_progress(f"{_called(job)}: {stage}", done, total, note)
 
         run_distill(job.config, command=command, told=Told(on_progress=tell), left_out=job.left_out)
         gc.collect()  # one student in memory at a time
-        done += job.n_tokens
-        listener.on_progress(ALL, done, total, "")
+
+
+def _scoring(listener: Listener) -> Callable[[str, int, int], None]:
+    return lambda stage, done, total: listener.on_progress(f"{SCORING}: {stage}", done, total, "")
 
 
 def _roster(config: MitigateConfig, prepared: Prepared) -> Roster:

@@ -67,6 +67,8 @@ class Table:
     """Columns that HTML shows as a second line of the cell before them."""
     status: int | None = None
     """The column of statuses, which get a colour and a glyph where a format has them."""
+    whole: Collection[int] = ()
+    """Rows that keep their intervals where a terminal has no room for all of them."""
     detail: Detail = Detail.TERMINAL
 
     def at(self, most: int) -> Table:

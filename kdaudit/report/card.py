@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from kdaudit.attacks import ATTACKS
 from kdaudit.attacks.settings import written
 from kdaudit.config import LONE, TEACHER
-from kdaudit.metrics.estimate import Estimate
 from kdaudit.report.blocks import Picture, Status, Step, Terms, Tile, VerdictCard
-from kdaudit.report.headline import SIGNIFICANT, auc_of_chosen, low_rate, p_equals, strongest
+from kdaudit.report.headline import SIGNIFICANT, Shown, is_clear, low_rate, p_equals, shown_models
 from kdaudit.report.reading import Run
 from kdaudit.report.tables import named_attack, status_of
 from kdaudit.report.text import capital, counted, day
@@ -21,8 +19,6 @@ from kdaudit.verdict import Gate, parse_gate
 from kdaudit.verdict.gates import DIFFERENCE
 from kdaudit.verdict.sentences import distinct
 
-CLEAR_LEAK = 0.6
-"""An AUC whose interval lies above it is a clear leak, whatever the limits say: the limit that examples set."""
 MITIGATED_BY = ("loss", "reference", "min-k")
 """The attacks on the students of a comparison of mitigations: its gates can name no other."""
 OWN_RECORDS = {
@@ -41,22 +37,6 @@ WORDS = {
     "TPR at 1 % FPR": "The share of members that an attack finds while it takes 1 % of the non-members for members.",
     "interval": "Where the true figure lies with 95 % confidence. “At least” and “at most” name one end of it.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """The strongest attack on one model, as the first screen shows it."""
-
-    model: str
-    attack: str
-    auc: Estimate
-
-
-def shown_models(result: AuditResult) -> list[Shown]:
-    """The strongest attack on every model on which one was measured."""
-    found = [(model, strongest(result, model)) for model in result.models]
-    chosen = [(model, name, auc_of_chosen(result, name, model)) for model, name in found if name is not None]
-    return [Shown(model, name, auc) for model, name, auc in chosen if auc is not None]
 
 
 def question(result: AuditResult) -> str:
@@ -115,21 +95,6 @@ def verdict_card(run: Run, picture: Picture | None) -> VerdictCard:
         steps=list(_steps(run)),
         picture=picture,
     )
-
-
-def is_clear(result: AuditResult) -> bool:
-    """Whether a target surely gives away a good deal, whatever limit was set."""
-    return result.validity.status != "failed" and any(
-        one.auc.low is not None and one.auc.low > CLEAR_LEAK and _beats_nulls(result, one)
-        for one in shown_models(result)
-        if one.model in result.targets
-    )
-
-
-def _beats_nulls(result: AuditResult, one: Shown) -> bool:
-    """Whether the attack lies surely above what saw neither set; where that was not measured, its AUC speaks alone."""
-    nulls = [found.get("auc") for found in result.attacks[one.attack].cells[one.model].nulls.values()]
-    return all(null is None or null.low is None or null.low > 0 for null in nulls)
 
 
 def _of(gates: Sequence[GateResult], status: str) -> list[GateResult]:
@@ -223,7 +188,7 @@ def _cautions(result: AuditResult) -> Iterator[str]:
     gates = result.verdict.gates
     for gate in _of(gates, "waived"):
         yield f"Waived though broken: {gate.gate}: {gate.reason}."
-    if result.verdict.status == "pass" and is_clear(result):
+    if result.verdict.status == "pass" and is_clear(result) and not _of(gates, "waived"):
         yield "The limits are kept because they are lax: what is given away is far above chance."
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import scipy
 
@@ -13,6 +13,8 @@ from kdaudit.metrics.estimate import Difference, Estimate, lower_bound, upper_bo
 from kdaudit.report.text import ABSENT, capital, p_value
 from kdaudit.results import AttackResult, AuditResult
 
+CLEAR_LEAK = 0.6
+"""An AUC whose interval lies above it is a clear leak, whatever the limits say: the limit that examples set."""
 SIGNIFICANT = 0.05
 """A Holm-adjusted p-value: below it a difference is called one."""
 FALSE_ALARMS = 10
@@ -175,3 +177,34 @@ def p_equals(found: Difference) -> str:
     """`= 0.012`, `< 0.001`, `≤ 0.010`."""
     text = adjusted_p(found)
     return text if text[0] in "<≤" else f"= {text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The strongest attack on one model, as the first screen shows it."""
+
+    model: str
+    attack: str
+    auc: Estimate
+
+
+def shown_models(result: AuditResult) -> list[Shown]:
+    """The strongest attack on every model on which one was measured."""
+    found = [(model, strongest(result, model)) for model in result.models]
+    chosen = [(model, name, auc_of_chosen(result, name, model)) for model, name in found if name is not None]
+    return [Shown(model, name, auc) for model, name, auc in chosen if auc is not None]
+
+
+def is_clear(result: AuditResult) -> bool:
+    """Whether a target surely gives away a good deal, whatever limit was set."""
+    return result.validity.status != "failed" and any(
+        one.auc.low is not None and one.auc.low > CLEAR_LEAK and _beats_nulls(result, one)
+        for one in shown_models(result)
+        if one.model in result.targets
+    )
+
+
+def _beats_nulls(result: AuditResult, one: Shown) -> bool:
+    """Whether the attack lies surely above what saw neither set; where that was not measured, its AUC speaks alone."""
+    nulls = [found.get("auc") for found in result.attacks[one.attack].cells[one.model].nulls.values()]
+    return all(null is None or null.low is None or null.low > 0 for null in nulls)

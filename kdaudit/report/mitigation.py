@@ -11,6 +11,7 @@ from kdaudit.errors import ConfigError
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference
 from kdaudit.metrics.frontier import ALPHA, BEYOND
+from kdaudit.options import options_of
 from kdaudit.report import mitigation_card, provenance
 from kdaudit.report.blocks import Block, Detail, Notes, Paragraph, Pictures, Section, Terms, Tiles, Verbatim
 from kdaudit.report.charts.sketch import sketch
@@ -78,11 +79,15 @@ def read_mitigation(config: ReportConfig) -> tuple[Path, Mitigation] | None:
         return None
     if len(config.runs) > 1:
         raise ConfigError(f"RUN: {found[0]} is a comparison of mitigations", hint="report on it by itself")
-    options = {"baseline": config.baseline, "template": config.template, "model-card": config.model_card}
-    given = [name for name, value in options.items() if value and name.replace("-", "_") not in config.from_file]
+    options: dict[str, object] = {
+        "baseline": config.baseline, "template": config.template, "model_card": config.model_card,
+        "policies": config.policies, "release": config.release,
+    }  # fmt: skip
+    flags = {one.field: one.flag for one in options_of(ReportConfig)}
+    given = [flags[name] for name, value in options.items() if value and name not in config.from_file]
     if given:
         raise ConfigError(
-            f"--{given[0]}: {found[0]} is a comparison of mitigations, which has none",
+            f"{given[0]}: {found[0]} is a comparison of mitigations, which has none",
             hint="leave it out, or name the run of one audit",
         )
     formats_of(config)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import kdaudit
 from kdaudit.report import card, checks, provenance, tables
+from kdaudit.report.annex import annexes
 from kdaudit.report.blocks import (
     Block,
     Detail,
@@ -117,6 +118,8 @@ class RunPage:
     data: Table
     versions: Table
     command: str
+    annexes: Sequence[Section] = ()
+    """One for each policy that was asked for."""
     pictures: RunPictures | None = None
     """None where a format shows none."""
 
@@ -248,6 +251,7 @@ def _run_page(report: Report, run: Run, pictures: RunPictures | None) -> RunPage
         data=provenance.data(result.data),
         versions=provenance.versions(result.kdaudit_version, run.versions),
         command=run.command,
+        annexes=annexes(run, report.policies, report.release),
         pictures=pictures,
     )
 
@@ -300,6 +304,7 @@ def _sections(run: RunPage, key: str) -> list[Section]:
             "What was measured, and how to repeat it", f"{key}-provenance", repeat,
             link="Provenance", folded_in="markdown", detail=Detail.DOCUMENT,
         ),
+        *(replace(annex, key=f"{key}-{annex.key}") for annex in run.annexes),
     ]  # fmt: skip
 
 

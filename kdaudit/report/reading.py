@@ -19,6 +19,7 @@ from kdaudit.report.ranges import check_ranges
 from kdaudit.results import AuditResult, load
 from kdaudit.results.file import HINT, MAX_BYTES
 from kdaudit.results.scores import RecordScores, load_scores
+from kdaudit.results.seal import MANIFEST, OWN, RESULTS, SCORES, file_sha256
 from kdaudit.verdict import Gate, check_gates, judge, parse_gate
 from kdaudit.verdict.baseline import rises
 from kdaudit.verdict.pairing import check_scores, pair_rises
@@ -28,7 +29,6 @@ from kdaudit.waivers import Waiver
 
 PLAIN = "plain"
 """The folder of the plain students, which a comparison of mitigations distils first."""
-RESULTS, MANIFEST, SCORES = "results.json", "manifest.json", "scores.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ def read_report(config: ReportConfig) -> Report:
         _repository(Path.cwd()),
         baseline.result if baseline else None,
         config.today,
+        policies=config.policies,
+        release=config.release or "",
     )
 
 
@@ -120,24 +122,25 @@ def _read_run(name: str, path: Path, gates: Sequence[Gate], baseline: Baseline |
         raise ConfigError(f"{path}: {error}", hint=error.hint) from error
     since = rises_above(baseline, result, path) if baseline else []
     judged = replace(result, verdict=judge(result.attacks, result.validity, own, rises=since))
-    command, versions = _read_manifest(path.with_name(MANIFEST), result)
-    return Run(name, path, judged, command, versions)
+    command, versions, seal = _read_manifest(path.with_name(MANIFEST), result)
+    return Run(name, path, judged, command, versions, file_sha256(path), seal)
 
 
-def _read_manifest(path: Path, result: AuditResult) -> tuple[str, Mapping[str, str]]:
-    """The command and the library versions behind a result; nothing where there is no manifest of that very run.
+def _read_manifest(path: Path, result: AuditResult) -> tuple[str, Mapping[str, str], str]:
+    """Command, library versions and hash of the manifest; nothing where there is no manifest of that very run.
 
     Raises:
         ConfigError: there is one that cannot be read.
     """
     if not path.exists():
-        return "", {}
+        return "", {}, ""
     try:
         found: Any = read_json(path, at_most=MAX_BYTES)
         command, versions, data = found["command"], found["versions"], found["data"]
         if data["sha256"] != result.data.sha256:
-            return "", {}
-        return _text(command), {_text(name): _text(version) for name, version in versions.items()}
+            return "", {}, ""
+        named = {_text(name): _text(version) for name, version in versions.items()}
+        return _text(command), named, _text(found.get(OWN, ""))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -226,6 +229,10 @@ class Run:
     """That measured it, from the manifest beside the results; empty where there is none."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """The versions of the libraries that measured it, likewise."""
+    sha256: str = ""
+    """Of its results.json, as it was read."""
+    seal: str = ""
+    """Of the manifest beside the results; empty where it holds no hashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +254,10 @@ class Report:
     """The run that `--baseline` named."""
     written: date | None = None
     """The day on which it is written, by which waivers expire; None where nobody said."""
+    policies: tuple[str, ...] = ()
+    """Whose clauses an annex maps the figures to."""
+    release: str = ""
+    """What an attacker will have, as the user declares it."""
 
     @property
     def status(self) -> Status:

@@ -13,7 +13,7 @@ from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.metrics.metric import Metric
 from kdaudit.report.blocks import Detail, Table
-from kdaudit.report.headline import adjusted_p, auc_of_chosen, is_simultaneous, strongest
+from kdaudit.report.headline import adjusted_p, auc_of_chosen, is_clear, is_simultaneous, strongest
 from kdaudit.report.reading import Declaration, Report
 from kdaudit.report.text import ABSENT, capital, change, counted, difference, interval, level
 from kdaudit.results import AuditResult, GateResult, TwoByTwo
@@ -29,6 +29,8 @@ STATUS_WORDS = {
     "not_gated": "not gated",
 }
 """The worst first."""
+LAX = "lax"
+"""A pass of which the leak is clear all the same."""
 REFERENCE_ALONE = "reference alone"
 SETS_DIFFER = "the sets differ: see the verdict"
 NOT_APPLICABLE = "not applicable"
@@ -53,7 +55,7 @@ def comparison(report: Report) -> Table:
                 (
                     run.name,
                     student,
-                    STATUS_WORDS[status_of(result, student)],
+                    _verdict_on(result, student),
                     name or ABSENT,
                     interval(auc_of_chosen(result, name, student)) if name else ABSENT,
                     *(against if has_teacher else ()),
@@ -62,6 +64,8 @@ def comparison(report: Report) -> Table:
                 )
             )
     notes = []
+    if any(row[2] == LAX for row in rows):
+        notes.append("Lax: the limits are kept, but what is given away is far above chance.")
     if any(is_simultaneous(run.result, model) for run in report.runs for model in run.result.models):
         notes.append("The interval of the strongest attack is simultaneous over all attacks of its run.")
     if len({run.result.data.sha256 for run in report.runs}) > 1:
@@ -73,6 +77,12 @@ def comparison(report: Report) -> Table:
     if other := [name for name, found in each.items() if any(one != found[0] for one in found)]:
         notes.append(f"The runs set {', '.join(other)} otherwise (--set): what is under each run says how.")
     return Table("Runs side by side", head, rows, " ".join(notes), status=2)
+
+
+def _verdict_on(result: AuditResult, model: str) -> str:
+    """The verdict on one model; a pass about which nobody should relax is called lax."""
+    found = status_of(result, model)
+    return LAX if found == "pass" and is_clear(result) else STATUS_WORDS[found]
 
 
 def status_of(result: AuditResult, model: str) -> str:
@@ -222,8 +232,10 @@ def metric_table(result: AuditResult, *metrics: Metric) -> Table:
         rows.append(row)
     if first.name == "auc" and result.validity.reference_alone:
         _add_reference_alone(rows, result, n_compared=2 * len(compared))
+    chosen = {strongest(result, model) for model in result.models}
+    whole = [place for place, row in enumerate(rows) if row[0] in chosen]
     title = " / ".join([*(metric.short for metric in metrics[:-1]), metrics[-1].title])
-    return Table(f"{capital(title)} with 95 % interval", head, rows, first.note, extra=extra, under=extra)
+    return Table(f"{capital(title)} with 95 % interval", head, rows, first.note, extra=extra, under=extra, whole=whole)
 
 
 def _realised(found: Estimate | None) -> str:

@@ -39,7 +39,7 @@ def rises(
         tolerance: how far an AUC may rise, in [0, 1].
         paired: from the scores of both runs, by attack and model; without it the unpaired error is taken.
     """
-    obstacle = _obstacle(now, then)
+    obstacle = why_not_comparable(now, then)
     names = list(dict.fromkeys([*then.attacks, *now.attacks]))
     return [
         (
@@ -50,8 +50,8 @@ def rises(
     ]
 
 
-def _obstacle(now: AuditResult, then: AuditResult) -> str:
-    """Why the two runs did not score the same texts; empty where they did."""
+def why_not_comparable(now: AuditResult, then: AuditResult) -> str:
+    """Why two runs did not score the same texts; empty where they did."""
     found = list(_differing(now, then))
     if found:
         return f"not comparable with the baseline: it has other {', '.join(found)}"

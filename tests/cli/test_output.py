@@ -39,9 +39,7 @@ def test_the_name_of_an_arm_stays_whole(capsys: pytest.CaptureFixture[str]) -> N
     assert any(line.startswith("non-vulnerable-control  moves the risk") for line in lines(capsys))
 
 
-def test_a_narrow_terminal_folds_a_long_name_and_loses_nothing(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_shows_a_long_name_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     output.show([Table("", ["name", "figure"], [["x" * 40, "0.123"]])])
     shown = lines(capsys)

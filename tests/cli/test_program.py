@@ -245,10 +245,11 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("is_shown", [True, False])
-def test_a_terminal_gets_a_bar_per_stage_unless_it_is_quiet(is_shown: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_a_bar_unless_it_is_quiet(is_shown: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
     with StageBars(is_shown=is_shown) as bars:
         bars.update("teacher, plain", 0, 2000)
         bars.update("teacher, plain", 2000, 2000)

@@ -46,13 +46,14 @@ def test_every_checkpoint_loads_offline_with_its_tokenizer(kind: str, trained: t
         assert model.config.vocab_size == len(tokenizer)
 
 
-def test_progress_of_every_stage_ends_at_its_last_token(trained: tuple[Checkpoints, list[str]]) -> None:
+def test_progress_of_every_stage_ends_at_its_last_token(kind: str, trained: tuple[Checkpoints, list[str]]) -> None:
     stages = ["training teacher-start", "training teacher", "training student-start", "student: distilling"]
     for stage in stages:
         done, _, total = [line for line in trained[1] if line.startswith(stage)][-1].rpartition(" ")[2].partition("/")
         assert done == total != "0", stage
     order = list(dict.fromkeys(line.rpartition(" ")[0] for line in trained[1]))
     assert order == [*stages, "student: utility"]
+    assert list(training.training_work(kind, n_members=1, n_public=1)) == stages, "the bar foresees them"
 
 
 def test_the_students_manifest_names_members_and_nonmembers(

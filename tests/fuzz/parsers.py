@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -31,6 +32,7 @@ from kdaudit.recipes.recipe import read_config as read_config_of_trainer
 from kdaudit.report.reading import read_report
 from kdaudit.results import mitigation
 from kdaudit.results.scores import load_scores
+from kdaudit.results.seal import check_seal, sealed
 from kdaudit.verdict import parse_gate
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -197,6 +199,17 @@ def read_results(path: Path) -> object:
     return read_report(ReportConfig(runs=(path,)))
 
 
+def read_seal(path: Path) -> object:
+    (path.parent / "results.json").write_bytes(b"{}")
+    return check_seal(path.parent)
+
+
+def sealed_manifest() -> bytes:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "results.json").write_bytes(b"{}")
+        return as_bytes(sealed({"status": "complete", "command": "kdaudit attack"}, Path(folder)))
+
+
 def read_weights(path: Path) -> object:
     (path.parent / "model-00001-of-00001.safetensors").write_bytes(safetensors(WEIGHTS))
     return count_weights(weight_files(path.parent, "--teacher", allow_pickle=False), "--teacher")
@@ -265,6 +278,7 @@ PARSERS: dict[str, Parser] = {
     ),
     "key": Parser(lambda path: manifest.read_key(path), "key", (b"00" * 32 + b"\n",)),
     "results": Parser(read_results, "results.json", (golden_results(),)),
+    "seal": Parser(read_seal, "manifest.json", (sealed_manifest(),)),
     "mitigation": Parser(lambda path: mitigation.load(path), "mitigation.json", (golden_mitigation(),)),
     "scores": Parser(lambda path: load_scores(path), "scores.parquet", (SCORES,)),
     "index": Parser(read_weights, "model.safetensors.index.json", (as_bytes(INDEX),)),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,10 @@ from kdaudit.report.ci.junit import render_junit
 from kdaudit.report.reading import Report
 from kdaudit.results import AuditResult
 from tests.conftest import Golden
-from tests.report.gated import GATES, HOSTILE, NOT_GATED, audit, every_way, report
+from tests.report.gated import GATES, HOSTILE, NOT_GATED, audit, every_way, leaky, report
 from tests.verdict.audits import CONSTANT, INVALID, NO_REFERENCE, VALID, attack, cell, shares
+
+FAILED = "student.auc<=0.6"
 
 
 def suites(shown: Report) -> dict[str, list[TestCase]]:
@@ -87,6 +90,36 @@ def test_every_case_has_its_own_figures_reason_and_next_step() -> None:
     assert found["recall"][1].startswith("student.auc is 0.600 under recall, at most 0.")
     assert "more than 100 times as many records" in found["recall"][1], "its figure lies on the limit"
     assert found["ez"][1].startswith("student.auc has no value under ez, the limit is 0.6: ")
+
+
+def test_every_case_carries_its_value_bound_level_and_limit() -> None:
+    for suite in ElementTree.fromstring(render_junit(every_way())):
+        for case in suite:
+            facts = {one.get("name"): one.get("value") for one in case.iter("property")}
+            if case.find("skipped[@type='not_applicable']") is None:
+                assert facts["limit"], case.attrib
+            if case.find("failure") is not None or (len(case) == 2 and case.find("system-out") is not None):
+                assert {"value", "bound", "bound side", "level", "limit"} <= {*facts}, case.attrib
+    passed = suites(every_way())["zlib"][0]
+    assert passed.system_out is not None
+    assert passed.system_out.startswith("student.auc is 0.550 under zlib, at most 0.")
+    assert passed.system_out.endswith("within the limit 0.6.")
+
+
+def test_the_text_of_an_outcome_says_what_its_message_says() -> None:
+    (failure,) = (result for case in suites(every_way())["loss"] for result in case.result if case.name == FAILED)
+    assert failure.text.splitlines()[0] == "value: 0.7"
+    assert "reason: the lower bound of loss lies above the limit 0.6" in failure.text
+    assert "next step: Distill again" in failure.text
+
+
+def test_an_open_cell_without_advice_takes_none_of_a_failure() -> None:
+    judged = audit(["student.auc <= 0.6"], attacks={"loss": leaky()["loss"], "min-k": attack(cell(shares(0.7, n=150)))})
+    (gate,) = judged.verdict.gates
+    silent = replace(gate, cells=tuple(replace(one, next_step="") for one in gate.cells))  # as in earlier versions
+    found = messages(report(replace(judged, verdict=replace(judged.verdict, gates=(silent,)))))
+    assert "Distill again" in found["loss"][1]
+    assert "Distill again" not in found["min-k"][1]
 
 
 def test_a_waiver_of_a_failure_hides_no_open_cell() -> None:

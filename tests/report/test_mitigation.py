@@ -187,6 +187,7 @@ def test_report_reads_a_comparison_like_a_run_and_ends_with_its_code(folder: Pat
         (["--gate", "student-2.auc<=1"], "there is no student-2"),
         (["--model-card", "README.md"], "--model-card"),
         (["--baseline", "x"], "--baseline"),
+        (["--policy", "edpb"], "--policy"),
         (["--format", "sarif"], "--format sarif: not for a comparison"),
         (["--template", "x.md.j2"], "--template"),
         (["another"], "report on it by itself"),

@@ -93,6 +93,8 @@ def test_every_result_has_a_rule_with_help() -> None:
     rules = run["tool"]["driver"]["rules"]
     assert [rule["id"] for rule in rules] == ["KDA001", "KDA002", "KDA003", "KDA004", "KDA005"]
     assert all(rule["help"]["text"] for rule in rules)
+    assert all(rule["help"]["markdown"].startswith(f"**{rule['shortDescription']['text']}**") for rule in rules)
+    assert all("\n- " in rule["help"]["markdown"] for rule in rules)
     assert {result["ruleId"] for result in run["results"]} == {"KDA001", "KDA002", "KDA003", "KDA004"}
     assert all(rules[result["ruleIndex"]]["id"] == result["ruleId"] for result in run["results"])
 
@@ -140,3 +142,22 @@ def test_any_reason_gives_a_valid_log(reason: str) -> None:
 
 def test_the_same_report_gives_the_same_text() -> None:
     assert render_sarif(every_way()) == render_sarif(every_way())
+
+
+def test_a_log_has_all_that_code_scanning_reads_within_its_limits() -> None:
+    """As GitHub's documentation on SARIF support lists it: what is needed, and how long it may be."""
+    run = json.loads(render_sarif(every_way()))["runs"][0]
+    driver = run["tool"]["driver"]
+    assert driver["informationUri"].startswith("https://")
+    assert driver["semanticVersion"] == kdaudit.__version__
+    for rule in driver["rules"]:
+        assert len(rule["name"]) <= 255
+        assert 0 < len(rule["shortDescription"]["text"]) <= 1024
+        assert 0 < len(rule["fullDescription"]["text"]) <= 1024
+        assert rule["properties"]["problem.severity"] in {"error", "warning", "recommendation"}
+        assert rule["properties"]["precision"] in {"very-high", "high", "medium", "low"}
+        assert len(rule["properties"]["tags"]) <= 10
+    for result in run["results"]:
+        assert result["message"]["text"]
+        assert len(result["locations"]) == 1
+        assert result["partialFingerprints"]

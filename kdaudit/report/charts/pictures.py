@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from matplotlib.axes import Axes
@@ -12,16 +11,17 @@ from matplotlib.ticker import MaxNLocator
 from kdaudit.config import LONE, TEACHER
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate
-from kdaudit.metrics.frontier import ALL, Placed, PlainPoint, Point
+from kdaudit.metrics.frontier import ALL, Placed, PlainPoint
 from kdaudit.metrics.metric import Metric
 from kdaudit.report import card
 from kdaudit.report.blocks import Picture
 from kdaudit.report.charts import plots
 from kdaudit.report.charts.bars import Bar, bars
 from kdaudit.report.charts.canvas import FAINT, INK, MARKERS, MODELS, PREFIX, panel, picture
+from kdaudit.report.charts.names import name_points
 from kdaudit.report.charts.plots import MAX_LABEL, ForestRow
 from kdaudit.report.charts.sketch import runs_of
-from kdaudit.report.headline import auc_of_chosen, strongest
+from kdaudit.report.headline import auc_of_chosen, shown_models, strongest
 from kdaudit.report.mitigation_tables import off_frontier
 from kdaudit.report.page import RunPictures
 from kdaudit.report.reading import Report, Run
@@ -29,6 +29,7 @@ from kdaudit.report.tables import named_attack
 from kdaudit.report.text import plain
 from kdaudit.results import AttackResult, AuditResult
 from kdaudit.results.mitigation import Mitigation
+from kdaudit.verdict.baseline import why_not_comparable
 from kdaudit.verdict.gates import DIFFERENCE
 
 LEVEL_CAPTION = "{} of every attack with its 95 % interval."
@@ -94,7 +95,7 @@ def _of_run(report: Report, run: Run, number: int, *, is_whole: bool) -> RunPict
 
 def _of_verdict(result: AuditResult) -> Picture | None:
     """The strongest attack on every model, out of 100 guesses; nothing where no figure says what a model remembers."""
-    shown = card.shown_models(result)
+    shown = shown_models(result)
     if not shown or result.validity.status == "failed":
         return None
     limits = card.limit_lines(result)
@@ -233,9 +234,9 @@ def _attacks_by_run(report: Report) -> Picture | None:
 
 
 def _since_baseline(report: Report, result: AuditResult) -> Iterator[Picture | None]:
-    """Old beside new, a picture for each model that both runs have."""
+    """Old beside new, a picture for each model that both runs have; none where other records were scored."""
     then = report.earlier
-    if then is None:
+    if then is None or why_not_comparable(result, then):
         return
     for model in result.models:
         if model not in then.models:
@@ -286,8 +287,6 @@ def frontiers_of(table: Mitigation) -> list[Picture]:
 
 SHAPES = ("s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
 """The marks of arms by position: none needs a colour to be told from the others."""
-LINE, CHARACTER, BESIDE = 11.5, 5.6, 9
-"""Points from one name to the next, for a letter of one, and from a point to its name."""
 
 
 def draw_frontier(table: Mitigation, attack: str, metric: str) -> Picture | None:
@@ -314,9 +313,17 @@ def draw_frontier(table: Mitigation, attack: str, metric: str) -> Picture | None
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.grid(visible=True)
-        _name_points(axes, {
-            plain(name, limit=MAX_LABEL): found.point for name, found in shown.items() if found.point is not None
-        })  # fmt: skip
+        arms = {
+            plain(name, limit=MAX_LABEL): (found.point.nll, found.point.leak)
+            for name, found in shown.items()
+            if found.point is not None
+        }
+        bars = [
+            [(found.point.nll, end) for end in ends]
+            for found in shown.values()
+            if found.point is not None and (ends := _spans(found, metric)) is not None
+        ]
+        name_points(axes, arms, [*bars, *([(point.nll, point.leak)] for point in points)])
         figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=2)
         caption = (
             f"Utility against leak under {attack}, means over seeds. Numbers: epochs of the plain run, 0 before it. "
@@ -340,27 +347,13 @@ def _limits_of_arms(table: Mitigation, attack: str, metric: str) -> list[float]:
     )
 
 
-def _name_points(axes: Axes, points: Mapping[str, Point]) -> None:
-    """Write each name beside its point, on the right where there is room, none over another."""
-    to_points = 72 / axes.figure.dpi
-    left, right = (float(axes.transAxes.transform((end, 0))[0]) * to_points for end in (0, 1))
-    places = {name: axes.transData.transform((one.nll, one.leak)) * to_points for name, one in points.items()}
-
-    def fits_right(name: str, x: float) -> bool:
-        length = BESIDE + CHARACTER * len(name)
-        return x + length <= right or (x - length < left and right - x >= x - left)
-
-    for is_right in (True, False):
-        lowest = -math.inf
-        for name, (x, y) in sorted(places.items(), key=lambda item: float(item[1][1])):
-            if fits_right(name, float(x)) != is_right:
-                continue
-            shift = max(float(y), lowest + LINE) - float(y)
-            lowest = float(y) + shift
-            axes.annotate(
-                name, (points[name].nll, points[name].leak), xytext=(BESIDE if is_right else -BESIDE, shift),
-                textcoords="offset points", ha="left" if is_right else "right", va="center",
-            )  # fmt: skip
+def _spans(found: Placed, metric: str) -> tuple[float, float] | None:
+    """Between which leaks the bar of an arm reaches; None where it has none."""
+    whole = found.groups.get(ALL)
+    if whole is None or whole.distance.low is None or whole.distance.high is None:
+        return None
+    lowest, highest = METRICS[metric].range
+    return max(whole.stair + whole.distance.low, lowest), min(whole.stair + whole.distance.high, highest)
 
 
 def _draw_stairs(axes: Axes, points: Sequence[PlainPoint], *, leftmost: float | None) -> None:
@@ -394,10 +387,8 @@ def _draw_arm(axes: Axes, found: Placed, index: int, name: str, metric: str, *, 
     """Draw one arm, with a ring where it is the one to take; gives what a reader who points at it is told."""
     if found.point is None:
         return name
-    colour, whole = MODELS[index % len(MODELS)], found.groups.get(ALL)
-    if whole is not None and whole.distance.low is not None and whole.distance.high is not None:
-        lowest, highest = METRICS[metric].range
-        ends = [max(whole.stair + whole.distance.low, lowest), min(whole.stair + whole.distance.high, highest)]
+    colour, ends = MODELS[index % len(MODELS)], _spans(found, metric)
+    if ends is not None:
         axes.plot([found.point.nll] * 2, ends, color=colour, linewidth=1.2, solid_capstyle="butt")
     if is_taken:
         axes.plot(
