@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import groupby
@@ -15,6 +15,7 @@ from kdaudit.models.loading import loaded
 from kdaudit.signals import store
 from kdaudit.signals.engine import ENGINE_VERSION, PROBE_PASSAGES, device_name, measure
 from kdaudit.targets.passage import Passage
+from kdaudit.targets.plan import Frame
 from kdaudit.views.view import View
 
 Progress = Callable[[str, int, int], None]
@@ -36,13 +37,12 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
     Raises:
         ModelError: a checkpoint cannot be loaded or scored.
     """
-    files: dict[tuple[str, View], tuple[Path, ...]] = {}
+    files = signal_files(plan, shards, folder)
     for _, group in groupby(plan.passes, key=lambda one: one.checkpoint.fingerprint):
         passes = list(group)
         lacking: list[tuple[Pass, list[int]]] = []
         for one in passes:
-            paths = _paths(plan, one, shards, folder)
-            files[one.checkpoint.fingerprint, one.view] = paths
+            paths = files[one.checkpoint.fingerprint, one.view]
             absent = [i for i, path in enumerate(paths) if store.read(path, n_texts=_n_texts(one, shards[i])) is None]
             if absent:
                 lacking.append((one, absent))
@@ -85,13 +85,36 @@ def _shards(plan: Plan, one: Pass, shards: list[list[int]]) -> Iterator[list[Pas
         yield plan.passages.read(shard, one.view, one.tokenizer)
 
 
-def _paths(plan: Plan, one: Pass, shards: list[list[int]], folder: Path) -> tuple[Path, ...]:
+def signal_files(plan: Plan, shards: Sequence[Sequence[int]], folder: Path) -> SignalFiles:
+    """Where the signals of every pass lie, in the order of the passes.
+
+    Texts are made and tokenised once for all models that are shown the same tokens, not once for each.
+
+    Args:
+        plan: what to run.
+        shards: indices of the texts.
+        folder: of the signals.
+    """
+    found: dict[tuple[str, View], list[Path]] = {(one.checkpoint.fingerprint, one.view): [] for one in plan.passes}
+    alike: dict[tuple[View, int], list[Pass]] = {}
+    for one in plan.passes:
+        alike.setdefault((one.view, one.tokenizer), []).append(one)
+    for (view, tokenizer), passes in alike.items():
+        frame = plan.passages.frame(view, tokenizer)
+        keys = [_key(plan, one, frame) for one in passes]
+        for shard in shards:
+            plans = [frame.plan(passage) for passage in plan.passages.read(shard, view, tokenizer)]
+            for one, key in zip(passes, keys, strict=True):
+                found[one.checkpoint.fingerprint, view].append(store.shard_path(folder, key, plans))
+    return {key: tuple(paths) for key, paths in found.items()}
+
+
+def _key(plan: Plan, one: Pass, frame: Frame) -> store.PassKey:
     libraries = ["torch", "transformers"]
     libraries += ["bitsandbytes"] if one.checkpoint.load else []
     libraries += ["peft"] if one.checkpoint.base else []
-    frame = plan.passages.frame(one.view, one.tokenizer)
     further = () if frame.kind.is_causal else (frame.between, frame.tail, frame.mask, frame.start)
-    key = store.PassKey(
+    return store.PassKey(
         engine_version=ENGINE_VERSION,
         model=one.checkpoint.fingerprint,
         dtype=plan.dtype,
@@ -101,7 +124,6 @@ def _paths(plan: Plan, one: Pass, shards: list[list[int]], folder: Path) -> tupl
         frame=hashlib.sha256(repr((frame.kind.name, frame.lead, frame.prefix, *further)).encode()).hexdigest(),
         batch_tokens=plan.batch_tokens,
     )
-    return tuple(store.shard_path(folder, key, list(map(frame.plan, shard))) for shard in _shards(plan, one, shards))
 
 
 def _n_texts(one: Pass, shard: list[int]) -> int:

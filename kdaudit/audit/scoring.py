@@ -9,7 +9,7 @@ import numpy as np
 
 from kdaudit.attacks.base import Attack, Sample
 from kdaudit.audit.measure import SignalFiles
-from kdaudit.audit.plan import Plan, Subject
+from kdaudit.audit.plan import Plan
 from kdaudit.errors import ModelError
 from kdaudit.signals import store
 from kdaudit.signals.likelihoods import Floats, Likelihoods, fill, nothing_scored
@@ -53,18 +53,22 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
     asked = [subject for subject in plan.subjects if not subject.checkpoint.is_recorded]
     for k, shard in enumerate(shards):
         signals = {key: _read(files, key, k) for key in files}
+        texts = [plan.passages.scored_text(index) for index in shard]
         for fingerprint in plain:
             fill(likelihoods[fingerprint], shard, signals[fingerprint, PLAIN])
         for start, found in of_starts.items():
             for position, index in enumerate(shard):
-                alone = Sample(plan.passages.scored_text(index), {PLAIN: signals[start, PLAIN][position]})
+                alone = Sample(texts[position], {PLAIN: signals[start, PLAIN][position]})
                 for name, attack in plan.alone.items():
                     found[name][index] = attack.score(alone)
         for subject in asked:
             same = plan.is_same_tokenizer(subject)
             running = [one for one in plan.attacks if not one.obstacles[subject.name]]
+            fingerprint, reference = subject.checkpoint.fingerprint, subject.reference
+            own = {view: found for (model, view), found in signals.items() if model == fingerprint}
+            of_reference = signals[reference.fingerprint, PLAIN] if reference else None
             for position, index in enumerate(shard):
-                sample = _sample(plan, subject, signals, position, index, is_same_tokenizer=same)
+                sample = _sample(texts[position], own, of_reference, position, is_same_tokenizer=same)
                 for one in running:
                     by_attack[one.attack.name][subject.name][index] = one.attack.score(sample)
                 for name, attack in as_in_paper.items():
@@ -83,25 +87,21 @@ def _read(files: SignalFiles, key: tuple[str, View], k: int) -> list[TokenSignal
 
 
 def _sample(
-    plan: Plan,
-    subject: Subject,
-    signals: Mapping[tuple[str, View], Sequence[TokenSignals]],
+    text: str,
+    own: Mapping[View, Sequence[TokenSignals]],
+    of_reference: Sequence[TokenSignals] | None,
     position: int,
-    index: int,
     *,
     is_same_tokenizer: bool,
 ) -> Sample:
-    own = subject.checkpoint.fingerprint
-    reference = subject.reference
+    """A record as a model sees it; `own` and `of_reference` are the signals of its shard, where it is at `position`."""
     shown = {
-        view: tuple(found[position * view.n_variants : (position + 1) * view.n_variants])
-        for (model, view), found in signals.items()
-        if model == own
+        view: tuple(found[position * view.n_variants : (position + 1) * view.n_variants]) for view, found in own.items()
     }
     return Sample(
-        text=plan.passages.scored_text(index),
+        text=text,
         target={view: found[0] for view, found in shown.items() if view.n_variants == 1},
-        reference=signals[reference.fingerprint, PLAIN][position] if reference else None,
+        reference=of_reference[position] if of_reference is not None else None,
         variants={view: found for view, found in shown.items() if view.n_variants > 1},
         is_same_tokenizer=is_same_tokenizer,
     )

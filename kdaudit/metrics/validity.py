@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,17 +99,19 @@ def blind_baseline(
     if min(np.unique(groups[is_member]).size, np.unique(groups[~is_member]).size) < folds:
         return _not_measured(len(members), len(nonmembers), f"fewer than {folds} distinct texts in a class")
     # Trained on float32 counts: float64 or liblinear's own copy would double the memory of a large run.
-    inputs: dict[str, tuple[Any, Any]] = {
-        "tfidf": (_word_counts(texts), TfidfTransformer(sublinear_tf=True)),
-        "surface": (surface_features(texts), StandardScaler()),
-        "characters": (character_counts(texts), TfidfTransformer(sublinear_tf=True)),
-        "traits": (np.hstack([character_features(texts), oddity(texts)]), StandardScaler()),
+    inputs: dict[str, tuple[Callable[[Sequence[str]], Any], Any]] = {
+        "tfidf": (_word_counts, TfidfTransformer(sublinear_tf=True)),
+        "surface": (surface_features, StandardScaler()),
+        "characters": (character_counts, TfidfTransformer(sublinear_tf=True)),
+        "traits": (lambda texts: np.hstack([character_features(texts), oddity(texts)]), StandardScaler()),
     }
+    dealt = [_deal(is_member, groups, folds, rng) for _ in range(repeats)]
     scores = {name: np.zeros(len(texts)) for name in inputs}
-    for _ in range(repeats):
-        fold = _deal(is_member, groups, folds, rng)
-        for name, (features, scaling) in inputs.items():
+    for name, (features_of, scaling) in inputs.items():  # one after the other: what they see of the texts is large
+        features = features_of(texts)
+        for fold in dealt:
             scores[name] += _ranks_out_of_fold(features, scaling, is_member, fold) / repeats
+        del features
     by_name = {
         name: _widened(auc_estimate(ranks[is_member], ranks[~is_member]), folds) for name, ranks in scores.items()
     }
