@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from kdaudit.mitigate.run import MitigationPlan
 
 JUDGING_SHARE = 0.05
-"""Of the work of an audit: resampling takes seconds, whatever the size of the models."""
+"""The share of an audit: resampling takes seconds, whatever the size of the models."""
 BACKWARD = 3
-"""A step of training costs as much as so many passes that only read."""
+"""How many passes that only read cost as much as a step of training."""
 
 
 class Course:
@@ -71,7 +71,7 @@ class Course:
 
 
 def audit_work(plan: Plan) -> dict[str, float]:
-    """Of every stage of an audit: tokens times the parameters of the model."""
+    """The work of every stage of an audit: tokens times the parameters of the model."""
     from kdaudit.audit.measure import stage_of
     from kdaudit.audit.run import JUDGING
 
@@ -80,7 +80,7 @@ def audit_work(plan: Plan) -> dict[str, float]:
 
 
 def distill_work(prepared: Prepared) -> dict[str, float]:
-    """Of the stages of a distillation, likewise; what the teacher writes beforehand is not foreseen."""
+    """The work of the stages of a distillation, likewise; what the teacher writes beforehand is not foreseen."""
     from kdaudit.distill.learn import TRAINING
     from kdaudit.distill.run import UTILITY
 
@@ -95,7 +95,7 @@ def distill_work(prepared: Prepared) -> dict[str, float]:
 
 
 def mitigation_work(plan: MitigationPlan) -> dict[str, float]:
-    """Of the stages of a comparison: tokens that train, and those that score as so many of these."""
+    """The work of every stage of a comparison, in tokens that train: those that score count in proportion."""
     from kdaudit.mitigate.run import JUDGING, SCORING, stage_of
 
     work = {**{stage_of(job): float(job.n_tokens) for job in plan.jobs}, SCORING: plan.scoring_tokens}

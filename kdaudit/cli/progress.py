@@ -20,7 +20,7 @@ from kdaudit.cli.layout import cut_from_left
 from kdaudit.report.text import visible
 
 EVERY = 60.0
-"""Seconds between two lines where stderr is no terminal."""
+"""Seconds between two lines where stderr leads to a file or a pipe."""
 WIDE = 100
 """Columns from which counts, speed and a word on the state fit beside a bar."""
 TOTAL = "total"

@@ -59,7 +59,7 @@ def run_demo(folder: Path, *, kind: str = "causal", seed: int, command: str, on_
 
 
 def expected_work(kind: str) -> dict[str, float]:
-    """Of every stage of a demo, in notes times layers: the basis of a bar, no measurement."""
+    """The work of every stage of a demo, in notes times layers: the basis of a bar, and estimated."""
     n_members, n_nonmembers, n_public = N_NOTES[kind]
     audit = (n_members + n_nonmembers) * float(READINGS[kind]) * 2 * (TEACHER_LAYERS + STUDENT_LAYERS)  # with starts
     work = training_work(kind, n_members=n_members, n_public=n_public)

@@ -56,7 +56,7 @@ class Clause:
     asks: str
     """What it is about, in a few words of our own."""
     figures: Callable[[Run, str], str]
-    """Of a run and a release."""
+    """The facts of a run and a release."""
     lacking: str
     """What this run does not show of it."""
 
@@ -144,7 +144,7 @@ def _attackers(result: AuditResult) -> Table:
         reads = "log-probabilities of the record's tokens"
         reads += "".join(f", and {words} at each of them" for words, names in READS.items() if name in names)
         if known is not None and known.needs_shots:
-            knows += ", and records that are no members"
+            knows += ", and records that the model never saw"
         if known is not None and known.needs_reference:
             reads += ", and those of a model that saw no member"
         reasons = dict.fromkeys(cell.reason for cell in found.cells.values() if cell.status != "ok")

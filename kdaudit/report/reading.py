@@ -230,9 +230,9 @@ class Run:
     versions: Mapping[str, str] = field(default_factory=dict)
     """The versions of the libraries that measured it, likewise."""
     sha256: str = ""
-    """Of its results.json, as it was read."""
+    """The hash of its results.json, as it was read."""
     seal: str = ""
-    """Of the manifest beside the results; empty where it holds no hashes."""
+    """The hash of the manifest beside the results; empty where it holds no hashes."""
 
 
 @dataclass(frozen=True, slots=True)

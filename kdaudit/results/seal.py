@@ -68,7 +68,7 @@ def check_seal(folder: Path) -> Seal:
         raise ConfigError(f"{path}: it holds no hashes of the run's files; an earlier version wrote it", hint=AGAIN)
     present = [name for name in SEALED if name in files and (folder / name).exists()]
     if problems := [*_problems(folder, content, files, present)]:
-        hint = "fetch the files from where they were measured; a report on these is no evidence"
+        hint = "fetch the files from where they were measured; a report on these proves nothing"
         raise ConfigError("\n".join(problems), hint=hint)
     absent = tuple(name for name in files if name not in present)
     return Seal(content[OWN], (MANIFEST, *present), absent)
