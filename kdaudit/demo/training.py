@@ -48,7 +48,7 @@ SCHEDULES: Mapping[str, Schedule] = {
 
 
 def training_work(kind: str, *, n_members: int, n_public: int) -> dict[str, float]:
-    """The work of every stage of the training: notes times layers that read or learn. A step back is two readings.
+    """The work of every stage of the training: notes times layers that read or learn. A step back is two readings."""
     schedule = SCHEDULES[kind]
     return {
         "training teacher-start": n_public * schedule.start_epochs * 3.0 * TEACHER_LAYERS,
