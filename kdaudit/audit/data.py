@@ -166,7 +166,9 @@ def speaker(config: AuditConfig, lineage: Lineage) -> Any:
         try:
             teacher.chat_template = read_text(Path(choice), at_most=MAX_TEMPLATE)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"--chat-template: {choice} cannot be read: {reason(error)}", hint=hint) from error
+            why = getattr(error, "strerror", None) or reason(error)
+            raise ConfigError(f"--chat-template: {choice} cannot be read: {why}", hint=hint) from error
+        teacher.name_or_path = choice  # messages about the template name the file
     return teacher
 
 

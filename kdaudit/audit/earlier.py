@@ -248,6 +248,8 @@ def _unequal(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for key, words in WORDS.items():
         if key in now and was[key] != now[key]:
             yield f"{words}: {was[key]} there, {now[key]} here"
+    if "shots" in now and bool(was["shots"]) != bool(now["shots"]):
+        yield "recall, which takes shots out of the non-members, ran in one of them alone (--attack)"
 
 
 def _differing(earlier: Earlier, plan: Plan, data: AuditData, config: AuditConfig) -> Iterator[str]:

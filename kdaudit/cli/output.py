@@ -36,6 +36,7 @@ STATUS_STYLES = {
     "pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "waived": "bold yellow",
     "not_gated": "bold",
 }  # fmt: skip
+LEFT_OUT = "Other intervals need a wider terminal; the report has all of them."
 ROOMY = 130
 """Columns from which every figure of an attack is shown with its interval."""
 PLAIN_WIDTH = 160  # columns where stdout is no terminal
@@ -257,7 +258,8 @@ def print_result(result: AuditResult, out: Path, *, is_quiet: bool, gates_note: 
     show([*page.sections, *_judged(page.runs[0], gates_note)])
     if not is_quiet:
         note(
-            f"written: {out / 'results.json'}, {out / 'summary.md'}, {out / 'scores.parquet'}, {out / 'manifest.json'}"
+            f"written: {out / 'results.json'}, {out / 'summary.md'}, {out / 'scores.parquet'}, "
+            f"{out / 'likelihoods.parquet'}, {out / 'manifest.json'}"
         )
 
 
@@ -314,10 +316,12 @@ def show(blocks: Sequence[Block], *, is_result: bool = True) -> None:
 def _print_table(table: Table, *, is_result: bool) -> None:
     console = _console(is_result=is_result)
     is_narrow = console.width < ROOMY
+    whole = [[plain(cell) for cell in row] for row in table.rows]
     rows = [
         [without_interval(cell) if is_narrow and table.whole and place not in table.whole else cell for cell in row]
-        for place, row in enumerate([plain(cell) for cell in row] for row in table.rows)
+        for place, row in enumerate(whole)
     ]
+    left_out = LEFT_OUT if rows != whole else ""
     head = [plain(title) for title in table.head]
     rows = said_once(head, rows)
     is_terminal = (sys.stdout if is_result else sys.stderr).isatty()
@@ -333,8 +337,8 @@ def _print_table(table: Table, *, is_result: bool) -> None:
         pieces[-1] = pieces[-1].rstrip()
         told = (f"[{style}]{text}[/]" if style else text for text, style in zip(pieces, styles, strict=True))
         _print("".join(told), is_result=is_result)
-    if table.note:
-        _say(table.note, style="dim", is_result=is_result)
+    if note_below := " ".join(filter(None, (table.note, left_out))):
+        _say(note_below, style="dim", is_result=is_result)
 
 
 def _say(text: str, *, style: str = "", indent: str = "", is_result: bool) -> None:

@@ -29,10 +29,9 @@ TEMPLATE_HINT = "look at the roles and their order, or apply a template that you
 EMPTY_HINT = "remove the record or give it a text; --skip-empty leaves such records out"
 Located = tuple[Part, Row | Problem]
 SAID = {
-    LAST: "where the assistant answers more than once in a chat, its last answer alone is learnt and scored",
-    ASSISTANT: "where the assistant answers more than once in a chat, every answer is learnt and scored; --score "
-    "chooses otherwise",
-    WHOLE: "all of a chat is learnt and scored, what the user says too (--score all)",
+    LAST: "where the assistant answers more than once in a chat, its last answer alone counts",
+    ASSISTANT: "where the assistant answers more than once in a chat, every answer counts; --score chooses otherwise",
+    WHOLE: "all of a chat counts, what the user says too (--score all)",
 }
 """What is said of chats with several answers, by what is scored."""
 

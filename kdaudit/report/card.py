@@ -10,10 +10,11 @@ from kdaudit.attacks import ATTACKS
 from kdaudit.attacks.settings import written
 from kdaudit.config import LONE, TEACHER
 from kdaudit.report.blocks import Picture, Status, Step, Terms, Tile, VerdictCard
+from kdaudit.report.checks import doubts_about
 from kdaudit.report.headline import SIGNIFICANT, Shown, is_clear, low_rate, p_equals, shown_models
 from kdaudit.report.reading import Run
 from kdaudit.report.tables import named_attack, status_of
-from kdaudit.report.text import capital, counted, day
+from kdaudit.report.text import capital, counted, day, interval
 from kdaudit.results import AuditedModel, AuditResult, GateResult
 from kdaudit.verdict import Gate, parse_gate
 from kdaudit.verdict.gates import DIFFERENCE
@@ -161,9 +162,10 @@ def _frequency(result: AuditResult, one: Shown, teacher: Shown | None) -> str:
     beside = [f"{in_100(one.auc.low)} to {in_100(one.auc.high)}"] if one.auc.low is not None else []
     beside.append("chance is 50")
     beside += [f"your limit is {in_100(limit)}"] if limit is not None else []
-    may_be = one.auc.low is not None and one.auc.low <= 0.5 and value > 0.5
+    may_be = one.auc.low is not None and one.auc.low <= 0.5
     doubt = " This may be no more than chance." if may_be else ""
-    against = "" if teacher is None else f" The teacher: {in_100(teacher.auc.value)}."
+    own = "" if teacher is None or teacher.attack == one.attack else f", by {teacher.attack}, the strongest on it"
+    against = "" if teacher is None else f" The teacher: {in_100(teacher.auc.value)}{own}."
     return (
         f"Shown one record that the {one.model} was trained on and one that it was not, an attacker picks the right "
         f"one {in_100(value, *held)} times in 100 ({'; '.join(beside)}).{doubt}{against}"
@@ -320,7 +322,9 @@ def _trust_tile(result: AuditResult) -> Tile:
         return Tile("They differ", "the two sets can be told apart without any model: no figure can be trusted", "fail")
     if validity.blind_auc.value is None:
         return Tile("Not known", "whether the two sets differ without any model", "inconclusive")
-    blind = f"AUC {validity.blind_auc.value:.3f}"
+    blind = f"AUC {interval(validity.blind_auc)}"
+    if doubts := list(doubts_about(validity)):
+        return Tile("No check fails", f"read with care: {'; '.join(doubts)}", "inconclusive")
     return Tile("Comparable", f"no difference was found between the two sets without a model ({blind})", "pass")
 
 

@@ -30,6 +30,14 @@ SUPERVISION_LIMIT = (
 """What mixed supervision can and cannot tell without a control."""
 
 
+HIDDEN = 0.6
+"""A blind AUC beyond which sets could not be compared: an upper bound above it leaves the question open."""
+
+
+MUCH_SHARED = 0.05
+"""A share of the non-members whose text members share in good part: more of them make the sets hard to compare."""
+
+
 def trust(validity: Validity) -> str:
     """What the checks say about the figures, in a sentence; why they failed stands in the verdict."""
     if validity.status == "failed":
@@ -39,7 +47,27 @@ def trust(validity: Validity) -> str:
         )
     if validity.blind_auc.value is None:
         return f"Not known: the blind classifier could not be measured ({validity.blind_auc.reason})."
-    return "No check speaks against them."
+    doubts = list(doubts_about(validity))
+    return f"No check fails. Read them with care: {'; '.join(doubts)}." if doubts else "No check speaks against them."
+
+
+def doubts_about(validity: Validity) -> Iterator[str]:
+    """What a check that holds leaves open: it allows for many figures, and a reader looks at each."""
+    alone = [found for by_attack in validity.reference_alone.values() for found in by_attack.values()]
+    n_off = sum(
+        not found.low <= 0.5 <= found.high for found in alone if found.low is not None and found.high is not None
+    )
+    if n_off:
+        yield (
+            f"{n_off} of {len(alone)} figures of references alone lie off 0.5 by their own 95 % interval, which the "
+            "check widens because there are several"
+        )
+    high = validity.blind_auc.high
+    if high is not None and high > HIDDEN:
+        yield f"records are few, so a blind AUC of {high:.3f} is possible"
+    shared = validity.overlap
+    if shared.share_above_20_percent is not None and shared.share_above_20_percent > MUCH_SHARED:
+        yield f"{shared.n_above_20_percent} non-members share much text with members"
 
 
 def checks(result: AuditResult) -> Table:

@@ -129,7 +129,7 @@ def _value(found: Estimate | None) -> float:
 def _direction(found: Difference, student: str) -> str:
     value, p = found.value or 0.0, found.p_value_holm
     if p is None or p >= SIGNIFICANT:
-        return f"{capital(student)} and teacher cannot be told apart"
+        return f"{capital(student)} and teacher cannot be told apart by this attack"
     return f"{capital(student)} leaks {'more' if value > 0 else 'less'} than its teacher"
 
 

@@ -233,7 +233,7 @@ def _all_open(gate: GateResult, words: str) -> GateResult:
 
 def _settle(gate: Gate, findings: Sequence[CellJudgement]) -> tuple[Status, str, str, CellJudgement | None]:
     """Status, reason, next step and the deciding finding: one failing cell is enough, a pass needs them all."""
-    by_bound = sorted(findings, key=lambda one: -math.inf if one.bound is None else one.bound, reverse=True)
+    by_bound = sorted(findings, key=lambda one: (_or_least(one.bound), _or_least(_value_of(one))), reverse=True)
     failing = [finding for finding in by_bound if finding.status == "fail"]
     if failing:
         return "fail", sentences.lies_above(failing[0].cell.label, gate.limit), failing[0].next_step, failing[0]
@@ -246,6 +246,14 @@ def _settle(gate: Gate, findings: Sequence[CellJudgement]) -> tuple[Status, str,
         deciding = by_bound[0] if by_bound else None
         return "inconclusive", sentences.too_few_cells(n_scored), sentences.name_the_attack(gate), deciding
     return "pass", sentences.ALL_BELOW, "", by_bound[0]
+
+
+def _value_of(finding: CellJudgement) -> float | None:
+    return finding.cell.figure.value if finding.cell.figure else None
+
+
+def _or_least(value: float | None) -> float:
+    return -math.inf if value is None else value
 
 
 def _to_settle(findings: Sequence[CellJudgement], limit: float) -> CellJudgement:

@@ -114,3 +114,13 @@ def test_mixed_supervision_says_once_what_it_cannot_tell_and_why_a_gain_is_over_
     sides, _ = checks.supervision(replace(AUDIT, mixed_supervision={"student": replace(alone, members=few)}))
     assert sides.rows[2][1].startswith("+0.50 (no interval")
     assert checks.supervision_notes(replace(AUDIT, mixed_supervision={})) == []
+
+
+def test_a_check_that_holds_says_what_it_leaves_open() -> None:
+    validity = AUDIT.validity
+    doubted = replace(validity, reference_alone={"student": {"loss": Estimate(0.66, 0.55, 0.76)}})
+    assert checks.trust(doubted).startswith("No check fails. Read them with care: 1 of 1 figures of references alone")
+    few = replace(validity, blind_auc=replace(validity.blind_auc, value=0.54, low=0.38, high=0.7))
+    assert "a blind AUC of 0.700 is possible" in checks.trust(few)
+    shared = replace(validity, overlap=replace(validity.overlap, n_above_20_percent=9, share_above_20_percent=0.3))
+    assert "9 non-members share much text with members" in checks.trust(shared)

@@ -44,9 +44,9 @@ def test_it_names_the_strongest_attack_its_strength_and_the_teachers_with_interv
     [
         (0.05, 0.01, "Student leaks more than its teacher"),
         (-0.05, 0.01, "Student leaks less than its teacher"),
-        (0.05, 0.2, "Student and teacher cannot be told apart"),
-        (-0.05, 0.05, "Student and teacher cannot be told apart"),
-        (0.05, None, "Student and teacher cannot be told apart"),
+        (0.05, 0.2, "Student and teacher cannot be told apart by this attack"),
+        (-0.05, 0.05, "Student and teacher cannot be told apart by this attack"),
+        (0.05, None, "Student and teacher cannot be told apart by this attack"),
     ],
 )
 def test_a_difference_is_called_one_only_after_adjusting_for_many(value: float, p: float | None, words: str) -> None:

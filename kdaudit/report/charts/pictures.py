@@ -81,7 +81,7 @@ def _of_run(report: Report, run: Run, number: int, *, is_whole: bool) -> RunPict
                     ["members"],
                     centre=0,
                     centre_words="no difference",
-                    label="gain of members − of non-members, nats per token",
+                    label="gain of members − non-members, nats",
                     caption=QUARTERS_CAPTION,
                 ),
             )
