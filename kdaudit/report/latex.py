@@ -14,6 +14,8 @@ from kdaudit.report.reading import Report
 from kdaudit.report.text import plain
 from kdaudit.results.mitigation import Mitigation
 
+WIDE = 5
+"""Columns beyond which letters and gaps are smaller."""
 LONG = 30
 """Characters of a cell from which on its column breaks lines."""
 ESCAPES = {
@@ -24,6 +26,7 @@ ESCAPES = {
     **{"≤": r"$\le$", "≥": r"$\ge$", "→": r"$\to$", "⟨": r"$\langle$", "⟩": r"$\rangle$", "ε": r"$\varepsilon$"},
     **{"“": "``", "”": "''", "\u2019": "'", "'": r"\textquotesingle{}"},
 }
+_NO_LABEL = re.compile(r"[^a-z0-9]+")
 _NUMBER = re.compile(r"[+-]?\d|< ?\d")
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 _LATIN = 0x17F
@@ -33,11 +36,13 @@ _LATIN = 0x17F
 def render_latex(subject: Report | Mitigation) -> str:
     """Every table with numbers of an audit or a comparison of mitigations, in the order of the page."""
     if isinstance(subject, Mitigation):
-        page, names = mitigation_page(subject, with_pictures=False), []
+        page, names, own = mitigation_page(subject, with_pictures=False), [], "mitigation"
     else:
         page = report_page(subject, with_pictures=False)
         names = [run.name for run in subject.runs] if len(subject.runs) > 1 else []
-    written = "".join(f"\n{_set(table, name, number)}" for number, (table, name) in enumerate(_tables(page, names), 1))
+        own = _NO_LABEL.sub("-", "-".join(run.name for run in subject.runs).lower()).strip("-")
+    tables = enumerate(_tables(page, names), 1)
+    written = "".join(f"\n{_set(table, name, '-'.join(filter(None, (own, str(n)))))}" for n, (table, name) in tables)
     version = plain(kdaudit.__version__)
     return f"% Written by kdaudit {version}. In the preamble: \\usepackage{{booktabs,textcomp}}\n{written}"
 
@@ -76,7 +81,7 @@ def _within(blocks: Iterable[Block]) -> Iterator[Table]:
             yield from _within(block.blocks)
 
 
-def _set(table: Table, run: str, number: int) -> str:
+def _set(table: Table, run: str, label: str) -> str:
     caption = ". ".join(
         part.rstrip(".") for part in (f"{run}: {table.title}" if run else table.title, table.note) if part
     )
@@ -84,9 +89,11 @@ def _set(table: Table, run: str, number: int) -> str:
     return "\n".join(
         (
             r"\begin{table}[htbp]",
-            r"\centering\footnotesize",
+            r"\centering\footnotesize"
+            if len(table.head) <= WIDE
+            else r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{escaped(caption)}.}}",
-            rf"\label{{tab:kdaudit-{number}}}",
+            rf"\label{{tab:kdaudit-{label}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             _row(table.head),
