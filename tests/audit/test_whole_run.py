@@ -132,7 +132,8 @@ def test_the_manifest_says_how_to_repeat_the_run(finished: Path, given: Given) -
 def test_the_summary_shows_models_figures_and_verdict(finished: Path, given: Given) -> None:
     summary = (finished / "summary.md").read_text(encoding="utf-8")
     auc = results(finished)["attacks"]["reference"]["student"]["auc"]["value"]
-    for words in ("# kdaudit: not gated", str(given.student), f"{auc:.3f}", "24 members, 24 non-members", "blind"):
+    asked, told = "# Does the student give away its training data?", "No verdict: no limit was set"
+    for words in (asked, told, str(given.student), f"{auc:.3f}", "24 members, 24 non-members", "blind"):
         assert words.replace("_", "&#95;") in summary
 
 

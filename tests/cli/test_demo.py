@@ -33,7 +33,7 @@ def test_the_demo_shows_both_controls_and_writes_what_it_names(
     assert [done.out.count(words) for words in order] == [1, 1, 1]
     assert sorted(order, key=done.out.index) == order
     named = [Path(name) for line in done.err.splitlines() for name in line.removeprefix("written: ").split(", ")]
-    assert len(named) == 8
+    assert len(named) == 10
     assert [path for path in named if not path.is_file()] == []
 
 

@@ -91,4 +91,4 @@ def test_a_new_metric_is_found_in_results_gates_console_and_reports(given: Given
         text = (out / file).read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
         assert title in text, file
         assert shown in text, file
-    assert 'aria-label="epsilon of every attack"' in (out / "report.html").read_text(encoding="utf-8")
+    assert 'aria-label="epsilon of every attack' in (out / "report.html").read_text(encoding="utf-8")
