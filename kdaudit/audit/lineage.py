@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit import manifest as manifests
-from kdaudit.config import LAST, LOADS, TEACHER, AuditConfig, Audited, option_of
+from kdaudit.config import LOADS, TEACHER, AuditConfig, Audited, option_of
 from kdaudit.errors import CheckpointError, ConfigError
 from kdaudit.manifest import Manifest
 from kdaudit.models.checkpoint import Checkpoint
@@ -48,7 +48,7 @@ class Lineage:
     def chat_date(self) -> str:
         """What chat templates were told that today is when the students were distilled."""
         first = next(iter(self.by_student.values()), None)
-        return str(first.content["training"].get("chat_date", CHAT_DATE)) if first else CHAT_DATE
+        return str(first.training.get("chat_date", CHAT_DATE)) if first else CHAT_DATE
 
     def is_start(self, checkpoint: Checkpoint) -> bool:
         """Whether a manifest names these weights as what a student started from before it saw the members."""
@@ -90,7 +90,7 @@ def trace(config: AuditConfig) -> tuple[AuditConfig, Lineage]:
             start, origin = found[name].start, found[name].origin
             if start is not None and origin is not None and (Path(start).exists() or origin["revision"]):
                 references[name] = start
-            elif start is not None and bases[name] is not None and found[name].content["training"].get("lora"):
+            elif start is not None and bases[name] is not None and found[name].training.get("lora"):
                 references[name] = bases[name]  # an adapter that distill trains stands on its start
             else:
                 no_start[name] = _why_no_start(found[name], start)
@@ -195,11 +195,7 @@ def _layout(found: Manifest, config: AuditConfig) -> dict[str, Any]:
     Raises:
         ConfigError: other words of a chat are to be scored than were learnt.
     """
-    training = {
-        "score": LAST,
-        **found.content["training"],
-    }  # a student from before this was asked learnt the last answer
-    recorded = {**training, "text_field": found.data["text_field"], "id_field": found.data["id_field"]}
+    recorded = {**found.training, "text_field": found.data["text_field"], "id_field": found.data["id_field"]}
     if config.score not in {None, recorded["score"]}:
         raise ConfigError(
             f"--score {config.score}: the student was distilled on its records with --score {recorded['score']}, which "

@@ -58,7 +58,7 @@ def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: its training records were in memory, the key of its record ids is gone: a new one would know no
             record; or the manifest does not say enough of the recipe.
     """
-    training, data = found.content["training"], found.data
+    training, data = found.training, found.data
     if IN_MEMORY in manifests.sources_of(data["train"]) and "train" not in given:
         raise ConfigError(
             f"--from: {found.path} was distilled on records in memory, which are in no file",
@@ -99,7 +99,7 @@ def settings_of(found: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_told(found: Manifest, settings: Mapping[str, Any]) -> None:
     """Refuse a recipe of which a part is not known, or is none that can be repeated here."""
-    if "trainer" not in found.content["training"]:
+    if "trainer" not in found.training:
         return  # distill wrote all that it knew
     idle = {"hard_weight", "temperature"} if settings.get("objective") == "hard" else set()
     if lacking := [name for name in NEEDED if settings.get(name) is None and name not in idle]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 
 from kdaudit.attacks import ATTACKS
 from kdaudit.attacks.settings import written
-from kdaudit.config import LONE, TEACHER
+from kdaudit.config import ASSISTANT, LAYOUT, LONE, TEACHER, AuditConfig
 from kdaudit.report.blocks import Picture, Status, Step, Terms, Tile, VerdictCard
 from kdaudit.report.checks import doubts_about
 from kdaudit.report.headline import SIGNIFICANT, Shown, is_clear, low_rate, p_equals, shown_models
@@ -23,9 +24,9 @@ from kdaudit.verdict.sentences import distinct
 MITIGATED_BY = ("loss", "reference", "min-k")
 """The attacks on the students of a comparison of mitigations: its gates can name no other."""
 OWN_RECORDS = {
-    "text_field": "text", "id_field": "id", "answer_field": None, "pairs": None, "txt_record": "line",
-    "skip_empty": False,
-}  # fmt: skip
+    **{option.name: option.default for option in fields(AuditConfig) if option.name in LAYOUT},
+    "score": ASSISTANT,
+}
 """Options that say how records stand in their files, and what each is where it is not given."""
 MEMBERS, NONMEMBERS = "--members", "--nonmembers"
 WORDS = {

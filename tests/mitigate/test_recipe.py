@@ -47,6 +47,13 @@ def test_a_recipe_makes_the_same_configuration_again(found: Manifest, tmp_path: 
     assert again.copies_per_epoch == 0  # a comparison settles that itself
 
 
+def test_a_recipe_from_before_there_was_a_choice_learns_the_last_answers_again(found: Manifest) -> None:
+    training = {name: value for name, value in found.content["training"].items() if name != "score"}
+    old = Manifest(found.path, {**found.content, "training": training})
+    assert settings_of(found, {})["score"] == "assistant"
+    assert settings_of(old, {})["score"] == "last"
+
+
 def test_what_is_given_replaces_the_recipe_and_whatever_says_the_same(found: Manifest, tmp_path: Path) -> None:
     given = {"nonmembers": ("n.jsonl",), "student_layers": "0,1", "objective": "jsd", "seed": 1, "teacher": "elsewhere"}
     again = DistillConfig(**settings_of(found, given), out=tmp_path / "again")

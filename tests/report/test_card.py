@@ -148,6 +148,8 @@ def test_the_command_that_looks_for_a_better_student_is_whole() -> None:
     assert config.distill.student == "a start"
     assert config.distill.train == ("m's.jsonl",)
     assert config.gates == ("student.auc <= 0.6", "difference.auc <= 0.02"), "no arm is attacked by ez"
+    last = replace(without, config={"score": "last"})
+    assert " --score last " in shown(last).steps[-1].command, "another choice of words would train another student"
     tuned = replace(LEAKY.attacks["loss"], settings={"fraction": 0.1})
     set_so = replace(result, attacks={**LEAKY.attacks, "min-k": tuned, "ez": replace(tuned, settings={"share": 2})})
     assert "--method all --set min-k.fraction=0.1 --gate" in shown(set_so).steps[-1].command
