@@ -56,6 +56,13 @@ def models(given: Given, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
     return make
 
 
+def write(folder: Path, found: dict[str, list[dict[str, Any]]]) -> None:
+    """Files of members and of non-members; the ids of members begin with m."""
+    for name, letter in (("members", "m"), ("nonmembers", "n")):
+        rows = [{"id": own, "messages": turns} for own, turns in found.items() if own[0] == letter]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
 def chats(folder: Path, *, n: int = 12) -> dict[str, list[dict[str, Any]]]:
     """Members and non-members; some answers have white space at their ends."""
     made = texts(2 * n, seed=7)
@@ -64,9 +71,7 @@ def chats(folder: Path, *, n: int = 12) -> dict[str, list[dict[str, Any]]]:
         asked, said = text.split(" ", 2)[:2], f"{text.split(' ', 2)[2]}{' ' if place % 3 == 0 else ''}"
         turns = [{"role": "user", "content": " ".join(asked)}, {"role": "assistant", "content": said}]
         found[f"{'mn'[place >= n]}{place}"] = turns
-    for name, letter in (("members", "m"), ("nonmembers", "n")):
-        rows = [{"id": own, "messages": turns} for own, turns in found.items() if own[0] == letter]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write(folder, found)
     return found
 
 

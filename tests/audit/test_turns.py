@@ -1,6 +1,5 @@
 """Chats with several answers: every answer is scored, as each model is shown it, and a student learns them all."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,8 @@ from kdaudit.errors import ConfigError, RecordsError
 from kdaudit.manifest import Manifest
 from kdaudit.records import Record
 from kdaudit.targets.frames import check_answers
-from tests.audit.test_renderings import STUDENTS, TEACHERS, having
-from tests.commands import Done, Given, check_refused, kdaudit, results, texts
+from tests.audit.test_renderings import STUDENTS, TEACHERS, attack, having, write
+from tests.commands import Given, check_refused, results, texts
 from tests.distill.students import Recipe, manifest_of
 
 Turns = list[dict[str, Any]]
@@ -34,18 +33,8 @@ def talks(folder: Path, *, n: int = 12) -> dict[str, Turns]:
         found[f"{'mn'[place >= n]}{place}"] = [
             {"role": ("user", "assistant")[k % 2], "content": one} for k, one in enumerate(said)
         ]
-    for name, letter in (("members", "m"), ("nonmembers", "n")):
-        rows = [{"id": own, "messages": turns} for own, turns in found.items() if own[0] == letter]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write(folder, found)
     return found
-
-
-def attack(folder: Path, teacher: Path, student: Path, *options: object) -> Done:
-    return kdaudit(
-        "attack", "--teacher", teacher, "--student", student, "--members", folder / "members.jsonl",
-        "--nonmembers", folder / "nonmembers.jsonl", "--out", folder / "run", "--attack", "loss", "--quiet",
-        "--overwrite", *options,
-    )  # fmt: skip
 
 
 def scores(folder: Path, attack: str = "loss") -> dict[tuple[str, str], float]:
