@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
+from typing import Protocol
 
 from kdaudit.audit.plan import Pass, Plan
 from kdaudit.errors import ModelError
 from kdaudit.models.loading import loaded
+from kdaudit.ranks import ALONE, Rank
 from kdaudit.signals import store
 from kdaudit.signals.engine import ENGINE_VERSION, PROBE_PASSAGES, device_name, measure
 from kdaudit.targets.passage import Passage
@@ -25,32 +27,41 @@ SignalFiles = Mapping[tuple[str, View], tuple[Path, ...]]
 """(checkpoint fingerprint, view) -> one file per shard."""
 
 
-def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_progress: Progress) -> SignalFiles:
+class Measure(Protocol):
+    """Sees to it that every file of signals is there."""
+
+    def __call__(self, plan: Plan, shards: list[list[int]], files: SignalFiles, *, on_progress: Progress) -> None:
+        """Return once all are."""
+
+
+def measure_passes(
+    plan: Plan, shards: list[list[int]], files: SignalFiles, *, on_progress: Progress, rank: Rank = ALONE
+) -> None:
     """Run every pass whose signals are not on disk yet.
 
     Args:
         plan: what to run.
         shards: indices of the texts, the same groups for every model.
-        folder: of the signals.
+        files: where the signals of every pass are to lie.
         on_progress: told about text tokens.
+        rank: which of the processes this is that divide the shards of all passes, in the order of `files`.
 
     Raises:
         ModelError: a checkpoint cannot be loaded or scored.
     """
-    files = signal_files(plan, shards, folder)
-    for _, group in groupby(plan.passes, key=lambda one: one.checkpoint.fingerprint):
-        passes = list(group)
-        lacking: list[tuple[Pass, list[int]]] = []
-        for one in passes:
+    for _, group in groupby(enumerate(plan.passes), key=lambda numbered: numbered[1].checkpoint.fingerprint):
+        lacking: list[tuple[Pass, list[int], list[int]]] = []
+        for number, one in group:
             paths = files[one.checkpoint.fingerprint, one.view]
-            absent = [i for i, path in enumerate(paths) if store.read(path, n_texts=_n_texts(one, shards[i])) is None]
+            own = [i for i in range(len(shards)) if rank.takes(number * len(shards) + i)]
+            absent = [i for i in own if store.read(paths[i], n_texts=n_texts(one, shards[i])) is None]
             if absent:
-                lacking.append((one, absent))
+                lacking.append((one, own, absent))
         if lacking:
             with loaded(lacking[0][0].checkpoint, device=plan.device, dtype=plan.dtype) as model:
-                for one, absent in lacking:
+                for one, own, absent in lacking:
                     paths = files[one.checkpoint.fingerprint, one.view]
-                    advance = _counter(stage_of(one), plan, one, shards, absent, on_progress)
+                    advance = _counter(stage_of(one), plan, one, shards, own, absent, on_progress)
                     waiting = _shards(plan, one, [shards[i] for i in absent])
                     measured = measure(
                         model,
@@ -63,7 +74,6 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
                     with _naming(one):
                         for i, signals in zip(absent, measured, strict=True):
                             store.write(paths[i], signals)
-    return files
 
 
 def stage_of(one: Pass) -> str:
@@ -126,17 +136,25 @@ def _key(plan: Plan, one: Pass, frame: Frame) -> store.PassKey:
     )
 
 
-def _n_texts(one: Pass, shard: list[int]) -> int:
+def n_texts(one: Pass, shard: Sequence[int]) -> int:
+    """Texts of a shard as a pass shows them."""
     return len(shard) * one.view.n_variants
 
 
 def _counter(
-    stage: str, plan: Plan, one: Pass, shards: list[list[int]], absent: list[int], on_progress: Progress
+    stage: str,
+    plan: Plan,
+    one: Pass,
+    shards: list[list[int]],
+    own: list[int],
+    absent: list[int],
+    on_progress: Progress,
 ) -> Callable[[int], None]:
     """A counter of tokens that starts at what an earlier run has finished; shares are by characters."""
-    total = plan.passages.shown[one.view][one.tokenizer].n_tokens
     n_chars = [sum(len(plan.passages.texts[i]) for i in shard) for shard in shards]
-    done = round(total * (1 - sum(n_chars[i] for i in absent) / max(1, sum(n_chars))))
+    n_tokens = plan.passages.shown[one.view][one.tokenizer].n_tokens
+    total, lacking = (round(n_tokens * sum(n_chars[i] for i in some) / max(1, sum(n_chars))) for some in (own, absent))
+    done = total - lacking
     on_progress(stage, done, total)
 
     def advance(n_tokens: int) -> None:

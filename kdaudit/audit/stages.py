@@ -12,7 +12,7 @@ from kdaudit.audit.assess import Judging
 from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.earlier import Earlier, check_fits, check_records, read_earlier
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
-from kdaudit.audit.measure import Progress, measure_passes
+from kdaudit.audit.measure import Measure, Progress, measure_passes, signal_files
 from kdaudit.audit.plan import Plan, find_subjects, is_shown_shots, make_plan, on_disk
 from kdaudit.audit.references import check_references
 from kdaudit.audit.renderings import show_each
@@ -73,7 +73,9 @@ def plan_audit(config: AuditConfig, attacks: Sequence[Attack], *, read_source: R
     return Planned(config, lineage, data, plan, earlier)
 
 
-def score_plan(plan: Plan, signals: Path, *, on_progress: Progress, with_paper: bool = False) -> Scores:
+def score_plan(
+    plan: Plan, signals: Path, *, on_progress: Progress, with_paper: bool = False, measure: Measure = measure_passes
+) -> Scores:
     """Run every forward pass of a plan whose signals are not on disk yet, and score every record.
 
     Args:
@@ -81,11 +83,12 @@ def score_plan(plan: Plan, signals: Path, *, on_progress: Progress, with_paper: 
         signals: folder of their cache.
         on_progress: told about text tokens.
         with_paper: also score with the settings of the paper.
+        measure: runs what is lacking.
     """
     shards = plan.passages.shards()
-    return score_records(
-        plan, shards, measure_passes(plan, shards, signals, on_progress=on_progress), with_paper=with_paper
-    )
+    files = signal_files(plan, shards, signals)
+    measure(plan, shards, files, on_progress=on_progress)
+    return score_records(plan, shards, files, with_paper=with_paper)
 
 
 def split_records(data: AuditData, *, share: float, seed: int) -> Parts:

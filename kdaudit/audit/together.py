@@ -1,0 +1,163 @@
+"""Several processes that measure one audit: each some units, without a word between them but files on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from kdaudit.audit import heartbeat
+from kdaudit.audit.heartbeat import Beat, Heart, Share, Sighting
+from kdaudit.audit.measure import Progress, SignalFiles, measure_passes, n_texts
+from kdaudit.audit.plan import Plan
+from kdaudit.ranks import Rank
+from kdaudit.signals import store
+from kdaudit.signals.engine import device_name
+
+LOOK = 1.0
+"""Seconds between two looks at the disk, at least."""
+PATIENCE = 50
+"""How many times as long as a look takes rank 0 measures until the next one."""
+LAST_LOOK = 2.0
+"""Seconds for which a process that was told to end sees whether another one has died."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One shard in one pass: what is measured as a whole, and lies in one file."""
+
+    number: int
+    path: Path
+    n_texts: int
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the file is there and whole."""
+        return self.path.is_file() and store.read(self.path, n_texts=self.n_texts) is not None
+
+
+def units_of(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFiles) -> list[Unit]:
+    """Every unit of an audit, numbered as `Rank.takes` counts them."""
+    paths = [
+        (path, n_texts(one, shard))
+        for one in plan.passes
+        for path, shard in zip(files[one.checkpoint.fingerprint, one.view], shards, strict=True)
+    ]
+    return [Unit(number, *unit) for number, unit in enumerate(paths)]
+
+
+def stage_of_all(rank: Rank) -> str:
+    """What the work of all processes is called while it runs."""
+    return f"{rank.n} processes"
+
+
+def say_what_is_measured(heart: Heart, plan: Plan, units: Sequence[Unit]) -> None:
+    """Let rank 0 see whether this process measures what it waits for."""
+    heart.say(units=_hash(units), runs_on=_runs_on(plan))
+
+
+def _hash(units: Sequence[Unit]) -> str:
+    return hashlib.sha256("".join(unit.path.name for unit in units).encode()).hexdigest()
+
+
+def _runs_on(plan: Plan) -> str:
+    versions = [f"{name} {version(name)}" for name in ("torch", "transformers")]
+    return ", ".join([device_name(plan.device), plan.dtype, *versions])
+
+
+def measure_together(
+    plan: Plan, shards: list[list[int]], files: SignalFiles, out: Path, rank: Rank, *, on_progress: Progress
+) -> None:
+    """Measure the units of rank 0, and wait for those of the others.
+
+    Args:
+        plan: what to run.
+        shards: indices of the texts.
+        files: where the signals of every pass are to lie.
+        out: the run folder, where the other processes say that they live.
+        rank: of this process.
+        on_progress: told about units, whoever measured them.
+
+    Raises:
+        RankError: another process has died, failed or never begun.
+        ModelError: a checkpoint cannot be loaded or scored.
+    """
+    with _watching(plan, units_of(plan, shards, files), out, rank, on_progress) as watch:
+        measure_passes(plan, shards, files, on_progress=watch.look_between, rank=rank)
+        while watch.look():
+            time.sleep(LOOK)
+
+
+@contextmanager
+def _watching(plan: Plan, units: list[Unit], out: Path, rank: Rank, on_progress: Progress) -> Iterator[Watch]:
+    watch = Watch(plan, units, out, rank, on_progress)
+    try:
+        yield watch
+    except KeyboardInterrupt:  # a launcher ends all processes where one has died: say which
+        watch.name_the_dead()
+        raise
+
+
+class Watch:
+    """What rank 0 sees on disk: units that are finished, and beats of the other processes."""
+
+    def __init__(self, plan: Plan, units: Sequence[Unit], out: Path, rank: Rank, on_progress: Progress) -> None:
+        self._own = Beat("", 0, units=_hash(units), runs_on=_runs_on(plan))
+        self._units, self._lacking = units, list(units)
+        self._out, self._rank, self._on_progress = out, rank, on_progress
+        self._seen: dict[int, Sighting] = {}
+        self._next = 0.0
+
+    def look_between(self, stage: str, done: int, total: int) -> None:
+        """Look where it is time, while this process measures; how far it has come itself stands on disk."""
+        if (began := time.monotonic()) >= self._next:
+            self.look()
+            self._next = time.monotonic() + max(LOOK, PATIENCE * (time.monotonic() - began))
+
+    def look(self) -> bool:
+        """Look at the disk; whether any unit is lacking.
+
+        Raises:
+            RankError: a process that has units to measure will measure none.
+        """
+        self._lacking = [unit for unit in self._lacking if not unit.is_measured]
+        self._on_progress(stage_of_all(self._rank), len(self._units) - len(self._lacking), len(self._units))
+        for share in self._shares():
+            number, now = share.rank.number, time.monotonic()
+            beat = heartbeat.read(self._out, number)
+            self._seen[number] = heartbeat.sight(self._seen.get(number), beat, now)
+            if error := heartbeat.trouble(self._seen[number], share, self._own, now):
+                raise error
+        return bool(self._lacking)
+
+    def name_the_dead(self) -> None:
+        """Raise over a process that is not there any more and did not say that it would end.
+
+        Raises:
+            RankError: it was killed, or died by itself.
+        """
+
+        def gone() -> dict[int, Beat]:
+            beats = {share.rank.number: heartbeat.read(self._out, share.rank.number) for share in self._shares()}
+            return {number: beat for number, beat in beats.items() if beat is not None and heartbeat.is_gone(beat)}
+
+        if before := gone():
+            time.sleep(LAST_LOOK)
+            after = gone()
+            for share in self._shares():
+                number = share.rank.number
+                if number in before and before[number] == after.get(number):
+                    raise heartbeat.stopped(before[number], share)
+
+    def _shares(self) -> list[Share]:
+        """Of the other processes that have units to measure."""
+        lacking, total = (
+            Counter(self._rank.taker(one.number) for one in some) for some in (self._lacking, self._units)
+        )
+        others = range(1, self._rank.n)
+        return [Share(Rank(k, self._rank.n), total[k] - lacking[k], total[k]) for k in others if lacking[k]]
