@@ -86,12 +86,11 @@ def trouble(seen: Sighting, share: Share, own: Beat, now: float) -> RankError | 
     """
     beat, still = seen.beat, now - seen.since
     if beat is None:
-        never = RankError(
-            f"{share.rank} has not begun after {still:.0f} s; {share.total - share.done} of its {share.total} units "
+        return None if still < LATE else RankError(
+            f"{share.rank} has not begun after {still:.0f} s: {share.total - share.done} of its {share.total} units "
             "are not measured",
             hint=f"{AGAIN}. If no other process was started, unset what a launcher left in the environment",
-        )
-        return never if still >= LATE else None
+        )  # fmt: skip
     who, so_far = _who(beat, share), f"after {share.done} of {share.total} units"
     if beat.state == FAILED:
         return RankError(f"{who} failed {so_far}: {beat.error}", hint=f"{beat.hint}\n{AGAIN}" if beat.hint else AGAIN)

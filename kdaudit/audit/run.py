@@ -33,7 +33,7 @@ from kdaudit.audit.request import read_request
 from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, split_records
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
-from kdaudit.audit.together import measure_together, say_what_is_measured, units_of
+from kdaudit.audit.together import hash_of, measure_together, runs_on, units_of
 from kdaudit.config import AuditConfig
 from kdaudit.dates import today
 from kdaudit.lock import locked
@@ -117,7 +117,7 @@ def measure_share(
         files = signal_files(plan, shards, folder.signals)
         units = units_of(plan, shards, files)
         if heart is not None:
-            say_what_is_measured(heart, plan, units)
+            heart.say(units=hash_of(units), runs_on=runs_on(plan))
         own = [unit for unit in units if rank.takes(unit.number)]
         n_before = sum(unit.is_measured for unit in own)
         measure_passes(plan, shards, files, on_progress=on_progress, rank=rank)

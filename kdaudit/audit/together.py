@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from kdaudit.audit import heartbeat
-from kdaudit.audit.heartbeat import Beat, Heart, Share, Sighting
+from kdaudit.audit.heartbeat import Beat, Share, Sighting
 from kdaudit.audit.measure import Progress, SignalFiles, measure_passes, n_texts
 from kdaudit.audit.plan import Plan
 from kdaudit.ranks import Rank
@@ -23,8 +22,6 @@ LOOK = 1.0
 """Seconds between two looks at the disk, at least."""
 PATIENCE = 50
 """How many times as long as a look takes rank 0 measures until the next one."""
-LAST_LOOK = 2.0
-"""Seconds for which a process that was told to end sees whether another one has died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +53,13 @@ def stage_of_all(rank: Rank) -> str:
     return f"{rank.n} processes"
 
 
-def say_what_is_measured(heart: Heart, plan: Plan, units: Sequence[Unit]) -> None:
-    """Let rank 0 see whether this process measures what it waits for."""
-    heart.say(units=_hash(units), runs_on=_runs_on(plan))
-
-
-def _hash(units: Sequence[Unit]) -> str:
+def hash_of(units: Sequence[Unit]) -> str:
+    """Equal where two processes measure the same in the same way."""
     return hashlib.sha256("".join(unit.path.name for unit in units).encode()).hexdigest()
 
 
-def _runs_on(plan: Plan) -> str:
+def runs_on(plan: Plan) -> str:
+    """What computes, in words."""
     versions = [f"{name} {version(name)}" for name in ("torch", "transformers")]
     return ", ".join([device_name(plan.device), plan.dtype, *versions])
 
@@ -87,19 +81,16 @@ def measure_together(
         RankError: another process has died, failed or never begun.
         ModelError: a checkpoint cannot be loaded or scored.
     """
-    with _watching(plan, units_of(plan, shards, files), out, rank, on_progress) as watch:
+    watch = Watch(plan, units_of(plan, shards, files), out, rank, on_progress)
+    try:
         measure_passes(plan, shards, files, on_progress=watch.look_between, rank=rank)
         while watch.look():
             time.sleep(LOOK)
-
-
-@contextmanager
-def _watching(plan: Plan, units: list[Unit], out: Path, rank: Rank, on_progress: Progress) -> Iterator[Watch]:
-    watch = Watch(plan, units, out, rank, on_progress)
-    try:
-        yield watch
     except KeyboardInterrupt:  # a launcher ends all processes where one has died: say which
-        watch.name_the_dead()
+        for share in watch.shares():
+            beat = heartbeat.read(out, share.rank.number)
+            if beat is not None and heartbeat.is_gone(beat):
+                raise heartbeat.stopped(beat, share) from None
         raise
 
 
@@ -107,7 +98,7 @@ class Watch:
     """What rank 0 sees on disk: units that are finished, and beats of the other processes."""
 
     def __init__(self, plan: Plan, units: Sequence[Unit], out: Path, rank: Rank, on_progress: Progress) -> None:
-        self._own = Beat("", 0, units=_hash(units), runs_on=_runs_on(plan))
+        self._own = Beat("", 0, units=hash_of(units), runs_on=runs_on(plan))
         self._units, self._lacking = units, list(units)
         self._out, self._rank, self._on_progress = out, rank, on_progress
         self._seen: dict[int, Sighting] = {}
@@ -127,7 +118,7 @@ class Watch:
         """
         self._lacking = [unit for unit in self._lacking if not unit.is_measured]
         self._on_progress(stage_of_all(self._rank), len(self._units) - len(self._lacking), len(self._units))
-        for share in self._shares():
+        for share in self.shares():
             number, now = share.rank.number, time.monotonic()
             beat = heartbeat.read(self._out, number)
             self._seen[number] = heartbeat.sight(self._seen.get(number), beat, now)
@@ -135,26 +126,7 @@ class Watch:
                 raise error
         return bool(self._lacking)
 
-    def name_the_dead(self) -> None:
-        """Raise over a process that is not there any more and did not say that it would end.
-
-        Raises:
-            RankError: it was killed, or died by itself.
-        """
-
-        def gone() -> dict[int, Beat]:
-            beats = {share.rank.number: heartbeat.read(self._out, share.rank.number) for share in self._shares()}
-            return {number: beat for number, beat in beats.items() if beat is not None and heartbeat.is_gone(beat)}
-
-        if before := gone():
-            time.sleep(LAST_LOOK)
-            after = gone()
-            for share in self._shares():
-                number = share.rank.number
-                if number in before and before[number] == after.get(number):
-                    raise heartbeat.stopped(before[number], share)
-
-    def _shares(self) -> list[Share]:
+    def shares(self) -> list[Share]:
         """Of the other processes that have units to measure."""
         lacking, total = (
             Counter(self._rank.taker(one.number) for one in some) for some in (self._lacking, self._units)
