@@ -127,7 +127,7 @@ class Watch:
         return bool(self._lacking)
 
     def shares(self) -> list[Share]:
-        """Of the other processes that have units to measure."""
+        """How far the other processes have come that still have units to measure."""
         lacking, total = (
             Counter(self._rank.taker(one.number) for one in some) for some in (self._lacking, self._units)
         )
