@@ -135,7 +135,7 @@ def _counter(
 ) -> Callable[[int], None]:
     """A counter of tokens that starts at what an earlier run has finished; shares are by characters."""
     total = plan.passages.shown[one.view][one.tokenizer].n_tokens
-    n_chars = [sum(len(plan.passages.texts[i]) for i in shard) for shard in shards]
+    n_chars = [int(plan.passages.sizes[shard].sum()) for shard in shards]
     done = round(total * (1 - sum(n_chars[i] for i in absent) / max(1, sum(n_chars))))
     on_progress(stage, done, total)
 

@@ -40,7 +40,7 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
     A start is attacked with the parameters that the attack has in the audit. Models that are known from an earlier run
     have no score here.
     """
-    n = len(plan.passages.texts)
+    n = len(plan.passages.scripts)
     by_attack = {one.attack.name: {name: np.full(n, np.nan) for name in one.runs_on} for one in plan.attacks}
     as_in_paper = plan.as_in_paper if with_paper else {}
     paper = {name: {model: np.full(n, np.nan) for model in by_attack[name]} for name in as_in_paper}

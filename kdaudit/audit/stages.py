@@ -25,7 +25,7 @@ from kdaudit.metrics.texts import overlap
 from kdaudit.metrics.validity import blind_baseline
 from kdaudit.models.headers import check_headers
 from kdaudit.models.loading import choose_device
-from kdaudit.records import Read
+from kdaudit.records import Read, texts_of
 from kdaudit.results import Validity
 
 
@@ -95,7 +95,7 @@ def split_records(data: AuditData, *, share: float, seed: int) -> Parts:
 
 def compare_sets(plan: Plan, data: AuditData, scores: Scores, parts: Parts, *, seed: int) -> tuple[Judging, Validity]:
     """What every attack is judged with, and whether the two sets can be compared at all."""
-    texts, n_members = [record.text for record in data.records], len(data.members)
+    texts, n_members = texts_of(data.records), len(data.members)
     blind = blind_baseline(texts[:n_members], texts[n_members:], rng=generator(seed, "blind baseline"))
     shared = overlap(texts[:n_members], texts[n_members:])
     starts = {one.name: one.reference.fingerprint for one in plan.subjects if one.reference is not None}

@@ -46,7 +46,7 @@ class Shown:
 class Passages:
     """How the records are shown to models; texts are made and tokenised again whenever they are needed."""
 
-    scripts: tuple[Script, ...]
+    scripts: Sequence[Script]
     """The texts, with what is read but not scored of them."""
     tokenizers: tuple[Any, ...]
     frames: tuple[Frame, ...]
@@ -57,6 +57,10 @@ class Passages:
     """Tokens that every model of the audit reads at most, all that stands around a text included."""
     n_shots: int
     """Shots that fitted into half of the window."""
+    sizes: NDArray[np.int32]
+    """(n,): characters of each text."""
+    prompt_sizes: NDArray[np.int32]
+    """(n,): characters of each prompt."""
     prompt_cuts: NDArray[np.int32]
     """(n,): characters of each prompt that are shown: all of them, but where an encoder reads the prompt."""
     cuts: Mapping[View, NDArray[np.int32]]
@@ -71,19 +75,14 @@ class Passages:
     """Per tokenizer, where its models are shown the words in a context of their own."""
 
     @property
-    def texts(self) -> list[str]:
-        """The text of every record."""
-        return [script.text for script in self.scripts]
-
-    @property
     def n_cut(self) -> int:
         """Texts that were longer than the window."""
-        return int(sum(cut < len(text) for cut, text in zip(self.cuts[PLAIN][:, 0], self.texts, strict=True)))
+        return int((self.cuts[PLAIN][:, 0] < self.sizes).sum())
 
     @property
     def n_prompts_cut(self) -> int:
         """Prompts that were longer than the window of an encoder."""
-        return int((self.prompt_cuts < np.array([one.n_prompt for one in self.scripts], dtype=np.int32)).sum())
+        return int((self.prompt_cuts < self.prompt_sizes).sum())
 
     def scored_text(self, index: int) -> str:
         """What is scored of a text: up to the common cut, without what is read only."""
@@ -103,8 +102,8 @@ class Passages:
         """Indices of the texts, longest first, in groups of about SHARD_CHARS: the same for every model."""
         groups: list[list[int]] = []
         room = 0
-        sizes = [len(text) for text in self.texts]
-        for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        sizes = self.sizes.tolist()
+        for index in np.argsort(-self.sizes, kind="stable").tolist():
             if room <= 0:
                 groups.append([])
                 room = SHARD_CHARS
@@ -169,7 +168,7 @@ def build(
         raise ValueError(f"two views have one name: {', '.join(sorted(view.name for view in asked))}")
     cuts = {view: np.zeros((len(scripts), view.n_variants), dtype=np.int32) for view in asked}
     shown = {view: [Shown(0, 0, 0, -1, 0)] * len(tokenizers) for view in asked}
-    prompt_cuts = np.array([script.n_prompt for script in scripts], dtype=np.int32)
+    sizes, prompt_sizes, prompt_cuts = (np.zeros(len(scripts), dtype=np.int32) for _ in range(3))
     digests = [hashlib.sha256(repr(frame.lead).encode()) for frame in frames]
     for start in range(0, len(scripts), CHUNK):
         chunk = scripts[start : start + CHUNK]
@@ -182,6 +181,8 @@ def build(
             _prompt_cut([of_tokenizer[place] for of_tokenizer in whole], frames, window, script.n_prompt)
             for place, script in enumerate(chunk)
         ]
+        sizes[start : start + CHUNK] = [len(script.text) for script in chunk]
+        prompt_sizes[start : start + CHUNK] = [script.n_prompt for script in chunk]
         prompt_cuts[start : start + CHUNK] = cut_here
         whole = [_prompted(passages, frame, cut_here) for passages, frame in zip(whole, frames, strict=True)]
         for digest, passages in zip(digests, whole, strict=True):
@@ -213,12 +214,14 @@ def build(
                     shown[view][k] = _and(shown[view][k], passage.head(script.place_in(own, cut)), frame)
         on_texts(len(chunk))
     return Passages(
-        scripts=tuple(scripts),
+        scripts=scripts,
         tokenizers=tuple(tokenizers),
         frames=tuple(frames),
         prefixes=prefixes,
         window=window,
         n_shots=n_shots,
+        sizes=sizes,
+        prompt_sizes=prompt_sizes,
         prompt_cuts=prompt_cuts,
         cuts=cuts,
         shown={view: tuple(found) for view, found in shown.items()},
