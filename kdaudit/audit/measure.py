@@ -9,6 +9,8 @@ from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from kdaudit.audit.plan import Pass, Plan
 from kdaudit.errors import ModelError
 from kdaudit.models.loading import loaded
@@ -25,19 +27,29 @@ SignalFiles = Mapping[tuple[str, View], tuple[Path, ...]]
 """(checkpoint fingerprint, view) -> one file per shard."""
 
 
-def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_progress: Progress) -> SignalFiles:
+def measure_passes(
+    plan: Plan,
+    shards: list[list[int]],
+    files: SignalFiles,
+    *,
+    on_progress: Progress,
+    probe: Sequence[int] | None = None,
+    n_waiting: int = 0,
+) -> None:
     """Run every pass whose signals are not on disk yet.
 
     Args:
         plan: what to run.
         shards: indices of the texts, the same groups for every model.
-        folder: of the signals.
+        files: where the signals of every pass are to lie.
         on_progress: told about text tokens.
+        probe: indices of the texts on which it is settled how a model is run; None: the first of the first shard.
+        n_waiting: characters of texts that are to be measured later.
 
     Raises:
         ModelError: a checkpoint cannot be loaded or scored.
     """
-    files = signal_files(plan, shards, folder)
+    settled_on = (shards[0] if probe is None else probe)[:PROBE_PASSAGES]
     for _, group in groupby(plan.passes, key=lambda one: one.checkpoint.fingerprint):
         passes = list(group)
         lacking: list[tuple[Pass, list[int]]] = []
@@ -50,20 +62,19 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
             with loaded(lacking[0][0].checkpoint, device=plan.device, dtype=plan.dtype) as model:
                 for one, absent in lacking:
                     paths = files[one.checkpoint.fingerprint, one.view]
-                    advance = _counter(stage_of(one), plan, one, shards, absent, on_progress)
+                    advance = _counter(stage_of(one), plan, one, [shards[i] for i in absent], n_waiting, on_progress)
                     waiting = _shards(plan, one, [shards[i] for i in absent])
                     measured = measure(
                         model,
                         waiting,
                         plan.passages.frame(one.view, one.tokenizer),
                         batch_tokens=plan.batch_tokens,
-                        probe=plan.passages.read(shards[0][:PROBE_PASSAGES], one.view, one.tokenizer),
+                        probe=plan.passages.read(settled_on, one.view, one.tokenizer),
                         on_tokens=advance,
                     )
                     with _naming(one):
                         for i, signals in zip(absent, measured, strict=True):
                             store.write(paths[i], signals)
-    return files
 
 
 def stage_of(one: Pass) -> str:
@@ -131,12 +142,12 @@ def _n_texts(one: Pass, shard: list[int]) -> int:
 
 
 def _counter(
-    stage: str, plan: Plan, one: Pass, shards: list[list[int]], absent: list[int], on_progress: Progress
+    stage: str, plan: Plan, one: Pass, absent: list[list[int]], n_waiting: int, on_progress: Progress
 ) -> Callable[[int], None]:
-    """A counter of tokens that starts at what an earlier run has finished; shares are by characters."""
-    total = plan.passages.shown[one.view][one.tokenizer].n_tokens
-    n_chars = [int(plan.passages.sizes[shard].sum()) for shard in shards]
-    done = round(total * (1 - sum(n_chars[i] for i in absent) / max(1, sum(n_chars))))
+    """A counter of tokens that starts at what is finished; shares are by characters, `n_waiting` of them later."""
+    total, sizes = plan.passages.shown[one.view][one.tokenizer].n_tokens, plan.passages.sizes
+    n_lacking = n_waiting + sum(int(sizes[shard].sum()) for shard in absent)
+    done = round(total * (1 - n_lacking / max(1, int(sizes.sum(dtype=np.int64)))))
     on_progress(stage, done, total)
 
     def advance(n_tokens: int) -> None:

@@ -12,8 +12,9 @@ from kdaudit.audit.assess import Judging
 from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.earlier import Earlier, check_fits, check_records, read_earlier
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
-from kdaudit.audit.measure import Progress, measure_passes
+from kdaudit.audit.measure import Progress, measure_passes, signal_files
 from kdaudit.audit.plan import Plan, find_subjects, is_shown_shots, make_plan, on_disk
+from kdaudit.audit.reduced import MANY, score_in_blocks
 from kdaudit.audit.references import check_references
 from kdaudit.audit.renderings import show_each
 from kdaudit.audit.scoring import Scores, score_records
@@ -73,7 +74,14 @@ def plan_audit(config: AuditConfig, attacks: Sequence[Attack], *, read_source: R
     return Planned(config, lineage, data, plan, earlier)
 
 
-def score_plan(plan: Plan, signals: Path, *, on_progress: Progress, with_paper: bool = False) -> Scores:
+def score_plan(
+    plan: Plan,
+    signals: Path,
+    *,
+    on_progress: Progress,
+    with_paper: bool = False,
+    keeps_signals: bool | None = None,
+) -> Scores:
     """Run every forward pass of a plan whose signals are not on disk yet, and score every record.
 
     Args:
@@ -81,11 +89,14 @@ def score_plan(plan: Plan, signals: Path, *, on_progress: Progress, with_paper: 
         signals: folder of their cache.
         on_progress: told about text tokens.
         with_paper: also score with the settings of the paper.
+        keeps_signals: whether the signals of every token stay on disk; None: of fewer than MANY records.
     """
     shards = plan.passages.shards()
-    return score_records(
-        plan, shards, measure_passes(plan, shards, signals, on_progress=on_progress), with_paper=with_paper
-    )
+    if keeps_signals if keeps_signals is not None else len(plan.passages.scripts) < MANY:
+        files = signal_files(plan, shards, signals)
+        measure_passes(plan, shards, files, on_progress=on_progress)
+        return score_records(plan, shards, files, with_paper=with_paper)
+    return score_in_blocks(plan, shards, signals, on_progress=on_progress, with_paper=with_paper)
 
 
 def split_records(data: AuditData, *, share: float, seed: int) -> Parts:

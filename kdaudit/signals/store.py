@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -106,3 +107,37 @@ def read(path: Path, *, n_texts: int | None = None) -> list[TokenSignals] | None
         ]
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
+
+
+def write_columns(path: Path, columns: Mapping[str, NDArray[np.float64]]) -> None:
+    """Write figures of the texts of one shard in the place of its signals; whole or absent, as by `write`.
+
+    Args:
+        path: of the file.
+        columns: (n,) each, by name.
+
+    Raises:
+        DiskFullError: no space is left.
+        OutputError: the file cannot be written.
+    """
+    with replacing(path) as waiting:
+        waiting.write_bytes(save(dict(columns)))
+
+
+def read_columns(path: Path, names: Collection[str], n: int) -> dict[str, NDArray[np.float64]] | None:
+    """The figures of one shard; None where the file is absent or is not as `write_columns` leaves it.
+
+    Args:
+        path: of the file.
+        names: of the columns that it must hold.
+        n: texts of the shard.
+    """
+    try:
+        check_regular(path)
+        found = load(path.read_bytes())
+    except (OSError, SafetensorError, ValueError, TypeError):
+        return None
+    is_alike = found.keys() == set(names) and all(
+        one.shape == (n,) and one.dtype == np.float64 for one in found.values()
+    )
+    return found if is_alike else None
