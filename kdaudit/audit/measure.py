@@ -99,25 +99,19 @@ def _shards(plan: Plan, one: Pass, shards: list[list[int]]) -> Iterator[list[Pas
 def signal_files(plan: Plan, shards: Sequence[Sequence[int]], folder: Path) -> SignalFiles:
     """Where the signals of every pass lie, in the order of the passes.
 
-    Texts are made and tokenised once for all models that are shown the same tokens, not once for each.
-
     Args:
         plan: what to run.
         shards: indices of the texts.
         folder: of the signals.
     """
-    found: dict[tuple[str, View], list[Path]] = {(one.checkpoint.fingerprint, one.view): [] for one in plan.passes}
-    alike: dict[tuple[View, int], list[Pass]] = {}
+    found = {}
     for one in plan.passes:
-        alike.setdefault((one.view, one.tokenizer), []).append(one)
-    for (view, tokenizer), passes in alike.items():
-        frame = plan.passages.frame(view, tokenizer)
-        keys = [_key(plan, one, frame) for one in passes]
-        for shard in shards:
-            plans = [frame.plan(passage) for passage in plan.passages.read(shard, view, tokenizer)]
-            for one, key in zip(passes, keys, strict=True):
-                found[one.checkpoint.fingerprint, view].append(store.shard_path(folder, key, plans))
-    return {key: tuple(paths) for key, paths in found.items()}
+        key = _key(plan, one, plan.passages.frame(one.view, one.tokenizer))
+        marks = plan.passages.marks[one.view][one.tokenizer]
+        found[one.checkpoint.fingerprint, one.view] = tuple(
+            store.shard_path(folder, key, marks[shard].tobytes()) for shard in shards
+        )
+    return found
 
 
 def _key(plan: Plan, one: Pass, frame: Frame) -> store.PassKey:

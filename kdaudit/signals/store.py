@@ -16,7 +16,6 @@ from safetensors.numpy import load, save
 from kdaudit.artefacts import replacing
 from kdaudit.foreign import check_regular
 from kdaudit.signals.tokens import TokenSignals
-from kdaudit.targets.plan import TargetPlan
 
 ARRAYS = ("logprob", "logprob_mean", "logprob_std", "logprob_top", "byte_end")
 
@@ -40,18 +39,15 @@ class PassKey:
     batch_tokens: int
 
 
-def shard_path(folder: Path, key: PassKey, shard: Sequence[TargetPlan]) -> Path:
-    """Where the signals of `shard` lie; another model, view, cut, text or target plan gives another path."""
-    digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode())
-    for plan in shard:
-        passage = plan.passage
-        for number in (passage.n_given, passage.byte_start, len(plan.showings)):
-            digest.update(number.to_bytes(4, "little"))
-        shown = [
-            array for one in plan.showings for array in (one.source, one.ids, one.columns, one.targets, one.tokens)
-        ]
-        for array in (passage.ids, passage.byte_end, *shown):
-            digest.update(len(array).to_bytes(4, "little") + array.tobytes())
+def shard_path(folder: Path, key: PassKey, marks: bytes) -> Path:
+    """Where the signals of a shard lie; another model, view, cut, text or target plan gives another path.
+
+    Args:
+        folder: of the signals.
+        key: of the pass.
+        marks: of the target plans of the shard, one behind the other.
+    """
+    digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode() + marks)
     name = digest.hexdigest()
     return folder / name[:2] / f"{name}.safetensors"
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kdaudit.draws import generator
 from kdaudit.targets.passage import Passage, encode
-from kdaudit.targets.plan import Frame
+from kdaudit.targets.plan import MARK_BYTES, Frame, TargetPlan
 from kdaudit.targets.script import Script
 from kdaudit.views.cut import common_cut
 from kdaudit.views.view import PLAIN, View
@@ -21,6 +21,7 @@ from kdaudit.views.view import PLAIN, View
 CHUNK = 512  # texts that are tokenised at one time
 SHARD_CHARS = 2**16  # about one shard; a killed run loses at most one
 SHOT_SEPARATOR = "\n"
+MARK = np.dtype(f"V{MARK_BYTES}")
 
 Contexts = Sequence[Sequence[str]]
 """(n,): of each text what stands in the place of its prompt and of every gap."""
@@ -67,6 +68,8 @@ class Passages:
     """(n, V) per view of V variants: characters of each text that are shown."""
     shown: Mapping[View, tuple[Shown, ...]]
     """Per view and tokenizer."""
+    marks: Mapping[View, tuple[NDArray[np.void], ...]]
+    """Per view and tokenizer: (n, V), what stands for the target plan of each variant of each text."""
     splits: tuple[str, ...]
     """Per tokenizer: hash of how it splits these texts; equal where two tokenizers do the same."""
     seed: int
@@ -168,6 +171,7 @@ def build(
         raise ValueError(f"two views have one name: {', '.join(sorted(view.name for view in asked))}")
     cuts = {view: np.zeros((len(scripts), view.n_variants), dtype=np.int32) for view in asked}
     shown = {view: [Shown(0, 0, 0, -1, 0)] * len(tokenizers) for view in asked}
+    marks = {view: tuple(np.zeros(found.shape, dtype=MARK) for _ in tokenizers) for view, found in cuts.items()}
     sizes, prompt_sizes, prompt_cuts = (np.zeros(len(scripts), dtype=np.int32) for _ in range(3))
     digests = [hashlib.sha256(repr(frame.lead).encode()) for frame in frames]
     for start in range(0, len(scripts), CHUNK):
@@ -209,9 +213,12 @@ def build(
                 rooms = [frame.room(window, passage) for frame, passage in zip(framed, passages, strict=True)]
                 places = [partial(own.place_in, script) for own in own_scripts]
                 cut = common_cut(passages, rooms, n_chars=len(script.text), places=places)
-                cuts[view][start + place // view.n_variants, place % view.n_variants] = cut
+                where = start + place // view.n_variants, place % view.n_variants
+                cuts[view][where] = cut
                 for k, (passage, frame, own) in enumerate(zip(passages, framed, own_scripts, strict=True)):
-                    shown[view][k] = _and(shown[view][k], passage.head(script.place_in(own, cut)), frame)
+                    plan = frame.plan(passage.head(script.place_in(own, cut)))
+                    shown[view][k] = _and(shown[view][k], plan, frame)
+                    marks[view][k][where] = plan.mark
         on_texts(len(chunk))
     return Passages(
         scripts=scripts,
@@ -225,6 +232,7 @@ def build(
         prompt_cuts=prompt_cuts,
         cuts=cuts,
         shown={view: tuple(found) for view, found in shown.items()},
+        marks=marks,
         splits=tuple(digest.hexdigest() for digest in digests),
         seed=seed,
         contexts=own_contexts,
@@ -242,12 +250,12 @@ def _framed(view: View, frame: Frame, prefix: tuple[int, ...]) -> Frame:
     return replace(frame, prefix=prefix) if view.is_prefixed else frame
 
 
-def _and(shown: Shown, passage: Passage, frame: Frame) -> Shown:
-    plan = frame.plan(passage)
-    sizes = [one.size for one in plan.showings] or [int(passage.ids.size) + frame.n_around]
+def _and(shown: Shown, plan: TargetPlan, frame: Frame) -> Shown:
+    n_tokens = int(plan.passage.ids.size)
+    sizes = [one.size for one in plan.showings] or [n_tokens + frame.n_around]
     parts = [part for one in plan.showings for part in (one.ids, one.source, one.targets)]
     return Shown(
-        shown.n_tokens + plan.n_passes * int(passage.ids.size),
+        shown.n_tokens + plan.n_passes * n_tokens,
         shown.n_passes + plan.n_passes,
         shown.n_read + sum(sizes),
         max([shown.largest, *(int(part.max()) for part in parts if part.size)]),

@@ -43,7 +43,7 @@ def passage(ids: Sequence[int], byte_end: Sequence[int] | None = None) -> Passag
 
 
 def path_of(key: PassKey, shard: Sequence[Passage], frame: Frame = FRAME) -> Path:
-    return shard_path(Path(), key, list(map(frame.plan, shard)))
+    return shard_path(Path(), key, b"".join(frame.plan(passage).mark for passage in shard))
 
 
 def signals(size: int, *, seed: int = 0) -> TokenSignals:
