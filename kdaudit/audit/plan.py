@@ -12,7 +12,7 @@ import numpy as np
 from kdaudit.attacks import ATTACKS, expand
 from kdaudit.attacks.base import Attack
 from kdaudit.audit.data import AuditData, Rendering
-from kdaudit.config import AuditConfig, option_of
+from kdaudit.config import FULL, AuditConfig, option_of
 from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import scoring_batch_tokens, shared_window
@@ -37,6 +37,8 @@ ALONE: Mapping[str, Attack] = {
 """The attacks that need no more of a model than its plain pass: those that a start (a reference) is attacked by too."""
 PAPER_SETTINGS: Mapping[str, Mapping[str, float]] = {"min-k": {"fraction": 0.9}, "min-k++": {"fraction": 0.1}}
 """What arXiv:2505.11837 uses, for --paper-compat only, whatever --set says of the audit's own figures."""
+MANY = 200_000
+"""Records from which the run folder keeps scores alone, unless --signals says otherwise."""
 MOST_UNKNOWN = 0.5
 """A larger share of unknown tokens leaves nothing to audit."""
 
@@ -101,6 +103,8 @@ class Plan:
     """What is hidden from masked models, and from encoders that read no prompts."""
     dequantised: frozenset[str] = frozenset()
     """Fingerprints of the checkpoints whose packed weights compute as whole ones on this device."""
+    keeps_signals: bool = True
+    """Whether the signals of every token stay in the run folder, or the scores alone."""
 
     @property
     def alone(self) -> dict[str, Attack]:
@@ -288,6 +292,7 @@ def make_plan(
         warnings=(*_warnings(config, data, passages), *twice, *_dequantised(distinct(subjects), dequantised), *notes),
         masking=masking,
         dequantised=dequantised,
+        keeps_signals=len(data.records) < MANY if config.signals is None else config.signals == FULL,
     )
 
 

@@ -22,8 +22,6 @@ from kdaudit.errors import ModelError
 from kdaudit.signals import store
 from kdaudit.signals.likelihoods import Floats
 
-MANY = 200_000
-"""Records from which the signals of every token are not kept, unless --signals says otherwise."""
 BLOCK_CHARACTERS = 2**26
 """Texts of a block. A model is loaded once for each; its signals take about five bytes a character and pass."""
 FOLDER = "scores"

@@ -30,7 +30,7 @@ from kdaudit.audit.request import read_request
 from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, split_records
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
-from kdaudit.config import FULL, AuditConfig
+from kdaudit.config import AuditConfig
 from kdaudit.dates import today
 from kdaudit.lock import locked
 from kdaudit.metrics.scores import Parts
@@ -124,13 +124,7 @@ def _measure(
         },
     )
     write_manifest(folder, about, status="running")
-    measured = score_plan(
-        plan,
-        folder.signals,
-        on_progress=on_progress,
-        with_paper=config.paper_compat,
-        keeps_signals=None if config.signals is None else config.signals == FULL,
-    )
+    measured = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
     scores = with_earlier(measured, planned.earlier)
     notes = check_alive(plan, scores, len(data.members))
     parts = split_records(data, share=config.calibration_share, seed=config.seed)

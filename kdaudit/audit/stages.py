@@ -14,7 +14,7 @@ from kdaudit.audit.earlier import Earlier, check_fits, check_records, read_earli
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
 from kdaudit.audit.measure import Progress, measure_passes, signal_files
 from kdaudit.audit.plan import Plan, find_subjects, is_shown_shots, make_plan, on_disk
-from kdaudit.audit.reduced import MANY, score_in_blocks
+from kdaudit.audit.reduced import score_in_blocks
 from kdaudit.audit.references import check_references
 from kdaudit.audit.renderings import show_each
 from kdaudit.audit.scoring import Scores, score_records
@@ -80,7 +80,6 @@ def score_plan(
     *,
     on_progress: Progress,
     with_paper: bool = False,
-    keeps_signals: bool | None = None,
 ) -> Scores:
     """Run every forward pass of a plan whose signals are not on disk yet, and score every record.
 
@@ -89,10 +88,9 @@ def score_plan(
         signals: folder of their cache.
         on_progress: told about text tokens.
         with_paper: also score with the settings of the paper.
-        keeps_signals: whether the signals of every token stay on disk; None: of fewer than MANY records.
     """
     shards = plan.passages.shards()
-    if keeps_signals if keeps_signals is not None else len(plan.passages.scripts) < MANY:
+    if plan.keeps_signals:
         files = signal_files(plan, shards, signals)
         measure_passes(plan, shards, files, on_progress=on_progress)
         return score_records(plan, shards, files, with_paper=with_paper)

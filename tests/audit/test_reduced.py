@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kdaudit.audit import reduced, stages
+from kdaudit.audit import plan, reduced
 from kdaudit.signals import store
 from kdaudit.views import build
 from tests.commands import Given, check_refused, files_in, results
@@ -49,10 +49,11 @@ def test_a_reduced_run_finds_the_same_and_leaves_no_signal(given: Given, full: P
 def test_many_records_are_reduced_unless_signals_are_asked_for(
     given: Given, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "MANY", 8)
+    monkeypatch.setattr(plan, "MANY", 8)
     for name, more in (("many", ()), ("kept", ("--signals", "full"))):
         done = given.attack(tmp_path / name, *OPTIONS, "--reference", given.start, *more)
         assert done.code == 0, done.err
+        assert ("the run folder keeps scores, not what models say of every token" in done.err) == (name == "many")
     check_reduced(tmp_path / "many", full)
     assert files_in(tmp_path / "kept" / "signals") == files_in(full / "signals")
 
