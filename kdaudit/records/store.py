@@ -37,7 +37,7 @@ class Records(Sequence[Record]):
     """Some of the rows of some batches, in an order of their own."""
 
     batches: tuple[Any, ...]
-    """Of pyarrow, with the columns NAMES."""
+    """Record batches of pyarrow with the columns NAMES."""
     starts: Rows
     """(B,), the number of the first row of each."""
     rows: Rows

@@ -85,7 +85,7 @@ class Scripts(Sequence[Script]):
 
     records: Sequence[Record]
     leads: Sequence[str]
-    """Of every tokenizer that reads the texts, as `lead_text` gives them."""
+    """What each tokenizer that reads the texts puts before them, as `lead_text` gives it."""
 
     def __len__(self) -> int:
         return len(self.records)
