@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+
+import numpy as np
 
 from kdaudit.audit.plan import Pass, Plan
 from kdaudit.errors import ModelError
@@ -27,15 +28,15 @@ SignalFiles = Mapping[tuple[str, View], tuple[Path, ...]]
 """(checkpoint fingerprint, view) -> one file per shard."""
 
 
-class Measure(Protocol):
-    """Sees to it that every file of signals is there."""
-
-    def __call__(self, plan: Plan, shards: list[list[int]], files: SignalFiles, *, on_progress: Progress) -> None:
-        """Return once all are."""
-
-
 def measure_passes(
-    plan: Plan, shards: list[list[int]], files: SignalFiles, *, on_progress: Progress, rank: Rank = ALONE
+    plan: Plan,
+    shards: list[list[int]],
+    files: SignalFiles,
+    *,
+    on_progress: Progress,
+    probe: Sequence[int] | None = None,
+    n_waiting: int = 0,
+    rank: Rank = ALONE,
 ) -> None:
     """Run every pass whose signals are not on disk yet.
 
@@ -44,31 +45,34 @@ def measure_passes(
         shards: indices of the texts, the same groups for every model.
         files: where the signals of every pass are to lie.
         on_progress: told about text tokens.
-        rank: which of the processes this is that divide the shards of all passes, in the order of `files`.
+        probe: indices of the texts on which it is settled how a model is run; None: the first of the first shard.
+        n_waiting: characters of texts that are to be measured later.
+        rank: which of the processes this is that divide the files, in their order.
 
     Raises:
         ModelError: a checkpoint cannot be loaded or scored.
     """
+    settled_on = (shards[0] if probe is None else probe)[:PROBE_PASSAGES]
     for _, group in groupby(enumerate(plan.passes), key=lambda numbered: numbered[1].checkpoint.fingerprint):
-        lacking: list[tuple[Pass, list[int], list[int]]] = []
+        lacking: list[tuple[Pass, list[int]]] = []
         for number, one in group:
             paths = files[one.checkpoint.fingerprint, one.view]
             own = [i for i in range(len(shards)) if rank.takes(number * len(shards) + i)]
             absent = [i for i in own if store.read(paths[i], n_texts=n_texts(one, shards[i])) is None]
             if absent:
-                lacking.append((one, own, absent))
+                lacking.append((one, absent))
         if lacking:
             with loaded(lacking[0][0].checkpoint, device=plan.device, dtype=plan.dtype) as model:
-                for one, own, absent in lacking:
+                for one, absent in lacking:
                     paths = files[one.checkpoint.fingerprint, one.view]
-                    advance = _counter(stage_of(one), plan, one, shards, own, absent, on_progress)
+                    advance = _counter(stage_of(one), plan, one, [shards[i] for i in absent], n_waiting, on_progress)
                     waiting = _shards(plan, one, [shards[i] for i in absent])
                     measured = measure(
                         model,
                         waiting,
                         plan.passages.frame(one.view, one.tokenizer),
                         batch_tokens=plan.batch_tokens,
-                        probe=plan.passages.read(shards[0][:PROBE_PASSAGES], one.view, one.tokenizer),
+                        probe=plan.passages.read(settled_on, one.view, one.tokenizer),
                         on_tokens=advance,
                     )
                     with _naming(one):
@@ -98,25 +102,19 @@ def _shards(plan: Plan, one: Pass, shards: list[list[int]]) -> Iterator[list[Pas
 def signal_files(plan: Plan, shards: Sequence[Sequence[int]], folder: Path) -> SignalFiles:
     """Where the signals of every pass lie, in the order of the passes.
 
-    Texts are made and tokenised once for all models that are shown the same tokens, not once for each.
-
     Args:
         plan: what to run.
         shards: indices of the texts.
         folder: of the signals.
     """
-    found: dict[tuple[str, View], list[Path]] = {(one.checkpoint.fingerprint, one.view): [] for one in plan.passes}
-    alike: dict[tuple[View, int], list[Pass]] = {}
+    found = {}
     for one in plan.passes:
-        alike.setdefault((one.view, one.tokenizer), []).append(one)
-    for (view, tokenizer), passes in alike.items():
-        frame = plan.passages.frame(view, tokenizer)
-        keys = [_key(plan, one, frame) for one in passes]
-        for shard in shards:
-            plans = [frame.plan(passage) for passage in plan.passages.read(shard, view, tokenizer)]
-            for one, key in zip(passes, keys, strict=True):
-                found[one.checkpoint.fingerprint, view].append(store.shard_path(folder, key, plans))
-    return {key: tuple(paths) for key, paths in found.items()}
+        key = _key(plan, one, plan.passages.frame(one.view, one.tokenizer))
+        marks = plan.passages.marks[one.view][one.tokenizer]
+        found[one.checkpoint.fingerprint, one.view] = tuple(
+            store.shard_path(folder, key, marks[shard].tobytes()) for shard in shards
+        )
+    return found
 
 
 def _key(plan: Plan, one: Pass, frame: Frame) -> store.PassKey:
@@ -142,19 +140,12 @@ def n_texts(one: Pass, shard: Sequence[int]) -> int:
 
 
 def _counter(
-    stage: str,
-    plan: Plan,
-    one: Pass,
-    shards: list[list[int]],
-    own: list[int],
-    absent: list[int],
-    on_progress: Progress,
+    stage: str, plan: Plan, one: Pass, absent: list[list[int]], n_waiting: int, on_progress: Progress
 ) -> Callable[[int], None]:
-    """A counter of tokens that starts at what an earlier run has finished; shares are by characters."""
-    n_chars = [sum(len(plan.passages.texts[i]) for i in shard) for shard in shards]
-    n_tokens = plan.passages.shown[one.view][one.tokenizer].n_tokens
-    total, lacking = (round(n_tokens * sum(n_chars[i] for i in some) / max(1, sum(n_chars))) for some in (own, absent))
-    done = total - lacking
+    """A counter of tokens that starts at what is finished; shares are by characters, `n_waiting` of them later."""
+    total, sizes = plan.passages.shown[one.view][one.tokenizer].n_tokens, plan.passages.sizes
+    n_lacking = n_waiting + sum(int(sizes[shard].sum()) for shard in absent)
+    done = round(total * (1 - n_lacking / max(1, int(sizes.sum(dtype=np.int64)))))
     on_progress(stage, done, total)
 
     def advance(n_tokens: int) -> None:

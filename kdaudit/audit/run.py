@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -27,13 +26,13 @@ from kdaudit.audit.folder import (
 from kdaudit.audit.heartbeat import Share, beating, disband, gather
 from kdaudit.audit.lineage import Lineage
 from kdaudit.audit.liveness import check_alive
-from kdaudit.audit.measure import Progress, measure_passes, signal_files
+from kdaudit.audit.measure import Progress
 from kdaudit.audit.plan import Plan, Subject
 from kdaudit.audit.request import read_request
 from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, split_records
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
-from kdaudit.audit.together import hash_of, measure_together, runs_on, units_of
+from kdaudit.audit.together import measure_own, measure_together, work_of
 from kdaudit.config import AuditConfig
 from kdaudit.dates import today
 from kdaudit.lock import locked
@@ -113,15 +112,10 @@ def measure_share(
         if not config.overwrite:  # the process that judges replaces what is there
             refuse_another_run(folder, identify(planned.config, data, _describe_models(planned)), overwrite=False)
         on_plan(plan, data)
-        shards = plan.passages.shards()
-        files = signal_files(plan, shards, folder.signals)
-        units = units_of(plan, shards, files)
+        work = work_of(plan, folder.signals, with_paper=config.paper_compat)
         if heart is not None:
-            heart.say(units=hash_of(units), runs_on=runs_on(plan))
-        own = [unit for unit in units if rank.takes(unit.number)]
-        n_before = sum(unit.is_measured for unit in own)
-        measure_passes(plan, shards, files, on_progress=on_progress, rank=rank)
-    return Share(rank, len(own) - n_before, len(own))
+            heart.say(units=work.hash, runs_on=work.runs_on)
+        return measure_own(work, config.out, rank, on_progress=on_progress)
 
 
 def plan_run(config: AuditConfig, *, read_source: Read = records.read) -> tuple[Planned, tuple[Gate, ...]]:
@@ -174,10 +168,10 @@ def _measure(
         },
     )
     write_manifest(folder, about, status="running")
-    measure = partial(measure_together, out=config.out, rank=rank) if rank.is_one_of_several else measure_passes
-    measured = score_plan(
-        plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat, measure=measure
-    )
+    if rank.is_one_of_several:
+        work = work_of(plan, folder.signals, with_paper=config.paper_compat)
+        measure_together(work, config.out, rank, on_progress=on_progress)
+    measured = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
     scores = with_earlier(measured, planned.earlier)
     notes = check_alive(plan, scores, len(data.members))
     parts = split_records(data, share=config.calibration_share, seed=config.seed)

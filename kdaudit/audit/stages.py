@@ -12,8 +12,9 @@ from kdaudit.audit.assess import Judging
 from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.earlier import Earlier, check_fits, check_records, read_earlier
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
-from kdaudit.audit.measure import Measure, Progress, measure_passes, signal_files
+from kdaudit.audit.measure import Progress, measure_passes, signal_files
 from kdaudit.audit.plan import Plan, find_subjects, is_shown_shots, make_plan, on_disk
+from kdaudit.audit.reduced import score_in_blocks
 from kdaudit.audit.references import check_references
 from kdaudit.audit.renderings import show_each
 from kdaudit.audit.scoring import Scores, score_records
@@ -25,7 +26,7 @@ from kdaudit.metrics.texts import overlap
 from kdaudit.metrics.validity import blind_baseline
 from kdaudit.models.headers import check_headers
 from kdaudit.models.loading import choose_device
-from kdaudit.records import Read
+from kdaudit.records import Read, texts_of
 from kdaudit.results import Validity
 
 
@@ -74,7 +75,11 @@ def plan_audit(config: AuditConfig, attacks: Sequence[Attack], *, read_source: R
 
 
 def score_plan(
-    plan: Plan, signals: Path, *, on_progress: Progress, with_paper: bool = False, measure: Measure = measure_passes
+    plan: Plan,
+    signals: Path,
+    *,
+    on_progress: Progress,
+    with_paper: bool = False,
 ) -> Scores:
     """Run every forward pass of a plan whose signals are not on disk yet, and score every record.
 
@@ -83,12 +88,13 @@ def score_plan(
         signals: folder of their cache.
         on_progress: told about text tokens.
         with_paper: also score with the settings of the paper.
-        measure: runs what is lacking.
     """
     shards = plan.passages.shards()
-    files = signal_files(plan, shards, signals)
-    measure(plan, shards, files, on_progress=on_progress)
-    return score_records(plan, shards, files, with_paper=with_paper)
+    if plan.keeps_signals:
+        files = signal_files(plan, shards, signals)
+        measure_passes(plan, shards, files, on_progress=on_progress)
+        return score_records(plan, shards, files, with_paper=with_paper)
+    return score_in_blocks(plan, shards, signals, on_progress=on_progress, with_paper=with_paper)
 
 
 def split_records(data: AuditData, *, share: float, seed: int) -> Parts:
@@ -98,7 +104,7 @@ def split_records(data: AuditData, *, share: float, seed: int) -> Parts:
 
 def compare_sets(plan: Plan, data: AuditData, scores: Scores, parts: Parts, *, seed: int) -> tuple[Judging, Validity]:
     """What every attack is judged with, and whether the two sets can be compared at all."""
-    texts, n_members = [record.text for record in data.records], len(data.members)
+    texts, n_members = texts_of(data.records), len(data.members)
     blind = blind_baseline(texts[:n_members], texts[n_members:], rng=generator(seed, "blind baseline"))
     shared = overlap(texts[:n_members], texts[n_members:])
     starts = {one.name: one.reference.fingerprint for one in plan.subjects if one.reference is not None}

@@ -155,6 +155,8 @@ def print_plan(plan: Plan, data: AuditData, rank: Rank = ALONE, *, is_result: bo
     attacks = [f"{', '.join(called)} on {where}" for where, called in alike.items()]
     divided = _divided(plan, rank)
     notes = [*([plan.reading] if plan.reading else []), *plan.warnings]
+    if not plan.keeps_signals:
+        notes.append("the run folder keeps scores, not what models say of every token (--signals full keeps both)")
     head = ("model", "checkpoint", "parameters", "view", *(("passes",) if plan.is_in_parts else ()), "tokens", "memory")
     show(
         [Table(title, head, rows, right=(2, *range(4, len(head)))), Notes([*attacks, *divided]), *_warnings(notes)],
@@ -164,11 +166,15 @@ def print_plan(plan: Plan, data: AuditData, rank: Rank = ALONE, *, is_result: bo
 
 def _divided(plan: Plan, rank: Rank) -> list[str]:
     """How the work is divided, if it is."""
-    n_units = len(plan.passes) * len(plan.passages.shards())
+    if not rank.is_shard and not rank.is_one_of_several:
+        return []
+    from kdaudit.audit.together import n_units
+
+    total = n_units(plan)
     if rank.is_shard:
-        own = sum(rank.takes(unit) for unit in range(n_units))
-        return [f"{rank}: {own:,} of {n_units:,} units of work are measured here, and nothing is judged"]
-    return [f"{rank.n} processes divide {n_units:,} units of work"] if rank.is_one_of_several else []
+        own = sum(map(rank.takes, range(total)))
+        return [f"{rank}: {own:,} of {total:,} units of work are measured here, and nothing is judged"]
+    return [f"{rank.n} processes divide {total:,} units of work"]
 
 
 def print_distill_plan(prepared: Prepared) -> None:
