@@ -14,7 +14,7 @@ from kdaudit.audit import heartbeat, together
 from kdaudit.signals import store
 from kdaudit.views import build
 from tests.audit.small_units import SHARD_CHARS
-from tests.commands import FINISHED, Done, Given, check_refused, counted_loads, files_in
+from tests.commands import FINISHED, Done, Given, check_refused, counted_loads, files_in, kdaudit
 
 PROGRAM = [sys.executable, "-W", "ignore", "-m"]
 
@@ -94,6 +94,23 @@ def test_each_rank_measures_its_own_units_and_only_the_first_writes_more(
         assert loads == [], "a process without work ends at once"
     assert as_rank(0, 3, given, tmp_path, *options).code == 0
     check_same(tmp_path, alone)
+
+
+def test_the_teacher_of_an_earlier_run_is_nobodys_work(
+    given: Given, options: tuple[object, ...], alone: Path, tmp_path: Path
+) -> None:
+    of_students = [part for part in given.arguments() if part not in {"--teacher", str(given.teacher)}]
+
+    def attack(out: str) -> Done:
+        return kdaudit("attack", *of_students, "--teacher-run", alone, "--out", tmp_path / out, *options)
+
+    assert attack("one").code == 0
+    for number in (1, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RANK", str(number))
+            patch.setenv("WORLD_SIZE", "2")
+            assert attack("two").code == 0
+    check_same(tmp_path / "two", tmp_path / "one")
 
 
 def test_shards_by_hand_measure_and_the_command_without_them_judges(
