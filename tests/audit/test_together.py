@@ -113,6 +113,19 @@ def test_the_teacher_of_an_earlier_run_is_nobodys_work(
     check_same(tmp_path / "two", tmp_path / "one")
 
 
+def test_where_scores_alone_are_kept_a_unit_is_a_shard_in_all_passes(
+    given: Given, options: tuple[object, ...], tmp_path: Path
+) -> None:
+    reduced = (*options, "--signals", "reduced", "--paper-compat")
+    one, several = tmp_path / "one", tmp_path / "several"
+    assert given.attack(one, *reduced).code == 0
+    done = as_rank(1, 2, given, several, *reduced)
+    assert done.err == "rank 1 of 2 measured 3 units\n"
+    assert given.attack(several, *reduced, "--shard", "3/3").err.endswith("to judge\n")
+    assert as_rank(0, 2, given, several, *reduced).code == 0
+    check_same(several, one)
+
+
 def test_shards_by_hand_measure_and_the_command_without_them_judges(
     given: Given, options: tuple[object, ...], alone: Path, tmp_path: Path
 ) -> None:
