@@ -217,7 +217,8 @@ def _correlation(rankings: list[_Ranking], counts: Integers) -> float:
 
 
 METHOD = "ratio of totals, percentile bootstrap over records"
-BLOCK = 200  # replicates whose weights exist at one time
+BLOCK = 200  # replicates whose weights exist at one time, fewer where they would exceed MAX_WEIGHTS
+MAX_WEIGHTS = 2**24
 
 
 def ratio_estimate(
@@ -255,8 +256,9 @@ def ratio_estimate(
     if n < 2:
         return Estimate(value, n=n, level=level, method=METHOD, reason="no interval from a single record")
     draws = []
-    for start in range(0, resamples, BLOCK):
-        chosen = rng.integers(0, n, size=(min(BLOCK, resamples - start), n))
+    block = min(BLOCK, max(MAX_WEIGHTS // n, 1))
+    for start in range(0, resamples, block):
+        chosen = rng.integers(0, n, size=(min(block, resamples - start), n))
         totals = below[chosen].sum(axis=1)
         draws.append(above[chosen].sum(axis=1) / np.where(totals > 0, totals, np.nan))
     low, high = np.nanquantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])

@@ -24,7 +24,8 @@ MIN_RECORDS = 30
 """The least number of records of each class: with fewer, a percentile bootstrap makes intervals far too short."""
 SLOPE = "least squares on residuals from a fit on non-members, bootstrap over records"
 EFFECT = "residuals from a fit on non-members, bootstrap over records, Student's t over seeds"
-BLOCK = 200  # replicates whose counts exist at one time
+BLOCK = 200  # replicates whose counts exist at one time, fewer where they would exceed MAX_COUNTS
+MAX_COUNTS = 2**24
 NO_DIFFERENCE_LEFT = 1e-9  # share of a variance: below it, what is left is rounding
 
 Mask: TypeAlias = NDArray[np.bool_]
@@ -189,8 +190,11 @@ def _moments(table: Floats, resamples: int, rng: np.random.Generator) -> Floats:
     n, d = table.shape
     products = (table[:, :, None] * table[:, None, :]).reshape(n, d * d)
     found = [products.sum(axis=0, keepdims=True)]
-    for start in range(0, resamples, BLOCK):
-        counts = np.array([draw_counts(n, rng) for _ in range(min(BLOCK, resamples - start))], dtype=np.float64)
+    block = min(BLOCK, max(MAX_COUNTS // n, 1))
+    for start in range(0, resamples, block):
+        counts = np.empty((min(block, resamples - start), n))
+        for row in counts:
+            row[:] = draw_counts(n, rng)
         found.append(counts @ products)
     return np.concatenate(found).reshape(-1, d, d)
 
