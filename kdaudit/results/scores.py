@@ -52,8 +52,8 @@ def load_scores(path: Path) -> RecordScores:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}", hint=HINT) from error
     except (pa.ArrowException, KeyError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not a scores file: {reason(error)}", hint=HINT) from error
-    by_cell = {cell: np.concatenate(found.scores) for cell, found in cells.items()}
-    members = [np.concatenate(found.is_member) for found in cells.values()]
+    by_cell = {cell: _joined(found.scores) for cell, found in cells.items()}
+    members = [_joined(found.is_member) for found in cells.values()]
     first = next(iter(cells.values()), None)
     if (
         first is None
@@ -78,6 +78,13 @@ class _Cell:
     is_alike: bool = True
     """Whether their ids are those of the first cell."""
     n_rows: int = 0
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """The parts as one array; the list is emptied, so that nothing is held twice for long."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 def _take(batch: Any, cells: dict[tuple[str, str], _Cell]) -> None:
