@@ -12,7 +12,7 @@ import numpy as np
 import kdaudit
 from kdaudit import records
 from kdaudit import results as results_file
-from kdaudit.audit.assess import adjust_for_many, assess_attack
+from kdaudit.audit.assess import adjust_for_many, assess_attacks
 from kdaudit.audit.data import AuditData
 from kdaudit.audit.earlier import describe_earlier, with_earlier, write_likelihoods
 from kdaudit.audit.folder import (
@@ -193,9 +193,10 @@ def _measure(
     judging, validity = compare_sets(plan, data, scores, parts, seed=config.seed)
     validity = replace(validity, warnings=(*validity.warnings, *notes))
     found = {}
-    for done, one in enumerate(plan.attacks, start=2):
+    assessed = zip(plan.attacks, assess_attacks(plan.attacks, scores, judging), strict=True)
+    for done, (one, figures) in enumerate(assessed, start=2):
+        found[one.attack.name] = figures
         on_progress(JUDGING, done, len(plan.attacks) + 2)
-        found[one.attack.name] = assess_attack(one, scores, judging)
     attacks = adjust_for_many(found)
     verdict = judge(attacks, validity, gates)
     result = AuditResult(
