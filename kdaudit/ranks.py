@@ -36,13 +36,13 @@ class Rank:
         """Whether this process writes the results."""
         return self.number == 0 and not self.is_shard
 
-    def taker(self, unit: int) -> int:
-        """The number of the process that measures a unit, numbered from 0 over all passes: in turn within each pass."""
-        return unit % self.n
+    def taker(self, shard: int) -> int:
+        """The number of the process that measures a shard, in every pass."""
+        return shard % self.n
 
-    def takes(self, unit: int) -> bool:
-        """Whether this process measures a unit."""
-        return self.taker(unit) == self.number
+    def takes(self, shard: int) -> bool:
+        """Whether this process measures a shard."""
+        return self.taker(shard) == self.number
 
     def __str__(self) -> str:
         """`rank 2 of 3`, counted from 0 as launchers do, or `shard 3 of 3`."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 import kdaudit
 from kdaudit import records
 from kdaudit import results as results_file
-from kdaudit.audit.assess import adjust_for_many, assess_attack
+from kdaudit.audit.assess import adjust_for_many, assess_attacks
 from kdaudit.audit.data import AuditData
 from kdaudit.audit.earlier import describe_earlier, with_earlier, write_likelihoods
 from kdaudit.audit.folder import (
@@ -32,7 +33,8 @@ from kdaudit.audit.request import read_request
 from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, split_records
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
-from kdaudit.audit.together import measure_own, measure_together, work_of
+from kdaudit.audit.together import hash_of, measure_together, runs_on
+from kdaudit.audit.units import measure_alone, work_of
 from kdaudit.config import AuditConfig
 from kdaudit.dates import today
 from kdaudit.lock import locked
@@ -114,8 +116,11 @@ def measure_share(
         on_plan(plan, data)
         work = work_of(plan, folder.signals, with_paper=config.paper_compat)
         if heart is not None:
-            heart.say(units=work.hash, runs_on=work.runs_on)
-        return measure_own(work, config.out, rank, on_progress=on_progress)
+            heart.say(units=hash_of(work.units), runs_on=runs_on(plan))
+        own = [unit for unit in work.units if rank.takes(unit.shard)]
+        n_before = sum(unit.is_measured for unit in own)
+        work.measure(work.own(rank), on_progress)
+    return Share(rank, len(own) - n_before, len(own))
 
 
 def plan_run(config: AuditConfig, *, read_source: Read = records.read) -> tuple[Planned, tuple[Gate, ...]]:
@@ -168,10 +173,10 @@ def _measure(
         },
     )
     write_manifest(folder, about, status="running")
-    if rank.is_one_of_several:
-        work = work_of(plan, folder.signals, with_paper=config.paper_compat)
-        measure_together(work, config.out, rank, on_progress=on_progress)
-    measured = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
+    measure = partial(measure_together, out=config.out, rank=rank) if rank.is_one_of_several else measure_alone
+    measured = score_plan(
+        plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat, measure=measure
+    )
     scores = with_earlier(measured, planned.earlier)
     notes = check_alive(plan, scores, len(data.members))
     parts = split_records(data, share=config.calibration_share, seed=config.seed)
@@ -188,9 +193,10 @@ def _measure(
     judging, validity = compare_sets(plan, data, scores, parts, seed=config.seed)
     validity = replace(validity, warnings=(*validity.warnings, *notes))
     found = {}
-    for done, one in enumerate(plan.attacks, start=2):
+    assessed = zip(plan.attacks, assess_attacks(plan.attacks, scores, judging), strict=True)
+    for done, (one, figures) in enumerate(assessed, start=2):
+        found[one.attack.name] = figures
         on_progress(JUDGING, done, len(plan.attacks) + 2)
-        found[one.attack.name] = assess_attack(one, scores, judging)
     attacks = adjust_for_many(found)
     verdict = judge(attacks, validity, gates)
     result = AuditResult(

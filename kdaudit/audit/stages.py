@@ -12,12 +12,12 @@ from kdaudit.audit.assess import Judging
 from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.earlier import Earlier, check_fits, check_records, read_earlier
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
-from kdaudit.audit.measure import Progress, measure_passes, signal_files
+from kdaudit.audit.measure import Progress
 from kdaudit.audit.plan import Plan, find_subjects, is_shown_shots, make_plan, on_disk
-from kdaudit.audit.reduced import score_in_blocks
 from kdaudit.audit.references import check_references
 from kdaudit.audit.renderings import show_each
-from kdaudit.audit.scoring import Scores, score_records
+from kdaudit.audit.scoring import Scores
+from kdaudit.audit.units import Measure, measure_alone, work_of
 from kdaudit.audit.validity import describe_validity
 from kdaudit.config import AuditConfig
 from kdaudit.draws import generator
@@ -75,11 +75,7 @@ def plan_audit(config: AuditConfig, attacks: Sequence[Attack], *, read_source: R
 
 
 def score_plan(
-    plan: Plan,
-    signals: Path,
-    *,
-    on_progress: Progress,
-    with_paper: bool = False,
+    plan: Plan, signals: Path, *, on_progress: Progress, with_paper: bool = False, measure: Measure = measure_alone
 ) -> Scores:
     """Run every forward pass of a plan whose signals are not on disk yet, and score every record.
 
@@ -88,13 +84,11 @@ def score_plan(
         signals: folder of their cache.
         on_progress: told about text tokens.
         with_paper: also score with the settings of the paper.
+        measure: sees to it that all units are measured.
     """
-    shards = plan.passages.shards()
-    if plan.keeps_signals:
-        files = signal_files(plan, shards, signals)
-        measure_passes(plan, shards, files, on_progress=on_progress)
-        return score_records(plan, shards, files, with_paper=with_paper)
-    return score_in_blocks(plan, shards, signals, on_progress=on_progress, with_paper=with_paper)
+    work = work_of(plan, signals, with_paper=with_paper)
+    measure(work, on_progress=on_progress)
+    return work.scores()
 
 
 def split_records(data: AuditData, *, share: float, seed: int) -> Parts:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from kdaudit.audit import heartbeat, reduced
+from kdaudit.audit import heartbeat
 from kdaudit.audit.heartbeat import Beat, Share, Sighting
-from kdaudit.audit.measure import Progress, measure_passes, n_texts, signal_files
+from kdaudit.audit.measure import Progress
 from kdaudit.audit.plan import Plan
-from kdaudit.audit.scoring import Cell, cells_of
+from kdaudit.audit.units import Unit, Work
 from kdaudit.ranks import Rank
-from kdaudit.signals import store
 from kdaudit.signals.engine import device_name
 
 LOOK = 1.0
@@ -26,98 +23,27 @@ PATIENCE = 50
 """How many times as long as a look takes rank 0 measures until the next one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """What is measured as a whole and lies in one file: a shard in one pass, or in all where scores alone are kept."""
-
-    path: Path
-    is_whole: Callable[[], bool]
-    """Whether the file says what it has to."""
-
-    @property
-    def is_measured(self) -> bool:
-        """Whether the file is there and whole."""
-        return self.path.is_file() and self.is_whole()
+def stage_of_all(rank: Rank) -> str:
+    """What the work of all processes is called while it runs."""
+    return f"{rank.n} processes"
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """All units of an audit, in an order that every process sees, and how those of one process are measured."""
+def hash_of(units: Sequence[Unit]) -> str:
+    """Equal where two processes measure the same in the same way."""
+    return hashlib.sha256("".join(unit.path.name for unit in units).encode()).hexdigest()
 
-    units: tuple[Unit, ...]
-    measure: Callable[[Rank, Progress], None]
-    runs_on: str
+
+def runs_on(plan: Plan) -> str:
     """What computes, in words."""
-
-    @property
-    def hash(self) -> str:
-        """Equal where two processes measure the same in the same way."""
-        return hashlib.sha256("".join(unit.path.name for unit in self.units).encode()).hexdigest()
-
-    def of(self, rank: Rank) -> dict[int, Unit]:
-        """The units of one process, by their numbers."""
-        return {number: unit for number, unit in enumerate(self.units) if rank.takes(number)}
-
-
-def work_of(plan: Plan, folder: Path, *, with_paper: bool) -> Work:
-    """The work of an audit.
-
-    Args:
-        plan: what to run.
-        folder: of the signals.
-        with_paper: also score with the settings of the paper.
-    """
-    shards = plan.passages.shards()
     versions = [f"{name} {version(name)}" for name in ("torch", "transformers")]
-    runs_on = ", ".join([device_name(plan.device), plan.dtype, *versions])
-    if not plan.keeps_signals:
-        cells = cells_of(plan, with_paper=with_paper)
-        scored = reduced.units_of(plan, shards, folder, with_paper=with_paper)
-        units = tuple(Unit(unit.scores, partial(_is_scored, unit, cells)) for unit in scored)
-
-        def score(rank: Rank, on_progress: Progress) -> None:
-            for _ in reduced.measured_units(
-                plan, shards, folder, on_progress=on_progress, with_paper=with_paper, rank=rank
-            ):
-                pass
-
-        return Work(units, score, runs_on)
-    files = signal_files(plan, shards, folder)
-    units = tuple(
-        Unit(path, partial(_is_read, path, n_texts(one, shard)))
-        for one in plan.passes
-        for path, shard in zip(files[one.checkpoint.fingerprint, one.view], shards, strict=True)
-    )
-    return Work(
-        units,
-        lambda rank, on_progress: measure_passes(plan, shards, files, on_progress=on_progress, rank=rank),
-        runs_on,
-    )
-
-
-def _is_scored(unit: reduced.Unit, cells: Sequence[Cell]) -> bool:
-    return unit.read(cells) is not None
-
-
-def _is_read(path: Path, n_texts: int) -> bool:
-    return store.read(path, n_texts=n_texts) is not None
-
-
-def n_units(plan: Plan) -> int:
-    """How many units the work of an audit has."""
-    return len(plan.passages.shards()) * (len(plan.passes) if plan.keeps_signals else 1)
-
-
-def stage_of_work(rank: Rank) -> str:
-    """What the work is called while it runs: that of all processes, or that of a shard."""
-    return str(rank) if rank.is_shard else f"{rank.n} processes"
+    return ", ".join([device_name(plan.device), plan.dtype, *versions])
 
 
 def measure_together(work: Work, out: Path, rank: Rank, *, on_progress: Progress) -> None:
     """Measure the units of rank 0, and wait for those of the others.
 
     Args:
-        work: of the audit.
+        work: what is to be measured.
         out: the run folder, where the other processes say that they live.
         rank: of this process.
         on_progress: told about units, whoever measured them.
@@ -126,9 +52,9 @@ def measure_together(work: Work, out: Path, rank: Rank, *, on_progress: Progress
         RankError: another process has died, failed or never begun.
         ModelError: a checkpoint cannot be loaded or scored.
     """
-    watch = Watch(work, dict(enumerate(work.units)), out, rank, on_progress)
+    watch = Watch(work, out, rank, on_progress)
     try:
-        work.measure(rank, watch.look_between)
+        work.measure(work.own(rank), watch.look_between)
         while watch.look():
             time.sleep(LOOK)
     except KeyboardInterrupt:  # a launcher ends all processes where one has died: say which
@@ -139,43 +65,15 @@ def measure_together(work: Work, out: Path, rank: Rank, *, on_progress: Progress
         raise
 
 
-def measure_own(work: Work, out: Path, rank: Rank, *, on_progress: Progress) -> Share:
-    """Measure the units of one process that judges nothing.
-
-    Args:
-        work: of the audit.
-        out: the run folder.
-        rank: of this process.
-        on_progress: told about the units of this process.
-
-    Returns:
-        The units that were measured, out of those of this process.
-
-    Raises:
-        ModelError: a checkpoint cannot be loaded or scored.
-    """
-    own = work.of(rank)
-    watch = Watch(work, own, out, rank, on_progress)
-    n_lacking = watch.n_lacking()
-    work.measure(rank, watch.look_between)
-    watch.look()
-    return Share(rank, n_lacking, len(own))
-
-
 class Watch:
-    """What a process sees on disk: units that are finished, and beats of the processes that measure the others."""
+    """What rank 0 sees on disk: units that are finished, and beats of the other processes."""
 
-    def __init__(self, work: Work, units: Mapping[int, Unit], out: Path, rank: Rank, on_progress: Progress) -> None:
-        self._own = Beat("", 0, units=work.hash, runs_on=work.runs_on)
-        self._units, self._lacking = units, dict(units)
+    def __init__(self, work: Work, out: Path, rank: Rank, on_progress: Progress) -> None:
+        self._own = Beat("", 0, units=hash_of(work.units), runs_on=runs_on(work.plan))
+        self._units, self._lacking = work.units, list(work.units)
         self._out, self._rank, self._on_progress = out, rank, on_progress
         self._seen: dict[int, Sighting] = {}
         self._next = 0.0
-
-    def n_lacking(self) -> int:
-        """Units that are not measured now."""
-        self._lacking = {number: unit for number, unit in self._lacking.items() if not unit.is_measured}
-        return len(self._lacking)
 
     def look_between(self, stage: str, done: int, total: int) -> None:
         """Look where it is time, while this process measures; how far it has come itself stands on disk."""
@@ -189,8 +87,8 @@ class Watch:
         Raises:
             RankError: a process that has units to measure will measure none.
         """
-        total = len(self._units)
-        self._on_progress(stage_of_work(self._rank), total - self.n_lacking(), total)
+        self._lacking = [unit for unit in self._lacking if not unit.is_measured]
+        self._on_progress(stage_of_all(self._rank), len(self._units) - len(self._lacking), len(self._units))
         for share in self.shares():
             number, now = share.rank.number, time.monotonic()
             beat = heartbeat.read(self._out, number)
@@ -201,6 +99,6 @@ class Watch:
 
     def shares(self) -> list[Share]:
         """How far the other processes have come that still have units to measure."""
-        lacking, total = (Counter(map(self._rank.taker, some)) for some in (self._lacking, self._units))
-        others = sorted(lacking.keys() - {self._rank.number})
-        return [Share(replace(self._rank, number=k), total[k] - lacking[k], total[k]) for k in others]
+        lacking, total = (Counter(self._rank.taker(one.shard) for one in some) for some in (self._lacking, self._units))
+        others = range(1, self._rank.n)
+        return [Share(Rank(k, self._rank.n), total[k] - lacking[k], total[k]) for k in others if lacking[k]]

@@ -80,12 +80,13 @@ def audit_work(plan: Plan, rank: Rank = ALONE) -> dict[str, float]:
     """The work of every stage of an audit: tokens times the parameters of the model."""
     from kdaudit.audit.measure import stage_of
     from kdaudit.audit.run import JUDGING
-    from kdaudit.audit.together import stage_of_work
+    from kdaudit.audit.together import stage_of_all
 
     passes = {stage_of(one): float(one.n_tokens * one.checkpoint.n_parameters) for one in plan.passes}
+    if rank.is_shard:
+        return passes
     work = sum(passes.values())
-    measuring = {stage_of_work(rank): work} if rank.is_shard or rank.is_one_of_several else passes
-    return measuring if rank.is_shard else {**measuring, JUDGING: JUDGING_SHARE * work}
+    return {**({stage_of_all(rank): work} if rank.is_one_of_several else passes), JUDGING: JUDGING_SHARE * work}
 
 
 def distill_work(prepared: Prepared) -> dict[str, float]:

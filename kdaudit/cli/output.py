@@ -166,15 +166,13 @@ def print_plan(plan: Plan, data: AuditData, rank: Rank = ALONE, *, is_result: bo
 
 def _divided(plan: Plan, rank: Rank) -> list[str]:
     """How the work is divided, if it is."""
-    if not rank.is_shard and not rank.is_one_of_several:
-        return []
-    from kdaudit.audit.together import n_units
-
-    total = n_units(plan)
+    n_shards = len(plan.passages.shards())
+    each = len(plan.passes) if plan.keeps_signals else 1
+    n_units = each * n_shards
     if rank.is_shard:
-        own = sum(map(rank.takes, range(total)))
-        return [f"{rank}: {own:,} of {total:,} units of work are measured here, and nothing is judged"]
-    return [f"{rank.n} processes divide {total:,} units of work"]
+        own = each * sum(rank.takes(shard) for shard in range(n_shards))
+        return [f"{rank}: {own:,} of {n_units:,} units of work are measured here, and nothing is judged"]
+    return [f"{rank.n} processes divide {n_units:,} units of work"] if rank.is_one_of_several else []
 
 
 def print_distill_plan(prepared: Prepared) -> None:
