@@ -8,16 +8,27 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kdaudit.audit.plan import Pass, Plan
+from kdaudit.config import TENSORS
 from kdaudit.errors import ModelError
+from kdaudit.models.devices import as_first, held_together, writes
 from kdaudit.models.loading import loaded
 from kdaudit.signals import store
+from kdaudit.signals.agreement import disagreement, first_signals
 from kdaudit.signals.engine import ENGINE_VERSION, PROBE_PASSAGES, device_name, measure
 from kdaudit.targets.passage import Passage
 from kdaudit.targets.plan import Frame
 from kdaudit.views.view import View
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Signals = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done and what there is to do."""
 
@@ -37,6 +48,11 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
     Raises:
         ModelError: a checkpoint cannot be loaded or scored.
     """
+    with held_together(plan.spread):
+        return _measure_passes(plan, shards, folder, on_progress=on_progress)
+
+
+def _measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_progress: Progress) -> SignalFiles:
     files = signal_files(plan, shards, folder)
     for _, group in groupby(plan.passes, key=lambda one: one.checkpoint.fingerprint):
         passes = list(group)
@@ -44,10 +60,18 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
         for one in passes:
             paths = files[one.checkpoint.fingerprint, one.view]
             absent = [i for i, path in enumerate(paths) if store.read(path, n_texts=_n_texts(one, shards[i])) is None]
+            absent = as_first(plan.spread, absent)
             if absent:
                 lacking.append((one, absent))
         if lacking:
-            with loaded(lacking[0][0].checkpoint, device=plan.device, dtype=plan.dtype) as model:
+            first = lacking[0][0]
+            whole = _signals_of_whole(plan, first, shards)
+            placement = plan.placements.get(first.checkpoint.fingerprint)
+            with loaded(
+                first.checkpoint, device=plan.device, dtype=plan.dtype, placement=placement, spread=plan.spread
+            ) as model:
+                if whole is not None:
+                    _check_same(plan, first, shards, model, whole)
                 for one, absent in lacking:
                     paths = files[one.checkpoint.fingerprint, one.view]
                     advance = _counter(stage_of(one), plan, one, shards, absent, on_progress)
@@ -62,8 +86,40 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
                     )
                     with _naming(one):
                         for i, signals in zip(absent, measured, strict=True):
-                            store.write(paths[i], signals)
+                            if writes(plan.spread):
+                                store.write(paths[i], signals)
     return files
+
+
+def _signals_of_whole(plan: Plan, one: Pass, shards: list[list[int]]) -> Signals | None:
+    """What a model that lies on several devices says of its first batch on one; None where it is not compared.
+
+    Of the processes that hold it together the first one asks it; the others have nothing to compare.
+    """
+    device = as_first(plan.spread, plan.compared.get(one.checkpoint.fingerprint))
+    if device is None:
+        return None
+    if not writes(plan.spread):
+        return np.zeros(0, dtype=np.float32)
+    with loaded(one.checkpoint, device=device, dtype=plan.dtype) as model:
+        return _first_signals(plan, one, shards, model)
+
+
+def _first_signals(plan: Plan, one: Pass, shards: list[list[int]], model: PreTrainedModel) -> Signals:
+    probe = plan.passages.read(shards[0][:PROBE_PASSAGES], one.view, one.tokenizer)
+    frame = plan.passages.frame(one.view, one.tokenizer)
+    with _naming(one):
+        return first_signals(model, probe, frame, batch_tokens=plan.batch_tokens)
+
+
+def _check_same(plan: Plan, one: Pass, shards: list[list[int]], model: PreTrainedModel, whole: Signals) -> None:
+    found = _first_signals(plan, one, shards, model)
+    why = as_first(plan.spread, disagreement(whole, found, model) if writes(plan.spread) else "")
+    if why:
+        raise ModelError(
+            f"{one.label} ({one.checkpoint.name}) computes otherwise on several devices than on one: {why}",
+            hint="leave --device-map out, or give the other one; a release of transformers or accelerate is at fault",
+        )
 
 
 def stage_of(one: Pass) -> str:
@@ -118,12 +174,25 @@ def _key(plan: Plan, one: Pass, frame: Frame) -> store.PassKey:
         engine_version=ENGINE_VERSION,
         model=one.checkpoint.fingerprint,
         dtype=plan.dtype,
-        device=device_name(plan.device),
+        device=_computed_on(plan, one),
         versions=tuple(f"{name} {version(name)}" for name in libraries),
         view=f"{one.view.name} {one.view.version}",
         frame=hashlib.sha256(repr((frame.kind.name, frame.lead, frame.prefix, *further)).encode()).hexdigest(),
         batch_tokens=plan.batch_tokens,
     )
+
+
+def _computed_on(plan: Plan, one: Pass) -> str:
+    """The devices that a number depends on: parts of a layer are summed in another order than the whole."""
+    name = device_name(plan.device)
+    if plan.spread is not None and plan.spread.way == TENSORS:
+        return f"{name}, in {plan.spread.n_processes} processes"
+    placement = plan.placements.get(one.checkpoint.fingerprint)
+    if placement is None or not placement.is_split:
+        return name
+    gpus = [f"cuda:{share.device}" for share in placement.shares if isinstance(share.device, int)]
+    products = sorted({device_name(gpu).partition(" ")[2] for gpu in gpus})
+    return f"cuda {' and '.join(products)}" if products else name
 
 
 def _n_texts(one: Pass, shard: list[int]) -> int:

@@ -15,6 +15,7 @@ from kdaudit.audit.data import AuditData
 from kdaudit.audit.earlier import describe_earlier, with_earlier, write_likelihoods
 from kdaudit.audit.folder import (
     COMPLETE,
+    RunFolder,
     RunManifest,
     identify,
     open_folder,
@@ -24,7 +25,7 @@ from kdaudit.audit.folder import (
 )
 from kdaudit.audit.lineage import Lineage
 from kdaudit.audit.liveness import check_alive
-from kdaudit.audit.measure import Progress
+from kdaudit.audit.measure import Progress, measure_passes
 from kdaudit.audit.plan import Plan, Subject
 from kdaudit.audit.request import read_request
 from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, split_records
@@ -32,9 +33,11 @@ from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
 from kdaudit.config import AuditConfig
 from kdaudit.dates import today
+from kdaudit.errors import ConfigError
 from kdaudit.lock import locked
 from kdaudit.metrics.scores import Parts
 from kdaudit.models.checkpoint import Checkpoint
+from kdaudit.models.devices import attends
 from kdaudit.models.environment import check_environment, recorded_environment
 from kdaudit.records import Read
 from kdaudit.results import AuditedModel, AuditedRecords, AuditResult, Source
@@ -66,6 +69,8 @@ def run_audit(
     Raises:
         KdauditError: see `kdaudit.errors`; what was measured until then is kept in the run folder.
     """
+    if attends(config):
+        raise ConfigError("--device-map tp: it is for the command line, whose first process alone gives results")
     planned, gates = plan_run(config, read_source=read_source)
     with locked(config.out):
         result = _measure(planned, gates, command, on_plan, on_progress)
@@ -73,12 +78,29 @@ def run_audit(
     return result
 
 
-def plan_run(config: AuditConfig, *, read_source: Read = records.read) -> tuple[Planned, tuple[Gate, ...]]:
+def attend_audit(config: AuditConfig, *, read_source: Read = records.read) -> None:
+    """Hold a part of every model of an audit for as long as the first process measures, and write nothing.
+
+    Args:
+        config: of the audit, the same as that of the first process.
+        read_source: gives the records of a source that `config` or a manifest names.
+
+    Raises:
+        KdauditError: see `kdaudit.errors`.
+    """
+    plan = plan_run(config, read_source=read_source)[0].plan
+    measure_passes(plan, plan.passages.shards(), RunFolder(config.out).signals, on_progress=lambda *_: None)
+
+
+def plan_run(
+    config: AuditConfig, *, read_source: Read = records.read, only_plan: bool = False
+) -> tuple[Planned, tuple[Gate, ...]]:
     """What an audit will do, with everything refused that can be refused before a model is loaded; nothing is written.
 
     Args:
         config: what to audit.
         read_source: gives the records of a source that `config` or a manifest names.
+        only_plan: it is shown and not run: no weights are read, not even for a hash.
 
     Raises:
         KdauditError: something that was given cannot be used.
@@ -86,7 +108,8 @@ def plan_run(config: AuditConfig, *, read_source: Read = records.read) -> tuple[
     asked = read_request(config)
     check_environment()
     config = replace(config, settings=asked.settings)
-    return plan_audit(config, [attack for attack, _ in asked.attacks], read_source=read_source), asked.gates
+    attacks = [attack for attack, _ in asked.attacks]
+    return plan_audit(config, attacks, read_source=read_source, only_plan=only_plan), asked.gates
 
 
 def _measure(
@@ -116,7 +139,7 @@ def _measure(
         models=models,
         data=_describe_data(data, plan, config),
         compute={
-            "device": plan.device,
+            "device": plan.placed,
             "dtype": plan.dtype,
             "batch_tokens": plan.batch_tokens,
             "chat_date": lineage.chat_date,
@@ -186,7 +209,7 @@ def _describe_model(subject: Subject, plan: Plan, lineage: Lineage) -> AuditedMo
     return replace(
         describe_checkpoint(subject.checkpoint),
         dtype=plan.dtype,
-        device=plan.device,
+        device=plan.placed,
         reference=describe_checkpoint(subject.reference) if subject.reference else None,
         distillation=lineage.describe(subject.name),
     )

@@ -13,7 +13,7 @@ from kdaudit.cli.command import Command, ConfigFile, Given, Quiet
 from kdaudit.cli.places import check_places
 from kdaudit.config import MEASURE, AuditConfig
 from kdaudit.config_file import WAIVERS
-from kdaudit.errors import ExitCode
+from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.options import Option, options_of, refuse
 
 if TYPE_CHECKING:
@@ -69,9 +69,14 @@ def attack(given: Given) -> None:
     config = given.build(AuditConfig)
     shown = given.build(AttackSwitches)
     from kdaudit.audit.request import read_request
+    from kdaudit.models.devices import attends
     from kdaudit.verdict import exit_code
 
     read_request(config)  # a typo is said before torch is loaded, which takes seconds
+    if attends(config):
+        if not shown.plan_only:
+            attend(config)
+        return
     if shown.plan_only:
         print_plan(config)
         return
@@ -91,14 +96,30 @@ def attack(given: Given) -> None:
 
 
 def print_plan(config: AuditConfig) -> None:
-    """Print what an audit would do, on stdout."""
+    """Print what an audit would do, on stdout.
+
+    Raises:
+        KdauditError: something that was given cannot be used; or, after the plan, a model does not fit on the devices.
+    """
     check_places(config)
+    from kdaudit.audit.plan import SMALLER
     from kdaudit.audit.run import plan_run
     from kdaudit.cli.progress import hush_libraries
 
     hush_libraries()
-    planned, _ = plan_run(config)
+    planned, _ = plan_run(config, only_plan=True)
     output.print_plan(planned.plan, planned.data, is_result=True)
+    if planned.plan.not_held:
+        raise ConfigError("\n".join(planned.plan.not_held.values()), hint=SMALLER)
+
+
+def attend(config: AuditConfig) -> None:
+    """Hold a part of every model while another process audits them; it says everything."""
+    from kdaudit.audit.run import attend_audit
+    from kdaudit.cli.progress import hush_libraries
+
+    hush_libraries()
+    attend_audit(config)
 
 
 def audit_with_progress(config: AuditConfig, *, command: str, is_quiet: bool) -> AuditResult:
