@@ -27,6 +27,9 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 LAYERS, TENSORS = DEVICE_MAPS = ("auto", "tp")
 """How a model lies on several devices: layer by layer, or every layer in parts (tensor parallelism)."""
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3")
+FLASH = "flash_attention"
+"""What the names of attention that needs no padding begin with."""
 MEMORY = re.compile(r"(?:cpu=)?([0-9]+(?:\.[0-9]+)?)([KMGT])(i?)B")
 TEACHER, LONE = "teacher", "model"
 """The names of a teacher, and of a model that is audited by itself, in results and gates."""
@@ -182,6 +185,10 @@ class AuditConfig:
     dtype: Annotated[str, Option(
         "The precision: auto, float32, bfloat16 or float16. auto is float32 on a CPU, and the checkpoint's own "
         "elsewhere.", COMPUTE, choices=DTYPES)] = "auto"
+    attention: Annotated[str | None, Option(
+        "How attention is computed: eager, sdpa, flash_attention_2 or flash_attention_3. The last two need a package "
+        "and a GPU, and read batches without padding. Default: as transformers decides.",
+        COMPUTE, choices=ATTENTIONS)] = None
     teacher_load: Annotated[str | None, Option(
         "Quantise the teacher with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
     student_load: Annotated[str | None, Option(

@@ -90,6 +90,9 @@ class AuditKeywords(TypedDict, total=False):
     dtype: str
     """The precision: auto, float32, bfloat16 or float16. auto is float32 on a CPU, and the checkpoint's own
     elsewhere."""
+    attention: str | None
+    """How attention is computed: eager, sdpa, flash_attention_2 or flash_attention_3. The last two need a package and a
+    GPU, and read batches without padding. Default: as transformers decides."""
     teacher_load: str | None
     """Quantise the teacher with bitsandbytes: 4bit or 8bit."""
     student_load: str | None

@@ -95,7 +95,7 @@ CHANGES: dict[str, Any] = {
     "teacher_load": "4bit", "student_load": "4bit", "trust_remote_code": True, "allow_pickle": True,
     "paper_compat": True, "kind": "masked", "mask_plan": "pll", "mask_groups": 5, "answer_field": "chosen",
     "pairs": "text", "txt_record": "file", "skip_empty": True, "chat_template": "teacher",
-    "score": "all", "device_map": "auto",
+    "score": "all", "device_map": "auto", "attention": "eager",
     "settings": ("min-k.fraction=0.1",),
 }  # fmt: skip
 FREE: dict[str, Any] = {

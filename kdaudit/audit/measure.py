@@ -17,7 +17,7 @@ from kdaudit.audit.plan import Pass, Plan
 from kdaudit.config import TENSORS
 from kdaudit.errors import ModelError
 from kdaudit.models.devices import as_first, held_together, writes
-from kdaudit.models.loading import loaded
+from kdaudit.models.loading import attention_of, loaded
 from kdaudit.signals import store
 from kdaudit.signals.agreement import disagreement, first_signals
 from kdaudit.signals.engine import ENGINE_VERSION, PROBE_PASSAGES, device_name, measure
@@ -68,8 +68,9 @@ def _measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_pro
             whole = _signals_of_whole(plan, first, shards)
             placement = plan.placements.get(first.checkpoint.fingerprint)
             with loaded(
-                first.checkpoint, device=plan.device, dtype=plan.dtype, placement=placement, spread=plan.spread
-            ) as model:
+                first.checkpoint, device=plan.device, dtype=plan.dtype, placement=placement, spread=plan.spread,
+                attention=plan.attention,
+            ) as model:  # fmt: skip
                 if whole is not None:
                     _check_same(plan, first, shards, model, whole)
                 for one, absent in lacking:
@@ -174,12 +175,18 @@ def _key(plan: Plan, one: Pass, frame: Frame) -> store.PassKey:
         engine_version=ENGINE_VERSION,
         model=one.checkpoint.fingerprint,
         dtype=plan.dtype,
-        device=_computed_on(plan, one),
+        device=_computed_by(plan, one),
         versions=tuple(f"{name} {version(name)}" for name in libraries),
         view=f"{one.view.name} {one.view.version}",
         frame=hashlib.sha256(repr((frame.kind.name, frame.lead, frame.prefix, *further)).encode()).hexdigest(),
         batch_tokens=plan.batch_tokens,
     )
+
+
+def _computed_by(plan: Plan, one: Pass) -> str:
+    """The devices, and the attention where another than that of transformers' choice computes: its bits differ."""
+    attention = plan.attention or attention_of(one.checkpoint)
+    return _computed_on(plan, one) + (f", {attention}" if attention else "")
 
 
 def _computed_on(plan: Plan, one: Pass) -> str:

@@ -18,7 +18,7 @@ from kdaudit.models.devices import Placement, Spread, computes_on, room_for_whol
 from kdaudit.models.headers import is_dequantised
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.kinship import holds_same_tensors
-from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer, placed, why_not
+from kdaudit.models.loading import check_attention, choose_device, choose_dtype, load_tokenizer, placed, why_not
 from kdaudit.targets.frames import check_answers, frame_of, hides_words
 from kdaudit.targets.masked import DEFAULT_GROUPS, DEFAULT_PLAN, Masking
 from kdaudit.targets.passage import lead_text
@@ -105,6 +105,8 @@ class Plan:
     """What is hidden from masked models, and from encoders that read no prompts."""
     dequantised: frozenset[str] = frozenset()
     """Fingerprints of the checkpoints whose packed weights compute as whole ones on this device."""
+    attention: str | None = None
+    """How it is computed; None: as transformers decides."""
     spread: Spread | None = None
     """How each model lies on several devices, if it does."""
     placements: Mapping[str, Placement] = field(default_factory=dict)
@@ -318,6 +320,7 @@ def make_plan(
     spread = settle_spread(config, only_plan=only_plan)
     device = computes_on(spread, choose_device(config.device))
     dtype = choose_dtype(config.dtype, device, checkpoints)
+    check_attention(config.attention, dtype, only_plan=only_plan)
     batch_tokens = config.batch_tokens or scoring_batch_tokens(device)
     passes = _passes(subjects, attacks, passages, tokenizer_of)
     placements = _placements(passes, spread, batch_tokens, device, dtype)
@@ -349,6 +352,7 @@ def make_plan(
         placements=placements,
         not_held=not_held,
         compared=compared,
+        attention=config.attention,
     )
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from kdaudit.config import DTYPES
+from kdaudit.config import DTYPES, FLASH
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
 from kdaudit.foreign import reading, reason
 from kdaudit.models.adapters import with_adapter
@@ -21,6 +21,7 @@ from kdaudit.models.kinds import WORDS, auto_class, is_of_kind
 from kdaudit.models.repeatable import check_repeats, switch_off_sampling
 from kdaudit.models.sizes import check_built
 from kdaudit.models.tokenizer import as_filed, check_readable
+from kdaudit.models.weights import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -72,6 +73,41 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
+def check_attention(attention: str | None, dtype: str, *, only_plan: bool = False) -> None:
+    """Refuse attention that cannot be computed here.
+
+    Args:
+        attention: as --attention says.
+        dtype: of the run.
+        only_plan: nothing is computed here.
+
+    Raises:
+        ConfigError: its package or a GPU is not there, or it does not compute in this precision.
+    """
+    if attention is None or not attention.startswith(FLASH):
+        return
+    if dtype == "float32":
+        raise ConfigError(
+            f"--attention {attention}: it does not compute in float32", hint="give --dtype bfloat16 or float16"
+        )
+    from transformers.utils import import_utils
+
+    is_second = attention.endswith("2")
+    is_there = import_utils.is_flash_attn_2_available if is_second else import_utils.is_flash_attn_3_available
+    if not only_plan and not is_there():
+        raise ConfigError(
+            f"--attention {attention}: it needs a GPU and the package {'flash-attn' if is_second else 'flash-attn-3'}",
+            hint="leave it out, or give --attention sdpa",
+        )
+
+
+def attention_of(checkpoint: Checkpoint) -> str:
+    """The attention that config.json asks for, "" where it leaves that to transformers."""
+    whole = checkpoint.base or checkpoint
+    said = {} if whole.is_gguf else read_json(whole.folder / "config.json", whole.name)
+    return str(said.get("attn_implementation") or "")
+
+
 def choose_dtype(wanted: str, device: str, checkpoints: Mapping[str, Checkpoint]) -> str:
     """One dtype for all models of an audit; `auto` is float32 on a CPU, else what all of them are stored in."""
     if wanted != "auto":
@@ -89,6 +125,7 @@ def loaded(
     dtype: str,
     placement: Placement | None = None,
     spread: Spread | None = None,
+    attention: str | None = None,
 ) -> Iterator[PreTrainedModel]:
     """The model in memory, in eval mode, for the length of a `with` block.
 
@@ -100,7 +137,7 @@ def loaded(
     """
     import torch
 
-    model = load(checkpoint, device=device, dtype=dtype, placement=placement, spread=spread)
+    model = load(checkpoint, device=device, dtype=dtype, placement=placement, spread=spread, attention=attention)
     try:
         yield model
     finally:
@@ -119,6 +156,7 @@ def load(
     dtype: str,
     placement: Placement | None = None,
     spread: Spread | None = None,
+    attention: str | None = None,
 ) -> PreTrainedModel:
     """The model in memory, in eval mode, without gradients, for as long as the caller holds it.
 
@@ -128,6 +166,7 @@ def load(
         dtype: in which it computes.
         placement: on which devices its parts lie; None: all on `device`.
         spread: whether processes hold it together; all of them call this then.
+        attention: how it is computed; None: as transformers decides.
 
     Raises:
         CheckpointError: its language-model head is not in its files.
@@ -150,6 +189,7 @@ def load(
             folder,
             **how,
             **told,
+            **({} if attention is None else {"attn_implementation": attention}),
             dtype=getattr(torch, dtype),
             local_files_only=True,
             use_safetensors=None if checkpoint.allow_pickle or whole.is_gguf else True,

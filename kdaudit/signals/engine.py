@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -133,6 +134,9 @@ def _batch_size(showings: Sequence[Showing], budget: int, runner: Runner | None)
     """How many of the showings (longest first) fit and may go together; a cached prefix takes memory, so it counts."""
     if runner is not None and runner.n_cached:
         budget *= 2  # what is cached is stored, not computed
+    if runner is not None and runner.is_packed:
+        ends = itertools.accumulate(one.size for one in showings)
+        return runner.rules.n_alike([one.size for one in showings[: max(1, sum(end <= budget for end in ends))]])
     n_fitting = max(1, min(len(showings), budget // showings[0].size))
     while n_fitting > 1 and n_fitting * _width(showings[:n_fitting]) > budget:
         n_fitting -= 1

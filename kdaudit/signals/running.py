@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from kdaudit.config import FLASH
 from kdaudit.errors import ModelError
 from kdaudit.models.devices import input_device, is_held_together
 from kdaudit.models.lengths import ALIKE, EVERY_LENGTH_BY_ITSELF, LengthRules, forgetting, length_rules
-from kdaudit.signals.batch import Columns, by_showing, make_batch
+from kdaudit.signals.batch import Columns, by_showing, make_batch, make_packed_batch
 from kdaudit.signals.vocabulary import Head, reduce_vocabulary
 from kdaudit.targets.passage import Passage
 from kdaudit.targets.plan import Frame, Kind, Showing
@@ -44,6 +45,8 @@ class Runner:
     """Lengths that go through the model together are read by the same rules."""
     without_cache: Runner | None = None
     """Where a prefix is cached: what is taken where a text's length has other rules than the prefix."""
+    is_packed: bool = False
+    """Whether the texts of a batch stand one after the other in one row, without padding."""
 
     def at(self, n_tokens: int) -> Runner:
         """What runs texts that are, with all that stands before them, `n_tokens` long."""
@@ -53,7 +56,7 @@ class Runner:
     def run(self, showings: Sequence[Showing], kind: Kind, device: torch.device) -> list[Columns]:
         """The signals of some showings, one forward pass for all of them."""
         shown = [one.after(self.n_cached) for one in showings]
-        batch = make_batch(shown, kind, device)
+        batch = make_packed_batch(shown, device) if self.is_packed else make_batch(shown, kind, device)
         states = self.states(batch.inputs)  # on the device of the last part
         states = states[batch.rows.to(states.device), batch.columns.to(states.device)]
         return by_showing(reduce_vocabulary(states, batch.targets, self.head), shown)
@@ -88,6 +91,8 @@ def settle(model: PreTrainedModel, probe: Sequence[Passage], frame: Frame) -> Ru
         split = split_head(model, inputs, own, with_rest=not kind.is_causal)
         bare = Runner(_own_logits(model), None) if split is None else Runner(_states_of(model, split.body), split.head)
         plain = replace(bare, rules=_rules(model, bare, probe[0], alone))
+        if kind.is_causal and packs(model):
+            plain = _packed_if_same(model, plain, shown if len(shown) > 1 else shown * 2, kind)
         if not frame.prefix or not kind.is_causal:
             return plain
         pair = probe if len(probe) > 1 else [first_tokens(probe[0], kind)] * 2  # a cache may serve one text and no more
@@ -102,8 +107,33 @@ def settle(model: PreTrainedModel, probe: Sequence[Passage], frame: Frame) -> Ru
             if is_out_of_memory(error) and (pair is probe or is_held_together(model)):
                 raise
             return plain
-    gap = max(float(np.abs(a[0] - b[0]).max(initial=0)) for a, b in zip(expected, found, strict=True))
-    return cached if gap <= agreement(model) else plain
+    return cached if _largest_gap(expected, found) <= agreement(model) else plain
+
+
+def _largest_gap(expected: Sequence[Columns], found: Sequence[Columns]) -> float:
+    """Nats, between the log-probabilities of any token."""
+    return max(float(np.abs(a[0] - b[0]).max(initial=0)) for a, b in zip(expected, found, strict=True))
+
+
+def packs(model: PreTrainedModel) -> bool:
+    """Whether a model's attention reads from positions where one text ends and the next one begins, at no cost."""
+    return str(getattr(model.config, "_attn_implementation", "")).startswith(FLASH)
+
+
+def _packed_if_same(model: PreTrainedModel, plain: Runner, shown: Sequence[Showing], kind: Kind) -> Runner:
+    """The runner without padding, where it gives what padded batches give.
+
+    A state that runs through the row, as recurrent layers have one, would carry one text into the next.
+    """
+    packed = replace(plain, is_packed=True)
+    device = input_device(model)
+    try:
+        expected, found = (runner.run(shown, kind, device) for runner in (plain, packed))
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
+        return plain
+    return packed if _largest_gap(expected, found) <= agreement(model) else plain
 
 
 def _rules(model: PreTrainedModel, runner: Runner, probe: Passage, frame: Frame) -> LengthRules:
