@@ -10,7 +10,7 @@ from typing import Any
 from kdaudit.attacks import ATTACKS, expand
 from kdaudit.attacks.base import Attack
 from kdaudit.audit.data import AuditData, Rendering
-from kdaudit.config import AuditConfig, option_of
+from kdaudit.config import LOADS, AuditConfig, option_of
 from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import scoring_batch_tokens, shared_window
@@ -396,12 +396,14 @@ def _compared(
             continue
         weights = one.memory_bytes(dtype) if placement is None else sum(share.weights for share in placement.shares)
         device = room_for_whole(weights)
+        if device == "cpu" and one.stored not in {None, *LOADS}:
+            device = None  # most of the packages that unpack such weights compute on GPUs alone
         if device is not None:
             found[fingerprint] = device
         else:
             notes.append(
                 f"{one.name} lies on several devices, and what it says there was not compared with what it says on "
-                f"one: none here has room for its {weights / 1e9:,.1f} GB"
+                f"one: none that computes it has room for its {weights / 1e9:,.1f} GB"
             )
     return found, notes
 

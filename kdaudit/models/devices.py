@@ -350,7 +350,7 @@ def writes(spread: Spread | None) -> bool:
 
 def is_held_together(model: Any) -> bool:
     """Whether other processes hold parts of a model: all must run the same batches, so none may try a smaller one."""
-    return (getattr(model, "_tp_size", None) or 1) > 1
+    return (getattr(model, "tp_size", None) or 1) > 1
 
 
 def room_for_whole(weights: float) -> str | None:
