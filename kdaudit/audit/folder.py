@@ -183,7 +183,7 @@ def write_scores(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    ids = pa.array([record.id for record in data.records])
+    ids = pa.array(list(data.records.column("id")))
     member = pa.array(data.is_member)
     part = pa.array(np.where(is_calibration, "calibration", "evaluation")).dictionary_encode()
     schema = pa.schema(

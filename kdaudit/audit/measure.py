@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kdaudit.audit.plan import Pass, Plan
 from kdaudit.config import TENSORS
 from kdaudit.errors import ModelError
-from kdaudit.models.devices import as_first, held_together, writes
+from kdaudit.models.devices import as_first, writes
 from kdaudit.models.loading import attention_of, loaded
 from kdaudit.signals import store
 from kdaudit.signals.agreement import disagreement, first_signals
@@ -36,24 +36,32 @@ SignalFiles = Mapping[tuple[str, View], tuple[Path, ...]]
 """(checkpoint fingerprint, view) -> one file per shard."""
 
 
-def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_progress: Progress) -> SignalFiles:
+def measure_passes(
+    plan: Plan,
+    shards: list[list[int]],
+    files: SignalFiles,
+    *,
+    on_progress: Progress,
+    probe: Sequence[int] | None = None,
+    n_waiting: int = 0,
+    compared: set[str] | None = None,
+) -> None:
     """Run every pass whose signals are not on disk yet.
 
     Args:
         plan: what to run.
         shards: indices of the texts, the same groups for every model.
-        folder: of the signals.
+        files: where the signals of every pass are to lie.
         on_progress: told about text tokens.
+        probe: indices of the texts on which it is settled how a model is run; None: the first of the first shard.
+        n_waiting: characters of texts that are to be measured later.
+        compared: fingerprints of the models on several devices that were compared before; those of this call are added.
 
     Raises:
-        ModelError: a checkpoint cannot be loaded or scored.
+        ModelError: a checkpoint cannot be loaded or scored, or says other things on several devices than on one.
     """
-    with held_together(plan.spread):
-        return _measure_passes(plan, shards, folder, on_progress=on_progress)
-
-
-def _measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_progress: Progress) -> SignalFiles:
-    files = signal_files(plan, shards, folder)
+    compared = set() if compared is None else compared
+    settled_on = (shards[0] if probe is None else probe)[:PROBE_PASSAGES]
     for _, group in groupby(plan.passes, key=lambda one: one.checkpoint.fingerprint):
         passes = list(group)
         lacking: list[tuple[Pass, list[int]]] = []
@@ -65,34 +73,35 @@ def _measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_pro
                 lacking.append((one, absent))
         if lacking:
             first = lacking[0][0]
-            whole = _signals_of_whole(plan, first, shards)
-            placement = plan.placements.get(first.checkpoint.fingerprint)
+            fingerprint = first.checkpoint.fingerprint
+            whole = _signals_of_whole(plan, first, settled_on) if fingerprint not in compared else None
+            placement = plan.placements.get(fingerprint)
             with loaded(
                 first.checkpoint, device=plan.device, dtype=plan.dtype, placement=placement, spread=plan.spread,
                 attention=plan.attention,
             ) as model:  # fmt: skip
                 if whole is not None:
-                    _check_same(plan, first, shards, model, whole)
+                    _check_same(plan, first, settled_on, model, whole)
+                    compared.add(fingerprint)
                 for one, absent in lacking:
                     paths = files[one.checkpoint.fingerprint, one.view]
-                    advance = _counter(stage_of(one), plan, one, shards, absent, on_progress)
+                    advance = _counter(stage_of(one), plan, one, [shards[i] for i in absent], n_waiting, on_progress)
                     waiting = _shards(plan, one, [shards[i] for i in absent])
                     measured = measure(
                         model,
                         waiting,
                         plan.passages.frame(one.view, one.tokenizer),
                         batch_tokens=plan.batch_tokens,
-                        probe=plan.passages.read(shards[0][:PROBE_PASSAGES], one.view, one.tokenizer),
+                        probe=plan.passages.read(settled_on, one.view, one.tokenizer),
                         on_tokens=advance,
                     )
                     with _naming(one):
                         for i, signals in zip(absent, measured, strict=True):
                             if writes(plan.spread):
                                 store.write(paths[i], signals)
-    return files
 
 
-def _signals_of_whole(plan: Plan, one: Pass, shards: list[list[int]]) -> Signals | None:
+def _signals_of_whole(plan: Plan, one: Pass, probe: Sequence[int]) -> Signals | None:
     """What a model that lies on several devices says of its first batch on one; None where it is not compared.
 
     Of the processes that hold it together the first one asks it; the others have nothing to compare.
@@ -103,18 +112,18 @@ def _signals_of_whole(plan: Plan, one: Pass, shards: list[list[int]]) -> Signals
     if not writes(plan.spread):
         return np.zeros(0, dtype=np.float32)
     with loaded(one.checkpoint, device=device, dtype=plan.dtype) as model:
-        return _first_signals(plan, one, shards, model)
+        return _first_signals(plan, one, probe, model)
 
 
-def _first_signals(plan: Plan, one: Pass, shards: list[list[int]], model: PreTrainedModel) -> Signals:
-    probe = plan.passages.read(shards[0][:PROBE_PASSAGES], one.view, one.tokenizer)
+def _first_signals(plan: Plan, one: Pass, probe: Sequence[int], model: PreTrainedModel) -> Signals:
+    shown = plan.passages.read(probe, one.view, one.tokenizer)
     frame = plan.passages.frame(one.view, one.tokenizer)
     with _naming(one):
-        return first_signals(model, probe, frame, batch_tokens=plan.batch_tokens)
+        return first_signals(model, shown, frame, batch_tokens=plan.batch_tokens)
 
 
-def _check_same(plan: Plan, one: Pass, shards: list[list[int]], model: PreTrainedModel, whole: Signals) -> None:
-    found = _first_signals(plan, one, shards, model)
+def _check_same(plan: Plan, one: Pass, probe: Sequence[int], model: PreTrainedModel, whole: Signals) -> None:
+    found = _first_signals(plan, one, probe, model)
     why = as_first(plan.spread, disagreement(whole, found, model) if writes(plan.spread) else "")
     if why:
         raise ModelError(
@@ -145,25 +154,19 @@ def _shards(plan: Plan, one: Pass, shards: list[list[int]]) -> Iterator[list[Pas
 def signal_files(plan: Plan, shards: Sequence[Sequence[int]], folder: Path) -> SignalFiles:
     """Where the signals of every pass lie, in the order of the passes.
 
-    Texts are made and tokenised once for all models that are shown the same tokens, not once for each.
-
     Args:
         plan: what to run.
         shards: indices of the texts.
         folder: of the signals.
     """
-    found: dict[tuple[str, View], list[Path]] = {(one.checkpoint.fingerprint, one.view): [] for one in plan.passes}
-    alike: dict[tuple[View, int], list[Pass]] = {}
+    found = {}
     for one in plan.passes:
-        alike.setdefault((one.view, one.tokenizer), []).append(one)
-    for (view, tokenizer), passes in alike.items():
-        frame = plan.passages.frame(view, tokenizer)
-        keys = [_key(plan, one, frame) for one in passes]
-        for shard in shards:
-            plans = [frame.plan(passage) for passage in plan.passages.read(shard, view, tokenizer)]
-            for one, key in zip(passes, keys, strict=True):
-                found[one.checkpoint.fingerprint, view].append(store.shard_path(folder, key, plans))
-    return {key: tuple(paths) for key, paths in found.items()}
+        key = _key(plan, one, plan.passages.frame(one.view, one.tokenizer))
+        marks = plan.passages.marks[one.view][one.tokenizer]
+        found[one.checkpoint.fingerprint, one.view] = tuple(
+            store.shard_path(folder, key, marks[shard].tobytes()) for shard in shards
+        )
+    return found
 
 
 def _key(plan: Plan, one: Pass, frame: Frame) -> store.PassKey:
@@ -207,12 +210,12 @@ def _n_texts(one: Pass, shard: list[int]) -> int:
 
 
 def _counter(
-    stage: str, plan: Plan, one: Pass, shards: list[list[int]], absent: list[int], on_progress: Progress
+    stage: str, plan: Plan, one: Pass, absent: list[list[int]], n_waiting: int, on_progress: Progress
 ) -> Callable[[int], None]:
-    """A counter of tokens that starts at what an earlier run has finished; shares are by characters."""
-    total = plan.passages.shown[one.view][one.tokenizer].n_tokens
-    n_chars = [sum(len(plan.passages.texts[i]) for i in shard) for shard in shards]
-    done = round(total * (1 - sum(n_chars[i] for i in absent) / max(1, sum(n_chars))))
+    """A counter of tokens that starts at what is finished; shares are by characters, `n_waiting` of them later."""
+    total, sizes = plan.passages.shown[one.view][one.tokenizer].n_tokens, plan.passages.sizes
+    n_lacking = n_waiting + sum(int(sizes[shard].sum()) for shard in absent)
+    done = round(total * (1 - n_lacking / max(1, int(sizes.sum(dtype=np.int64)))))
     on_progress(stage, done, total)
 
     def advance(n_tokens: int) -> None:

@@ -25,10 +25,10 @@ from kdaudit.audit.folder import (
 )
 from kdaudit.audit.lineage import Lineage
 from kdaudit.audit.liveness import check_alive
-from kdaudit.audit.measure import Progress, measure_passes
+from kdaudit.audit.measure import Progress
 from kdaudit.audit.plan import Plan, Subject
 from kdaudit.audit.request import read_request
-from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, split_records
+from kdaudit.audit.stages import Planned, compare_sets, measure_plan, plan_audit, score_plan, split_records
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
 from kdaudit.config import AuditConfig
@@ -37,7 +37,7 @@ from kdaudit.errors import ConfigError
 from kdaudit.lock import locked
 from kdaudit.metrics.scores import Parts
 from kdaudit.models.checkpoint import Checkpoint
-from kdaudit.models.devices import attends
+from kdaudit.models.devices import attends, held_together
 from kdaudit.models.environment import check_environment, recorded_environment
 from kdaudit.records import Read
 from kdaudit.results import AuditedModel, AuditedRecords, AuditResult, Source
@@ -89,7 +89,8 @@ def attend_audit(config: AuditConfig, *, read_source: Read = records.read) -> No
         KdauditError: see `kdaudit.errors`.
     """
     plan = plan_run(config, read_source=read_source)[0].plan
-    measure_passes(plan, plan.passages.shards(), RunFolder(config.out).signals, on_progress=lambda *_: None)
+    with held_together(plan.spread):
+        measure_plan(plan, RunFolder(config.out).signals, with_paper=config.paper_compat)
 
 
 def plan_run(
@@ -147,7 +148,8 @@ def _measure(
         },
     )
     write_manifest(folder, about, status="running")
-    measured = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
+    with held_together(plan.spread):
+        measured = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
     scores = with_earlier(measured, planned.earlier)
     notes = check_alive(plan, scores, len(data.members))
     parts = split_records(data, share=config.calibration_share, seed=config.seed)

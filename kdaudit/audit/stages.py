@@ -12,8 +12,9 @@ from kdaudit.audit.assess import Judging
 from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.earlier import Earlier, check_fits, check_records, read_earlier
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
-from kdaudit.audit.measure import Progress, measure_passes
+from kdaudit.audit.measure import Progress, measure_passes, signal_files
 from kdaudit.audit.plan import FROM_HEADERS, Plan, find_subjects, is_shown_shots, make_plan, on_disk
+from kdaudit.audit.reduced import measured_units, score_in_blocks
 from kdaudit.audit.references import check_references
 from kdaudit.audit.renderings import show_each
 from kdaudit.audit.scoring import Scores, score_records
@@ -26,7 +27,7 @@ from kdaudit.metrics.validity import blind_baseline
 from kdaudit.models.devices import computes_on, settle_spread
 from kdaudit.models.headers import check_headers
 from kdaudit.models.loading import choose_device
-from kdaudit.records import Read
+from kdaudit.records import Read, texts_of
 from kdaudit.results import Validity
 
 
@@ -80,7 +81,13 @@ def plan_audit(
     return Planned(config, lineage, data, plan, earlier)
 
 
-def score_plan(plan: Plan, signals: Path, *, on_progress: Progress, with_paper: bool = False) -> Scores:
+def score_plan(
+    plan: Plan,
+    signals: Path,
+    *,
+    on_progress: Progress,
+    with_paper: bool = False,
+) -> Scores:
     """Run every forward pass of a plan whose signals are not on disk yet, and score every record.
 
     Args:
@@ -90,9 +97,27 @@ def score_plan(plan: Plan, signals: Path, *, on_progress: Progress, with_paper: 
         with_paper: also score with the settings of the paper.
     """
     shards = plan.passages.shards()
-    return score_records(
-        plan, shards, measure_passes(plan, shards, signals, on_progress=on_progress), with_paper=with_paper
-    )
+    if plan.keeps_signals:
+        files = signal_files(plan, shards, signals)
+        measure_passes(plan, shards, files, on_progress=on_progress)
+        return score_records(plan, shards, files, with_paper=with_paper)
+    return score_in_blocks(plan, shards, signals, on_progress=on_progress, with_paper=with_paper)
+
+
+def measure_plan(plan: Plan, signals: Path, *, with_paper: bool = False) -> None:
+    """Take part in every forward pass that `score_plan` runs in another process, which holds the models too.
+
+    Args:
+        plan: what to run.
+        signals: folder of their cache.
+        with_paper: as the other process scores.
+    """
+    shards = plan.passages.shards()
+    if plan.keeps_signals:
+        measure_passes(plan, shards, signal_files(plan, shards, signals), on_progress=lambda *_: None)
+        return
+    for _ in measured_units(plan, shards, signals, on_progress=lambda *_: None, with_paper=with_paper):
+        pass
 
 
 def split_records(data: AuditData, *, share: float, seed: int) -> Parts:
@@ -102,7 +127,7 @@ def split_records(data: AuditData, *, share: float, seed: int) -> Parts:
 
 def compare_sets(plan: Plan, data: AuditData, scores: Scores, parts: Parts, *, seed: int) -> tuple[Judging, Validity]:
     """What every attack is judged with, and whether the two sets can be compared at all."""
-    texts, n_members = [record.text for record in data.records], len(data.members)
+    texts, n_members = texts_of(data.records), len(data.members)
     blind = blind_baseline(texts[:n_members], texts[n_members:], rng=generator(seed, "blind baseline"))
     shared = overlap(texts[:n_members], texts[n_members:])
     starts = {one.name: one.reference.fingerprint for one in plan.subjects if one.reference is not None}

@@ -153,6 +153,8 @@ def print_plan(plan: Plan, data: AuditData, *, is_result: bool = False) -> None:
         alike.setdefault(where, []).append(attack.attack.name + (f" with {chosen}" if chosen else ""))
     attacks = [f"{', '.join(called)} on {where}" for where, called in alike.items()]
     notes = [*([plan.reading] if plan.reading else []), *plan.warnings]
+    if not plan.keeps_signals:
+        notes.append("the run folder keeps scores, not what models say of every token (--signals full keeps both)")
     head = ("model", "checkpoint", "parameters", "view", *(("passes",) if plan.is_in_parts else ()), "tokens", "memory")
     show(
         [
