@@ -104,7 +104,7 @@ def settle_spread(config: AuditConfig, *, only_plan: bool = False) -> Spread | N
         if n_processes < 2:
             raise ConfigError(
                 "--device-map tp: one process was started, and each holds a part of a model",
-                hint="torchrun --nproc-per-node 2 -m kdaudit attack ..., with as many processes as GPUs",
+                hint="torchrun --nproc-per-node 2 -m -- kdaudit attack ..., with as many processes as GPUs",
             )
         return Spread(TENSORS, {}, n_processes)
     given = memory_by_device(config.max_memory) if config.max_memory is not None else None

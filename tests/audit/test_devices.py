@@ -166,7 +166,8 @@ def test_a_model_that_was_not_compared_is_named(llama: Given, tmp_path: Path, mo
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_two_processes_that_hold_models_together_find_what_one_finds(llama: Given, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", ["full", pytest.param("reduced", marks=pytest.mark.slow)])
+def test_two_processes_that_hold_models_together_find_what_one_finds(llama: Given, tmp_path: Path, kept: str) -> None:
     tied = tiny.config("llama", context=CONTEXT)
     tied.tie_word_embeddings = True
     made = transformers.AutoModelForCausalLM.from_config(tied).eval()
@@ -174,8 +175,9 @@ def test_two_processes_that_hold_models_together_find_what_one_finds(llama: Give
     made.save_pretrained(tmp_path / "tied")
     tiny.tokenizer().save_pretrained(tmp_path / "tied")
     audited = llama.having(student=tmp_path / "tied")
-    assert audited.attack(tmp_path / "plain", *ASKED).code == 0
-    asked = (*audited.arguments(), *ASKED, "--device-map", "tp", "--out", tmp_path / "together", "--json")
+    assert audited.attack(tmp_path / "plain", *ASKED, "--signals", kept).code == 0
+    mapped = ("--signals", kept, "--device-map", "tp", "--out", tmp_path / "together", "--json")
+    asked = (*audited.arguments(), *ASKED, *mapped)
     first, second = in_processes(2, asked)
     assert (first.code, second.code) == (0, 0), f"{first.err}{second.err}"
     assert json.loads(first.out) == results(tmp_path / "together")
