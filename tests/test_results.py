@@ -164,6 +164,7 @@ RICH = AuditResult(
         {"student": {"loss": AUC}},
         ("the start separates the sets: AUC 0.62",),
         ("white space at the end: 0 % of the members, 100 % of the non-members",),
+        20_000,
     ),
     power=Power(0.52, 0.9, 0.7, n=2000, m=1988, cells=4),
     mixed_supervision={

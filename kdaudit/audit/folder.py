@@ -90,8 +90,9 @@ def open_folder(config: AuditConfig) -> RunFolder:
         OutputError: it cannot be written.
     """
     folder = RunFolder(config.out)
+    leftovers = ("signals", folder.manifest.name)  # another process of this run may just have written its manifest
     claim(
-        config.out, is_ours=folder.manifest.is_file(), holds_no="earlier run", leftovers=("signals",),
+        config.out, is_ours=folder.manifest.is_file(), holds_no="earlier run", leftovers=leftovers,
         overwrite=config.overwrite,
     )  # fmt: skip
     return folder

@@ -42,8 +42,8 @@ def measure_passes(
     files: SignalFiles,
     *,
     on_progress: Progress,
-    probe: Sequence[int] | None = None,
-    n_waiting: int = 0,
+    own: Sequence[int] | None = None,
+    now: Sequence[int] | None = None,
     compared: set[str] | None = None,
 ) -> None:
     """Run every pass whose signals are not on disk yet.
@@ -53,47 +53,48 @@ def measure_passes(
         shards: indices of the texts, the same groups for every model.
         files: where the signals of every pass are to lie.
         on_progress: told about text tokens.
-        probe: indices of the texts on which it is settled how a model is run; None: the first of the first shard.
-        n_waiting: characters of texts that are to be measured later.
+        own: numbers of the shards that this process measures, rising; None: all.
+        now: those of them that are measured now, where those behind them come later; None: all of them.
         compared: fingerprints of the models on several devices that were compared before; those of this call are added.
 
     Raises:
         ModelError: a checkpoint cannot be loaded or scored, or says other things on several devices than on one.
     """
     compared = set() if compared is None else compared
-    settled_on = (shards[0] if probe is None else probe)[:PROBE_PASSAGES]
+    own = range(len(shards)) if own is None else own
+    now = own if now is None else now
+    n_chars = [int(plan.passages.sizes[shard].sum()) for shard in shards]
+    n_own, n_later = (sum(n_chars[i] for i in own if i > after) for after in (-1, max(now, default=-1)))
     for _, group in groupby(plan.passes, key=lambda one: one.checkpoint.fingerprint):
-        passes = list(group)
         lacking: list[tuple[Pass, list[int]]] = []
-        for one in passes:
+        for one in group:
             paths = files[one.checkpoint.fingerprint, one.view]
-            absent = [i for i, path in enumerate(paths) if store.read(path, n_texts=_n_texts(one, shards[i])) is None]
+            absent = [i for i in now if store.read(paths[i], n_texts=n_texts(one, shards[i])) is None]
             absent = as_first(plan.spread, absent)
             if absent:
                 lacking.append((one, absent))
         if lacking:
-            first = lacking[0][0]
+            first, probe = lacking[0][0], shards[0][:PROBE_PASSAGES]
             fingerprint = first.checkpoint.fingerprint
-            whole = _signals_of_whole(plan, first, settled_on) if fingerprint not in compared else None
-            placement = plan.placements.get(fingerprint)
+            whole = _signals_of_whole(plan, first, probe) if fingerprint not in compared else None
             with loaded(
-                first.checkpoint, device=plan.device, dtype=plan.dtype, placement=placement, spread=plan.spread,
-                attention=plan.attention,
+                first.checkpoint, device=plan.device, dtype=plan.dtype, placement=plan.placements.get(fingerprint),
+                spread=plan.spread, attention=plan.attention,
             ) as model:  # fmt: skip
                 if whole is not None:
-                    _check_same(plan, first, settled_on, model, whole)
+                    _check_same(plan, first, probe, model, whole)
                     compared.add(fingerprint)
                 for one, absent in lacking:
                     paths = files[one.checkpoint.fingerprint, one.view]
-                    advance = _counter(stage_of(one), plan, one, [shards[i] for i in absent], n_waiting, on_progress)
+                    n_lacking = n_later + sum(n_chars[i] for i in absent)
                     waiting = _shards(plan, one, [shards[i] for i in absent])
                     measured = measure(
                         model,
                         waiting,
                         plan.passages.frame(one.view, one.tokenizer),
                         batch_tokens=plan.batch_tokens,
-                        probe=plan.passages.read(settled_on, one.view, one.tokenizer),
-                        on_tokens=advance,
+                        probe=plan.passages.read(probe, one.view, one.tokenizer),
+                        on_tokens=_counter(plan, one, n_own, n_lacking, on_progress),
                     )
                     with _naming(one):
                         for i, signals in zip(absent, measured, strict=True):
@@ -205,17 +206,17 @@ def _computed_on(plan: Plan, one: Pass) -> str:
     return f"cuda {' and '.join(products)}" if products else name
 
 
-def _n_texts(one: Pass, shard: list[int]) -> int:
+def n_texts(one: Pass, shard: Sequence[int]) -> int:
+    """Texts of a shard as a pass shows them."""
     return len(shard) * one.view.n_variants
 
 
-def _counter(
-    stage: str, plan: Plan, one: Pass, absent: list[list[int]], n_waiting: int, on_progress: Progress
-) -> Callable[[int], None]:
-    """A counter of tokens that starts at what is finished; shares are by characters, `n_waiting` of them later."""
-    total, sizes = plan.passages.shown[one.view][one.tokenizer].n_tokens, plan.passages.sizes
-    n_lacking = n_waiting + sum(int(sizes[shard].sum()) for shard in absent)
-    done = round(total * (1 - n_lacking / max(1, int(sizes.sum(dtype=np.int64)))))
+def _counter(plan: Plan, one: Pass, n_own: int, n_lacking: int, on_progress: Progress) -> Callable[[int], None]:
+    """A counter of tokens of what this process measures, which starts at what is finished; shares are by characters."""
+    stage, n_all = stage_of(one), max(1, int(plan.passages.sizes.sum(dtype=np.int64)))
+    n_tokens = plan.passages.shown[one.view][one.tokenizer].n_tokens
+    total, lacking = (round(n_tokens * n_chars / n_all) for n_chars in (n_own, n_lacking))
+    done = total - lacking
     on_progress(stage, done, total)
 
     def advance(n_tokens: int) -> None:

@@ -12,10 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from kdaudit.attacks.base import Attack
-from kdaudit.audit.measure import Progress, SignalFiles, measure_passes, signal_files
+from kdaudit.audit.measure import Progress, SignalFiles, measure_passes
 from kdaudit.audit.plan import Plan
 from kdaudit.audit.scoring import Cell, Scores, as_scores, cells_of, nothing_found, put, read_signals, score_shard
 from kdaudit.errors import ModelError
@@ -29,95 +27,112 @@ FOLDER = "scores"
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """One shard, the file of its scores, and those of the signals that they are made of."""
+class ShardScores:
+    """Where the scores of one shard lie."""
 
+    number: int
+    """Of the shard."""
     shard: list[int]
-    scores: Path
-    signals: SignalFiles
-    """One file for each pass."""
+    path: Path
 
     def read(self, cells: Sequence[Cell]) -> dict[Cell, Floats] | None:
-        """Its scores; None where they are not on disk."""
-        found = store.read_columns(self.scores, [_name(cell) for cell in cells], len(self.shard))
+        """The scores; None where they are not on disk."""
+        found = store.read_columns(self.path, [_name(cell) for cell in cells], len(self.shard))
         return None if found is None else {cell: found[_name(cell)] for cell in cells}
 
+    def is_whole(self, cells: Sequence[Cell]) -> bool:
+        """Whether the scores are on disk."""
+        return self.read(cells) is not None
 
-def score_in_blocks(
-    plan: Plan, shards: list[list[int]], folder: Path, *, on_progress: Progress, with_paper: bool
-) -> Scores:
-    """Score every record; of the signals nothing is left on disk.
+
+def shard_scores(
+    plan: Plan, shards: list[list[int]], files: SignalFiles, folder: Path, *, with_paper: bool
+) -> list[ShardScores]:
+    """Where the scores of every shard lie; whatever can change one of them gives another path.
 
     Args:
         plan: what to run.
         shards: indices of the texts, the same groups for every model.
+        files: of the signals that scores are made of.
         folder: of the signals.
+        with_paper: also score with the settings of the paper.
+    """
+    rules = _rules(plan, with_paper=with_paper)
+    found = []
+    for number, shard in enumerate(shards):
+        whole = json.dumps([rules, [paths[number].stem for paths in files.values()]])
+        name = hashlib.sha256(whole.encode()).hexdigest()
+        found.append(ShardScores(number, shard, folder / FOLDER / name[:2] / f"{name}.safetensors"))
+    return found
+
+
+def measure_in_blocks(
+    plan: Plan,
+    shards: list[list[int]],
+    files: SignalFiles,
+    kept: Sequence[ShardScores],
+    own: Sequence[int],
+    on_progress: Progress,
+    *,
+    with_paper: bool,
+) -> None:
+    """Run every pass over the shards whose scores are not on disk yet, and leave nothing but scores.
+
+    Args:
+        plan: what to run.
+        shards: indices of the texts, the same groups for every model.
+        files: where signals lie until they are scored.
+        kept: where the scores of every shard lie.
+        own: numbers of the shards that this process measures, rising.
         on_progress: told about text tokens.
         with_paper: also score with the settings of the paper.
 
     Raises:
         ModelError: a checkpoint cannot be loaded or scored.
     """
+    cells, compared = cells_of(plan, with_paper=with_paper), set[str]()
+    for block in _blocks(plan, shards, own):
+        absent = as_first(plan.spread, [i for i in block if not kept[i].is_whole(cells)])
+        if not absent:
+            continue
+        measure_passes(plan, shards, files, on_progress=on_progress, own=own, now=absent, compared=compared)
+        for i in absent if writes(plan.spread) else ():
+            scored = score_shard(plan, shards[i], read_signals(files, i), with_paper=with_paper)
+            store.write_columns(kept[i].path, {_name(cell): values for cell, values in scored.items()})
+            for paths in files.values():
+                paths[i].unlink(missing_ok=True)
+
+
+def collect(plan: Plan, kept: Sequence[ShardScores], *, with_paper: bool) -> Scores:
+    """The scores of all records.
+
+    Raises:
+        ModelError: a file that was there has gone.
+    """
     cells, found = cells_of(plan, with_paper=with_paper), nothing_found(plan, with_paper=with_paper)
-    for units in measured_units(plan, shards, folder, on_progress=on_progress, with_paper=with_paper):
-        for unit in units:
-            scored = unit.read(cells)
-            if scored is None:
-                raise ModelError(
-                    f"{unit.scores} has vanished or was damaged during the run", hint="run the same command again"
-                )
-            put(found, unit.shard, scored)
+    for one in kept:
+        scored = one.read(cells)
+        if scored is None:
+            raise ModelError(
+                f"{one.path} has vanished or was damaged during the run", hint="run the same command again"
+            )
+        put(found, one.shard, scored)
     return as_scores(plan, found, with_paper=with_paper)
 
 
-def measured_units(
-    plan: Plan, shards: list[list[int]], folder: Path, *, on_progress: Progress, with_paper: bool
-) -> Iterator[list[Unit]]:
-    """The units of one block after the other, each once its scores are on disk."""
-    cells, sizes = cells_of(plan, with_paper=with_paper), plan.passages.sizes
-    n_later = int(sizes.sum(dtype=np.int64))
-    compared: set[str] = set()
-    for block in _blocks(plan, shards):
-        n_later -= sum(int(sizes[shard].sum()) for shard in block)
-        units = list(_units(plan, block, folder, with_paper=with_paper))
-        lacking = as_first(plan.spread, [k for k, unit in enumerate(units) if unit.read(cells) is None])
-        absent = [units[k] for k in lacking]
-        if absent:
-            files = {key: tuple(unit.signals[key][0] for unit in absent) for key in absent[0].signals}
-            own = [unit.shard for unit in absent]
-            measure_passes(
-                plan, own, files, on_progress=on_progress, probe=shards[0], n_waiting=n_later, compared=compared
-            )
-            for unit in absent if writes(plan.spread) else ():
-                scored = score_shard(plan, unit.shard, read_signals(unit.signals, 0), with_paper=with_paper)
-                store.write_columns(unit.scores, {_name(cell): values for cell, values in scored.items()})
-                for paths in unit.signals.values():
-                    paths[0].unlink(missing_ok=True)
-        yield units
-
-
-def _blocks(plan: Plan, shards: list[list[int]]) -> Iterator[list[list[int]]]:
-    block: list[list[int]] = []
+def _blocks(plan: Plan, shards: list[list[int]], own: Sequence[int]) -> Iterator[list[int]]:
+    """Numbers of shards, in groups of about BLOCK_CHARACTERS."""
+    block: list[int] = []
     room = BLOCK_CHARACTERS
-    for shard in shards:
-        size = int(plan.passages.sizes[shard].sum())
+    for i in own:
+        size = int(plan.passages.sizes[shards[i]].sum())
         if block and size > room:
             yield block
             block, room = [], BLOCK_CHARACTERS
-        block.append(shard)
+        block.append(i)
         room -= size
     if block:
         yield block
-
-
-def _units(plan: Plan, shards: list[list[int]], folder: Path, *, with_paper: bool) -> Iterator[Unit]:
-    files = signal_files(plan, shards, folder)
-    rules = _rules(plan, with_paper=with_paper)
-    for k, shard in enumerate(shards):
-        signals = {key: (paths[k],) for key, paths in files.items()}
-        whole = json.dumps([rules, [path.stem for (path,) in signals.values()]])
-        name = hashlib.sha256(whole.encode()).hexdigest()
-        yield Unit(shard, folder / FOLDER / name[:2] / f"{name}.safetensors", signals)
 
 
 def _rules(plan: Plan, *, with_paper: bool) -> list[object]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 import kdaudit
 from kdaudit import records
 from kdaudit import results as results_file
-from kdaudit.audit.assess import adjust_for_many, assess_attack
+from kdaudit.audit.assess import adjust_for_many, assess_attacks
 from kdaudit.audit.data import AuditData
 from kdaudit.audit.earlier import describe_earlier, with_earlier, write_likelihoods
 from kdaudit.audit.folder import (
@@ -23,14 +25,17 @@ from kdaudit.audit.folder import (
     write_manifest,
     write_scores,
 )
+from kdaudit.audit.heartbeat import Share, beating, disband, gather
 from kdaudit.audit.lineage import Lineage
 from kdaudit.audit.liveness import check_alive
 from kdaudit.audit.measure import Progress
 from kdaudit.audit.plan import Plan, Subject
 from kdaudit.audit.request import read_request
-from kdaudit.audit.stages import Planned, compare_sets, measure_plan, plan_audit, score_plan, split_records
+from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, split_records
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
+from kdaudit.audit.together import hash_of, measure_together, runs_on
+from kdaudit.audit.units import measure_alone, work_of
 from kdaudit.config import AuditConfig
 from kdaudit.dates import today
 from kdaudit.errors import ConfigError
@@ -38,7 +43,8 @@ from kdaudit.lock import locked
 from kdaudit.metrics.scores import Parts
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.devices import attends, held_together
-from kdaudit.models.environment import check_environment, recorded_environment
+from kdaudit.models.environment import check_environment, n_threads, recorded_environment
+from kdaudit.ranks import ALONE, Rank
 from kdaudit.records import Read
 from kdaudit.results import AuditedModel, AuditedRecords, AuditResult, Source
 from kdaudit.verdict import Gate, judge
@@ -51,6 +57,7 @@ def run_audit(
     config: AuditConfig,
     *,
     command: str = "",
+    rank: Rank = ALONE,
     on_plan: Callable[[Plan, AuditData], None] = lambda *_: None,
     on_progress: Progress = lambda *_: None,
     on_result: Callable[[AuditResult], None] = lambda _: None,
@@ -61,6 +68,7 @@ def run_audit(
     Args:
         config: what to audit.
         command: as the user typed it, for the manifest.
+        rank: of this process, the first of those that measure the audit; the others call `measure_share`.
         on_plan: told what will run, before any weights are loaded.
         on_progress: told about long work.
         on_result: told what was found, while the run folder is still held against other commands.
@@ -73,9 +81,51 @@ def run_audit(
         raise ConfigError("--device-map tp: it is for the command line, whose first process alone gives results")
     planned, gates = plan_run(config, read_source=read_source)
     with locked(config.out):
-        result = _measure(planned, gates, command, on_plan, on_progress)
+        result = _measure(planned, gates, command, rank, on_plan, on_progress)
         on_result(result)
+        disband(config.out)
     return result
+
+
+def measure_share(
+    config: AuditConfig,
+    rank: Rank,
+    *,
+    on_plan: Callable[[Plan, AuditData], None] = lambda *_: None,
+    on_progress: Progress = lambda *_: None,
+    read_source: Read = records.read,
+) -> Share:
+    """Measure what one of several processes has to measure of an audit, and judge nothing.
+
+    Only signals are written into the run folder, so that no lock is needed: another process may hold it.
+
+    Args:
+        config: of the audit, the same for all processes.
+        rank: of this process.
+        on_plan: told what will run, before any weights are loaded.
+        on_progress: told about long work.
+        read_source: gives the records of a source that `config` or a manifest names.
+
+    Returns:
+        The units that this process measured, out of those that are its to measure.
+
+    Raises:
+        KdauditError: see `kdaudit.errors`; what was measured until then is kept in the run folder.
+    """
+    with nullcontext() if rank.is_shard else beating(config.out, rank) as heart:
+        planned, _ = plan_run(config, read_source=read_source)
+        plan, data = planned.plan, planned.data
+        folder = open_folder(config)
+        if not config.overwrite:  # the process that judges replaces what is there
+            refuse_another_run(folder, identify(planned.config, data, _describe_models(planned)), overwrite=False)
+        on_plan(plan, data)
+        work = work_of(plan, folder.signals, with_paper=config.paper_compat)
+        if heart is not None:
+            heart.say(units=hash_of(work.units), runs_on=runs_on(plan))
+        own = [unit for unit in work.units if rank.takes(unit.shard)]
+        n_before = sum(unit.is_measured for unit in own)
+        work.measure(work.own(rank), on_progress)
+    return Share(rank, len(own) - n_before, len(own))
 
 
 def attend_audit(config: AuditConfig, *, read_source: Read = records.read) -> None:
@@ -90,7 +140,8 @@ def attend_audit(config: AuditConfig, *, read_source: Read = records.read) -> No
     """
     plan = plan_run(config, read_source=read_source)[0].plan
     with held_together(plan.spread):
-        measure_plan(plan, RunFolder(config.out).signals, with_paper=config.paper_compat)
+        work = work_of(plan, RunFolder(config.out).signals, with_paper=config.paper_compat)
+        measure_alone(work, on_progress=lambda *_: None)
 
 
 def plan_run(
@@ -117,21 +168,18 @@ def _measure(
     planned: Planned,
     gates: Sequence[Gate],
     command: str,
+    rank: Rank,
     on_plan: Callable[[Plan, AuditData], None],
     on_progress: Progress,
 ) -> AuditResult:
     """What is planned, measured and judged, and left in the run folder."""
     config, lineage, data, plan = planned.config, planned.lineage, planned.data, planned.plan
     day = today().isoformat()
-    folder, subjects = open_folder(config), plan.subjects
-    models = {
-        subject.name: describe_earlier(planned.earlier)
-        if planned.earlier is not None and subject.checkpoint.is_recorded
-        else _describe_model(subject, plan, lineage)
-        for subject in subjects
-    }
+    folder, models = open_folder(config), _describe_models(planned)
     identity = identify(config, data, models)
     refuse_another_run(folder, identity, overwrite=config.overwrite)
+    if rank.is_one_of_several:
+        gather(config.out)
     on_plan(plan, data)
 
     about = RunManifest(
@@ -143,13 +191,18 @@ def _measure(
             "device": plan.placed,
             "dtype": plan.dtype,
             "batch_tokens": plan.batch_tokens,
+            "processes": max(rank.n, plan.spread.n_processes if plan.spread is not None else 1),
+            "threads": n_threads(),
             "chat_date": lineage.chat_date,
             "environment": recorded_environment(),
         },
     )
     write_manifest(folder, about, status="running")
+    measure = partial(measure_together, out=config.out, rank=rank) if rank.is_one_of_several else measure_alone
     with held_together(plan.spread):
-        measured = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
+        measured = score_plan(
+            plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat, measure=measure
+        )
     scores = with_earlier(measured, planned.earlier)
     notes = check_alive(plan, scores, len(data.members))
     parts = split_records(data, share=config.calibration_share, seed=config.seed)
@@ -166,9 +219,10 @@ def _measure(
     judging, validity = compare_sets(plan, data, scores, parts, seed=config.seed)
     validity = replace(validity, warnings=(*validity.warnings, *notes))
     found = {}
-    for done, one in enumerate(plan.attacks, start=2):
+    assessed = zip(plan.attacks, assess_attacks(plan.attacks, scores, judging), strict=True)
+    for done, (one, figures) in enumerate(assessed, start=2):
+        found[one.attack.name] = figures
         on_progress(JUDGING, done, len(plan.attacks) + 2)
-        found[one.attack.name] = assess_attack(one, scores, judging)
     attacks = adjust_for_many(found)
     verdict = judge(attacks, validity, gates)
     result = AuditResult(
@@ -205,6 +259,15 @@ def describe_checkpoint(checkpoint: Checkpoint) -> AuditedModel:
         load=checkpoint.load,
         base=describe_checkpoint(checkpoint.base) if checkpoint.base else None,
     )
+
+
+def _describe_models(planned: Planned) -> dict[str, AuditedModel]:
+    return {
+        subject.name: describe_earlier(planned.earlier)
+        if planned.earlier is not None and subject.checkpoint.is_recorded
+        else _describe_model(subject, planned.plan, planned.lineage)
+        for subject in planned.plan.subjects
+    }
 
 
 def _describe_model(subject: Subject, plan: Plan, lineage: Lineage) -> AuditedModel:

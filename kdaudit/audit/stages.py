@@ -12,12 +12,12 @@ from kdaudit.audit.assess import Judging
 from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.earlier import Earlier, check_fits, check_records, read_earlier
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
-from kdaudit.audit.measure import Progress, measure_passes, signal_files
+from kdaudit.audit.measure import Progress
 from kdaudit.audit.plan import FROM_HEADERS, Plan, find_subjects, is_shown_shots, make_plan, on_disk
-from kdaudit.audit.reduced import measured_units, score_in_blocks
 from kdaudit.audit.references import check_references
 from kdaudit.audit.renderings import show_each
-from kdaudit.audit.scoring import Scores, score_records
+from kdaudit.audit.scoring import Scores
+from kdaudit.audit.units import Measure, measure_alone, work_of
 from kdaudit.audit.validity import describe_validity
 from kdaudit.config import AuditConfig
 from kdaudit.draws import generator
@@ -82,11 +82,7 @@ def plan_audit(
 
 
 def score_plan(
-    plan: Plan,
-    signals: Path,
-    *,
-    on_progress: Progress,
-    with_paper: bool = False,
+    plan: Plan, signals: Path, *, on_progress: Progress, with_paper: bool = False, measure: Measure = measure_alone
 ) -> Scores:
     """Run every forward pass of a plan whose signals are not on disk yet, and score every record.
 
@@ -95,29 +91,11 @@ def score_plan(
         signals: folder of their cache.
         on_progress: told about text tokens.
         with_paper: also score with the settings of the paper.
+        measure: sees to it that all units are measured.
     """
-    shards = plan.passages.shards()
-    if plan.keeps_signals:
-        files = signal_files(plan, shards, signals)
-        measure_passes(plan, shards, files, on_progress=on_progress)
-        return score_records(plan, shards, files, with_paper=with_paper)
-    return score_in_blocks(plan, shards, signals, on_progress=on_progress, with_paper=with_paper)
-
-
-def measure_plan(plan: Plan, signals: Path, *, with_paper: bool = False) -> None:
-    """Take part in every forward pass that `score_plan` runs in another process, which holds the models too.
-
-    Args:
-        plan: what to run.
-        signals: folder of their cache.
-        with_paper: as the other process scores.
-    """
-    shards = plan.passages.shards()
-    if plan.keeps_signals:
-        measure_passes(plan, shards, signal_files(plan, shards, signals), on_progress=lambda *_: None)
-        return
-    for _ in measured_units(plan, shards, signals, on_progress=lambda *_: None, with_paper=with_paper):
-        pass
+    work = work_of(plan, signals, with_paper=with_paper)
+    measure(work, on_progress=on_progress)
+    return work.scores()
 
 
 def split_records(data: AuditData, *, share: float, seed: int) -> Parts:

@@ -62,6 +62,7 @@ def describe_validity(blind: BlindBaseline, shared: Overlap, data: AuditData, pl
         reference_alone=alone,
         reasons=reasons,
         formats=formats,
+        blind_learnt_from=blind.n_learnt,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from kdaudit.ranks import ALONE, Rank
+
 if TYPE_CHECKING:
     from kdaudit.audit.plan import Plan
     from kdaudit.distill.prepare import Prepared
@@ -74,13 +76,17 @@ class Course:
         return elapsed * left / self._measured if self._measured > 0 else None
 
 
-def audit_work(plan: Plan) -> dict[str, float]:
+def audit_work(plan: Plan, rank: Rank = ALONE) -> dict[str, float]:
     """The work of every stage of an audit: tokens times the parameters of the model."""
     from kdaudit.audit.measure import stage_of
     from kdaudit.audit.run import JUDGING
+    from kdaudit.audit.together import stage_of_all
 
     passes = {stage_of(one): float(one.n_tokens * one.checkpoint.n_parameters) for one in plan.passes}
-    return {**passes, JUDGING: JUDGING_SHARE * sum(passes.values())}
+    if rank.is_shard:
+        return passes
+    work = sum(passes.values())
+    return {**({stage_of_all(rank): work} if rank.is_one_of_several else passes), JUDGING: JUDGING_SHARE * work}
 
 
 def distill_work(prepared: Prepared) -> dict[str, float]:

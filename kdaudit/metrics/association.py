@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from kdaudit.metrics.bootstrap import RESAMPLES, draw_counts
+from kdaudit.metrics.bootstrap import MANY, RESAMPLES, RESAMPLES_OF_MANY, draw_bounds, draw_counts
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.scores import Floats, Integers, finite
 
@@ -47,10 +47,12 @@ def spearman(
     given: Floats | None = None,
     resamples: int = RESAMPLES,
     level: float = 0.95,
+    many: int = MANY,
 ) -> Estimate:
     """Spearman's rank correlation of x and y, with a percentile bootstrap over records, ranked again in each.
 
-    `n` counts the records, `m` is 0.
+    `n` counts the records, `m` is 0. Of more than `many` records the replicates are fewer, and the interval is normal
+    with their standard deviation.
 
     Args:
         x: (n,), finite.
@@ -59,6 +61,7 @@ def spearman(
         given: (n,), finite: what to partial out, by its ranks.
         resamples: bootstrap replicates; those in which a variable is constant are left out of the interval.
         level: chance that the interval covers the true value, in (0, 1).
+        many: see MANY.
 
     Raises:
         ValueError: the sizes differ, or a value is NaN or infinite.
@@ -83,9 +86,12 @@ def spearman(
     if n < MIN_FOR_INTERVAL:
         reason = f"no interval from fewer than {MIN_FOR_INTERVAL} records"
         return Estimate(value, n=n, level=level, method=method, reason=reason)
+    is_normal = n > many
+    resamples = min(resamples, RESAMPLES_OF_MANY) if is_normal else resamples
     draws = np.array([_correlation(rankings, draw_counts(n, rng)) for _ in range(resamples)])
-    low, high = np.quantile(draws[np.isfinite(draws)], [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value, float(low), float(high), n, 0, level, method)
+    low, high = draw_bounds(value, draws, level, is_normal=is_normal)
+    method = method.replace("percentile", "normal") if is_normal else method
+    return Estimate(value, max(low, -1.0), min(high, 1.0), n, 0, level, method)
 
 
 def mean_estimate(values: Floats, *, level: float = 0.95) -> Estimate:
@@ -217,7 +223,8 @@ def _correlation(rankings: list[_Ranking], counts: Integers) -> float:
 
 
 METHOD = "ratio of totals, percentile bootstrap over records"
-BLOCK = 200  # replicates whose weights exist at one time
+BLOCK = 200  # replicates whose weights exist at one time, fewer where they would exceed MAX_WEIGHTS
+MAX_WEIGHTS = 2**24
 
 
 def ratio_estimate(
@@ -255,8 +262,9 @@ def ratio_estimate(
     if n < 2:
         return Estimate(value, n=n, level=level, method=METHOD, reason="no interval from a single record")
     draws = []
-    for start in range(0, resamples, BLOCK):
-        chosen = rng.integers(0, n, size=(min(BLOCK, resamples - start), n))
+    block = min(BLOCK, max(MAX_WEIGHTS // n, 1))
+    for start in range(0, resamples, block):
+        chosen = rng.integers(0, n, size=(min(block, resamples - start), n))
         totals = below[chosen].sum(axis=1)
         draws.append(above[chosen].sum(axis=1) / np.where(totals > 0, totals, np.nan))
     low, high = np.nanquantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])

@@ -34,7 +34,7 @@ def auc(members: Floats, nonmembers: Floats) -> float:
     members, nonmembers = finite(members), finite(nonmembers)
     if min(members.size, nonmembers.size) == 0:
         raise ValueError("AUC needs a score of each class")
-    return float(_share_below(members, nonmembers).mean())
+    return float(_share_below(Ranked.of(members), Ranked.of(nonmembers)).mean())
 
 
 def auc_estimate(members: Floats, nonmembers: Floats, *, level: float = 0.95) -> Estimate:
@@ -52,11 +52,13 @@ def auc_estimate(members: Floats, nonmembers: Floats, *, level: float = 0.95) ->
     Raises:
         ValueError: a score is NaN or infinite.
     """
-    members, nonmembers = finite(members), finite(nonmembers)
-    n, m = members.size, nonmembers.size
-    if reason := missing_reason(members, nonmembers):
-        return Estimate(None, n=n, m=m, level=level, reason=reason)
-    wins = _Wins.of(members, nonmembers)
+    return _estimate(_Scored.of(members, nonmembers), level)
+
+
+def _estimate(scored: _Scored, level: float = 0.95) -> Estimate:
+    n, m, wins = scored.members.size, scored.nonmembers.size, scored.wins
+    if wins is None:
+        return Estimate(None, n=n, m=m, level=level, reason=scored.reason)
     centre, se, method = _centre_and_se(wins)
     if se == 0:
         return Estimate(None, n=n, m=m, level=level, reason=DO_NOT_VARY)
@@ -107,16 +109,23 @@ def auc_difference(
     Raises:
         ValueError: the sizes of a and b differ, or a score is NaN or infinite.
     """
-    members_a, nonmembers_a = finite(members_a), finite(nonmembers_a)
-    members_b, nonmembers_b = finite(members_b), finite(nonmembers_b)
-    n, m = members_a.size, nonmembers_a.size
-    if (members_b.size, nonmembers_b.size) != (n, m):
+    scored_a, scored_b = _Scored.of(members_a, nonmembers_a), _Scored.of(members_b, nonmembers_b)
+    return _difference(scored_a, scored_b, training_variance_b, level)
+
+
+def _difference(
+    scored_a: _Scored, scored_b: _Scored, training_variance_b: float = 0.0, level: float = 0.95
+) -> Difference:
+    n, m = scored_a.members.size, scored_a.nonmembers.size
+    if (scored_b.members.size, scored_b.nonmembers.size) != (n, m):
         raise ValueError("paired scores must be of the same records")
-    if reason := missing_reason(members_a, nonmembers_a) or missing_reason(members_b, nonmembers_b):
-        return Difference(None, n=n, m=m, level=level, reason=reason)
-    a, b = _Wins.of(members_a, nonmembers_a), _Wins.of(members_b, nonmembers_b)
+    a, b = scored_a.wins, scored_b.wins
+    if a is None or b is None:
+        return Difference(None, n=n, m=m, level=level, reason=scored_a.reason or scored_b.reason)
     gap = _Wins(a.of_members - b.of_members, a.of_nonmembers - b.of_nonmembers)
-    is_same = np.array_equal(members_a, members_b) and np.array_equal(nonmembers_a, nonmembers_b)
+    is_same = np.array_equal(scored_a.members, scored_b.members) and np.array_equal(
+        scored_a.nonmembers, scored_b.nonmembers
+    )
     if training_variance_b == 0 and (is_same or (gap.is_zero and not a.is_separable)):
         return Difference(0.0, 0.0, 0.0, 1.0, n=n, m=m, level=level, method="equal rankings", se=0.0)
     if min(n, m) == 1 or (gap.se() == 0 and not a.is_separable and training_variance_b == 0):
@@ -195,7 +204,8 @@ class _Wins:
 
     @classmethod
     def of(cls, members: Floats, nonmembers: Floats) -> _Wins:
-        return cls(_share_below(members, nonmembers), 1 - _share_below(nonmembers, members))
+        of_members, of_nonmembers = Ranked.of(members), Ranked.of(nonmembers)
+        return cls(_share_below(of_members, of_nonmembers), 1 - _share_below(of_nonmembers, of_members))
 
     @property
     def auc(self) -> float:
@@ -217,35 +227,56 @@ class _Wins:
         return math.sqrt(self.of_members.var(ddof=1) / n + self.of_nonmembers.var(ddof=1) / m)
 
 
-def _share_below(scores: Floats, others: Floats) -> Floats:
-    """Share of `others` below each of `scores`; a tie counts half."""
-    ranked = np.sort(others)
-    below = np.searchsorted(ranked, scores, side="left")
-    not_above = np.searchsorted(ranked, scores, side="right")
-    return np.asarray((below + not_above) / (2 * others.size), dtype=np.float64)
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """Scores of both classes with their wins, which every comparison of them shares."""
+
+    members: Floats
+    nonmembers: Floats
+    reason: str
+    """Why they say nothing, or an empty string."""
+    wins: _Wins | None
+    """None where they say nothing."""
+
+    @classmethod
+    def of(cls, members: Floats, nonmembers: Floats) -> _Scored:
+        """A ValueError where a score is NaN or infinite."""
+        members, nonmembers = finite(members), finite(nonmembers)
+        reason = missing_reason(members, nonmembers)
+        return cls(members, nonmembers, reason, None if reason else _Wins.of(members, nonmembers))
+
+
+def _share_below(scores: Ranked, others: Ranked) -> Floats:
+    """Share of `others` below each of `scores`, in the order before sorting; a tie counts half.
+
+    Looked up in rising order: in any other a large array is read from all over the memory.
+    """
+    below = others.ranked.searchsorted(scores.ranked, side="left")
+    not_above = others.ranked.searchsorted(scores.ranked, side="right")
+    found = np.empty(scores.ranked.size)
+    found[scores.order] = (below + not_above) / (2 * others.ranked.size)
+    return found
 
 
 def measure(case: Case) -> Figures:
     """The AUC of every model, minus the baseline's, and minus that of what saw neither set."""
-    base = None if case.baseline is None else case.scores[case.baseline]
+    scored = {name: _Scored.of(*pair) for name, pair in {**case.scores, **case.nulls}.items()}
+    others = [] if case.baseline is None else [name for name in case.scores if name != case.baseline]
     return Figures(
-        {name: {"auc": auc_estimate(*pair)} for name, pair in case.scores.items()},
-        {}
-        if base is None
-        else {
-            name: {"auc": auc_difference(*pair, *base)} for name, pair in case.scores.items() if name != case.baseline
-        },
+        {name: {"auc": _estimate(scored[name])} for name in case.scores},
+        {name: {"auc": _difference(scored[name], scored[case.baseline])} for name in others if case.baseline},
         {
-            name: {null: {"auc": _beyond(case, name, null)} for null in nulls}
+            name: {
+                null: {"auc": _beyond(scored[name], scored[null], case.training_variance.get(null, 0.0))}
+                for null in nulls
+            }
             for name, nulls in case.held_against.items()
         },
     )
 
 
-def _beyond(case: Case, model: str, null: str) -> Difference:
-    variance = case.training_variance.get(null, 0.0)
-    found = auc_difference(*case.scores[model], *case.nulls[null], training_variance_b=variance, level=NULL_LEVEL)
-    return replace(found, quantiles=None)
+def _beyond(model: _Scored, null: _Scored, training_variance: float) -> Difference:
+    return replace(_difference(model, null, training_variance, NULL_LEVEL), quantiles=None)
 
 
 def auc_wins(members: Floats, nonmembers: Ranked, drawn: Floats) -> Floats:

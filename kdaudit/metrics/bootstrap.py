@@ -9,12 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 
 from kdaudit.metrics.estimate import QUANTILE_GRID, Difference, Estimate
 from kdaudit.metrics.scores import Floats, Integers
 
 RESAMPLES = 2000
 """Bootstrap replicates: each bound of a 95 % interval is uncertain by 0.06 standard errors."""
+
+MANY, RESAMPLES_OF_MANY = 65_536, 400
+"""With more records than MANY, figures that are smooth in them are normal in the replicates. The standard deviation of
+RESAMPLES_OF_MANY replicates then tells the bounds of a 95 % interval as well as the quantiles of RESAMPLES do."""
 
 DECIMALS = 6
 """What is kept of the quantiles: they are uncertain in the third decimal, and a results file holds thousands."""
@@ -50,6 +55,16 @@ class Spread:
 def draw_counts(n: int, rng: np.random.Generator) -> Integers:
     """How often each of n records is in one resample of size n: multinomial counts of shape (n,)."""
     return np.bincount(rng.integers(0, n, size=n), minlength=n)
+
+
+def draw_bounds(value: float, draws: Floats, level: float, *, is_normal: bool) -> tuple[float, float]:
+    """The interval of a figure from its replicates (R,), those that are undefined left out: percentile or normal."""
+    known = draws[np.isfinite(draws)]
+    if is_normal:
+        reach = float(scipy.special.ndtri((1 + level) / 2)) * float(known.std(ddof=1))
+        return value - reach, value + reach
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def rate_spread(k: int, n: int, resampled: Integers, rng: np.random.Generator) -> Spread:

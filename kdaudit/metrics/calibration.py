@@ -1,8 +1,7 @@
 """Thresholds, on the data and in every bootstrap replicate.
 
 Balanced ones come from the calibration part, conformal ones from all non-members. A record counts as a member where its
-score is above the threshold. Every threshold is one of the scores. Replicates are worked on in blocks of columns, so
-that a pass over records is a pass over whole rows of memory.
+score is above the threshold. Every threshold is one of the scores.
 
 The gain of a balanced threshold is smoothed, so that its best point can be resampled. The plain maximum of an empirical
 curve converges with the cube root of the sample size, and the bootstrap is inconsistent for it (Abrevaya and Huang
@@ -16,7 +15,7 @@ Papers fit the threshold on the records that it judges: such in-sample figures a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,15 +36,18 @@ MIN_RANK = 3
 """A resampled conformal threshold is at least the third largest score; above that it is mostly chance."""
 
 BLOCK = 25
-"""Replicates that are worked on at one time: what is kept for each candidate threshold then stays in the cache."""
+"""Replicates that are smoothed at one time: what is kept for each candidate threshold then stays in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """Calibration scores of one model, sorted once, so that a replicate is a pass over counts."""
+    """Calibration scores of one model between its candidate thresholds, so that a replicate is a sum for each.
 
-    order: Integers
-    """(n + m,), sorts members and non-members together."""
+    Gains are whole numbers: their sums are exact, in whatever order records are added up.
+    """
+
+    step: Integers
+    """(n + m,), the first candidate that lies at or above each record, members before non-members."""
     curve: SmoothCurve
     """Smooths the gain over the candidate thresholds."""
 
@@ -54,20 +56,29 @@ class Ladder:
         """Sort the scores of one model."""
         together = np.concatenate([members, nonmembers])
         order = np.argsort(together, kind="stable")
-        return cls(order, SmoothCurve.of(together[order], is_member=order < members.size))
+        curve = SmoothCurve.of(together[order], is_member=order < members.size)
+        step = np.empty(together.size, dtype=np.intp)
+        step[order] = curve.values.searchsorted(together[order])
+        return cls(step, curve)
 
-    def thresholds(self, gains: Floats, scratch: Floats) -> Floats:
+    def sums(self, gains: Floats) -> Floats:
+        """(d,), the gain between each candidate and the one below it.
+
+        Args:
+            gains: (n + m,), what is won when a record falls to or below the threshold: over its class's size and
+                times how often it was drawn, positive for a non-member and negative for a member.
+        """
+        return np.asarray(np.bincount(self.step, gains, self.curve.values.size), dtype=np.float64)
+
+    def thresholds(self, sums: Floats) -> Floats:
         """Threshold with the best smoothed balanced accuracy in each of b replicates: (b,); of several, the lowest.
 
         Where none does better than chance it is the highest score, so that nobody counts as a member.
 
         Args:
-            gains: (n + m, b), what is won when a record falls to or below the threshold: over its class's size and
-                times how often it was drawn, positive for a non-member and negative for a member.
-            scratch: (n + m, b), overwritten: fresh memory for each block would cost more than the sums in it.
+            sums: (b, d), the `sums` of each replicate.
         """
-        np.take(gains, self.order, axis=0, out=scratch, mode="clip")  # no index is out of range; "raise" would copy
-        reached = self.curve.smoothed(np.cumsum(scratch, axis=0, out=scratch))
+        reached = self.curve.smoothed(np.cumsum(np.ascontiguousarray(sums.T), axis=0))
         highest = reached.max(axis=0)
         rounding = ROUNDING * np.maximum(highest, -reached.min(axis=0))
         best = (reached >= highest - rounding).argmax(axis=0)  # the lowest, whatever rounding does to ties
@@ -97,9 +108,9 @@ def balanced_threshold(members: Floats, nonmembers: Floats) -> float:
         members: (n,), calibration scores, n at least 1.
         nonmembers: (m,), calibration scores, m at least 1.
     """
-    gains = np.ones((members.size + nonmembers.size, 1))
-    _weigh(gains, members.size)
-    return float(Ladder.of(members, nonmembers).thresholds(gains, np.empty_like(gains))[0])
+    ladder = Ladder.of(members, nonmembers)
+    gains = np.repeat(_weights(members.size, nonmembers.size), [members.size, nonmembers.size])
+    return float(ladder.thresholds(ladder.sums(gains)[None])[0])
 
 
 def replicate_balanced(
@@ -116,12 +127,19 @@ def replicate_balanced(
         return []
     n, m = models[0][0].size, models[0][1].size
     ladders = [Ladder.of(*scores) for scores in models]
+    of_member, of_nonmember = _weights(n, m)
     found = np.empty((len(models), resamples))
-    for block, counts in _blocks(n + m, resamples, lambda: np.concatenate([draw_counts(n, rng), draw_counts(m, rng)])):
-        _weigh(counts, n)
-        scratch = np.empty_like(counts)
-        for row, ladder in zip(found, ladders, strict=True):
-            row[block] = ladder.thresholds(counts, scratch)
+    gains = np.empty(n + m)
+    for start in range(0, resamples, BLOCK):
+        size = min(BLOCK, resamples - start)
+        sums = [np.empty((size, ladder.curve.values.size)) for ladder in ladders]
+        for replicate in range(size):
+            np.multiply(draw_counts(n, rng), of_member, out=gains[:n])
+            np.multiply(draw_counts(m, rng), of_nonmember, out=gains[n:])
+            for ladder, rows in zip(ladders, sums, strict=True):
+                rows[replicate] = ladder.sums(gains)
+        for row, ladder, rows in zip(found, ladders, sums, strict=True):
+            row[start : start + size] = ladder.thresholds(rows)
     return list(found)
 
 
@@ -145,34 +163,19 @@ def replicate_conformal(
     largest = max(ranks.values())
     width = min(m, math.ceil(largest + 9 * math.sqrt(largest) + 40))
     tops = [np.argsort(-nonmembers, kind="stable")[:width] for nonmembers in models]
-    found = [{key: np.empty(resamples) for key in keys} for _ in models]
-    for block, counts in _blocks(m, resamples, lambda: draw_counts(m, rng)):
-        for nonmembers, top, by_key in zip(models, tops, found, strict=True):
-            reached = counts.take(top, axis=0)
-            np.cumsum(reached, axis=0, out=reached)
-            for key, rank in ranks.items():
-                place = np.minimum((reached < rank).sum(axis=0), width - 1)
-                by_key[key][block] = nonmembers[top[place]]
-    return found
+    found = np.empty((len(models), resamples, len(ranks)))
+    wanted = list(ranks.values())
+    for replicate in range(resamples):
+        counts = draw_counts(m, rng)
+        for nonmembers, top, rows in zip(models, tops, found, strict=True):
+            place = np.cumsum(counts.take(top)).searchsorted(wanted).clip(max=width - 1)
+            rows[replicate] = nonmembers[top[place]]
+    return [dict(zip(ranks, rows.T.copy(), strict=True)) for rows in found]
 
 
-def _blocks(n: int, resamples: int, draw: Callable[[], Integers]) -> Iterator[tuple[slice, Floats]]:
-    """Counts (n, b) of `resamples` draws, b replicates at a time, and where they belong; overwritten by the next."""
-    counts = np.empty((n, BLOCK))
-    for start in range(0, resamples, BLOCK):
-        size = min(BLOCK, resamples - start)
-        if size < BLOCK:
-            counts = np.empty((n, size))
-        for column in range(size):
-            counts[:, column] = draw()
-        yield slice(start, start + size), counts
-
-
-def _weigh(counts: Floats, n: int) -> None:
-    """Turn the counts (n + m, b) of members, then non-members, into gains: whole numbers, so that ties are exact."""
-    m = counts.shape[0] - n
-    counts[:n] *= -(m // math.gcd(n, m))
-    counts[n:] *= n // math.gcd(n, m)
+def _weights(n: int, m: int) -> Floats:
+    """(2,), what a member and a non-member at or below a threshold win: whole numbers, so that ties are exact."""
+    return np.array([-(m // math.gcd(n, m)), n // math.gcd(n, m)], dtype=np.float64)
 
 
 WIDTH = 0.3
@@ -194,8 +197,6 @@ class SmoothCurve:
 
     values: Floats
     """(d,), the candidates, rising; the last is the highest score."""
-    place: Integers
-    """(d,), how many sorted records lie at or below each, minus 1."""
     steps: Floats
     """(d,), how far each position lies above the one before, the first above 0."""
     window_start: Integrals
@@ -222,7 +223,6 @@ class SmoothCurve:
         knots = np.concatenate([[0.0], position])
         return cls(
             ranked[place],
-            place,
             np.diff(knots),
             Integrals.up_to(position - half, knots),
             Integrals.up_to(position + half, knots),
@@ -232,10 +232,10 @@ class SmoothCurve:
         """Integral of the curve over the window around each candidate, in each of b replicates: (d, b).
 
         Args:
-            reached: (n + m, b), the gain with the threshold at each sorted record.
+            reached: (d, b), the gain with the threshold at each candidate.
         """
-        height, area = np.zeros((2, self.place.size + 1, reached.shape[1]))
-        reached.take(self.place, axis=0, out=height[1:])
+        height, area = np.zeros((2, self.values.size + 1, reached.shape[1]))
+        height[1:] = reached
         np.add(height[1:], height[:-1], out=area[1:])
         area[1:] *= self.steps[:, None] / 2
         np.cumsum(area, axis=0, out=area)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.metrics.bootstrap import RESAMPLES, draw_counts
+from kdaudit.metrics.bootstrap import MANY, RESAMPLES, RESAMPLES_OF_MANY, draw_bounds, draw_counts
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.replicates import seed_weights
 from kdaudit.metrics.scores import Floats, finite
@@ -24,7 +24,8 @@ MIN_RECORDS = 30
 """The least number of records of each class: with fewer, a percentile bootstrap makes intervals far too short."""
 SLOPE = "least squares on residuals from a fit on non-members, bootstrap over records"
 EFFECT = "residuals from a fit on non-members, bootstrap over records, Student's t over seeds"
-BLOCK = 200  # replicates whose counts exist at one time
+BLOCK = 200  # replicates whose counts exist at one time, fewer where they would exceed MAX_COUNTS
+MAX_COUNTS = 2**24
 NO_DIFFERENCE_LEFT = 1e-9  # share of a variance: below it, what is left is rounding
 
 Mask: TypeAlias = NDArray[np.bool_]
@@ -61,6 +62,7 @@ def excess_slopes(
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
     level: float = 0.95,
+    many: int = MANY,
 ) -> Slopes:
     """Does the student take more from its teacher on members than on non-members?
 
@@ -70,8 +72,10 @@ def excess_slopes(
         difficulty: (n, k), what explains a record's difficulty to both; a constant is added.
         is_member: (n,).
         rng: draws the resamples.
-        resamples: bootstrap replicates, of members and non-members apart; percentile intervals.
+        resamples: bootstrap replicates, of members and non-members apart; percentile intervals. Where both classes
+            have more than `many` records they are fewer, and intervals are normal with their standard deviation.
         level: chance that an interval covers the true value, in (0, 1).
+        many: see MANY.
 
     Raises:
         ValueError: the sizes differ, or a value is NaN or infinite.
@@ -85,6 +89,8 @@ def excess_slopes(
     n, m = int(is_member.sum()), int((~is_member).sum())
     if reason := _too_few({"members": n, "non-members": m}):
         return _no_slopes(n, m, level, reason)
+    is_normal = min(n, m) > many
+    resamples = min(resamples, RESAMPLES_OF_MANY) if is_normal else resamples
     inside, outside = (_moments(table[part], resamples, rng) for part in (is_member, ~is_member))
     direction = _residuals(outside, explained.shape[1])
     slopes = []
@@ -96,10 +102,13 @@ def excess_slopes(
             slopes.append(spread[:, 0, 1] / spread[:, 1, 1])
     of_members, of_nonmembers = slopes
     gaps = of_members - of_nonmembers
+    bounds = [
+        draw_bounds(float(one[0]), one[1:], level, is_normal=is_normal) for one in (of_members, of_nonmembers, gaps)
+    ]
     return Slopes(
-        Estimate(float(of_members[0]), *_bounds(of_members, level), n, 0, level, SLOPE),
-        Estimate(float(of_nonmembers[0]), *_bounds(of_nonmembers, level), 0, m, level, SLOPE),
-        Difference(float(gaps[0]), *_bounds(gaps, level), n=n, m=m, level=level, method=SLOPE),
+        Estimate(float(of_members[0]), *bounds[0], n, 0, level, SLOPE),
+        Estimate(float(of_nonmembers[0]), *bounds[1], 0, m, level, SLOPE),
+        Difference(float(gaps[0]), *bounds[2], n=n, m=m, level=level, method=SLOPE),
     )
 
 
@@ -164,7 +173,8 @@ def supervision_effect(
     note = "" if n_seeds > 1 else "one seed: the interval is of the records alone"
 
     def found(values: Floats) -> Difference:
-        return Difference(float(values[0]), *_bounds(values, level), n=n, m=m, level=level, method=EFFECT, reason=note)
+        bounds = draw_bounds(float(values[0]), values[1:], level, is_normal=False)
+        return Difference(float(values[0]), *bounds, n=n, m=m, level=level, method=EFFECT, reason=note)
 
     return SupervisionEffect(found(of_mixed), found(of_hard), found(of_mixed - of_hard))
 
@@ -189,8 +199,11 @@ def _moments(table: Floats, resamples: int, rng: np.random.Generator) -> Floats:
     n, d = table.shape
     products = (table[:, :, None] * table[:, None, :]).reshape(n, d * d)
     found = [products.sum(axis=0, keepdims=True)]
-    for start in range(0, resamples, BLOCK):
-        counts = np.array([draw_counts(n, rng) for _ in range(min(BLOCK, resamples - start))], dtype=np.float64)
+    block = min(BLOCK, max(MAX_COUNTS // n, 1))
+    for start in range(0, resamples, block):
+        counts = np.empty((min(block, resamples - start), n))
+        for row in counts:
+            row[:] = draw_counts(n, rng)
         found.append(counts @ products)
     return np.concatenate(found).reshape(-1, d, d)
 
@@ -211,13 +224,6 @@ def _covariances(moments: Floats, direction: Floats) -> Floats:
     sums = (turned @ moments[:, :, :1])[:, :, 0]
     squares: Floats = turned @ moments @ direction
     return squares - sums[:, :, None] * sums[:, None, :] / moments[:, :1, :1]
-
-
-def _bounds(values: Floats, level: float) -> tuple[float, float]:
-    """Percentile interval of the replicates; the first value is the figure itself."""
-    draws = values[1:]
-    low, high = np.quantile(draws[np.isfinite(draws)], [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _too_few(counts: dict[str, int]) -> str:

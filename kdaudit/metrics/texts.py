@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -58,7 +58,7 @@ def overlap(members: Sequence[str], nonmembers: Sequence[str], *, n: int = 13) -
     Raises:
         ValueError: a class is empty.
     """
-    shares = shared_passages(members, nonmembers, n=n)
+    shares, n_too_short = _shared(members, nonmembers, n, PART)
     n_above = int(np.count_nonzero(shares > OVERLAP_LIMIT))
     return Overlap(
         n=n,
@@ -67,41 +67,118 @@ def overlap(members: Sequence[str], nonmembers: Sequence[str], *, n: int = 13) -
         n_above_20_percent=n_above,
         share_above_20_percent=n_above / shares.size,
         n_with_any=int(np.count_nonzero(shares)),
-        n_too_short=sum(len(words(text)) < n for text in nonmembers),
+        n_too_short=n_too_short,
     )
 
 
-def shared_passages(members: Sequence[str], nonmembers: Sequence[str], *, n: int) -> Floats:
+PART = 2**27  # characters of members whose passages are looked up at one time
+
+
+def shared_passages(members: Sequence[str], nonmembers: Sequence[str], *, n: int, characters: int = PART) -> Floats:
     """(m,), per non-member the share of its n-grams of lower-cased words that occur in any member.
 
-    A text of fewer than n words counts as one passage: 1 where a member has exactly these words, else 0.
+    A text of fewer than n words counts as one passage: 1 where a member has exactly these words, else 0. Passages are
+    dealt into parts by their hash, one pass over the texts for each: memory does not grow with the sets, and the
+    shares do not depend on the number of parts.
 
     Args:
         members: at least one text.
         nonmembers: m texts, at least one.
         n: words of a passage.
+        characters: of members for each part.
 
     Raises:
         ValueError: a class is empty.
     """
+    return _shared(members, nonmembers, n, characters)[0]
+
+
+def _shared(members: Sequence[str], nonmembers: Sequence[str], n: int, characters: int) -> tuple[Floats, int]:
+    """The shares (m,), and how many non-members have fewer than n words."""
     if not (members and nonmembers):
         raise ValueError("overlap needs a text of each class")
-    known = np.unique(np.concatenate([passages_of(text, n) for text in members]))
-    return np.array([_share_known(passages_of(text, n), known) for text in nonmembers])
+    n_parts = 1 + sum(map(len, members)) // characters
+    n_known, n_passages = np.zeros(len(nonmembers)), np.zeros(len(nonmembers))
+    n_too_short = 0
+    for part in range(n_parts):
+        pieces = [np.unique(_of_part(found.hashes, part, n_parts)) for found in passages(members, n)]
+        known = np.concatenate(pieces)
+        del pieces
+        known.sort()
+        for found in passages(nonmembers, n):
+            of_texts = slice(found.start, found.start + found.n_words.size)
+            n_known[of_texts] += np.bincount(found.owner[is_known(found.hashes, known)], minlength=found.n_words.size)
+            if part == 0:
+                n_passages[of_texts] = np.bincount(found.owner, minlength=found.n_words.size)
+                n_too_short += int(np.count_nonzero(found.n_words < n))
+    return n_known / n_passages, n_too_short
 
 
-def passages_of(text: str, n: int) -> NDArray[np.uint64]:
-    """(T,), hashes of the n-grams of words in order; one hash of the whole where the text has fewer than n words."""
-    found = words(text) or [text.strip()]
-    hashes = np.array([_word_hash(word) for word in found], dtype=np.uint64)
-    width = min(n, len(found))
-    powers = STEP ** np.arange(width, dtype=np.uint64)
-    return np.convolve(hashes, powers, "valid")  # modulo 2**64
+def _of_part(hashes: NDArray[np.uint64], part: int, n_parts: int) -> NDArray[np.uint64]:
+    return hashes if n_parts == 1 else hashes[hashes % np.uint64(n_parts) == part]
 
 
-def _share_known(passages: NDArray[np.uint64], known: NDArray[np.uint64]) -> float:
-    place = np.minimum(np.searchsorted(known, passages), known.size - 1)
-    return float((known[place] == passages).mean())
+def is_known(hashes: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """(T,), whether each hash is among the rising `known`."""
+    if known.size == 0:
+        return np.zeros(hashes.size, dtype=np.bool_)
+    return np.asarray(known[np.minimum(np.searchsorted(known, hashes), known.size - 1)] == hashes)
+
+
+@dataclass(frozen=True, slots=True)
+class Passages:
+    """Hashes of the passages of some texts, text by text in order."""
+
+    start: int
+    """Which text is the first one."""
+    n_words: NDArray[np.intp]
+    """(k,), words of each text."""
+    hashes: NDArray[np.uint64]
+    """(T,), of n words in a row; of all words where a text has fewer."""
+    owner: NDArray[np.intp]
+    """(T,), the text of each, from 0."""
+
+
+BATCH_TEXTS, BATCH_CHARACTERS = 2000, 2**22
+"""Texts whose passages are held at one time."""
+
+
+def passages(texts: Sequence[str], n: int) -> Iterator[Passages]:
+    """The passages of `n` words of all texts, a batch of texts at a time; a text without a word is one word."""
+    some: list[str] = []
+    n_before = n_characters = 0
+    for text in texts:
+        some.append(text)
+        n_characters += len(text)
+        if len(some) == BATCH_TEXTS or n_characters >= BATCH_CHARACTERS:
+            yield _passages(n_before, some, n)
+            n_before, n_characters, some = n_before + len(some), 0, []
+    if some:
+        yield _passages(n_before, some, n)
+
+
+def _passages(start: int, texts: Sequence[str], n: int) -> Passages:
+    split = [words(text) for text in texts]
+    hashed = [_word_hashes(found or [text.strip()]) for found, text in zip(split, texts, strict=True)]
+    sizes = np.array([one.size for one in hashed])
+    every, first = np.concatenate(hashed), np.repeat(np.cumsum(sizes) - sizes, sizes)
+    after = np.repeat(sizes, sizes) - (np.arange(every.size) - first)  # words from here to the end of the text
+    powers = STEP ** np.arange(n, dtype=np.uint64)
+    padded = np.concatenate([every, np.zeros(n - 1, dtype=np.uint64)])
+    rolling = np.convolve(padded, powers, "valid")  # modulo 2**64
+    is_short = sizes < n
+    if is_short.any():
+        of_short = np.repeat(is_short, sizes)
+        weighed = every[of_short] * powers[after[of_short] - 1]
+        starts = np.cumsum(sizes[is_short]) - sizes[is_short]
+        rolling[(np.cumsum(sizes) - sizes)[is_short]] = np.add.reduceat(weighed, starts)
+    is_passage = (after >= n) | (np.arange(every.size) == first) & (np.repeat(is_short, sizes))
+    owner = np.repeat(np.arange(sizes.size), sizes)[is_passage]
+    return Passages(start, np.array([len(found) for found in split]), rolling[is_passage], owner)
+
+
+def _word_hashes(found: Sequence[str]) -> NDArray[np.uint64]:
+    return np.fromiter(map(_word_hash, found), dtype=np.uint64, count=len(found))
 
 
 @lru_cache(maxsize=2**16)
@@ -219,10 +296,18 @@ def format_differences(members: Sequence[str], nonmembers: Sequence[str]) -> tup
     if min(n, m) == 0:
         return ()
     found = []
-    for each in TEXT_FORMATS:
-        a, b = (sum(map(each.has, texts)) for texts in (members, nonmembers))
+    for each, a, b in zip(TEXT_FORMATS, _count_formats(members), _count_formats(nonmembers), strict=True):
         if abs(a / n - b / m) >= MIN_DIFFERENCE:
             p_value = min(1.0, float(fisher_exact(np.array([[a, n - a], [b, m - b]])).pvalue) * len(TEXT_FORMATS))
             if p_value < LEVEL:
                 found.append(FormatDifference(each.name, a / n, b / m, p_value, each.mend))
     return tuple(found)
+
+
+def _count_formats(texts: Sequence[str]) -> list[int]:
+    """How many texts have each of TEXT_FORMATS, in one pass: reading a text may cost more than looking at it."""
+    counts = [0] * len(TEXT_FORMATS)
+    for text in texts:
+        for place, each in enumerate(TEXT_FORMATS):
+            counts[place] += each.has(text)
+    return counts

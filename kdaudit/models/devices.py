@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdaudit.config import LAYERS, TENSORS, AuditConfig, memory_by_device
 from kdaudit.errors import ConfigError
+from kdaudit.ranks import launched
 
 if TYPE_CHECKING:
     import torch
@@ -100,10 +101,10 @@ def settle_spread(config: AuditConfig, *, only_plan: bool = False) -> Spread | N
     if config.device_map is None:
         return None
     if config.device_map == TENSORS:
-        n_processes = int(os.environ.get("WORLD_SIZE", "1"))
-        if n_processes < 2:
+        n_processes = launched().n
+        if n_processes < 2 or "MASTER_ADDR" not in os.environ:
             raise ConfigError(
-                "--device-map tp: one process was started, and each holds a part of a model",
+                "--device-map tp: each process holds a part of a model, and no launcher started several of them",
                 hint="torchrun --nproc-per-node 2 -m -- kdaudit attack ..., with as many processes as GPUs",
             )
         return Spread(TENSORS, {}, n_processes)
@@ -331,21 +332,14 @@ def _told_of_tensors(n_processes: int) -> dict[str, Any]:
         return {"tp_plan": "auto"}
 
 
-def share_of_work(config: AuditConfig) -> tuple[int, int]:
-    """Which of how many processes divide the work this one is: those that hold one model together do not divide it."""
-    if config.device_map == TENSORS:
-        return 0, 1
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def attends(config: AuditConfig) -> bool:
     """Whether this process holds its part of every model and does nothing else: the first one plans, writes, judges."""
-    return config.device_map == TENSORS and int(os.environ.get("RANK", "0")) != 0
+    return config.device_map == TENSORS and launched().number != 0
 
 
 def writes(spread: Spread | None) -> bool:
     """Whether this process writes what it measures: of those that hold one model together the first."""
-    return spread is None or spread.way != TENSORS or int(os.environ.get("RANK", "0")) == 0
+    return spread is None or spread.way != TENSORS or launched().number == 0
 
 
 def is_held_together(model: Any) -> bool:
@@ -374,7 +368,7 @@ def held_together(spread: Spread | None) -> Iterator[None]:
     from torch import distributed
 
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(launched().local)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     is_ours = not distributed.is_initialized()
     if is_ours:

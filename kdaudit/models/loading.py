@@ -73,6 +73,18 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
+def take_gpu(number: int) -> None:
+    """Let `cuda` mean one GPU for each process of a host, where there are several; figures do not depend on which.
+
+    Args:
+        number: of this process among those of the host.
+    """
+    import torch
+
+    if (n_gpus := torch.cuda.device_count()) > 1:
+        torch.cuda.set_device(number % n_gpus)
+
+
 def check_attention(attention: str | None, dtype: str, *, only_plan: bool = False) -> None:
     """Refuse attention that cannot be computed here.
 

@@ -85,10 +85,16 @@ def sets_rows(
         validity: the checks.
         named: says of which models a reference is.
     """
+    learnt = validity.blind_learnt_from
+    part = (
+        f"; learnt from {learnt:,} records drawn at random, each record scored by what learnt without it"
+        if learnt
+        else ""
+    )
     yield (
         f"blind baseline ({validity.blind_name}): AUC",
         interval(validity.blind_auc),
-        "by the texts alone, no model involved: it ought to be at 0.5",
+        f"by the texts alone, no model involved: it ought to be at 0.5{part}",
     )
     for name, found in validity.blind.items():
         if name != validity.blind_name:

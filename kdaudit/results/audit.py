@@ -306,6 +306,8 @@ class Validity:
     """Why it failed, each with its figure; a file of an earlier version has none."""
     formats: tuple[str, ...] = ()
     """Trivial formats in which the sets differ, each with its shares and how to mend it."""
+    blind_learnt_from: int | None = None
+    """How many records the blind classifiers learnt from, where these are not all; they score all, out of fold."""
 
 
 @dataclass(frozen=True, slots=True)

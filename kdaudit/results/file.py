@@ -19,7 +19,7 @@ from kdaudit.foreign import check_regular
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.estimate import Difference, Estimate
 from kdaudit.metrics.metric import Metric
-from kdaudit.results.audit import MODEL_NAME, AttackResult, AuditedModel, AuditResult, Cell, Comparison
+from kdaudit.results.audit import MODEL_NAME, AttackResult, AuditedModel, AuditResult, Cell, Comparison, Validity
 from kdaudit.results.packed import packed, unpacked
 
 SCHEMA = "kdaudit.results/1"
@@ -44,6 +44,7 @@ ALWAYS_WRITTEN: Mapping[type, frozenset[str]] = {
         {"name", "revision", "fingerprint", "weights_sha256", "architecture", "n_parameters", "stored_dtype", "context"}
         | {"load", "base", "reference"}
     ),
+    Validity: frozenset(part.name for part in fields(Validity)) - {"blind_learnt_from"},
 }
 
 

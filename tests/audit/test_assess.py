@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from kdaudit.attacks import ATTACKS
-from kdaudit.audit.assess import Judging, adjust_for_many, assess_attack
+from kdaudit.audit.assess import Judging, adjust_for_many, assess_attack, assess_attacks
 from kdaudit.audit.plan import AttackPlan
 from kdaudit.audit.scoring import Scores
 from kdaudit.errors import ExitCode
@@ -86,6 +86,19 @@ def test_records_without_a_score_are_shown_and_more_than_one_percent_never_pass(
     assert result.cells["student"].unscored == n_missing
     assert verdict.status == status
     assert exit_code(verdict) == (ExitCode.PASSED if status == "pass" else ExitCode.INCONCLUSIVE)
+
+
+def test_threads_move_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("min-k", "loss", "zlib")
+    by_model = {"teacher": leaking(1.0, seed=1), "student": leaking(0.5, seed=2)}
+    scores = Scores(dict.fromkeys(names, by_model), {}, False, {})
+    plans = [AttackPlan(ATTACKS[name], False, dict.fromkeys(by_model, "")) for name in names]
+    alone = [assess_attack(one, scores, judging()) for one in plans]
+    assert list(assess_attacks(plans, scores, judging())) == alone
+    monkeypatch.setattr("kdaudit.audit.assess.MIN_THREADED", 0)
+    assert list(assess_attacks(plans, scores, judging())) == alone
+    with pytest.raises(KeyError, match="zlib"):
+        list(assess_attacks(plans, replace(scores, by_attack={"min-k": by_model, "loss": by_model}), judging()))
 
 
 def test_constant_scores_have_no_figure_anywhere() -> None:

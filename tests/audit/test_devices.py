@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -14,8 +13,7 @@ import pandas as pd
 import pytest
 import transformers
 
-from kdaudit.config import AuditConfig
-from kdaudit.models.devices import Placement, attends, share_of_work
+from kdaudit.models.devices import Placement
 from kdaudit.models.weights import sha256_files
 from kdaudit.signals.agreement import first_signals
 from tests import sparse, tiny
@@ -107,21 +105,22 @@ def test_what_processes_cannot_hold_together_is_refused(
     given: Given, checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     architecture: str, n: int, words: tuple[str, ...],
 ) -> None:  # fmt: skip
-    monkeypatch.setenv("WORLD_SIZE", str(n))
+    for name, value in {"RANK": "0", "WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
     audited = given.having(teacher=checkpoint(architecture, seed=1))
     done = audited.attack(tmp_path / "run", "--attack", "loss", "--device-map", "tp")
     check_refused(done, "--device-map tp", *words, "--device-map auto")
 
 
-def test_processes_that_hold_a_model_together_do_not_divide_the_work(
-    given: Given, monkeypatch: pytest.MonkeyPatch
+def test_work_is_divided_or_models_are_but_not_both(
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    monkeypatch.setenv("RANK", "3")
-    apart = AuditConfig(model="m", members=("a",), nonmembers=("b",))
-    together = replace(apart, device_map="tp")
-    assert (share_of_work(together), share_of_work(apart)) == ((0, 1), (3, 4))
-    assert (attends(together), attends(apart)) == (True, False)
+    shard = given.attack(tmp_path / "run", "--attack", "loss", "--device-map", "tp", "--shard", "1/2")
+    check_refused(shard, "--shard", "--device-map tp")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    each = given.attack(tmp_path / "run", "--attack", "loss", "--device-map", "auto")
+    check_refused(each, "each of the 2 processes", "--device-map tp")
 
 
 def test_without_a_gpu_everything_lies_on_the_cpu_and_the_figures_are_those_of_the_plain_run(

@@ -98,3 +98,15 @@ def test_another_word_for_what_is_kept_is_refused(given: Given, tmp_path: Path) 
 
 def test_the_results_name_all_attacks(full: Path) -> None:
     assert len(results(full)["attacks"]) >= 10
+
+
+def test_parts_that_were_measured_apart_are_judged_together(given: Given, full: Path, tmp_path: Path) -> None:
+    options = (*OPTIONS, "--reference", given.start, "--signals", "reduced")
+    for part in ("2/3", "1/3"):
+        done = given.attack(tmp_path, *options, "--shard", part)
+        assert done.code == 0, done.err
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "signals").rglob("*.safetensors")}
+    assert given.attack(tmp_path, *options).code == 0
+    check_reduced(tmp_path, full)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert len(files_in(tmp_path / "signals")) > len(written)

@@ -154,3 +154,27 @@ def test_welchs_interval_in_a_quarter_covers_although_its_edges_were_estimated()
         gaps: Any = [quarter.gap for quarter in gaps_by_quarter(figure, gain)]
         missed += sum(not gap.low <= 0 <= gap.high for gap in gaps)
     assert 0.93 <= 1 - missed / 4000 <= 0.97
+
+
+def test_with_many_records_the_interval_of_a_correlation_is_normal_and_lies_where_the_quantiles_do() -> None:
+    rng = np.random.default_rng(0)
+    x, y, given = rng.normal(size=(3, 500))
+    for third in (None, given):
+        few, many = (spearman(x, x + y, rng=np.random.default_rng(1), given=third, many=limit) for limit in (499, 500))
+        assert (few.value, few.n) == (many.value, many.n)
+        assert ("normal" in few.method, "normal" in many.method) == (True, False)
+        assert few.low == pytest.approx(many.low, abs=0.01)  # a third of a standard error
+        assert few.high == pytest.approx(many.high, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_the_normal_interval_of_a_correlation_covers(rho: float) -> None:
+    truth = 6 / np.pi * np.arcsin(rho / 2)  # of a bivariate normal distribution
+    missed = 0
+    for seed in range(1000):
+        rng = np.random.default_rng([43, seed])
+        x, y = rng.normal(size=(2, 1000))
+        found: Any = spearman(x, rho * x + np.sqrt(1 - rho**2) * y, rng=rng, many=500)
+        missed += not found.low <= truth <= found.high
+    assert 0.93 <= 1 - missed / 1000 <= 0.97

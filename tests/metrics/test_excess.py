@@ -171,14 +171,29 @@ def test_seed_weights_move_a_mean_by_students_t() -> None:
     assert np.quantile(draws[1:], [0.025, 0.975]) == pytest.approx(values.mean() + np.array([-reach, reach]), rel=0.1)
 
 
+def test_with_many_records_intervals_are_normal_and_lie_where_the_quantiles_do() -> None:
+    table = records(np.random.default_rng(5), 400, 400)
+    few, many = (excess_slopes(*table, rng=np.random.default_rng(6), many=limit) for limit in (399, 10**6))
+    assert few.interaction.value == many.interaction.value
+    for one, other in ((few.members, many.members), (few.interaction, many.interaction)):
+        assert one.low is not None
+        assert one.high is not None
+        assert other.low is not None
+        assert other.high is not None
+        se = (other.high - other.low) / 3.92
+        assert one.low == pytest.approx(other.low, abs=0.3 * se)
+        assert one.high == pytest.approx(other.high, abs=0.3 * se)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("many", [10**6, 50])
 @pytest.mark.parametrize(("n", "m"), [(200, 200), (100, 400)])
-def test_without_an_interaction_95_percent_of_the_intervals_hold_0(n: int, m: int) -> None:
+def test_without_an_interaction_95_percent_of_the_intervals_hold_0(n: int, m: int, many: int) -> None:
     below = above = 0
     n_runs = 1000
     for seed in range(n_runs):
         rng = np.random.default_rng([31, seed])
-        found: Any = excess_slopes(*records(rng, n, m), rng=rng, resamples=400)
+        found: Any = excess_slopes(*records(rng, n, m), rng=rng, resamples=400, many=many)
         below, above = below + (found.interaction.high < 0), above + (found.interaction.low > 0)
     covered = 1 - (below + above) / n_runs
     assert 0.93 <= covered <= 0.97, (below / n_runs, above / n_runs)

@@ -28,6 +28,14 @@ def test_the_blind_baseline_stands_first_and_every_other_classifier_below() -> N
     )
 
 
+def test_a_blind_baseline_that_learnt_from_a_part_of_the_records_says_so() -> None:
+    part = replace(AUDIT, validity=replace(AUDIT.validity, blind_learnt_from=20_000))
+    assert found(part)["blind baseline (tfidf): AUC"][1] == (
+        "by the texts alone, no model involved: it ought to be at 0.5; learnt from 20,000 records drawn at random, "
+        "each record scored by what learnt without it"
+    )
+
+
 def test_every_figure_of_a_reference_alone_is_shown_and_a_shared_reference_once() -> None:
     rows = found(WITH_ALONE)
     assert [name for name in rows if name.startswith("reference")] == ["reference alone (student, student-2): AUC"]

@@ -89,3 +89,34 @@ def test_a_file_that_holds_no_scores_is_refused(tmp_path: Path, finished: Path) 
     pq.write_table(table.set_column(1, "member", pa.array(["yes"] * table.num_rows)).slice(0, 0), path)
     with pytest.raises(ConfigError, match=r"scores\.parquet"):
         load_scores(path)
+
+
+def test_scores_are_read_a_few_rows_at_a_time_in_any_order_of_their_cells(
+    tmp_path: Path, finished: Path, scores: RecordScores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdaudit.results.scores.BATCH_ROWS", 7)
+    path = tmp_path / "scores.parquet"
+    table = pq.read_table(finished / "scores.parquet")
+    record = np.tile(np.arange(len(scores.ids)), len(scores.by_cell))
+    for order in (np.arange(table.num_rows), np.argsort(record, kind="stable")):
+        pq.write_table(table.take(pa.array(order)), path)
+        again = load_scores(path)
+        assert again.ids == scores.ids
+        assert np.array_equal(again.is_member, scores.is_member)
+        assert list(again.by_cell) == list(scores.by_cell)
+        assert all(np.array_equal(again.by_cell[cell], scores.by_cell[cell], equal_nan=True) for cell in scores.by_cell)
+    swapped = np.arange(table.num_rows)
+    swapped[-2:] = swapped[-2:][::-1]
+    pq.write_table(table.take(pa.array(swapped)), path)
+    with pytest.raises(ConfigError, match="not all of the same records"):
+        load_scores(path)
+
+
+@pytest.mark.parametrize("name", ["id", "member", "attack"])
+def test_scores_of_nothing_that_is_named_are_refused(tmp_path: Path, finished: Path, name: str) -> None:
+    table = pq.read_table(finished / "scores.parquet")
+    holed = [None, *table[name].to_pylist()[1:]]
+    path = tmp_path / "scores.parquet"
+    pq.write_table(table.set_column(table.column_names.index(name), name, pa.array(holed)), path)
+    with pytest.raises(ConfigError, match=f"a row without {name}"):
+        load_scores(path)
