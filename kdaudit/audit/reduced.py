@@ -31,7 +31,7 @@ class ShardScores:
     """Where the scores of one shard lie."""
 
     number: int
-    """Of the shard."""
+    """The number of the shard."""
     shard: list[int]
     path: Path
 
