@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kdaudit.errors import DiskFullError, OutputError
+
+HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+"""This host in the names of temporary files."""
 
 
 @contextmanager
@@ -41,15 +46,18 @@ def replacing(path: Path, *, option: str = "--out") -> Iterator[Path]:
 
 
 def waiting_name(path: Path) -> Path:
-    """What a file or folder is called until it is whole; beside it, since a rename cannot cross file systems."""
+    """What a file or folder is called until it is whole; beside it, since a rename cannot cross file systems.
+
+    Several hosts may share the file system: the name says whose process it is.
+    """
     path = path if path.name else path.resolve()  # of the current folder
-    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    return path.with_name(f"{path.name}.{HOST}-{os.getpid()}.tmp")
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes left of their attempts at `path`; those of live processes stay."""
+    """Remove what killed processes of this host left of their attempts at `path`; those of live processes stay."""
     path = path if path.name else path.resolve()
-    pattern = re.compile(rf"{re.escape(path.name)}\.(\d+)\.tmp")
+    pattern = re.compile(rf"{re.escape(path.name)}\.(?:{HOST}-)?(\d+)\.tmp")  # earlier versions named no host
     with suppress(OSError):
         for found in os.scandir(path.parent):
             named = pattern.fullmatch(found.name)

@@ -23,6 +23,7 @@ LAYOUT = ("text_field", "id_field", "answer_field", "pairs", "txt_record", "skip
 """Fields of a configuration that say how records stand in their sources."""
 KINDS = ("causal", "masked", "seq2seq")
 MASK_PLAN = re.compile(r"partition|pll|pll-word|random:([1-9][0-9]{0,2}|1000)")
+SIGNALS = FULL, REDUCED = ("full", "reduced")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 TEACHER, LONE = "teacher", "model"
@@ -169,6 +170,9 @@ class AuditConfig:
         MEASURE, least=0.05, most=0.95)] = 0.3
     batch_tokens: Annotated[int | None, Option(
         "The number of tokens in one forward pass. Default: 4096 on a CPU, 16384 elsewhere.", COMPUTE, least=1)] = None
+    signals: Annotated[str | None, Option(
+        "What the run folder keeps of a pass: full (numbers of every token) or reduced (the scores). Default: full, "
+        "and reduced from 200,000 records on.", COMPUTE, choices=SIGNALS)] = None
     device: Annotated[str, Option("The device: auto, cuda, cuda:N, mps or cpu.", COMPUTE)] = "auto"
     dtype: Annotated[str, Option(
         "The precision: auto, float32, bfloat16 or float16. auto is float32 on a CPU, and the checkpoint's own "
@@ -251,7 +255,7 @@ class AuditConfig:
         names = {"teacher", "students", "teacher_reference", "student_references", "reference"}
         names |= {"model", "model_reference", "teacher_run", "teacher_base", "student_bases", "model_base"}
         names |= {"members", "nonmembers", "shots", "train", "manifest", "key_file", "out", "gates", "overwrite"}
-        names |= {"data", "member_field", "member_text_field", "nonmember_text_field"}
+        names |= {"data", "member_field", "member_text_field", "nonmember_text_field", "signals"}
         found = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()

@@ -10,6 +10,7 @@ KdauditError
   ModelError              a checkpoint cannot be loaded or scored                                   4
   DiskFullError           no space is left for an output                                            4
   ControlError            a control of the demo did not come out as it must                         4
+  RankError               another process of the same audit has died, failed or never begun         4
 """
 
 from __future__ import annotations
@@ -105,5 +106,11 @@ class DiskFullError(KdauditError):
 
 class ControlError(KdauditError):
     """A control of the demo did not come out as it must."""
+
+    exit_code = ExitCode.FAILED
+
+
+class RankError(KdauditError):
+    """Another process of the same audit has died, failed or never begun."""
 
     exit_code = ExitCode.FAILED

@@ -79,6 +79,9 @@ class AuditKeywords(TypedDict, total=False):
     """The share of each class that fits thresholds. These records do not measure the thresholds."""
     batch_tokens: int | None
     """The number of tokens in one forward pass. Default: 4096 on a CPU, 16384 elsewhere."""
+    signals: str | None
+    """What the run folder keeps of a pass: full (numbers of every token) or reduced (the scores). Default: full, and
+    reduced from 200,000 records on."""
     device: str
     """The device: auto, cuda, cuda:N, mps or cpu."""
     dtype: str

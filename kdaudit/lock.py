@@ -80,7 +80,7 @@ def claim(
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".{os.getpid()}.tmp"
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # a process of another host may have the same id
         found = sorted(path.name for path in folder.iterdir() if not path.name.endswith(".tmp"))
     strangers = [name for name in found if name not in leftovers]
     if strangers and not is_ours and not overwrite:

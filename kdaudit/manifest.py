@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
@@ -21,7 +21,7 @@ from kdaudit.artefacts import create_text, remove_leftovers, write_text
 from kdaudit.config import LAST
 from kdaudit.errors import ConfigError, RecordsError
 from kdaudit.foreign import read_json, read_text, reason
-from kdaudit.records import Record, RecordSet
+from kdaudit.records import RecordSet, chosen, texts_of
 from kdaudit.records.files import STDIN
 from kdaudit.records.sets import digest
 
@@ -299,7 +299,7 @@ def pick(manifest: Manifest, found: RecordSet, part: str, key: bytes, option: st
     Raises:
         RecordsError: an id of the manifest belongs to no record of the file.
     """
-    by_id = {record_id(key, record.text): record for record in found.records}
+    by_id = {record_id(key, text): place for place, text in enumerate(texts_of(found.records))}
     wanted = manifest.data[part]
     lacking = [one for one in wanted if one not in by_id]
     if lacking:
@@ -308,8 +308,7 @@ def pick(manifest: Manifest, found: RecordSet, part: str, key: bytes, option: st
             f"{found.option} {found.source}",
             hint="give the training file that the student was distilled with, and its key (--key-file)",
         )
-    chosen = set(wanted)
-    records: Iterable[Record] = (record for one, record in by_id.items() if one in chosen)
-    kept = tuple(records)
+    asked = set(wanted)
+    kept = chosen(found.records, [place for one, place in by_id.items() if one in asked])
     n_duplicates = found.n_duplicates if part == "members" else 0
     return replace(found, option=option, records=kept, n_duplicates=n_duplicates, sha256=digest(kept))

@@ -11,7 +11,7 @@ from threading import Barrier
 import pytest
 
 from kdaudit import artefacts
-from kdaudit.artefacts import create_text, remove_leftovers, waiting_name, write_text
+from kdaudit.artefacts import HOST, create_text, remove_leftovers, waiting_name, write_text
 from kdaudit.manifest import make_key
 
 DEAD = 2**22 + 1
@@ -23,10 +23,13 @@ def test_what_a_killed_process_left_is_gone_when_its_file_is_written_again(tmp_p
     (tmp_path / f"b.json.{DEAD}.tmp").write_text("{", encoding="utf-8")
     (tmp_path / f"a.json.{os.getppid()}.tmp").write_text("{", encoding="utf-8")
     (tmp_path / f"a.json.{'9' * 40}.tmp").mkdir()
+    (tmp_path / f"a.json.{HOST}-{DEAD}.tmp").write_text("{", encoding="utf-8")
+    elsewhere = tmp_path / f"a.json.{HOST[::-1]}-{DEAD}.tmp"
+    elsewhere.write_text("{", encoding="utf-8")
     write_text(tmp_path / "a.json", "{}")
     assert {path.name for path in tmp_path.iterdir()} == {
-        "a.json", f"b.json.{DEAD}.tmp", f"a.json.{os.getppid()}.tmp",
-    }  # fmt: skip
+        "a.json", f"b.json.{DEAD}.tmp", f"a.json.{os.getppid()}.tmp", elsewhere.name,
+    }, "an id says nothing about a process of another host"  # fmt: skip
 
 
 def test_a_folder_that_is_the_current_one_has_a_name_to_wait_under(
@@ -34,7 +37,7 @@ def test_a_folder_that_is_the_current_one_has_a_name_to_wait_under(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    assert waiting_name(Path()) == tmp_path / f"here.{os.getpid()}.tmp"
+    assert waiting_name(Path()) == tmp_path / f"here.{HOST}-{os.getpid()}.tmp"
     (tmp_path / f"here.{DEAD}.tmp").mkdir()
     remove_leftovers(Path())
     assert [path.name for path in tmp_path.iterdir()] == ["here"]

@@ -103,6 +103,7 @@ FREE: dict[str, Any] = {
     "teacher_reference": "r",
     "student_references": ("r",), "reference": "r", "out": Path("elsewhere"), "gates": ("student.auc <= 0.6",),
     "overwrite": True, "manifest": Path("k.json"), "teacher_base": "B", "student_bases": ("B",),
+    "signals": "reduced",
 }  # fmt: skip
 OF_A_MANIFEST: dict[str, Any] = {"train": ("t",), "key_file": Path("key")}
 OF_A_MODEL_ALONE = {"model", "model_reference", "model_load", "model_base"}

@@ -24,6 +24,7 @@ EXPECTED = {
     "ModelError": ExitCode.FAILED,
     "DiskFullError": ExitCode.FAILED,
     "ControlError": ExitCode.FAILED,
+    "RankError": ExitCode.FAILED,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
@@ -22,7 +22,18 @@ from kdaudit.foreign import read_text, reason
 from kdaudit.models.chat import MAX_TEMPLATE, chat_renderer
 from kdaudit.models.checkpoint import find
 from kdaudit.models.loading import load_tokenizer
-from kdaudit.records import Read, Record, RecordSet, check_alike, check_disjoint, draw_shots, notes_on, sample
+from kdaudit.records import (
+    Read,
+    Record,
+    Records,
+    RecordSet,
+    check_alike,
+    check_disjoint,
+    draw_shots,
+    held,
+    notes_on,
+    sample,
+)
 
 SHOTS_SHARE = 0.25  # of the non-members at most: the rest is still to be judged
 
@@ -42,8 +53,8 @@ class Rendering:
 class AuditData:
     """What is scored, members before non-members, and what stands in front of it in prefix attacks."""
 
-    members: tuple[Record, ...]
-    nonmembers: tuple[Record, ...]
+    members: Sequence[Record]
+    nonmembers: Sequence[Record]
     shots: tuple[str, ...]
     sets: tuple[RecordSet, ...]
     """As read, before shots and limit."""
@@ -55,15 +66,15 @@ class AuditData:
     """By student: why what it started from cannot serve as a reference."""
     notes: tuple[str, ...] = ()
     """What a reader must know about where the records come from."""
-    shot_records: tuple[Record, ...] = ()
+    shot_records: Sequence[Record] = ()
     """The records of the shots."""
     renderings: Mapping[str, Rendering] = field(default_factory=dict)
     """By checkpoint fingerprint, where a model is shown the chats otherwise than they were read."""
 
     @cached_property
-    def records(self) -> tuple[Record, ...]:
+    def records(self) -> Records:
         """Members, then non-members: the order of every array of the audit."""
-        return self.members + self.nonmembers
+        return held(self.members) + held(self.nonmembers)
 
     @property
     def is_member(self) -> NDArray[np.bool_]:
@@ -117,7 +128,7 @@ def read_data(
     check_disjoint(sets)
     check_alike(members, nonmembers)
 
-    drawn: tuple[Record, ...] = shots.records[: config.n_shots] if shots else ()
+    drawn: Sequence[Record] = shots.records[: config.n_shots] if shots else ()
     rest = nonmembers
     if needs_shots and shots is None:
         n_shots = min(config.n_shots, int(len(nonmembers.records) * SHOTS_SHARE))
@@ -177,7 +188,7 @@ def _tokenizer(config: AuditConfig, one: Audited) -> Any:
     return load_tokenizer(find(one.checkpoint, option=one.option, base=one.base, kind=config.kind, **trust))
 
 
-def _limited(found: tuple[Record, ...], config: AuditConfig, name: str) -> tuple[Record, ...]:
+def _limited(found: Sequence[Record], config: AuditConfig, name: str) -> Sequence[Record]:
     if config.limit is None or len(found) <= config.limit:
         return found
     return sample(found, config.limit, rng=generator(config.seed, f"limit {name}"))

@@ -97,11 +97,11 @@ def write_likelihoods(path: Path, plan: Plan, data: AuditData, scores: Scores) -
     columns = [("id", pa.string()), ("member", pa.bool_()), ("model", pa.string())]
     columns += [(name, pa.float64()) for name in (*FIGURES, *alone, *paper)]
     schema = pa.schema(columns, metadata={METADATA: json.dumps(about)})
-    n = len(data.records)
+    n, ids = len(data.records), list(data.records.column("id"))
     with replacing(path) as waiting, pq.ParquetWriter(waiting, schema) as writer:
         for name, one, is_start in _parts(plan.subjects):
             found: dict[str, Any] = {
-                "id": [record.id for record in data.records], "member": data.is_member, "model": [name] * n,
+                "id": ids, "member": data.is_member, "model": [name] * n,
                 **{part: getattr(scores.likelihoods[one.fingerprint], part) for part in FIGURES},
             }  # fmt: skip
             of_start = scores.of_starts[one.fingerprint] if is_start else {}
@@ -167,7 +167,7 @@ def check_records(earlier: Earlier, data: AuditData, config: AuditConfig) -> Non
     differing = [*_unequal(was, now)]
     if was["records"] != now["records"]:
         differing.insert(0, "it has other records")
-    elif not differing and earlier.ids != tuple(record.id for record in data.records):
+    elif not differing and earlier.ids != tuple(data.records.column("id")):
         differing.append("it drew other records")
     _refuse(earlier, differing)
 

@@ -90,8 +90,9 @@ def open_folder(config: AuditConfig) -> RunFolder:
         OutputError: it cannot be written.
     """
     folder = RunFolder(config.out)
+    leftovers = ("signals", folder.manifest.name)  # another process of this run may just have written its manifest
     claim(
-        config.out, is_ours=folder.manifest.is_file(), holds_no="earlier run", leftovers=("signals",),
+        config.out, is_ours=folder.manifest.is_file(), holds_no="earlier run", leftovers=leftovers,
         overwrite=config.overwrite,
     )  # fmt: skip
     return folder
@@ -183,7 +184,7 @@ def write_scores(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    ids = pa.array([record.id for record in data.records])
+    ids = pa.array(list(data.records.column("id")))
     member = pa.array(data.is_member)
     part = pa.array(np.where(is_calibration, "calibration", "evaluation")).dictionary_encode()
     schema = pa.schema(

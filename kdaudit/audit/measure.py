@@ -9,6 +9,8 @@ from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from kdaudit.audit.plan import Pass, Plan
 from kdaudit.errors import ModelError
 from kdaudit.models.loading import loaded
@@ -25,32 +27,44 @@ SignalFiles = Mapping[tuple[str, View], tuple[Path, ...]]
 """(checkpoint fingerprint, view) -> one file per shard."""
 
 
-def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_progress: Progress) -> SignalFiles:
+def measure_passes(
+    plan: Plan,
+    shards: list[list[int]],
+    files: SignalFiles,
+    *,
+    on_progress: Progress,
+    own: Sequence[int] | None = None,
+    now: Sequence[int] | None = None,
+) -> None:
     """Run every pass whose signals are not on disk yet.
 
     Args:
         plan: what to run.
         shards: indices of the texts, the same groups for every model.
-        folder: of the signals.
+        files: where the signals of every pass are to lie.
         on_progress: told about text tokens.
+        own: numbers of the shards that this process measures, rising; None: all.
+        now: those of them that are measured now, where those behind them come later; None: all of them.
 
     Raises:
         ModelError: a checkpoint cannot be loaded or scored.
     """
-    files = signal_files(plan, shards, folder)
+    own = range(len(shards)) if own is None else own
+    now = own if now is None else now
+    n_chars = [int(plan.passages.sizes[shard].sum()) for shard in shards]
+    n_own, n_later = (sum(n_chars[i] for i in own if i > after) for after in (-1, max(now, default=-1)))
     for _, group in groupby(plan.passes, key=lambda one: one.checkpoint.fingerprint):
-        passes = list(group)
         lacking: list[tuple[Pass, list[int]]] = []
-        for one in passes:
+        for one in group:
             paths = files[one.checkpoint.fingerprint, one.view]
-            absent = [i for i, path in enumerate(paths) if store.read(path, n_texts=_n_texts(one, shards[i])) is None]
+            absent = [i for i in now if store.read(paths[i], n_texts=n_texts(one, shards[i])) is None]
             if absent:
                 lacking.append((one, absent))
         if lacking:
             with loaded(lacking[0][0].checkpoint, device=plan.device, dtype=plan.dtype) as model:
                 for one, absent in lacking:
                     paths = files[one.checkpoint.fingerprint, one.view]
-                    advance = _counter(stage_of(one), plan, one, shards, absent, on_progress)
+                    n_lacking = n_later + sum(n_chars[i] for i in absent)
                     waiting = _shards(plan, one, [shards[i] for i in absent])
                     measured = measure(
                         model,
@@ -58,12 +72,11 @@ def measure_passes(plan: Plan, shards: list[list[int]], folder: Path, *, on_prog
                         plan.passages.frame(one.view, one.tokenizer),
                         batch_tokens=plan.batch_tokens,
                         probe=plan.passages.read(shards[0][:PROBE_PASSAGES], one.view, one.tokenizer),
-                        on_tokens=advance,
+                        on_tokens=_counter(plan, one, n_own, n_lacking, on_progress),
                     )
                     with _naming(one):
                         for i, signals in zip(absent, measured, strict=True):
                             store.write(paths[i], signals)
-    return files
 
 
 def stage_of(one: Pass) -> str:
@@ -88,25 +101,19 @@ def _shards(plan: Plan, one: Pass, shards: list[list[int]]) -> Iterator[list[Pas
 def signal_files(plan: Plan, shards: Sequence[Sequence[int]], folder: Path) -> SignalFiles:
     """Where the signals of every pass lie, in the order of the passes.
 
-    Texts are made and tokenised once for all models that are shown the same tokens, not once for each.
-
     Args:
         plan: what to run.
         shards: indices of the texts.
         folder: of the signals.
     """
-    found: dict[tuple[str, View], list[Path]] = {(one.checkpoint.fingerprint, one.view): [] for one in plan.passes}
-    alike: dict[tuple[View, int], list[Pass]] = {}
+    found = {}
     for one in plan.passes:
-        alike.setdefault((one.view, one.tokenizer), []).append(one)
-    for (view, tokenizer), passes in alike.items():
-        frame = plan.passages.frame(view, tokenizer)
-        keys = [_key(plan, one, frame) for one in passes]
-        for shard in shards:
-            plans = [frame.plan(passage) for passage in plan.passages.read(shard, view, tokenizer)]
-            for one, key in zip(passes, keys, strict=True):
-                found[one.checkpoint.fingerprint, view].append(store.shard_path(folder, key, plans))
-    return {key: tuple(paths) for key, paths in found.items()}
+        key = _key(plan, one, plan.passages.frame(one.view, one.tokenizer))
+        marks = plan.passages.marks[one.view][one.tokenizer]
+        found[one.checkpoint.fingerprint, one.view] = tuple(
+            store.shard_path(folder, key, marks[shard].tobytes()) for shard in shards
+        )
+    return found
 
 
 def _key(plan: Plan, one: Pass, frame: Frame) -> store.PassKey:
@@ -126,17 +133,17 @@ def _key(plan: Plan, one: Pass, frame: Frame) -> store.PassKey:
     )
 
 
-def _n_texts(one: Pass, shard: list[int]) -> int:
+def n_texts(one: Pass, shard: Sequence[int]) -> int:
+    """Texts of a shard as a pass shows them."""
     return len(shard) * one.view.n_variants
 
 
-def _counter(
-    stage: str, plan: Plan, one: Pass, shards: list[list[int]], absent: list[int], on_progress: Progress
-) -> Callable[[int], None]:
-    """A counter of tokens that starts at what an earlier run has finished; shares are by characters."""
-    total = plan.passages.shown[one.view][one.tokenizer].n_tokens
-    n_chars = [sum(len(plan.passages.texts[i]) for i in shard) for shard in shards]
-    done = round(total * (1 - sum(n_chars[i] for i in absent) / max(1, sum(n_chars))))
+def _counter(plan: Plan, one: Pass, n_own: int, n_lacking: int, on_progress: Progress) -> Callable[[int], None]:
+    """A counter of tokens of what this process measures, which starts at what is finished; shares are by characters."""
+    stage, n_all = stage_of(one), max(1, int(plan.passages.sizes.sum(dtype=np.int64)))
+    n_tokens = plan.passages.shown[one.view][one.tokenizer].n_tokens
+    total, lacking = (round(n_tokens * n_chars / n_all) for n_chars in (n_own, n_lacking))
+    done = total - lacking
     on_progress(stage, done, total)
 
     def advance(n_tokens: int) -> None:

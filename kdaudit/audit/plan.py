@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from kdaudit.attacks import ATTACKS, expand
 from kdaudit.attacks.base import Attack
 from kdaudit.audit.data import AuditData, Rendering
-from kdaudit.config import AuditConfig, option_of
+from kdaudit.config import FULL, AuditConfig, option_of
 from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import scoring_batch_tokens, shared_window
@@ -18,11 +20,13 @@ from kdaudit.models.headers import is_dequantised
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
+from kdaudit.records import texts_of
+from kdaudit.records.sets import fingerprints
 from kdaudit.targets.frames import check_answers, frame_of, hides_words
 from kdaudit.targets.masked import DEFAULT_GROUPS, DEFAULT_PLAN, Masking
 from kdaudit.targets.passage import lead_text
 from kdaudit.targets.plan import Frame
-from kdaudit.targets.script import TWICE, script_of, without_lead
+from kdaudit.targets.script import TWICE, Scripts, without_lead
 from kdaudit.targets.tokenizers import check_known, described, ignores_case
 from kdaudit.views.build import Passages, build
 from kdaudit.views.view import PLAIN, View
@@ -33,6 +37,8 @@ ALONE: Mapping[str, Attack] = {
 """The attacks that need no more of a model than its plain pass: those that a start (a reference) is attacked by too."""
 PAPER_SETTINGS: Mapping[str, Mapping[str, float]] = {"min-k": {"fraction": 0.9}, "min-k++": {"fraction": 0.1}}
 """What arXiv:2505.11837 uses, for --paper-compat only, whatever --set says of the audit's own figures."""
+MANY = 200_000
+"""Records from which the run folder keeps scores alone, unless --signals says otherwise."""
 MOST_UNKNOWN = 0.5
 """A larger share of unknown tokens leaves nothing to audit."""
 
@@ -97,6 +103,8 @@ class Plan:
     """What is hidden from masked models, and from encoders that read no prompts."""
     dequantised: frozenset[str] = frozenset()
     """Fingerprints of the checkpoints whose packed weights compute as whole ones on this device."""
+    keeps_signals: bool = True
+    """Whether the signals of every token stay in the run folder, or the scores alone."""
 
     @property
     def alone(self) -> dict[str, Attack]:
@@ -125,15 +133,13 @@ class Plan:
         """The mask plan in a sentence; "" where nothing is hidden."""
         if self.masking is None:
             return ""
-        counts = _span([one.n_passes for one in self.passages.shown[PLAIN]])
-        return (
-            f"mask plan {self.masking.told}; each model reads the {len(self.passages.texts):,} texts in {counts} passes"
-        )
+        n_texts, counts = len(self.passages.scripts), _span([one.n_passes for one in self.passages.shown[PLAIN]])
+        return f"mask plan {self.masking.told}; each model reads the {n_texts:,} texts in {counts} passes"
 
     @property
     def is_in_parts(self) -> bool:
         """Whether a text is read more often than once in a view, since its words are hidden in turn."""
-        return any(one.n_passes > len(self.passages.texts) * one.view.n_variants for one in self.passes)
+        return any(one.n_passes > len(self.passages.scripts) * one.view.n_variants for one in self.passes)
 
     def is_same_tokenizer(self, subject: Subject) -> bool:
         """Whether a model and its reference split these texts alike; true where it has none."""
@@ -225,7 +231,7 @@ def make_plan(
         RecordsError: texts of both sets are the same without the BOS that they begin with.
     """
     checkpoints = on_disk(subjects)
-    has_prompts = any(record.n_prompt for record in data.records)
+    has_prompts = any(data.records.column("n_prompt"))
     check_answers(subjects[0].checkpoint.kind, data.records)
     masking = _masking(config, subjects[0].checkpoint, has_prompts=has_prompts)
     tokenizers, frames, renderings, tokenizer_of = _tokenizers(
@@ -233,18 +239,15 @@ def make_plan(
     )
     chosen = expand(config.attacks, config.settings)
     leads = list(dict.fromkeys(lead_text(tokenizer) for tokenizer in tokenizers))
-    scripts = [script_of(record, leads) for record in data.records]
-    n_twice = sum(script.text != record.text for script, record in zip(scripts, data.records, strict=True))
-    n_members = len(data.members)
-    n_shared = len({one.text for one in scripts[:n_members]} & {one.text for one in scripts[n_members:]})
-    if n_twice and n_shared:
+    n_twice, n_shared = _with_leads(data, leads)
+    if n_shared:
         raise RecordsError(
             f"{n_shared} texts stand in both sets, in one of them behind {' or '.join(filter(None, leads))}, which the "
             "tokenizer puts before every text anyway",
             hint="a text is a member or a non-member: take it out of one of the files",
         )
     passages = build(
-        scripts,
+        Scripts(data.records, leads),
         tokenizers,
         frames,
         views=_views(attack for attack, _ in chosen),
@@ -289,7 +292,19 @@ def make_plan(
         warnings=(*_warnings(config, data, passages), *twice, *_dequantised(distinct(subjects), dequantised), *notes),
         masking=masking,
         dequantised=dequantised,
+        keeps_signals=len(data.records) < MANY if config.signals is None else config.signals == FULL,
     )
+
+
+def _with_leads(data: AuditData, leads: Sequence[str]) -> tuple[int, int]:
+    """How many texts begin with a lead, and how many of those in both sets are the same without."""
+    written = tuple(filter(None, leads))
+    n_twice = sum(text.startswith(written) for text in texts_of(data.records)) if written else 0
+    if not n_twice:
+        return 0, 0
+    marks = fingerprints(without_lead(text, leads) for text in texts_of(data.records))
+    n_members = len(data.members)
+    return n_twice, np.intersect1d(marks[:n_members], marks[n_members:]).size
 
 
 def _without_leads(texts: Iterable[str], leads: Sequence[str]) -> list[str]:
@@ -315,7 +330,7 @@ def _check_known_words(
     checkpoints: Mapping[str, Checkpoint], passages: Passages, tokenizer_of: Mapping[str, int]
 ) -> None:
     """Refuse a tokenizer to which most of the texts are unknown words: it could not tell them apart."""
-    some = passages.shards()[0] if passages.texts else []
+    some = passages.shards()[0] if passages.scripts else []
     for fingerprint, checkpoint in checkpoints.items():
         k = tokenizer_of[fingerprint]
         unknown = getattr(passages.tokenizers[k], "unk_token_id", None)
@@ -514,12 +529,12 @@ def _warnings(config: AuditConfig, data: AuditData, passages: Passages) -> list[
     warnings = list(data.notes)
     if passages.n_cut:
         warnings.append(
-            f"{passages.n_cut} of {len(passages.texts)} texts are longer than {passages.window} tokens "
+            f"{passages.n_cut} of {len(passages.scripts)} texts are longer than {passages.window} tokens "
             "and were cut, the same for all models"
         )
     if passages.n_prompts_cut:
         warnings.append(
-            f"{passages.n_prompts_cut} of {len(passages.texts)} prompts are longer than the {passages.window} tokens "
+            f"{passages.n_prompts_cut} of {len(passages.scripts)} prompts are longer than the {passages.window} tokens "
             "that the encoders read and were cut, the same for all models"
         )
     if 0 < passages.n_shots < len(data.shots):

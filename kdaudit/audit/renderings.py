@@ -14,7 +14,9 @@ from kdaudit.config import ASSISTANT, WHOLE, AuditConfig
 from kdaudit.errors import ConfigError, RecordsError
 from kdaudit.models.chat import chat_renderer
 from kdaudit.models.loading import load_tokenizer
-from kdaudit.records import Chat, Record, Render
+from kdaudit.records import Chat, Records, Render
+from kdaudit.records.forms import TALK
+from kdaudit.records.store import Writer
 from kdaudit.records.turns import earlier_answers, words_of
 from kdaudit.targets.script import script_from
 
@@ -60,7 +62,7 @@ def show_each(data: AuditData, subjects: Sequence[Subject], config: AuditConfig,
         ConfigError: one checkpoint is the reference of models with different templates, or all of a chat is scored.
         RecordsError: a template refuses a chat, or does not show the answer as the others do.
     """
-    if not any(record.chat for record in data.records) or config.chat_template != "own":
+    if TALK not in {*data.records.column("form")} or config.chat_template != "own":
         return data
     if lineage.sets is not None or any(one.checkpoint.kind != "causal" for one in subjects):
         return data
@@ -116,9 +118,9 @@ def _by_checkpoint(subjects: Sequence[Subject], rendering_of: Mapping[str, Rende
 
 def _rendered(
     data: AuditData, first: _Voice, others: Mapping[str, _Voice], today: str, score: str
-) -> tuple[tuple[Record, ...], dict[str, Rendering]]:
+) -> tuple[Records, dict[str, Rendering]]:
     """The records up to the end of their answers' words, and the contexts and shots of every further template."""
-    made: list[Record] = []
+    made = Writer()
     contexts: dict[str, list[tuple[str, ...]]] = {name: [] for name in others}
     shots: dict[str, tuple[str, ...]] = {}
     broken: dict[str, list[str]] = {}
@@ -138,7 +140,7 @@ def _rendered(
                     broken.setdefault(str(error), []).append(record.place)
                     continue
             script = script_from(found[""])
-            made.append(replace(record, text=script.text, n_prompt=script.n_prompt, gaps=script.gaps))
+            made.add(replace(record, text=script.text, n_prompt=script.n_prompt, gaps=script.gaps))
             for name in others:
                 contexts[name].append(tuple(before for before, _ in found[name]))
         if broken:
@@ -147,7 +149,7 @@ def _rendered(
             shots[name] = tuple(
                 one.text if one.chat is None else renders[name](one.chat)[1] for one in data.shot_records
             )
-    return tuple(made), {name: Rendering(name, tuple(contexts[name]), shots[name]) for name in others}
+    return made.records(), {name: Rendering(name, tuple(contexts[name]), shots[name]) for name in others}
 
 
 def _said_by_all(renders: Mapping[str, Callable[[Chat], tuple[str, str]]], chat: Chat, score: str) -> dict[str, Turns]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from kdaudit.audit.folder import (
     write_manifest,
     write_scores,
 )
+from kdaudit.audit.heartbeat import Share, beating, disband, gather
 from kdaudit.audit.lineage import Lineage
 from kdaudit.audit.liveness import check_alive
 from kdaudit.audit.measure import Progress
@@ -30,12 +33,15 @@ from kdaudit.audit.request import read_request
 from kdaudit.audit.stages import Planned, compare_sets, plan_audit, score_plan, split_records
 from kdaudit.audit.strength import describe_power, strongest_by_model
 from kdaudit.audit.supervision import describe_supervision
+from kdaudit.audit.together import hash_of, measure_together, runs_on
+from kdaudit.audit.units import measure_alone, work_of
 from kdaudit.config import AuditConfig
 from kdaudit.dates import today
 from kdaudit.lock import locked
 from kdaudit.metrics.scores import Parts
 from kdaudit.models.checkpoint import Checkpoint
-from kdaudit.models.environment import check_environment, recorded_environment
+from kdaudit.models.environment import check_environment, n_threads, recorded_environment
+from kdaudit.ranks import ALONE, Rank
 from kdaudit.records import Read
 from kdaudit.results import AuditedModel, AuditedRecords, AuditResult, Source
 from kdaudit.verdict import Gate, judge
@@ -48,6 +54,7 @@ def run_audit(
     config: AuditConfig,
     *,
     command: str = "",
+    rank: Rank = ALONE,
     on_plan: Callable[[Plan, AuditData], None] = lambda *_: None,
     on_progress: Progress = lambda *_: None,
     on_result: Callable[[AuditResult], None] = lambda _: None,
@@ -58,6 +65,7 @@ def run_audit(
     Args:
         config: what to audit.
         command: as the user typed it, for the manifest.
+        rank: of this process, the first of those that measure the audit; the others call `measure_share`.
         on_plan: told what will run, before any weights are loaded.
         on_progress: told about long work.
         on_result: told what was found, while the run folder is still held against other commands.
@@ -68,9 +76,51 @@ def run_audit(
     """
     planned, gates = plan_run(config, read_source=read_source)
     with locked(config.out):
-        result = _measure(planned, gates, command, on_plan, on_progress)
+        result = _measure(planned, gates, command, rank, on_plan, on_progress)
         on_result(result)
+        disband(config.out)
     return result
+
+
+def measure_share(
+    config: AuditConfig,
+    rank: Rank,
+    *,
+    on_plan: Callable[[Plan, AuditData], None] = lambda *_: None,
+    on_progress: Progress = lambda *_: None,
+    read_source: Read = records.read,
+) -> Share:
+    """Measure what one of several processes has to measure of an audit, and judge nothing.
+
+    Only signals are written into the run folder, so that no lock is needed: another process may hold it.
+
+    Args:
+        config: of the audit, the same for all processes.
+        rank: of this process.
+        on_plan: told what will run, before any weights are loaded.
+        on_progress: told about long work.
+        read_source: gives the records of a source that `config` or a manifest names.
+
+    Returns:
+        The units that this process measured, out of those that are its to measure.
+
+    Raises:
+        KdauditError: see `kdaudit.errors`; what was measured until then is kept in the run folder.
+    """
+    with nullcontext() if rank.is_shard else beating(config.out, rank) as heart:
+        planned, _ = plan_run(config, read_source=read_source)
+        plan, data = planned.plan, planned.data
+        folder = open_folder(config)
+        if not config.overwrite:  # the process that judges replaces what is there
+            refuse_another_run(folder, identify(planned.config, data, _describe_models(planned)), overwrite=False)
+        on_plan(plan, data)
+        work = work_of(plan, folder.signals, with_paper=config.paper_compat)
+        if heart is not None:
+            heart.say(units=hash_of(work.units), runs_on=runs_on(plan))
+        own = [unit for unit in work.units if rank.takes(unit.shard)]
+        n_before = sum(unit.is_measured for unit in own)
+        work.measure(work.own(rank), on_progress)
+    return Share(rank, len(own) - n_before, len(own))
 
 
 def plan_run(config: AuditConfig, *, read_source: Read = records.read) -> tuple[Planned, tuple[Gate, ...]]:
@@ -93,21 +143,18 @@ def _measure(
     planned: Planned,
     gates: Sequence[Gate],
     command: str,
+    rank: Rank,
     on_plan: Callable[[Plan, AuditData], None],
     on_progress: Progress,
 ) -> AuditResult:
     """What is planned, measured and judged, and left in the run folder."""
     config, lineage, data, plan = planned.config, planned.lineage, planned.data, planned.plan
     day = today().isoformat()
-    folder, subjects = open_folder(config), plan.subjects
-    models = {
-        subject.name: describe_earlier(planned.earlier)
-        if planned.earlier is not None and subject.checkpoint.is_recorded
-        else _describe_model(subject, plan, lineage)
-        for subject in subjects
-    }
+    folder, models = open_folder(config), _describe_models(planned)
     identity = identify(config, data, models)
     refuse_another_run(folder, identity, overwrite=config.overwrite)
+    if rank.is_one_of_several:
+        gather(config.out)
     on_plan(plan, data)
 
     about = RunManifest(
@@ -119,12 +166,17 @@ def _measure(
             "device": plan.device,
             "dtype": plan.dtype,
             "batch_tokens": plan.batch_tokens,
+            "processes": rank.n,
+            "threads": n_threads(),
             "chat_date": lineage.chat_date,
             "environment": recorded_environment(),
         },
     )
     write_manifest(folder, about, status="running")
-    measured = score_plan(plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat)
+    measure = partial(measure_together, out=config.out, rank=rank) if rank.is_one_of_several else measure_alone
+    measured = score_plan(
+        plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat, measure=measure
+    )
     scores = with_earlier(measured, planned.earlier)
     notes = check_alive(plan, scores, len(data.members))
     parts = split_records(data, share=config.calibration_share, seed=config.seed)
@@ -181,6 +233,15 @@ def describe_checkpoint(checkpoint: Checkpoint) -> AuditedModel:
         load=checkpoint.load,
         base=describe_checkpoint(checkpoint.base) if checkpoint.base else None,
     )
+
+
+def _describe_models(planned: Planned) -> dict[str, AuditedModel]:
+    return {
+        subject.name: describe_earlier(planned.earlier)
+        if planned.earlier is not None and subject.checkpoint.is_recorded
+        else _describe_model(subject, planned.plan, planned.lineage)
+        for subject in planned.plan.subjects
+    }
 
 
 def _describe_model(subject: Subject, plan: Plan, lineage: Lineage) -> AuditedModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -15,6 +15,13 @@ from kdaudit.signals import store
 from kdaudit.signals.likelihoods import Floats, Likelihoods, fill, nothing_scored
 from kdaudit.signals.tokens import TokenSignals
 from kdaudit.views.view import PLAIN, View
+
+ATTACK, PAPER, START, LIKELIHOOD = "attack", "paper", "start", "likelihood"
+Cell = tuple[str, str, str]
+"""What a column of figures is: ATTACK or PAPER with a model and an attack, START with the fingerprint of a start and an
+attack, LIKELIHOOD with the fingerprint of a model and a field of `Likelihoods`."""
+Signals = Mapping[tuple[str, View], Sequence[TokenSignals]]
+"""By checkpoint fingerprint and view: the signals of one shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,41 +47,113 @@ def score_records(plan: Plan, shards: Sequence[Sequence[int]], files: SignalFile
     A start is attacked with the parameters that the attack has in the audit. Models that are known from an earlier run
     have no score here.
     """
-    n = len(plan.passages.texts)
-    by_attack = {one.attack.name: {name: np.full(n, np.nan) for name in one.runs_on} for one in plan.attacks}
-    as_in_paper = plan.as_in_paper if with_paper else {}
-    paper = {name: {model: np.full(n, np.nan) for model in by_attack[name]} for name in as_in_paper}
-    plain = [fingerprint for fingerprint, view in files if view is PLAIN]
-    likelihoods = {fingerprint: nothing_scored(n) for fingerprint in plain}
-    starts = [subject.reference.fingerprint for subject in plan.subjects if subject.reference]
-    of_starts = {
-        start: {name: np.full(n, np.nan) for name in plan.alone} for start in starts if (start, PLAIN) in files
-    }
-    asked = [subject for subject in plan.subjects if not subject.checkpoint.is_recorded]
+    found = nothing_found(plan, with_paper=with_paper)
     for k, shard in enumerate(shards):
-        signals = {key: _read(files, key, k) for key in files}
-        texts = [plan.passages.scored_text(index) for index in shard]
-        for fingerprint in plain:
-            fill(likelihoods[fingerprint], shard, signals[fingerprint, PLAIN])
-        for start, found in of_starts.items():
-            for position, index in enumerate(shard):
-                alone = Sample(texts[position], {PLAIN: signals[start, PLAIN][position]})
-                for name, attack in plan.alone.items():
-                    found[name][index] = attack.score(alone)
-        for subject in asked:
-            same = plan.is_same_tokenizer(subject)
-            running = [one for one in plan.attacks if not one.obstacles[subject.name]]
-            fingerprint, reference = subject.checkpoint.fingerprint, subject.reference
-            own = {view: found for (model, view), found in signals.items() if model == fingerprint}
-            of_reference = signals[reference.fingerprint, PLAIN] if reference else None
-            for position, index in enumerate(shard):
-                sample = _sample(texts[position], own, of_reference, position, is_same_tokenizer=same)
-                for one in running:
-                    by_attack[one.attack.name][subject.name][index] = one.attack.score(sample)
-                for name, attack in as_in_paper.items():
-                    if subject.name in paper[name]:
-                        paper[name][subject.name][index] = attack.score(sample)
-    return Scores(by_attack, paper, with_paper, likelihoods, of_starts, plan.alone)
+        put(found, shard, score_shard(plan, shard, read_signals(files, k), with_paper=with_paper))
+    return as_scores(plan, found, with_paper=with_paper)
+
+
+def nothing_found(plan: Plan, *, with_paper: bool) -> dict[Cell, Floats]:
+    """A column of NaN for every figure that the passes of a plan give."""
+    n = len(plan.passages.scripts)
+    return {cell: np.full(n, np.nan) for cell in cells_of(plan, with_paper=with_paper)}
+
+
+def cells_of(plan: Plan, *, with_paper: bool) -> list[Cell]:
+    """What the passes of a plan give of every record."""
+    asked = {one.name for one in plan.subjects if not one.checkpoint.is_recorded}
+    ran = [(name, one.attack.name) for one in plan.attacks for name in one.runs_on if name in asked]
+    plain = [one.checkpoint.fingerprint for one in plan.passes if one.view is PLAIN]
+    starts = [start for start in dict.fromkeys(_starts(plan)) if start in plain]
+    return [
+        *((ATTACK, model, attack) for model, attack in ran),
+        *((PAPER, model, attack) for model, attack in ran if with_paper and attack in plan.as_in_paper),
+        *((START, start, attack) for start in starts for attack in plan.alone),
+        *((LIKELIHOOD, model, each.name) for model in plain for each in fields(Likelihoods)),
+    ]
+
+
+def put(found: Mapping[Cell, Floats], shard: Sequence[int], scored: Mapping[Cell, Floats]) -> None:
+    """Write what was found of the records of a shard into the columns of all records."""
+    for cell, values in scored.items():
+        found[cell][shard] = values
+
+
+def as_scores(plan: Plan, found: Mapping[Cell, Floats], *, with_paper: bool) -> Scores:
+    """The columns by what they are; those of a model that is known from an earlier run are NaN."""
+
+    def columns(kind: str) -> dict[str, dict[str, Floats]]:
+        made: dict[str, dict[str, Floats]] = {}
+        for (which, model, name), values in found.items():
+            if which == kind:
+                made.setdefault(model, {})[name] = values
+        return made
+
+    n = len(plan.passages.scripts)
+    attacked, as_in_paper = columns(ATTACK), columns(PAPER)
+    runs_on = {one.attack.name: one.runs_on for one in plan.attacks}
+
+    def by_attack(of_model: Mapping[str, Mapping[str, Floats]], name: str) -> dict[str, Floats]:
+        return {model: of_model.get(model, {}).get(name, np.full(n, np.nan)) for model in runs_on[name]}
+
+    return Scores(
+        {name: by_attack(attacked, name) for name in runs_on},
+        {name: by_attack(as_in_paper, name) for name in plan.as_in_paper} if with_paper else {},
+        with_paper,
+        {model: Likelihoods(**figures) for model, figures in columns(LIKELIHOOD).items()},
+        columns(START),
+        plan.alone,
+    )
+
+
+def score_shard(plan: Plan, shard: Sequence[int], signals: Signals, *, with_paper: bool) -> dict[Cell, Floats]:
+    """What the passes give of the records of one shard, each column (len(shard),)."""
+    found = {cell: np.full(len(shard), np.nan) for cell in cells_of(plan, with_paper=with_paper)}
+    texts = [plan.passages.scored_text(index) for index in shard]
+    for fingerprint in dict.fromkeys(model for kind, model, _ in found if kind == LIKELIHOOD):
+        likelihoods = nothing_scored(len(shard))
+        fill(likelihoods, range(len(shard)), signals[fingerprint, PLAIN])
+        found |= {(LIKELIHOOD, fingerprint, each.name): getattr(likelihoods, each.name) for each in fields(Likelihoods)}
+    for start in dict.fromkeys(model for kind, model, _ in found if kind == START):
+        for position, text in enumerate(texts):
+            alone = Sample(text, {PLAIN: signals[start, PLAIN][position]})
+            for name, attack in plan.alone.items():
+                found[START, start, name][position] = attack.score(alone)
+    for subject in plan.subjects:
+        if subject.checkpoint.is_recorded:
+            continue
+        same = plan.is_same_tokenizer(subject)
+        running = [
+            (found[ATTACK, subject.name, one.attack.name], one.attack)
+            for one in plan.attacks
+            if not one.obstacles[subject.name]
+        ]
+        running += [
+            (found[PAPER, subject.name, name], attack)
+            for name, attack in plan.as_in_paper.items()
+            if (PAPER, subject.name, name) in found
+        ]
+        fingerprint, reference = subject.checkpoint.fingerprint, subject.reference
+        own = {view: shown for (model, view), shown in signals.items() if model == fingerprint}
+        of_reference = signals[reference.fingerprint, PLAIN] if reference else None
+        for position, text in enumerate(texts):
+            sample = _sample(text, own, of_reference, position, is_same_tokenizer=same)
+            for column, attack in running:
+                column[position] = attack.score(sample)
+    return found
+
+
+def read_signals(files: SignalFiles, k: int) -> dict[tuple[str, View], list[TokenSignals]]:
+    """The signals of one shard in every pass.
+
+    Raises:
+        ModelError: a file that was there has gone.
+    """
+    return {key: _read(files, key, k) for key in files}
+
+
+def _starts(plan: Plan) -> list[str]:
+    return [subject.reference.fingerprint for subject in plan.subjects if subject.reference]
 
 
 def _read(files: SignalFiles, key: tuple[str, View], k: int) -> list[TokenSignals]:

@@ -12,11 +12,12 @@ from kdaudit.audit.assess import Judging
 from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.earlier import Earlier, check_fits, check_records, read_earlier
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
-from kdaudit.audit.measure import Progress, measure_passes
+from kdaudit.audit.measure import Progress
 from kdaudit.audit.plan import Plan, find_subjects, is_shown_shots, make_plan, on_disk
 from kdaudit.audit.references import check_references
 from kdaudit.audit.renderings import show_each
-from kdaudit.audit.scoring import Scores, score_records
+from kdaudit.audit.scoring import Scores
+from kdaudit.audit.units import Measure, measure_alone, work_of
 from kdaudit.audit.validity import describe_validity
 from kdaudit.config import AuditConfig
 from kdaudit.draws import generator
@@ -25,7 +26,7 @@ from kdaudit.metrics.texts import overlap
 from kdaudit.metrics.validity import blind_baseline
 from kdaudit.models.headers import check_headers
 from kdaudit.models.loading import choose_device
-from kdaudit.records import Read
+from kdaudit.records import Read, texts_of
 from kdaudit.results import Validity
 
 
@@ -73,7 +74,9 @@ def plan_audit(config: AuditConfig, attacks: Sequence[Attack], *, read_source: R
     return Planned(config, lineage, data, plan, earlier)
 
 
-def score_plan(plan: Plan, signals: Path, *, on_progress: Progress, with_paper: bool = False) -> Scores:
+def score_plan(
+    plan: Plan, signals: Path, *, on_progress: Progress, with_paper: bool = False, measure: Measure = measure_alone
+) -> Scores:
     """Run every forward pass of a plan whose signals are not on disk yet, and score every record.
 
     Args:
@@ -81,11 +84,11 @@ def score_plan(plan: Plan, signals: Path, *, on_progress: Progress, with_paper: 
         signals: folder of their cache.
         on_progress: told about text tokens.
         with_paper: also score with the settings of the paper.
+        measure: sees to it that all units are measured.
     """
-    shards = plan.passages.shards()
-    return score_records(
-        plan, shards, measure_passes(plan, shards, signals, on_progress=on_progress), with_paper=with_paper
-    )
+    work = work_of(plan, signals, with_paper=with_paper)
+    measure(work, on_progress=on_progress)
+    return work.scores()
 
 
 def split_records(data: AuditData, *, share: float, seed: int) -> Parts:
@@ -95,7 +98,7 @@ def split_records(data: AuditData, *, share: float, seed: int) -> Parts:
 
 def compare_sets(plan: Plan, data: AuditData, scores: Scores, parts: Parts, *, seed: int) -> tuple[Judging, Validity]:
     """What every attack is judged with, and whether the two sets can be compared at all."""
-    texts, n_members = [record.text for record in data.records], len(data.members)
+    texts, n_members = texts_of(data.records), len(data.members)
     blind = blind_baseline(texts[:n_members], texts[n_members:], rng=generator(seed, "blind baseline"))
     shared = overlap(texts[:n_members], texts[n_members:])
     starts = {one.name: one.reference.fingerprint for one in plan.subjects if one.reference is not None}

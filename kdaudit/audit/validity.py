@@ -15,6 +15,7 @@ from kdaudit.metrics.auc import auc_estimate
 from kdaudit.metrics.estimate import Estimate, lower_bound, upper_bound
 from kdaudit.metrics.texts import FormatDifference, Overlap, format_differences
 from kdaudit.metrics.validity import BlindBaseline
+from kdaudit.records import texts_of
 from kdaudit.results import Validity
 
 BLIND_LIMIT = 0.55
@@ -38,7 +39,7 @@ def describe_validity(blind: BlindBaseline, shared: Overlap, data: AuditData, pl
         scores: holds what each attack finds in the starts.
     """
     n_members = len(data.members)
-    texts = [record.text for record in data.records]
+    texts = texts_of(data.records)
     alone = reference_alone(plan, scores, n_members)
     formats = tuple(_in_words(each) for each in format_differences(texts[:n_members], texts[n_members:]))
     reasons = (*blind_reasons(blind), *start_reasons(_distinct_starts(plan, alone)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +12,11 @@ import typer
 from kdaudit.cli import output
 from kdaudit.cli.command import Command, ConfigFile, Given, Quiet
 from kdaudit.cli.places import check_places
-from kdaudit.config import MEASURE, AuditConfig
+from kdaudit.config import COMPUTE, MEASURE, AuditConfig
 from kdaudit.config_file import WAIVERS
-from kdaudit.errors import ExitCode
+from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.options import Option, options_of, refuse
+from kdaudit.ranks import ALONE, Rank, launched, parse_shard
 
 if TYPE_CHECKING:
     from kdaudit.audit.data import AuditData
@@ -42,6 +44,14 @@ class AttackSwitches:
     plan_only: Annotated[
         bool, Option("Print the plan and exit, before any model is loaded and any file is written.", in_file=False)
     ] = False
+    shard: Annotated[
+        Rank | None,
+        Option(
+            "Measure one part of the work and judge nothing: 1/16 to 16/16, in any order and on any machine that sees "
+            "the run folder. The same command without --shard judges.",
+            COMPUTE, typed=str, parse=parse_shard, metavar="I/N", in_file=False,
+        ),
+    ] = None  # fmt: skip
     quiet: Quiet = False
     config_file: ConfigFile = None
     list_all: Annotated[
@@ -52,13 +62,20 @@ class AttackSwitches:
     ] = False
 
     def __post_init__(self) -> None:
-        """Refuse to print results that nothing measures.
+        """Refuse to print results that nothing measures or judges.
 
         Raises:
             ConfigError: naming both options.
         """
-        is_both = self.plan_only and self.json_output
-        refuse(["--plan-only: it measures nothing, so --json has no results to print"] if is_both else [], "attack")
+        without = {"--plan-only: it measures nothing": self.plan_only, "--shard: it judges nothing": self.shard}
+        refuse(
+            [
+                f"{why}, so --json has no results to print"
+                for why, is_so in without.items()
+                if is_so and self.json_output
+            ],
+            "attack",
+        )
 
 
 def attack(given: Given) -> None:
@@ -71,11 +88,16 @@ def attack(given: Given) -> None:
     from kdaudit.audit.request import read_request
     from kdaudit.verdict import exit_code
 
+    rank = _rank(config, shown.shard)
     read_request(config)  # a typo is said before torch is loaded, which takes seconds
     if shown.plan_only:
-        print_plan(config)
+        if rank.number == 0 or rank.is_shard:
+            print_plan(config, rank)
         return
-    result = audit_with_progress(config, command=given.line, is_quiet=shown.quiet or shown.json_output)
+    if not rank.judges:
+        measure_with_progress(config, rank, is_quiet=shown.quiet)
+        return
+    result = audit_with_progress(config, command=given.line, rank=rank, is_quiet=shown.quiet or shown.json_output)
     gates_note = given.note_on_gates()
     if shown.json_output:
         output.print_json(config.out)
@@ -90,7 +112,28 @@ def attack(given: Given) -> None:
         raise typer.Exit(int(code))
 
 
-def print_plan(config: AuditConfig) -> None:
+def _rank(config: AuditConfig, shard: Rank | None) -> Rank:
+    """Which part of the work this process does."""
+    rank = launched()
+    if rank.is_one_of_several and shard is not None:
+        raise ConfigError(
+            f"--shard: it divides the work by hand, and a launcher has started {rank.n} processes that divide it",
+            hint="leave --shard out, or start one process",
+        )
+    if rank.is_one_of_several and "-" in {
+        *config.members,
+        *config.nonmembers,
+        *config.data,
+        *config.train,
+        *config.shots,
+    }:
+        raise ConfigError(
+            "-: standard input can be read by one process, not by several", hint="write it to a file first"
+        )
+    return shard or rank
+
+
+def print_plan(config: AuditConfig, rank: Rank = ALONE) -> None:
     """Print what an audit would do, on stdout."""
     check_places(config)
     from kdaudit.audit.run import plan_run
@@ -98,28 +141,63 @@ def print_plan(config: AuditConfig) -> None:
 
     hush_libraries()
     planned, _ = plan_run(config)
-    output.print_plan(planned.plan, planned.data, is_result=True)
+    output.print_plan(planned.plan, planned.data, rank, is_result=True)
 
 
-def audit_with_progress(config: AuditConfig, *, command: str, is_quiet: bool) -> AuditResult:
+def measure_with_progress(config: AuditConfig, rank: Rank, *, is_quiet: bool) -> None:
+    """Measure the part of one of several processes; of those that a launcher started, rank 0 alone shows progress."""
+    from kdaudit.audit.run import measure_share  # loads torch: not at the top, so --help stays light
+    from kdaudit.cli.course import audit_work
+    from kdaudit.cli.progress import StageBars, hush_libraries
+
+    begin_process(rank)
+    hush_libraries()
+    with StageBars(is_shown=rank.is_shard and not is_quiet) as bars:
+
+        def begin(plan: Plan, data: AuditData) -> None:
+            if rank.is_shard and not is_quiet:
+                output.print_plan(plan, data, rank)
+            bars.expect(audit_work(plan, rank))
+
+        share = measure_share(config, rank, on_plan=begin, on_progress=bars.update)
+    if not is_quiet:
+        there = share.total - share.done
+        output.note(f"{rank} measured {share.done} units" + (f"; {there} were there already" if there else ""))
+    if rank.is_shard:
+        output.note("nothing is judged yet: run the same command without --shard to judge")
+
+
+def begin_process(rank: Rank) -> None:
+    """Let one of several processes end in order where its launcher ends it, and compute on a GPU of its own."""
+    if not rank.is_one_of_several:
+        return
+    from kdaudit.models.loading import take_gpu
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    take_gpu(rank.local)
+
+
+def audit_with_progress(config: AuditConfig, *, command: str, is_quiet: bool, rank: Rank = ALONE) -> AuditResult:
     """Run the audit, show its plan and progress on stderr, and write the Markdown summary beside its results."""
     check_places(config)
     from kdaudit.audit import run  # loads torch: not at the top, so --help stays light
     from kdaudit.cli.course import audit_work
     from kdaudit.cli.progress import StageBars, hush_libraries
 
+    begin_process(rank)
     hush_libraries()
     with StageBars(is_shown=not is_quiet) as bars:
 
         def begin(plan: Plan, data: AuditData) -> None:
             if not is_quiet:
-                output.print_plan(plan, data)
-            bars.expect(audit_work(plan))
+                output.print_plan(plan, data, rank)
+            bars.expect(audit_work(plan, rank))
 
         try:
             return run.run_audit(
                 config,
                 command=command,
+                rank=rank,
                 on_plan=begin,
                 on_progress=bars.update,
                 on_result=lambda result: write_summary(result, config.out),
@@ -143,5 +221,6 @@ COMMAND = Command(
     attack,
     (*options_of(AuditConfig), *options_of(AttackSwitches)),
     variables="KDAUDIT",
+    may_be_several=True,
     example="kdaudit attack --teacher TEACHER --student STUDENT --members saw.jsonl --nonmembers unseen.jsonl",
 )

@@ -19,6 +19,7 @@ from typer.core import TyperCommand
 from kdaudit.config_file import WAIVERS, find_config_file, read_config_file
 from kdaudit.errors import ConfigError
 from kdaudit.options import Declared, Option, expand, options_of, split_gates
+from kdaudit.ranks import refuse_several
 
 Built = TypeVar("Built")
 
@@ -96,6 +97,8 @@ class Command:
     """What its environment variables begin with."""
     example: str
     """Shown at the end of the help."""
+    may_be_several: bool = False
+    """Whether several processes of a launcher may run it: they divide its work, or it writes nothing."""
 
     def variable(self, one: Declared) -> str:
         """The environment variable of an option."""
@@ -127,6 +130,8 @@ def add(app: typer.Typer, command: Command, *, known: Iterable[Declared]) -> Non
         return found
 
     def function(context: typer.Context, **typed: Any) -> None:
+        if not command.may_be_several:
+            refuse_several(command.name)
         command.run(_given(context, command, typed))
 
     parameters = [_parameter(one, load if one.name == CONFIG_FILE else one.option.at_once) for one in command.options]

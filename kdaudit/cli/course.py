@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from kdaudit.ranks import ALONE, Rank
+
 if TYPE_CHECKING:
     from kdaudit.audit.plan import Plan
     from kdaudit.distill.prepare import Prepared
@@ -20,12 +22,13 @@ class Course:
     """The share of all expected work that is done.
 
     A stage is known by its name, or by what stands before the first colon in it: such a part counts once it has
-    ended. Stages come in the order in which they are expected, so one that is never seen was finished before.
+    ended. Stages come in the order in which they are expected, so one that is never seen was finished before. All may
+    come again and again, each with a larger share.
     """
 
     def __init__(self) -> None:
         self._work: dict[str, float] = {}
-        self._before: dict[str, float] = {}
+        self._shares: dict[str, float] = {}
         self._part, self._is_counted_whole = "", False
         self._share_of_part = self._measured = 0.0
 
@@ -33,9 +36,6 @@ class Course:
         """Add stages behind those that are expected already."""
         for stage, amount in work.items():
             self._work[stage] = self._work.get(stage, 0.0) + amount
-        done = 0.0
-        for stage, amount in self._work.items():
-            self._before[stage], done = done, done + amount
 
     def reach(self, stage: str, share: float) -> None:
         """A stage has come to a share of it; one that nobody expects changes nothing."""
@@ -43,12 +43,14 @@ class Course:
             if stage == self._part:
                 self._measured += max(0.0, share - self._share_of_part) * self._work[stage]
             self._enter(stage, is_counted_whole=False)
-            self._share_of_part = share
+            self._share_of_part = self._shares[stage] = share
         elif (part := stage.partition(":")[0]) in self._work:
             self._enter(part, is_counted_whole=True)
 
     def _enter(self, part: str, *, is_counted_whole: bool) -> None:
         if part != self._part:
+            if self._is_counted_whole:
+                self._shares[self._part] = 1.0
             self._measured += self._work[self._part] if self._is_counted_whole else 0.0
             self._part, self._is_counted_whole, self._share_of_part = part, is_counted_whole, 0.0
 
@@ -58,7 +60,11 @@ class Course:
         total = sum(self._work.values())
         if not total or not self._part:
             return 0.0
-        return min(1.0, (self._before[self._part] + self._share_of_part * self._work[self._part]) / total)
+        done, is_before = 0.0, True
+        for stage, amount in self._work.items():
+            is_before = is_before and stage != self._part
+            done += self._shares.get(stage, 1.0 if is_before else 0.0) * amount
+        return min(1.0, done / total)
 
     def seconds_left(self, elapsed: float) -> float | None:
         """What is left at the speed so far; None before any work was measured.
@@ -70,13 +76,17 @@ class Course:
         return elapsed * left / self._measured if self._measured > 0 else None
 
 
-def audit_work(plan: Plan) -> dict[str, float]:
+def audit_work(plan: Plan, rank: Rank = ALONE) -> dict[str, float]:
     """The work of every stage of an audit: tokens times the parameters of the model."""
     from kdaudit.audit.measure import stage_of
     from kdaudit.audit.run import JUDGING
+    from kdaudit.audit.together import stage_of_all
 
     passes = {stage_of(one): float(one.n_tokens * one.checkpoint.n_parameters) for one in plan.passes}
-    return {**passes, JUDGING: JUDGING_SHARE * sum(passes.values())}
+    if rank.is_shard:
+        return passes
+    work = sum(passes.values())
+    return {**({stage_of_all(rank): work} if rank.is_one_of_several else passes), JUDGING: JUDGING_SHARE * work}
 
 
 def distill_work(prepared: Prepared) -> dict[str, float]:

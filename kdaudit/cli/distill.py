@@ -65,5 +65,6 @@ COMMAND = Command(
     distill,
     (*options_of(DistillConfig), *options_of(DistillSwitches)),
     variables="KDAUDIT_DISTILL",
+    may_be_several=True,
     example="kdaudit distill --teacher TEACHER --student START --train texts.jsonl --teacher-saw train --out OUT",
 )

@@ -50,4 +50,11 @@ def title_of(text: str) -> str:
     return text.split("\n", 1)[0].removeprefix("# ")
 
 
-COMMAND = Command("docs", docs, options_of(DocsSwitches), variables="KDAUDIT_DOCS", example="kdaudit docs tutorial")
+COMMAND = Command(
+    "docs",
+    docs,
+    options_of(DocsSwitches),
+    variables="KDAUDIT_DOCS",
+    example="kdaudit docs tutorial",
+    may_be_several=True,
+)

@@ -15,6 +15,7 @@ import kdaudit
 from kdaudit.cli import attack, demo, distill, docs, manifest, mitigate, output, report
 from kdaudit.cli.command import add
 from kdaudit.errors import ExitCode, KdauditError, did_you_mean
+from kdaudit.ranks import is_follower, launched
 
 UsageProblem: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """What typer raises over a wrong command line; releases differ in whose class it is."""
@@ -79,10 +80,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _failed(error: BaseException) -> int:
     """Say what went wrong, and give the code for it."""
     if isinstance(error, KdauditError):
+        if is_follower():  # what is wrong for all processes is said once in full
+            output.note(f"{launched()}: {error}")
+            return error.exit_code
         output.problem(str(error), error.hint)
         return error.exit_code
     if isinstance(error, UsageProblem):
-        output.usage_problem(error)
+        if not is_follower():
+            output.usage_problem(error)
         return ExitCode.BAD_INPUT
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED

@@ -17,6 +17,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from kdaudit.cli.layout import one_below_the_other, said_once, side_by_side, without_interval, wrap
+from kdaudit.ranks import ALONE, Rank
 from kdaudit.report.blocks import Block, Detail, Notes, Paragraph, Section, Table, Verbatim, VerdictCard, shown
 from kdaudit.report.text import counted, plain, visible
 
@@ -119,7 +120,7 @@ def print_page(text: str) -> None:
     _print(Markdown(text) if sys.stdout.isatty() else Text(text.rstrip("\n")))
 
 
-def print_plan(plan: Plan, data: AuditData, *, is_result: bool = False) -> None:
+def print_plan(plan: Plan, data: AuditData, rank: Rank = ALONE, *, is_result: bool = False) -> None:
     """What will run, before any weights are loaded; on stdout where it is all that was asked for."""
     from kdaudit.attacks.settings import written  # numpy: not at the top, so --help stays light
 
@@ -152,12 +153,26 @@ def print_plan(plan: Plan, data: AuditData, *, is_result: bool = False) -> None:
         chosen = "; ".join(f"{name} {written(value)}" for name, value in attack.attack.settings.items())
         alike.setdefault(where, []).append(attack.attack.name + (f" with {chosen}" if chosen else ""))
     attacks = [f"{', '.join(called)} on {where}" for where, called in alike.items()]
+    divided = _divided(plan, rank)
     notes = [*([plan.reading] if plan.reading else []), *plan.warnings]
+    if not plan.keeps_signals:
+        notes.append("the run folder keeps scores, not what models say of every token (--signals full keeps both)")
     head = ("model", "checkpoint", "parameters", "view", *(("passes",) if plan.is_in_parts else ()), "tokens", "memory")
     show(
-        [Table(title, head, rows, right=(2, *range(4, len(head)))), Notes(attacks), *_warnings(notes)],
+        [Table(title, head, rows, right=(2, *range(4, len(head)))), Notes([*attacks, *divided]), *_warnings(notes)],
         is_result=is_result,
     )
+
+
+def _divided(plan: Plan, rank: Rank) -> list[str]:
+    """How the work is divided, if it is."""
+    n_shards = len(plan.passages.shards())
+    each = len(plan.passes) if plan.keeps_signals else 1
+    n_units = each * n_shards
+    if rank.is_shard:
+        own = each * sum(rank.takes(shard) for shard in range(n_shards))
+        return [f"{rank}: {own:,} of {n_units:,} units of work are measured here, and nothing is judged"]
+    return [f"{rank.n} processes divide {n_units:,} units of work"] if rank.is_one_of_several else []
 
 
 def print_distill_plan(prepared: Prepared) -> None:

@@ -13,7 +13,7 @@ from kdaudit.distill.settings import DistillConfig
 from kdaudit.draws import generator
 from kdaudit.errors import RecordsError
 from kdaudit.manifest import record_id
-from kdaudit.records import Record, RecordSet, check_alike, check_disjoint, sample
+from kdaudit.records import Record, RecordSet, check_alike, check_disjoint, chosen, column, sample, texts_of
 from kdaudit.targets.passage import lead_text
 from kdaudit.targets.plan import Example, Frame
 from kdaudit.targets.script import script_of
@@ -23,16 +23,17 @@ from kdaudit.targets.script import script_of
 class Assignment:
     """The records that the student is trained on and those that it never sees."""
 
-    members: tuple[Record, ...]
-    held_out: tuple[Record, ...]
-    left_out: tuple[Record, ...] = ()
+    members: Sequence[Record]
+    held_out: Sequence[Record]
+    left_out: Sequence[Record] = ()
     """Members of which the student is to learn nothing."""
 
     @property
-    def trained(self) -> tuple[Record, ...]:
+    def trained(self) -> Sequence[Record]:
         """The members that the student is trained on."""
-        left_out = {record.text for record in self.left_out}
-        return tuple(record for record in self.members if record.text not in left_out)
+        left_out = {*column(self.left_out, "id")}
+        kept = [place for place, own_id in enumerate(column(self.members, "id")) if own_id not in left_out]
+        return chosen(self.members, kept)
 
 
 def assign(config: DistillConfig, train: RecordSet, nonmembers: RecordSet | None) -> Assignment:
@@ -61,8 +62,8 @@ def assign(config: DistillConfig, train: RecordSet, nonmembers: RecordSet | None
             hint="give another --holdout, a larger file, or non-members of their own by --nonmembers FILE",
         )
     return Assignment(
-        tuple(record for record, held in zip(records, is_held, strict=True) if not held),
-        tuple(record for record, held in zip(records, is_held, strict=True) if held),
+        chosen(records, np.flatnonzero(~is_held)),
+        chosen(records, np.flatnonzero(is_held)),
     )
 
 
@@ -72,7 +73,8 @@ def leave_out(assignment: Assignment, left_out: Container[str], key: bytes) -> A
     Raises:
         RecordsError: no member is left to train on.
     """
-    found = tuple(record for record in assignment.members if record_id(key, record.text) in left_out)
+    texts = texts_of(assignment.members)
+    found = chosen(assignment.members, [i for i, text in enumerate(texts) if record_id(key, text) in left_out])
     if len(found) == len(assignment.members):
         raise RecordsError(f"all {len(found)} members are left out: nothing is left to train on")
     return replace(assignment, left_out=found)
@@ -108,7 +110,7 @@ def _held_out(config: DistillConfig, n: int, label: str) -> np.ndarray[tuple[int
     return is_held
 
 
-def _limited(records: tuple[Record, ...], config: DistillConfig, name: str) -> tuple[Record, ...]:
+def _limited(records: Sequence[Record], config: DistillConfig, name: str) -> Sequence[Record]:
     return records if config.limit is None else sample(records, config.limit, rng=generator(config.records_seed, name))
 
 

@@ -15,6 +15,7 @@ from kdaudit.models.context import shared_window
 from kdaudit.models.environment import check_precision, check_training_environment
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.loading import load, load_tokenizer
+from kdaudit.records import column
 from kdaudit.targets.frames import check_answers, frame_of, hides_words
 from kdaudit.targets.hiding import Hiding
 from kdaudit.targets.masked import Masking
@@ -110,7 +111,7 @@ def find_models(config: DistillConfig, start_folder: Path, train: RecordSet) -> 
     options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
     options_of_teacher = {"load": config.teacher_load, "base": config.teacher_base, **options}
     teacher = find(config.teacher, option="--teacher", kind=config.kind, **options_of_teacher)
-    has_prompts = any(record.n_prompt for record in train.records)
+    has_prompts = any(column(train.records, "n_prompt"))
     _check_kind(config, teacher, has_prompts=has_prompts)
     check_answers(teacher.kind, train.records)
     _check_writing(config, train)

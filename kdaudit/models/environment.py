@@ -113,6 +113,13 @@ def recorded_environment() -> dict[str, str]:
     return {name: os.environ[name][:MAX_SHOWN] for name in RECORDED if os.environ.get(name)}
 
 
+def n_threads() -> int:
+    """Threads that compute on a CPU: a product of a few rows is summed in another order where their number changes."""
+    import torch
+
+    return torch.get_num_threads()
+
+
 @contextmanager
 def restored_environment() -> Iterator[None]:
     """Within it libraries may set variables, which else would decide over the next training in this process."""

@@ -71,6 +71,18 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
+def take_gpu(number: int) -> None:
+    """Let `cuda` mean one GPU for each process of a host, where there are several; figures do not depend on which.
+
+    Args:
+        number: of this process among those of the host.
+    """
+    import torch
+
+    if (n_gpus := torch.cuda.device_count()) > 1:
+        torch.cuda.set_device(number % n_gpus)
+
+
 def choose_dtype(wanted: str, device: str, checkpoints: Mapping[str, Checkpoint]) -> str:
     """One dtype for all models of an audit; `auto` is float32 on a CPU, else what all of them are stored in."""
     if wanted != "auto":

@@ -22,7 +22,7 @@ from kdaudit.models.repeatable import CHAT_DATE
 from kdaudit.recipes import TRAINERS
 from kdaudit.recipes.recipe import MAX_CONFIG, Recipe, read_config
 from kdaudit.recipes.settings import NO_START, ManifestConfig
-from kdaudit.records import Read, RecordSet, check_alike, check_disjoint, notes_on
+from kdaudit.records import Read, RecordSet, check_alike, check_disjoint, notes_on, texts_of
 
 IS_TEACHER = "the student started from its teacher, which may have seen the members: it has no reference model"
 UNKNOWN_START = "nothing says what the student started from: it has no reference model"
@@ -91,8 +91,8 @@ def describe(
             "rule": "nonmembers",
             "teacher_saw": None,
             "key_file": str(manifest.key_path(config.train, config.key_file)),
-            "members": [manifest.record_id(key, record.text) for record in train.records],
-            "held_out": [manifest.record_id(key, record.text) for record in nonmembers.records],
+            "members": [manifest.record_id(key, text) for text in texts_of(train.records)],
+            "held_out": [manifest.record_id(key, text) for text in texts_of(nonmembers.records)],
         },
         "teacher": models.teacher.describe(),
         **({"start": described} if described else {}),

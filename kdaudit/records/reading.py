@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from kdaudit.config import ASSISTANT, LAST, WHOLE
 from kdaudit.errors import RecordsError
 from kdaudit.records import benchmarks, rows
 from kdaudit.records.files import Part, read_source
 from kdaudit.records.forms import TALK, TEXT, Chat, find_record, unread
 from kdaudit.records.layout import TEXT_FIELD, UNREAD, Layout, value_of
+from kdaudit.records.record import Record
 from kdaudit.records.rows import MAX_PROBLEMS, Problem, Row
-from kdaudit.records.sets import Record, RecordSet, digest, keyed_ids
+from kdaudit.records.sets import RecordSet, digest, fingerprint, fingerprints, keyed_ids
+from kdaudit.records.store import Records, Texts, Writer, completed
 from kdaudit.records.turns import Render, Spans, answer_spans, between, earlier_answers
 
 IN_MEMORY = "in memory"
@@ -219,36 +223,43 @@ def _checked(
 ) -> RecordSet:
     source = joined(sources)
     label = f"{option} {source}"
-    found: list[Record] = []
-    known: dict[str, str] = {}
+    writer, known = Writer(), set[bytes]()
     problems: list[tuple[Part, Problem]] = []
     parts: dict[Part, None] = {}
     unused: dict[str, None] = {}
     said: dict[str, None] = {}
-    n_empty, has_id_field = 0, False
+    n_empty, n_duplicates, has_id_field = 0, 0, False
     last: Part | None = None
     for part, row in given:
         if part is not last:
             parts[part], last = None, part
         if isinstance(row, Row):
             has_id_field = has_id_field or value_of(row.fields, layout.id_field) is not UNREAD
-            shown = _shown(row, layout, render, known, unused, said)
+            shown = _shown(row, layout, render, unused, said)
             problem = shown if isinstance(shown, Problem) else _id_problem(row, layout.id_field)
             if problem is not None and problem.is_empty and layout.skip_empty:
                 n_empty += 1
                 continue
             if not isinstance(shown, Problem) and problem is None:
-                chat = None if shown.text in known else shown.chat  # of a million copies, one is in memory
-                text = known.setdefault(shown.text, shown.text)
+                mark = fingerprint(shown.text)
+                if mark in known:
+                    n_duplicates += 1
+                    continue
+                known.add(mark)
                 own_id = _id(value_of(row.fields, layout.id_field)) or ""
-                found.append(Record(own_id, text, row.line, shown.n_prompt, part.name, shown.form, chat, shown.gaps))
+                writer.add(
+                    Record(
+                        own_id, shown.text, row.line, shown.n_prompt, part.name, shown.form, shown.chat, shown.gaps
+                    )
+                )  # fmt: skip
         else:
             problem = row
         if problem is not None:
             problems.append((part, problem))
             if len(problems) == MAX_PROBLEMS:
                 raise _refusal(option, source, problems)
-    records = _distinct(found, is_many=len({part.name for part in parts}) > 1)
+    del known
+    records = _with_ids(writer.records(), is_many=len({part.name for part in parts}) > 1)
     problems += _shared_ids(records, parts)
     if problems:
         raise _refusal(option, source, problems)
@@ -263,7 +274,7 @@ def _checked(
     notes += [f"{label}: {what} left out (--skip-empty)"] if n_empty else []
     notes += [f"{label}: nothing is made of {rows.shown(sorted(unused))}"] if unused else []
     return RecordSet(
-        option, source, records, len(found) - len(records), digest(records),
+        option, source, records, n_duplicates, digest(records),
         sources=sources, notes=tuple(dict.fromkeys(notes)), n_empty=n_empty,
     )  # fmt: skip
 
@@ -272,13 +283,12 @@ def _shown(
     row: Row,
     layout: Layout,
     render: Render | None,
-    known: Mapping[str, str],
     unused: dict[str, None],
     said: dict[str, None],
 ) -> Rendered | Problem:
     """What models are shown of a row; or what is wrong with it.
 
-    `known` texts are well. Fields that nothing is made of are put into `unused`, what was chosen into `said`.
+    Fields that nothing is made of are put into `unused`, what was chosen into `said`.
     """
     found = find_record(row, layout)
     if isinstance(found, Problem):
@@ -291,8 +301,6 @@ def _shown(
         return _rendered(row, found.chat, found.read[0], render, layout.score, said)
     name = found.read[1] if found.form != TEXT else layout.text_field
     if found.form == TEXT:
-        if isinstance(found.text, str) and found.text in known:
-            return Rendered(found.text)
         return _text_problem(row, name, found.text) or Rendered(str(found.text))
     # an empty prompt is none, an empty completion leaves nothing to score
     problem = None if found.prompt == "" else _text_problem(row, found.read[0], found.prompt)
@@ -365,33 +373,27 @@ def _id(value: object) -> str | None:
     return None if value is None or value is UNREAD or value == "" else str(value)
 
 
-def _distinct(found: Sequence[Record], *, is_many: bool) -> tuple[Record, ...]:
-    """The first record of every text, each with an id; the file stays where the set `is_many` files."""
-    first: dict[str, Record] = {}
-    for record in found:
-        first.setdefault(record.text, record)
-    keyed = keyed_ids(list(first))
-    return tuple(
-        replace(one, id=one.id or keyed_id, file=one.file if is_many else "")
-        for keyed_id, one in zip(keyed, first.values(), strict=True)
-    )
+def _with_ids(records: Records, *, is_many: bool) -> Records:
+    """The records, each with an id; the file stays where the set `is_many` files."""
+    lacks_id = not all(records.column("id"))
+    return completed(records, keyed_ids(Texts(records)) if lacks_id else None, is_many=is_many)
 
 
-def _shared_ids(records: Sequence[Record], parts: Iterable[Part]) -> list[tuple[Part, Problem]]:
+def _shared_ids(records: Records, parts: Iterable[Part]) -> list[tuple[Part, Problem]]:
+    ids = fingerprints(records.column("id"))
+    _, firsts, owner = np.unique(ids, return_index=True, return_inverse=True)
     part_of = {part.name: part for part in parts}
     only = next(iter(part_of.values()), None)
-    first: dict[str, Record] = {}
     problems = []
-    for record in records:
-        other = first.setdefault(record.id, record)
-        if other is not record:
-            part = part_of.get(record.file, only)
-            unit = part.unit if part else "line"
-            where = f"on {unit} {other.line} too" if other.file == record.file else f"in {other.file} too"
-            what = f"id {record.id[:40]!r} stands {where}, with another text"
-            problems.append(
-                (part or Part(""), Problem(record.line, what, "give every text an id of its own, or none at all"))
-            )
+    for place in np.flatnonzero(firsts[owner] != np.arange(ids.size)).tolist():
+        record, other = records[place], records[int(firsts[owner[place]])]
+        part = part_of.get(record.file, only)
+        unit = part.unit if part else "line"
+        where = f"on {unit} {other.line} too" if other.file == record.file else f"in {other.file} too"
+        what = f"id {record.id[:40]!r} stands {where}, with another text"
+        problems.append(
+            (part or Part(""), Problem(record.line, what, "give every text an id of its own, or none at all"))
+        )
     return problems
 
 

@@ -8,43 +8,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kdaudit.errors import RecordsError
-from kdaudit.records.forms import Chat
-from kdaudit.records.turns import Spans
+from kdaudit.records.record import Record
+from kdaudit.records.store import chosen, column
 
-if TYPE_CHECKING:
-    import numpy as np
+Places = NDArray[np.intp]
 
 SHOWN_PAIRS = 5
 ID_DIGITS = 16  # hex digits of a keyed id: 64 bits, two of 100,000 texts collide once in 4 billion sets
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One text of a set."""
-
-    id: str
-    """Its own id where the data has one, else a keyed hash of its text."""
-    text: str
-    line: int
-    """Where it stands in its source, counted from 1."""
-    n_prompt: int = 0
-    """Characters of the text that are its prompt: read by a model, but neither learnt nor scored."""
-    file: str = ""
-    """The file in which it stands, where its set is in several."""
-    form: str = "text"
-    """What its source holds: text, prompt and completion, or chat."""
-    chat: Chat | None = None
-    """What a template made the text of."""
-    gaps: Spans = ()
-    """Further stretches of characters that are read, but neither learnt nor scored: what stands between answers."""
-
-    @property
-    def place(self) -> str:
-        """Where it stands, for messages."""
-        return f"{self.file}:{self.line}" if self.file else str(self.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +30,7 @@ class RecordSet:
     """The option that named the sources, for messages: `--members`."""
     source: str
     """As a message calls it: several are joined."""
-    records: tuple[Record, ...]
+    records: Sequence[Record]
     n_duplicates: int
     """Texts that stood in the source again and were dropped."""
     sha256: str
@@ -77,7 +52,7 @@ class RecordSet:
     @property
     def forms(self) -> Mapping[str, int]:
         """How many records there are of each form."""
-        return Counter(record.form for record in self.records)
+        return Counter(column(self.records, "form"))
 
 
 def digest(records: Iterable[Record]) -> str:
@@ -89,6 +64,16 @@ def digest(records: Iterable[Record]) -> str:
         for place in (*((record.n_prompt,) if record.n_prompt else ()), *chain.from_iterable(record.gaps)):
             sha.update(place.to_bytes(8, "big"))
     return sha.hexdigest()
+
+
+def fingerprints(strings: Iterable[str]) -> NDArray[np.bytes_]:
+    """(n,), 128 bits that stand for each string: 16 bytes are held instead of it."""
+    return np.array([fingerprint(one) for one in strings], dtype="S16")
+
+
+def fingerprint(string: str) -> bytes:
+    """128 bits that stand for a string."""
+    return hashlib.blake2b(string.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def keyed_ids(texts: Sequence[str]) -> list[str]:
@@ -120,21 +105,20 @@ def check_disjoint(sets: Sequence[RecordSet]) -> None:
         RecordsError: one error for all pairs of sets, with the counts and the first lines of both sources.
     """
     shared, clashing = [], []
-    for first, second in combinations(sets, 2):
-        by_text = {record.text: record for record in first.records}
-        texts = [(by_text[record.text], record) for record in second.records if record.text in by_text]
-        if texts:
-            shared.append(_pairs("one text stands", "texts stand", first, second, texts))
-        by_id = {record.id: record for record in first.records}
-        ids = [
-            (by_id[record.id], record)
-            for record in second.records
-            if record.id in by_id and by_id[record.id].text != record.text
-        ]
-        if ids:
+    known = [(fingerprints(column(one.records, "text")), fingerprints(column(one.records, "id"))) for one in sets]
+    for (first, (texts, ids)), (second, (other_texts, other_ids)) in combinations(zip(sets, known, strict=True), 2):
+        _, places, others = np.intersect1d(texts, other_texts, return_indices=True)
+        if places.size:
+            shared.append(_pairs("one text stands", "texts stand", first, second, places, others))
+        _, places, others = np.intersect1d(ids, other_ids, return_indices=True)
+        differ = texts[places] != other_texts[others]
+        if differ.any():
             clashing.append(
-                _pairs("one id stands for different texts", "ids stand for different texts", first, second, ids)
-            )
+                _pairs(
+                    "one id stands for different texts", "ids stand for different texts", first, second,
+                    places[differ], others[differ],
+                )
+            )  # fmt: skip
     if shared:
         hint = "a text is either a member or not: remove it from one of the files"
         raise RecordsError("\n".join(shared + clashing), hint=hint)
@@ -152,7 +136,7 @@ def check_alike(members: RecordSet, nonmembers: RecordSet) -> None:
     Raises:
         RecordsError: naming the set that lacks the form.
     """
-    has_prompt = [any(record.n_prompt for record in found.records) for found in (members, nonmembers)]
+    has_prompt = [any(column(found.records, "n_prompt")) for found in (members, nonmembers)]
     hint = "give both in the same form, else the two differ in what is scored, not in membership"
     if len(set(has_prompt)) > 1:
         prompted, plain = (members, nonmembers) if has_prompt[0] else (nonmembers, members)
@@ -164,8 +148,9 @@ def check_alike(members: RecordSet, nonmembers: RecordSet) -> None:
     if members.named == nonmembers.named:
         return
     for one, other in ((members, nonmembers), (nonmembers, members)):
+        known = other.forms
         for form, n in one.forms.items():
-            if form not in other.forms:
+            if form not in known:
                 raise RecordsError(
                     f"{one.option} {one.source} holds {n} records in the form of a {form}, and {other.option} "
                     f"{other.source} holds none",
@@ -178,23 +163,22 @@ def notes_on(sets: Iterable[RecordSet]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for one in sets:
         found |= dict.fromkeys(one.notes)
-        if len(one.forms) > 1:
-            counts = ", ".join(f"{n} in the form of a {form}" for form, n in sorted(one.forms.items()))
-            scored = (
-                "; with a prompt, the answer alone counts" if any(record.n_prompt for record in one.records) else ""
-            )
+        forms = one.forms
+        if len(forms) > 1:
+            counts = ", ".join(f"{n} in the form of a {form}" for form, n in sorted(forms.items()))
+            scored = "; with a prompt, the answer alone counts" if any(column(one.records, "n_prompt")) else ""
             found[f"{one.option} {one.source} mixes forms of records: {counts}{scored}"] = None
     return tuple(found)
 
 
-def sample(records: Sequence[Record], count: int, *, rng: np.random.Generator) -> tuple[Record, ...]:
+def sample(records: Sequence[Record], count: int, *, rng: np.random.Generator) -> Sequence[Record]:
     """`count` records drawn without replacement, in their original order; all of them where there are fewer."""
     if count >= len(records):
-        return tuple(records)
-    return tuple(records[i] for i in sorted(rng.choice(len(records), size=count, replace=False).tolist()))
+        return records
+    return chosen(records, np.sort(rng.choice(len(records), size=count, replace=False)))
 
 
-def draw_shots(nonmembers: RecordSet, n: int, *, rng: np.random.Generator) -> tuple[tuple[Record, ...], RecordSet]:
+def draw_shots(nonmembers: RecordSet, n: int, *, rng: np.random.Generator) -> tuple[Sequence[Record], RecordSet]:
     """Take `n` records out for the prefix of prefix attacks.
 
     Returns:
@@ -211,14 +195,17 @@ def draw_shots(nonmembers: RecordSet, n: int, *, rng: np.random.Generator) -> tu
         )
     shots = sample(nonmembers.records, n, rng=rng)
     taken = {record.id for record in shots}
-    rest = tuple(record for record in nonmembers.records if record.id not in taken)
+    kept = [place for place, own_id in enumerate(column(nonmembers.records, "id")) if own_id not in taken]
+    rest = chosen(nonmembers.records, kept)
     left = replace(nonmembers, records=rest, sha256=digest(rest))
     return shots, left
 
 
-def _pairs(one: str, many: str, first: RecordSet, second: RecordSet, found: Sequence[tuple[Record, Record]]) -> str:
-    what = one if len(found) == 1 else f"{len(found)} {many}"
-    places = [(a.place, b.place) for a, b in sorted(found, key=lambda pair: tuple((r.file, r.line) for r in pair))]
-    head = ", ".join(f"{a} and {b}" for a, b in places[:SHOWN_PAIRS])
-    more = f" and {len(places) - SHOWN_PAIRS} more" if len(places) > SHOWN_PAIRS else ""
+def _pairs(one: str, many: str, first: RecordSet, second: RecordSet, places: Places, others: Places) -> str:
+    """Say that records of two sets clash, and where the first of them stand."""
+    what = one if places.size == 1 else f"{places.size} {many}"
+    order = np.lexsort((others, places))[:SHOWN_PAIRS]
+    found = zip(chosen(first.records, places[order]), chosen(second.records, others[order]), strict=True)
+    head = ", ".join(f"{a.place} and {b.place}" for a, b in found)
+    more = f" and {places.size - SHOWN_PAIRS} more" if places.size > SHOWN_PAIRS else ""
     return f"{what} in both {first.option} {first.source} and {second.option} {second.source}: lines {head}{more}"

@@ -30,7 +30,7 @@ OWN_LOGITS_ELEMENTS = 2**27  # tokens x vocabulary of one batch where a model's 
 
 def device_name(device: str) -> str:
     """What computes: the kind of device, and the product where it is an accelerator."""
-    return f"{device} {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else device
+    return f"cuda {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else device
 
 
 def measure(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from kdaudit.artefacts import replacing
 from kdaudit.foreign import check_regular
 from kdaudit.signals.tokens import TokenSignals
-from kdaudit.targets.plan import TargetPlan
 
 ARRAYS = ("logprob", "logprob_mean", "logprob_std", "logprob_top", "byte_end")
 
@@ -39,18 +39,15 @@ class PassKey:
     batch_tokens: int
 
 
-def shard_path(folder: Path, key: PassKey, shard: Sequence[TargetPlan]) -> Path:
-    """Where the signals of `shard` lie; another model, view, cut, text or target plan gives another path."""
-    digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode())
-    for plan in shard:
-        passage = plan.passage
-        for number in (passage.n_given, passage.byte_start, len(plan.showings)):
-            digest.update(number.to_bytes(4, "little"))
-        shown = [
-            array for one in plan.showings for array in (one.source, one.ids, one.columns, one.targets, one.tokens)
-        ]
-        for array in (passage.ids, passage.byte_end, *shown):
-            digest.update(len(array).to_bytes(4, "little") + array.tobytes())
+def shard_path(folder: Path, key: PassKey, marks: bytes) -> Path:
+    """Where the signals of a shard lie; another model, view, cut, text or target plan gives another path.
+
+    Args:
+        folder: of the signals.
+        key: of the pass.
+        marks: of the target plans of the shard, one behind the other.
+    """
+    digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode() + marks)
     name = digest.hexdigest()
     return folder / name[:2] / f"{name}.safetensors"
 
@@ -106,3 +103,37 @@ def read(path: Path, *, n_texts: int | None = None) -> list[TokenSignals] | None
         ]
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
+
+
+def write_columns(path: Path, columns: Mapping[str, NDArray[np.float64]]) -> None:
+    """Write figures of the texts of one shard in the place of its signals; whole or absent, as by `write`.
+
+    Args:
+        path: of the file.
+        columns: (n,) each, by name.
+
+    Raises:
+        DiskFullError: no space is left.
+        OutputError: the file cannot be written.
+    """
+    with replacing(path) as waiting:
+        waiting.write_bytes(save(dict(columns)))
+
+
+def read_columns(path: Path, names: Collection[str], n: int) -> dict[str, NDArray[np.float64]] | None:
+    """The figures of one shard; None where the file is absent or is not as `write_columns` leaves it.
+
+    Args:
+        path: of the file.
+        names: of the columns that it must hold.
+        n: texts of the shard.
+    """
+    try:
+        check_regular(path)
+        found = load(path.read_bytes())
+    except (OSError, SafetensorError, ValueError, TypeError):
+        return None
+    is_alike = found.keys() == set(names) and all(
+        one.shape == (n,) and one.dtype == np.float64 for one in found.values()
+    )
+    return found if is_alike else None

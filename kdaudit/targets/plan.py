@@ -5,6 +5,7 @@ Scoring and learning read it; nothing else in the project knows about shifts, hi
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -70,6 +71,9 @@ class Example:
         return int(self.ids.size + self.source.size)
 
 
+MARK_BYTES = 16
+
+
 @dataclass(frozen=True, slots=True)
 class TargetPlan:
     """How one text is scored: its passes, all of them rows of the same batches."""
@@ -82,6 +86,19 @@ class TargetPlan:
     def n_passes(self) -> int:
         """Passes that count in the plan of an audit; a text without a target counts as one."""
         return max(1, len(self.showings))
+
+    @property
+    def mark(self) -> bytes:
+        """MARK_BYTES bytes that stand for all of it: equal for two plans that are shown and scored alike."""
+        digest = hashlib.blake2b(digest_size=MARK_BYTES)
+        for number in (self.passage.n_given, self.passage.byte_start, len(self.showings)):
+            digest.update(number.to_bytes(4, "little"))
+        shown = [
+            array for one in self.showings for array in (one.source, one.ids, one.columns, one.targets, one.tokens)
+        ]
+        for array in (self.passage.ids, self.passage.byte_end, *shown):
+            digest.update(len(array).to_bytes(4, "little") + array.tobytes())
+        return digest.digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import overload
 
 from kdaudit.records import Record, Spans
 
@@ -76,6 +77,27 @@ def script_of(record: Record, leads: Sequence[str]) -> Script:
     text = without_lead(record.text, leads)
     n = len(record.text) - len(text)
     return Script(text, max(0, record.n_prompt - n), tuple((start - n, end - n) for start, end in record.gaps))
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts(Sequence[Script]):
+    """The scripts of records, each made when it is looked at."""
+
+    records: Sequence[Record]
+    leads: Sequence[str]
+    """What each tokenizer that reads the texts puts before them, as `lead_text` gives it."""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, place: int) -> Script: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Script]: ...
+    def __getitem__(self, place: int | slice) -> Script | list[Script]:
+        if isinstance(place, slice):
+            return [script_of(record, self.leads) for record in self.records[place]]
+        return script_of(self.records[place], self.leads)
 
 
 def without_lead(text: str, leads: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kdaudit.draws import generator
 from kdaudit.targets.passage import Passage, encode
-from kdaudit.targets.plan import Frame
+from kdaudit.targets.plan import MARK_BYTES, Frame, TargetPlan
 from kdaudit.targets.script import Script
 from kdaudit.views.cut import common_cut
 from kdaudit.views.view import PLAIN, View
@@ -21,6 +21,7 @@ from kdaudit.views.view import PLAIN, View
 CHUNK = 512  # texts that are tokenised at one time
 SHARD_CHARS = 2**16  # about one shard; a killed run loses at most one
 SHOT_SEPARATOR = "\n"
+MARK = np.dtype(f"V{MARK_BYTES}")
 
 Contexts = Sequence[Sequence[str]]
 """(n,): of each text what stands in the place of its prompt and of every gap."""
@@ -46,7 +47,7 @@ class Shown:
 class Passages:
     """How the records are shown to models; texts are made and tokenised again whenever they are needed."""
 
-    scripts: tuple[Script, ...]
+    scripts: Sequence[Script]
     """The texts, with what is read but not scored of them."""
     tokenizers: tuple[Any, ...]
     frames: tuple[Frame, ...]
@@ -57,12 +58,18 @@ class Passages:
     """Tokens that every model of the audit reads at most, all that stands around a text included."""
     n_shots: int
     """Shots that fitted into half of the window."""
+    sizes: NDArray[np.int32]
+    """(n,): characters of each text."""
+    prompt_sizes: NDArray[np.int32]
+    """(n,): characters of each prompt."""
     prompt_cuts: NDArray[np.int32]
     """(n,): characters of each prompt that are shown: all of them, but where an encoder reads the prompt."""
     cuts: Mapping[View, NDArray[np.int32]]
     """(n, V) per view of V variants: characters of each text that are shown."""
     shown: Mapping[View, tuple[Shown, ...]]
     """Per view and tokenizer."""
+    marks: Mapping[View, tuple[NDArray[np.void], ...]]
+    """Per view and tokenizer: (n, V), what stands for the target plan of each variant of each text."""
     splits: tuple[str, ...]
     """Per tokenizer: hash of how it splits these texts; equal where two tokenizers do the same."""
     seed: int
@@ -71,19 +78,14 @@ class Passages:
     """Per tokenizer, where its models are shown the words in a context of their own."""
 
     @property
-    def texts(self) -> list[str]:
-        """The text of every record."""
-        return [script.text for script in self.scripts]
-
-    @property
     def n_cut(self) -> int:
         """Texts that were longer than the window."""
-        return int(sum(cut < len(text) for cut, text in zip(self.cuts[PLAIN][:, 0], self.texts, strict=True)))
+        return int((self.cuts[PLAIN][:, 0] < self.sizes).sum())
 
     @property
     def n_prompts_cut(self) -> int:
         """Prompts that were longer than the window of an encoder."""
-        return int((self.prompt_cuts < np.array([one.n_prompt for one in self.scripts], dtype=np.int32)).sum())
+        return int((self.prompt_cuts < self.prompt_sizes).sum())
 
     def scored_text(self, index: int) -> str:
         """What is scored of a text: up to the common cut, without what is read only."""
@@ -103,8 +105,8 @@ class Passages:
         """Indices of the texts, longest first, in groups of about SHARD_CHARS: the same for every model."""
         groups: list[list[int]] = []
         room = 0
-        sizes = [len(text) for text in self.texts]
-        for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        sizes = self.sizes.tolist()
+        for index in np.argsort(-self.sizes, kind="stable").tolist():
             if room <= 0:
                 groups.append([])
                 room = SHARD_CHARS
@@ -169,7 +171,8 @@ def build(
         raise ValueError(f"two views have one name: {', '.join(sorted(view.name for view in asked))}")
     cuts = {view: np.zeros((len(scripts), view.n_variants), dtype=np.int32) for view in asked}
     shown = {view: [Shown(0, 0, 0, -1, 0)] * len(tokenizers) for view in asked}
-    prompt_cuts = np.array([script.n_prompt for script in scripts], dtype=np.int32)
+    marks = {view: tuple(np.zeros(found.shape, dtype=MARK) for _ in tokenizers) for view, found in cuts.items()}
+    sizes, prompt_sizes, prompt_cuts = (np.zeros(len(scripts), dtype=np.int32) for _ in range(3))
     digests = [hashlib.sha256(repr(frame.lead).encode()) for frame in frames]
     for start in range(0, len(scripts), CHUNK):
         chunk = scripts[start : start + CHUNK]
@@ -182,6 +185,8 @@ def build(
             _prompt_cut([of_tokenizer[place] for of_tokenizer in whole], frames, window, script.n_prompt)
             for place, script in enumerate(chunk)
         ]
+        sizes[start : start + CHUNK] = [len(script.text) for script in chunk]
+        prompt_sizes[start : start + CHUNK] = [script.n_prompt for script in chunk]
         prompt_cuts[start : start + CHUNK] = cut_here
         whole = [_prompted(passages, frame, cut_here) for passages, frame in zip(whole, frames, strict=True)]
         for digest, passages in zip(digests, whole, strict=True):
@@ -208,20 +213,26 @@ def build(
                 rooms = [frame.room(window, passage) for frame, passage in zip(framed, passages, strict=True)]
                 places = [partial(own.place_in, script) for own in own_scripts]
                 cut = common_cut(passages, rooms, n_chars=len(script.text), places=places)
-                cuts[view][start + place // view.n_variants, place % view.n_variants] = cut
+                where = start + place // view.n_variants, place % view.n_variants
+                cuts[view][where] = cut
                 for k, (passage, frame, own) in enumerate(zip(passages, framed, own_scripts, strict=True)):
-                    shown[view][k] = _and(shown[view][k], passage.head(script.place_in(own, cut)), frame)
+                    plan = frame.plan(passage.head(script.place_in(own, cut)))
+                    shown[view][k] = _and(shown[view][k], plan, frame)
+                    marks[view][k][where] = plan.mark
         on_texts(len(chunk))
     return Passages(
-        scripts=tuple(scripts),
+        scripts=scripts,
         tokenizers=tuple(tokenizers),
         frames=tuple(frames),
         prefixes=prefixes,
         window=window,
         n_shots=n_shots,
+        sizes=sizes,
+        prompt_sizes=prompt_sizes,
         prompt_cuts=prompt_cuts,
         cuts=cuts,
         shown={view: tuple(found) for view, found in shown.items()},
+        marks=marks,
         splits=tuple(digest.hexdigest() for digest in digests),
         seed=seed,
         contexts=own_contexts,
@@ -239,12 +250,12 @@ def _framed(view: View, frame: Frame, prefix: tuple[int, ...]) -> Frame:
     return replace(frame, prefix=prefix) if view.is_prefixed else frame
 
 
-def _and(shown: Shown, passage: Passage, frame: Frame) -> Shown:
-    plan = frame.plan(passage)
-    sizes = [one.size for one in plan.showings] or [int(passage.ids.size) + frame.n_around]
+def _and(shown: Shown, plan: TargetPlan, frame: Frame) -> Shown:
+    n_tokens = int(plan.passage.ids.size)
+    sizes = [one.size for one in plan.showings] or [n_tokens + frame.n_around]
     parts = [part for one in plan.showings for part in (one.ids, one.source, one.targets)]
     return Shown(
-        shown.n_tokens + plan.n_passes * int(passage.ids.size),
+        shown.n_tokens + plan.n_passes * n_tokens,
         shown.n_passes + plan.n_passes,
         shown.n_read + sum(sizes),
         max([shown.largest, *(int(part.max()) for part in parts if part.size)]),

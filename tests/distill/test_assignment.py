@@ -1,5 +1,6 @@
 """Who is a member: by the seed alone, before any training."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def record_set(n: int, *, name: str = "train") -> RecordSet:
     return RecordSet(f"--{name}", f"{name}.jsonl", records, 0, digest(records))
 
 
-def ids(records: tuple[Record, ...]) -> list[str]:
+def ids(records: Sequence[Record]) -> list[str]:
     return [record.id for record in records]
 
 

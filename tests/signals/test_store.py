@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from kdaudit.audit import measure as passes
-from kdaudit.audit.measure import measure_passes
+from kdaudit.audit.measure import measure_passes, signal_files
 from kdaudit.audit.plan import Pass, Plan
 from kdaudit.errors import DiskFullError
 from kdaudit.models.checkpoint import find
@@ -43,7 +43,7 @@ def passage(ids: Sequence[int], byte_end: Sequence[int] | None = None) -> Passag
 
 
 def path_of(key: PassKey, shard: Sequence[Passage], frame: Frame = FRAME) -> Path:
-    return shard_path(Path(), key, list(map(frame.plan, shard)))
+    return shard_path(Path(), key, b"".join(frame.plan(passage).mark for passage in shard))
 
 
 def signals(size: int, *, seed: int = 0) -> TokenSignals:
@@ -223,7 +223,9 @@ def plan_of(folder: Path, *, load: str | None = None) -> Plan:
 
 
 def measured(plan: Plan, folder: Path) -> dict[Path, list[TokenSignals]]:
-    files = measure_passes(plan, plan.passages.shards(), folder, on_progress=lambda *_: None)
+    shards = plan.passages.shards()
+    files = signal_files(plan, shards, folder)
+    measure_passes(plan, shards, files, on_progress=lambda *_: None)
     found = {path: read(path) for paths in files.values() for path in paths}
     return {path: shard for path, shard in found.items() if shard is not None}
 
