@@ -18,12 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, issparse
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import rankdata
-from sklearn.base import clone
-from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from kdaudit.metrics.auc import auc_estimate, with_interval
 from kdaudit.metrics.estimate import Estimate
@@ -158,6 +152,9 @@ def blind_baseline(
         repeats: times that the texts are dealt into folds anew.
         block: texts that are looked at together, at most.
     """
+    from sklearn.feature_extraction.text import TfidfTransformer  # a second that no forward pass should wait for
+    from sklearn.preprocessing import StandardScaler
+
     n, m = len(members), len(nonmembers)
     is_member = np.arange(n + m) < n
     learnt, *others = _blocks(n, m, block, rng)
@@ -248,6 +245,8 @@ def training_variance(folds: int) -> float:
 
 
 def _word_counts(texts: Sequence[str]) -> Any:
+    from sklearn.feature_extraction.text import HashingVectorizer
+
     hashing = HashingVectorizer(
         tokenizer=words,
         token_pattern=None,
@@ -292,6 +291,10 @@ def _mean_ranks(
 
 def _fit(features: Any, scaling: Any, is_member: NDArray[np.bool_], fold: Integers) -> dict[int, Any]:
     """By fold, the classifier that was fitted without it."""
+    from sklearn.base import clone
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
     classifier = make_pipeline(scaling, LogisticRegression(max_iter=MAX_ITERATIONS))
     return {
         int(k): clone(classifier).fit(features[np.flatnonzero(fold != k)], is_member[fold != k])
@@ -301,6 +304,8 @@ def _fit(features: Any, scaling: Any, is_member: NDArray[np.bool_], fold: Intege
 
 def _ranks_in_fold(scores: Floats, fold: Integers) -> Floats:
     """(N,), each text's rank in (0, 1) within its fold."""
+    from scipy.stats import rankdata
+
     ranks = np.empty(fold.size)
     for k in np.unique(fold):
         ranks[fold == k] = (rankdata(scores[fold == k]) - 0.5) / np.count_nonzero(fold == k)

@@ -13,7 +13,6 @@ from xml.etree import ElementTree
 
 from matplotlib import rc_context, style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -68,6 +67,7 @@ SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 NO_PDF_METADATA = dict.fromkeys(("Creator", "Producer", "CreationDate"))
 _FOR_PRINT: ContextVar[bool] = ContextVar("for_print", default=False)
+_IS_STYLED: ContextVar[bool] = ContextVar("is_styled", default=False)
 
 
 @contextmanager
@@ -82,9 +82,16 @@ def for_print() -> Iterator[None]:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib's own defaults and ours, whatever the user's matplotlibrc says."""
-    with rc_context(), style.context(["default", dict(SETTINGS)]):
+    """Matplotlib's own defaults and ours, whatever the user's matplotlibrc says; inside of itself nothing more."""
+    if _IS_STYLED.get():
         yield
+        return
+    token = _IS_STYLED.set(True)
+    try:
+        with rc_context(), style.context(["default", dict(SETTINGS)]):
+            yield
+    finally:
+        _IS_STYLED.reset(token)
 
 
 @contextmanager
@@ -127,6 +134,8 @@ def named(text: str) -> str:
 
 def to_pdf(figure: Figure, title: str) -> bytes:
     """The figure as a PDF of one page, in the colours of the light page."""
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf  # loads the subsetting of fonts, which a page needs not
+
     written = io.BytesIO()
     metadata = {**NO_PDF_METADATA, "Title": plain(title)}
     FigureCanvasPdf(figure).print_pdf(written, metadata=metadata)  # type: ignore[no-untyped-call]

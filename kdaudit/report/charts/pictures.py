@@ -17,7 +17,7 @@ from kdaudit.report import card
 from kdaudit.report.blocks import Picture
 from kdaudit.report.charts import plots
 from kdaudit.report.charts.bars import Bar, bars
-from kdaudit.report.charts.canvas import FAINT, INK, MARKERS, MODELS, PREFIX, panel, picture
+from kdaudit.report.charts.canvas import FAINT, INK, MARKERS, MODELS, PREFIX, panel, picture, styled
 from kdaudit.report.charts.names import name_points
 from kdaudit.report.charts.plots import MAX_LABEL, ForestRow
 from kdaudit.report.charts.sketch import runs_of
@@ -46,8 +46,9 @@ QUARTERS_CAPTION = (
 def pictures_of(report: Report) -> tuple[list[Picture], list[RunPictures]]:
     """The pictures that compare the runs, none where there is one, and those of each run on scales that all share."""
     is_single = len(report.runs) == 1
-    each = [_of_run(report, run, number, is_whole=is_single) for number, run in enumerate(report.runs, start=1)]
-    return [] if is_single else _side_by_side(report), each
+    with styled():  # once for all: to reset matplotlib's settings takes as long as to draw some lines
+        each = [_of_run(report, run, number, is_whole=is_single) for number, run in enumerate(report.runs, start=1)]
+        return [] if is_single else _side_by_side(report), each
 
 
 def _of_run(report: Report, run: Run, number: int, *, is_whole: bool) -> RunPictures:
@@ -282,7 +283,8 @@ def frontier_title(attack: str, metric: str) -> str:
 
 def frontiers_of(table: Mitigation) -> list[Picture]:
     """The pictures of a comparison of mitigations, one for each attack and metric that could be measured."""
-    return _present(draw_frontier(table, attack, metric) for attack, of in table.frontier.items() for metric in of)
+    with styled():
+        return _present(draw_frontier(table, attack, metric) for attack, of in table.frontier.items() for metric in of)
 
 
 SHAPES = ("s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
