@@ -202,7 +202,7 @@ class DistillKeywords(TypedDict, total=False):
     student_load: str | None
     """Quantise the weights that lora adapts with bitsandbytes (QLoRA): 4bit or 8bit."""
     device: str
-    """The device: auto or cpu. For several devices, start kdaudit by accelerate launch."""
+    """The device: auto or cpu. For several devices, see kdaudit docs scale."""
     dtype: str
     """The precision of the computation: auto, float32, bfloat16 or float16. Trained weights stay in float32. auto is
     float32 on a CPU and bfloat16 elsewhere."""

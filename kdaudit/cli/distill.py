@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdaudit.cli import output
+from kdaudit.cli import output, several
 from kdaudit.cli.command import Command, Given, Quiet
 from kdaudit.cli.places import check_places
 from kdaudit.distill.settings import DistillConfig
 from kdaudit.options import options_of
+from kdaudit.ranks import is_follower
 
 if TYPE_CHECKING:
     from kdaudit.distill.prepare import Prepared
@@ -31,6 +31,11 @@ def distill(given: Given) -> None:
 
     Exit codes: 0 done, 2 usage or input wrong, 4 anything else. A killed run continues with the same command.
     """
+    with several.speaking_once():
+        _distill(given)
+
+
+def _distill(given: Given) -> None:
     config = given.build(DistillConfig)
     is_quiet = given.build(DistillSwitches).quiet
     check_places(config)
@@ -41,7 +46,7 @@ def distill(given: Given) -> None:
     from kdaudit.distill.learn import Told
     from kdaudit.distill.run import run_distill
 
-    is_main = os.environ.get("RANK", "0") == "0"
+    is_main = not is_follower()
     is_shown = is_main and not is_quiet
     with StageBars(is_shown=is_shown) as bars:
 
@@ -54,7 +59,8 @@ def distill(given: Given) -> None:
             told = Told(on_plan=begin, on_progress=bars.update)
             content = run_distill(config, command=given.line, told=told)
         except KeyboardInterrupt:
-            output.note(f"interrupted; the same command continues from the last checkpoint in {config.out}")
+            if is_main:
+                output.note(f"interrupted; the same command continues from the last checkpoint in {config.out}")
             raise
     if content and is_main:
         output.print_student(content, config.out, is_quiet=is_quiet)

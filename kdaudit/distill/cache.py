@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CACHE_VERSION = 3  # the name of a shard holds the target plans
-SHARD_TOKENS = 2**16  # a killed run loses at most one shard
+SHARD_TOKENS = 2**16  # a killed run loses at most one shard of each process
+SHOWN_SECONDS = 120  # NFS remembers for a minute that a file was not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,14 @@ def open_cache(
     device: torch.device,
     batch_tokens: int,
     on_tokens: Callable[[int, int], None] = lambda done, total: None,
+    process: int = 0,
+    n_processes: int = 1,
+    wait: Callable[[], None] = lambda: None,
 ) -> TeacherCache:
     """The teacher's log-probabilities for all examples; what is not in `folder` yet is computed and written.
+
+    Each of several processes writes every so manyth file. What a file holds depends on its examples alone, so that any
+    number of processes writes the same files and continues what any other number has begun.
 
     Args:
         folder: of the cache; another teacher, temperature or sequence gets other files in it.
@@ -99,35 +107,46 @@ def open_cache(
         n_epochs: of the training: where an example is shown otherwise in each, the teacher is asked in each.
         device: of the teacher.
         batch_tokens: tokens of one forward pass at most.
-        on_tokens: told (tokens done, tokens in all).
+        on_tokens: told (tokens done, tokens in all) of the share of this process.
+        process: the number of this one, from 0 on.
+        n_processes: that share the work.
+        wait: returns when every process has called it.
 
     Raises:
+        ModelError: what another process was to write is not there.
         DiskFullError: no space is left; finished shards are kept.
         OutputError: the folder cannot be written.
     """
     shards = list(_shards(examples))
     epochs = range(n_epochs if kind.varies else 1)
     counts = np.array([[n_targets(one, kind, epoch) for one in examples] for epoch in epochs], dtype=np.int64)
-    total = len(epochs) * sum(example.size for example in examples)
+    paths = [
+        tuple(_path(folder, key, [examples[i] for i in shard], kind, epoch) for shard in shards) for epoch in epochs
+    ]
+    files = [
+        (epoch, shard, path, int(counts[epoch, shard].sum()))
+        for epoch, of_epoch in zip(epochs, paths, strict=True)
+        for shard, path in zip(shards, of_epoch, strict=True)
+    ]
+    own = files[process::n_processes]
+    total = sum(examples[i].size for _, shard, _, _ in own for i in shard)
     done = 0
     teacher: Speaker | None = None
-    paths: list[tuple[Path, ...]] = []
-    for epoch in epochs:
-        of_epoch = [_path(folder, key, [examples[i] for i in shard], kind, epoch) for shard in shards]
-        paths.append(tuple(of_epoch))
-        for shard, path in zip(shards, of_epoch, strict=True):
-            if not _is_whole(path, int(counts[epoch, shard].sum())):
-                teacher = teacher or speak()
-                columns = [
-                    _top(teacher, batch, key, kind, epoch, device)
-                    for batch in _batches([examples[i] for i in shard], batch_tokens)
-                ]  # fmt: skip
-                names = ("words", "log_probs", "log_rest")
-                joined = [torch.cat(column) for column in zip(*columns, strict=True)]
-                with replacing(path) as waiting:
-                    save_file(dict(zip(names, joined, strict=True)), waiting)
-            done += sum(examples[i].size for i in shard)
-            on_tokens(done, total)
+    for epoch, shard, path, n_rows in own:
+        if not _is_whole(path, n_rows):
+            teacher = teacher or speak()
+            columns = [
+                _top(teacher, batch, key, kind, epoch, device)
+                for batch in _batches([examples[i] for i in shard], batch_tokens)
+            ]  # fmt: skip
+            names = ("words", "log_probs", "log_rest")
+            joined = [torch.cat(column) for column in zip(*columns, strict=True)]
+            with replacing(path) as waiting:
+                save_file(dict(zip(names, joined, strict=True)), waiting)
+        done += sum(examples[i].size for i in shard)
+        on_tokens(done, total)
+    wait()
+    _await([(path, n_rows) for _, _, path, n_rows in files])
     shard_of = np.repeat(np.arange(len(shards)), [len(shard) for shard in shards])
     start_of = np.concatenate([np.cumsum(counts[:, shard], axis=1) - counts[:, shard] for shard in shards], axis=1)
     return TeacherCache(tuple(paths), shard_of, start_of, counts)
@@ -188,6 +207,20 @@ def _path(folder: Path, key: CacheKey, examples: Sequence[Example], kind: Kind, 
             sha.update(array.size.to_bytes(4, "little") + array.tobytes())
     name = sha.hexdigest()
     return folder / name[:2] / f"{name}.safetensors"
+
+
+def _await(files: Sequence[tuple[Path, int]]) -> None:
+    """Look for what other processes have written; a shared file system shows it to another host after some time."""
+    end = time.monotonic() + SHOWN_SECONDS
+    lacking = [file for file in files if not _is_whole(*file)]
+    while lacking:
+        if time.monotonic() > end:
+            raise ModelError(
+                f"{len(lacking)} of {len(files)} files of the teacher's cache are not there: {lacking[0][0]}",
+                hint="--teacher-cache must be a folder that all processes share",
+            )
+        time.sleep(1)
+        lacking = [file for file in lacking if not _is_whole(*file)]
 
 
 def _is_whole(path: Path, n_rows: int) -> bool:

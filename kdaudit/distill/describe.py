@@ -69,6 +69,7 @@ def describe(
             "cut": prepared.examples.n_cut,
             "vocabulary": models.vocabulary,
             "processes": prepared.compute.n_processes,
+            "is_sharded": prepared.compute.is_sharded,
             "device": prepared.compute.device,
             "dtype": prepared.compute.dtype,
             "mixed_precision": prepared.compute.mixed_precision,

@@ -124,13 +124,19 @@ def begin(folder: StudentFolder, identity: Mapping[str, Any]) -> None:
     write_text(folder.identity, json.dumps(identity, indent=1) + "\n")
 
 
-def save_student(model: PreTrainedModel | Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_student(
+    model: PreTrainedModel | Any,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    weights: Mapping[str, Any] | None = None,
+) -> None:
     """Save weights (safetensors), configuration and tokenizer; files of other names in the folder stay.
 
     Args:
         model: a transformers model, or a peft model, of which the adapter alone is saved.
         tokenizer: its own.
         folder: where; it is made.
+        weights: those of the model by name, where it does not hold them itself.
 
     Raises:
         DiskFullError: no space is left.
@@ -145,7 +151,7 @@ def save_student(model: PreTrainedModel | Any, tokenizer: PreTrainedTokenizerBas
             for settings in getattr(model, "peft_config", {}).values():
                 if isinstance(settings.target_modules, set):  # whose order is another one in every process
                     settings.target_modules = sorted(settings.target_modules)
-            save(model, waiting)
+            save(model, waiting, weights)
             tokenizer.save_pretrained(waiting)
             (waiting / "README.md").unlink(missing_ok=True)  # peft's empty model card: kdaudit writes its own
             folder.mkdir(parents=True, exist_ok=True)

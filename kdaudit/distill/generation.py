@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +183,7 @@ def _until_end(
 
 
 def teacher_sequences(
-    teacher: PreTrainedModel,
+    load: Callable[[], AbstractContextManager[PreTrainedModel]],
     examples: Sequence[Example],
     path: Path,
     *,
@@ -200,7 +201,7 @@ def teacher_sequences(
     Source: Kim and Rush 2016, arXiv:1606.07947, with samples in the place of the teacher's best guess.
 
     Args:
-        teacher: writes.
+        load: gives the teacher, which writes; called only where there is no file yet.
         examples: give the prompts and the lengths.
         path: token ids of an earlier, unfinished run, or where they are to lie; no text stands in it.
         n_lead: as for `continue_all`.
@@ -212,10 +213,11 @@ def teacher_sequences(
     """
     found = _read(path, examples)
     if found is None:
-        found = write_all(
-            teacher, examples, n_lead=n_lead, end=end, seed=seed, batch_tokens=batch_tokens, vocabulary=vocabulary,
-            on_done=on_done,
-        )  # fmt: skip
+        with load() as teacher:
+            found = write_all(
+                teacher, examples, n_lead=n_lead, end=end, seed=seed, batch_tokens=batch_tokens, vocabulary=vocabulary,
+                on_done=on_done,
+            )  # fmt: skip
         with replacing(path) as waiting:
             save_file(
                 {

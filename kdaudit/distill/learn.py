@@ -26,6 +26,7 @@ from kdaudit.distill.losses import CachedOutputs
 from kdaudit.distill.models import Models, learner
 from kdaudit.distill.prepare import Prepared, main_first
 from kdaudit.distill.settings import DistillConfig
+from kdaudit.distill.sharding import Asked, cut_layers, gather_weights
 from kdaudit.distill.student import Distiller, LossTerms, Speaker, speaker
 from kdaudit.distill.trainer import Ask, Settings, Watch, train
 from kdaudit.draws import generator
@@ -67,8 +68,15 @@ def learn(prepared: Prepared, told: Told) -> list[float]:
             report_to=config.report_to, goldfish=config.goldfish, copies_per_epoch=config.copies_per_epoch,
         )  # fmt: skip
 
+        def save_in(folder: Path) -> None:
+            weights = None
+            if compute.is_sharded:
+                weights = gather_weights(kept, is_kept=compute.is_main, trained_only=config.lora is not None)
+            if compute.is_main:
+                save_student(kept, models.tokenizer, folder, weights)
+
         def keep_copy(epochs: float) -> None:
-            save_student(kept, models.tokenizer, prepared.folder.copy(epochs))
+            save_in(prepared.folder.copy(epochs))
 
         def show(done: int, total: int, loss: float | None) -> None:
             told.on_progress(TRAINING, done, total, "" if loss is None else f"loss {loss:.3f}")
@@ -78,8 +86,7 @@ def learn(prepared: Prepared, told: Told) -> list[float]:
             rewrite=partial(_on_policy, prepared, model), watch=Watch(show, keep_copy),
             resume=config.resume is not False,
         )  # fmt: skip
-        if compute.is_main:
-            save_student(kept, models.tokenizer, config.out)
+        save_in(config.out)
     return losses
 
 
@@ -119,22 +126,25 @@ def _teacher(prepared: Prepared, told: Told, stack: ExitStack) -> tuple[Sequence
     """What the student learns from, and how its teacher is asked; the teacher stays loaded as long as it is needed."""
     config, compute, models = prepared.config, prepared.compute, prepared.models
     examples: Sequence[Example] = prepared.examples.items
-    batch_tokens = max(1, config.batch_tokens // (config.gradient_accumulation * compute.n_processes))
     load_teacher = partial(loaded, models.teacher, device=compute.device, dtype=compute.dtype)
     if config.sequence_level:
-        with main_first(compute), load_teacher() as teacher:
+        with main_first(compute):
             examples = teacher_sequences(
-                teacher, examples, prepared.folder.work / "sequences.safetensors",
+                load_teacher, examples, prepared.folder.work / "sequences.safetensors",
                 n_lead=_n_lead(models), end=models.frame.end,
-                seed=_stream(config.seed, "sequences"), batch_tokens=batch_tokens, vocabulary=models.vocabulary,
+                seed=_stream(config.seed, "sequences"), batch_tokens=config.batch_tokens, vocabulary=models.vocabulary,
                 on_done=lambda done: told.on_progress("the teacher writes", done, len(examples), ""),
             )  # fmt: skip
     if not config.needs_teacher:
         return examples, lambda inputs, rows, epoch: None, 0
     if config.teacher_cache is not None:
         return examples, _cached(prepared, examples, told), 0
-    teacher = stack.enter_context(load_teacher())
+    is_cut = compute.is_sharded and models.teacher.load is None
+    teacher = stack.enter_context(load_teacher(device="cpu") if is_cut else load_teacher())
     speak = speaker(teacher, _probe(prepared, examples, teacher.device), with_hidden=config.hidden_weight > 0)
+    if is_cut:
+        cut_layers(teacher, compute.device)
+        speak = Asked(teacher, speak)
     return examples, _live(speak), models.teacher.hidden_size
 
 
@@ -159,7 +169,7 @@ def _cached(prepared: Prepared, examples: Sequence[Example], told: Told) -> Ask:
     )  # fmt: skip
     if config.teacher_cache is None:
         raise ValueError("no cache was asked for")
-    with ExitStack() as stack, main_first(compute):
+    with ExitStack() as stack:
 
         def speak() -> Speaker:
             teacher = stack.enter_context(loaded(models.teacher, device=compute.device, dtype=compute.dtype))
@@ -169,6 +179,7 @@ def _cached(prepared: Prepared, examples: Sequence[Example], told: Told) -> Ask:
             config.teacher_cache, key, examples, speak, kind=models.frame.kind, n_epochs=len(prepared.plan.epochs),
             device=torch.device(compute.device), batch_tokens=scoring_batch_tokens(compute.device),
             on_tokens=lambda done, total: told.on_progress("writing down the teacher", done, total, ""),
+            process=compute.process, n_processes=compute.n_processes, wait=compute.wait,
         )  # fmt: skip
 
     def ask(inputs: Inputs, rows: list[int], epoch: int) -> CachedOutputs:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,10 @@ from kdaudit.distill.start import find_start
 from kdaudit.errors import ConfigError, ModelError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import shared_window
-from kdaudit.models.environment import check_precision, check_training_environment
+from kdaudit.models.environment import check_precision, check_training_environment, is_sharded
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.loading import load, load_tokenizer
+from kdaudit.ranks import launched
 from kdaudit.records import column
 from kdaudit.targets.frames import check_answers, frame_of, hides_words
 from kdaudit.targets.hiding import Hiding
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
     from kdaudit.records import RecordSet
 
+LONGEST_WAIT = timedelta(days=1)  # of a process for another, which may write down what the teacher says of all records
 LORA_ALPHA_PER_RANK = 2  # the adapter's scale is alpha / rank
 ADAPTED_TASKS = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM", "masked": None}
 """What peft calls the task of each kind; it has no word for masked models and needs none."""
@@ -59,7 +63,21 @@ class Compute:
     mixed_precision: str
     """The precision in which a student of float32 weights is trained: no, bf16 or fp16."""
     n_processes: int
-    is_main: bool
+    process: int
+    """The number of this one, from 0 on."""
+    is_sharded: bool = False
+    """Whether the student, and a teacher that is not quantised, are cut over the processes."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the student and tells of it."""
+        return self.process == 0
+
+    def wait(self) -> None:
+        """Return when every process has called it."""
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
 
     @property
     def use_cpu(self) -> bool:
@@ -75,9 +93,15 @@ def choose_compute(config: DistillConfig) -> Compute:
     """
     import torch
     from accelerate import PartialState
+    from accelerate.utils import DistributedType
 
     check_training_environment(gradient_accumulation=config.gradient_accumulation)
-    state = PartialState(cpu=config.device == "cpu" or not _has_accelerator())
+    state = PartialState(cpu=config.device == "cpu" or not _has_accelerator(), timeout=LONGEST_WAIT)
+    if launched().n > state.num_processes:
+        raise ConfigError(
+            f"{launched().n} processes were started, and torch knows of {state.num_processes}",
+            hint="start kdaudit distill by torchrun or accelerate launch (under Slurm by one of these on each host)",
+        )
     is_cpu = state.device.type == "cpu"
     device = "cpu" if is_cpu else str(state.device)
     knows_bfloat16 = state.device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -86,7 +110,35 @@ def choose_compute(config: DistillConfig) -> Compute:
         raise ConfigError("--dtype: float16 does not train on a CPU", hint="give --dtype float32 or bfloat16")
     mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[dtype]
     check_precision(mixed)
-    return Compute(device, dtype, mixed, state.num_processes, state.is_main_process)
+    sharded = is_sharded()
+    if sharded:
+        is_over_accelerators = state.distributed_type not in {DistributedType.NO, DistributedType.MULTI_CPU}
+        _check_sharding(config, dtype, is_over_accelerators=is_over_accelerators)
+    return Compute(device, dtype, mixed, state.num_processes, state.process_index, sharded)
+
+
+def _check_sharding(config: DistillConfig, dtype: str, *, is_over_accelerators: bool) -> None:
+    """Refuse what FSDP does not do, or nobody has tried.
+
+    Raises:
+        ConfigError: naming the way out.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    if not is_over_accelerators:
+        raise ConfigError(
+            "FSDP is asked for (ACCELERATE_USE_FSDP), and accelerate shards nothing over CPUs, nor in a single process",
+            hint="leave FSDP out: without it every process keeps a copy of the student",
+        )
+    if "ignored_params" not in inspect.signature(fully_shard).parameters:
+        raise ConfigError("this torch cannot shard a teacher", hint="update torch to 2.7 or newer")
+    if dtype == "float16":
+        raise ConfigError("--dtype: float16 is not trained under FSDP", hint="give --dtype bfloat16 or float32")
+    if config.on_policy:
+        raise ConfigError(
+            "--on-policy: a student that FSDP has cut over the processes cannot write texts by itself in each",
+            hint="leave FSDP out, so that every process keeps a copy of the student, or give --sequence-level",
+        )
 
 
 def _has_accelerator() -> bool:
@@ -181,7 +233,10 @@ def learner(config: DistillConfig, models: Models, compute: Compute) -> tuple[An
 
     # trained weights are float32, whatever they were stored in; a quantised base computes in the run's dtype
     is_quantised = models.start.load is not None
-    model = load(models.start, device=compute.device, dtype=compute.dtype if is_quantised else "float32")
+    is_cut = compute.is_sharded and not is_quantised  # what no device may hold whole goes to it in shares
+    model = load(
+        models.start, device="cpu" if is_cut else compute.device, dtype=compute.dtype if is_quantised else "float32"
+    )
     if config.gradient_checkpointing:
         kwargs = {"use_reentrant": False}
         if hasattr(model, "activation_checkpointing_enable"):

@@ -6,6 +6,7 @@ import gc
 import shutil
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from kdaudit import manifest, records
@@ -16,10 +17,12 @@ from kdaudit.distill.learn import Told, learn
 from kdaudit.distill.models import Compute, choose_compute, find_models
 from kdaudit.distill.prepare import Prepared, identify, main_first, read_sets, settle
 from kdaudit.distill.settings import DistillConfig
+from kdaudit.distill.sharding import loaded_cut
 from kdaudit.distill.utility import measure_utility
 from kdaudit.lock import locked
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import scoring_batch_tokens
+from kdaudit.models.loading import loaded
 from kdaudit.records import Read
 from kdaudit.results import Utility
 from kdaudit.results.file import encode
@@ -80,11 +83,15 @@ def _distill(
     told.on_plan(prepared)
     losses = learn(prepared, told)
     gc.collect()  # teacher and student, before the utility loads them again
+    if not (compute.is_main or compute.is_sharded):
+        return {}
+    if compute.is_sharded:  # models that are cut can only be asked by all processes together
+        compute.wait()  # until the student is written
+    student = _find_student(config)
+    utility = _utility(prepared, student, told)
     if not compute.is_main:
         return {}
-    student = _find_student(config)
     content = describe(prepared, student, identity, losses, command)
-    utility = _utility(prepared, student, told)
     content["utility"] = encode(utility, "utility")
     write_text(config.out / "README.md", model_card(content, utility))
     manifest.save(content, prepared.key, folder.manifest)
@@ -99,11 +106,11 @@ def _find_student(config: DistillConfig) -> Checkpoint:
 
 def _utility(prepared: Prepared, student: Checkpoint, told: Told) -> Utility:
     config, compute, models = prepared.config, prepared.compute, prepared.models
+    load = loaded_cut if compute.is_sharded else loaded
     return measure_utility(
         {"teacher": models.teacher, "start": models.start, "student": student},
         prepared.held_out,
-        device=compute.device,
-        dtype=compute.dtype,
+        opened=partial(load, device=compute.device, dtype=compute.dtype),
         batch_tokens=scoring_batch_tokens(compute.device),
         seed=config.seed,
         on_progress=lambda done, total: told.on_progress(UTILITY, done, total, ""),

@@ -133,7 +133,7 @@ class DistillConfig:
         "Quantise the weights that --lora adapts with bitsandbytes (QLoRA): 4bit or 8bit.",
         MODELS, choices=LOADS)] = None
     device: Annotated[str, Option(
-        "The device: auto or cpu. For several devices, start kdaudit by accelerate launch.",
+        "The device: auto or cpu. For several devices, see kdaudit docs scale.",
         TRAINING, choices=("auto", "cpu"))] = "auto"
     dtype: Annotated[str, Option(
         "The precision of the computation: auto, float32, bfloat16 or float16. Trained weights stay in float32. auto "

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 from torch.utils.data import DataLoader
 from transformers import (
     PrinterCallback,
@@ -29,15 +31,24 @@ from kdaudit.distill.batches import NOTHING, ExampleSet, Inputs, PlannedBatches,
 from kdaudit.distill.data import Curriculum
 from kdaudit.distill.folder import newest_checkpoint, seal
 from kdaudit.distill.losses import count_targets
+from kdaudit.distill.sharding import (
+    gather_optimizer,
+    gather_weights,
+    layer_classes,
+    set_optimizer,
+    set_weights,
+    whole,
+)
 from kdaudit.distill.student import Distiller, Taught
 from kdaudit.errors import ConfigError, ModelError
 from kdaudit.foreign import reading
-from kdaudit.models.environment import restored_environment
+from kdaudit.models.environment import is_sharded, restored_environment
 from kdaudit.models.surgery import NoNorm
 from kdaudit.signals.running import explaining_unread_tokens, is_out_of_memory
 from kdaudit.targets.plan import Example, Kind
 
-WEIGHTS = "model.safetensors"  # the name that the trainer looks for when it continues
+WEIGHTS = "model.safetensors"  # the names that the trainer looks for when it continues
+OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
 SAVES = 10  # checkpoints of a run
 SAVE_SECONDS = 600  # between two checkpoints at most
 LOG_STEPS = 10
@@ -73,7 +84,7 @@ class Watch:
     on_step: Callable[[int, int, float | None], None] = lambda done, total, loss: None
     """(tokens done, tokens in all, mean loss of the last steps or None)."""
     on_copy: Callable[[float], None] = lambda epochs: None
-    """Told where a copy is to be kept, with the epochs that are done, by the main process alone."""
+    """Told where a copy is to be kept, with the epochs that are done, in every process."""
 
 
 def train(
@@ -152,7 +163,7 @@ class _DistillTrainer(Trainer):
         watch: Watch,
     ) -> None:
         self._examples, self._plan, self._ask, self._rewrite = examples, plan, ask, rewrite
-        self._settings = settings
+        self._settings, self._distiller, self._is_sharded = settings, distiller, is_sharded()
         self._collate = partial(collate, kind=kind, goldfish=settings.goldfish)
         self._n_steps = len(plan.steps)
         arguments = TrainingArguments(
@@ -169,6 +180,21 @@ class _DistillTrainer(Trainer):
             arguments._n_gpu = 1  # several devices take several processes (accelerate launch), not copies in threads
         teller = _Teller(plan, watch, settings)
         super().__init__(model=distiller, args=arguments, callbacks=[teller])
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Under FSDP kdaudit says which layers are cut, and has the loss and the sums of gradients in float32."""
+        super().create_accelerator_and_postprocess()
+        if not self._is_sharded:
+            return
+        if not getattr(self.accelerator, "is_fsdp2", False):
+            raise ConfigError("this accelerate does not train by FSDP2", hint="update accelerate to 1.6 or newer")
+        plugin = self.accelerator.state.fsdp_plugin
+        plugin.auto_wrap_policy = transformer_auto_wrap_policy
+        plugin.transformer_cls_names_to_wrap = layer_classes(self._distiller.student)
+        is_mixed = self._settings.mixed_precision == "bf16"
+        plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16 if is_mixed else None, reduce_dtype=torch.float32, output_dtype=None
+        )  # the output is the loss, and stays in float32
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         loader: DataLoader[Any] = DataLoader(
@@ -242,11 +268,40 @@ class _DistillTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with _reading(resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            if self._is_sharded:
+                set_weights(self._distiller, load_file(Path(resume_from_checkpoint) / WEIGHTS))
+            else:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """The same files as those of one process, which any number of processes can continue."""
+        if not self._is_sharded:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        optimizer, scheduler = self._optimizer_and_scheduler()
+        state = gather_optimizer(optimizer, is_kept=self.args.should_save)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER)
+            torch.save(scheduler.state_dict(), Path(output_dir) / SCHEDULER)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with _reading(checkpoint):
-            super()._load_optimizer_and_scheduler(checkpoint)
+            if not self._is_sharded:
+                super()._load_optimizer_and_scheduler(checkpoint)
+            elif checkpoint is not None:
+                optimizer, scheduler = self._optimizer_and_scheduler()
+                set_optimizer(optimizer, torch.load(Path(checkpoint) / OPTIMIZER, weights_only=True, mmap=True))
+                scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
+
+    def _optimizer_and_scheduler(self) -> tuple[Any, Any]:
+        return self.optimizer, self.lr_scheduler
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Under FSDP every process has a part in it: the trainer would write the weights in a format of its own."""
+        if self._is_sharded:
+            self._save(output_dir)
+        else:
+            super().save_model(output_dir, _internal_call)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with _reading(checkpoint):
@@ -255,14 +310,11 @@ class _DistillTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """What is trained, each weight once: a frozen base and tied copies need no room in every checkpoint."""
         folder = Path(output_dir or str(self.args.output_dir))
+        weights = gather_weights(self._distiller, is_kept=self.args.should_save, trained_only=True)
         if not self.args.should_save:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        trained: Any = self.model
-        weights = {name: weight for name, weight in trained.named_parameters() if weight.requires_grad}
-        if state_dict is not None:  # gathered from several processes
-            weights = {name: state_dict[name] for name in weights}
-        save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
+        save_file(weights, folder / WEIGHTS)
 
 
 def _reading(checkpoint: str | None) -> AbstractContextManager[None]:
@@ -294,7 +346,7 @@ class _Teller(TrainerCallback):
         if not self._checks_gradients:
             return  # a scaler looks at float16 gradients itself and leaves such a step out
         gradients = [weight.grad for weight in kwargs["model"].parameters() if weight.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients))
+        norm = float(whole(torch.nn.utils.get_total_norm(gradients)))
         if not math.isfinite(norm):
             raise _not_finite("gradient", norm, state.global_step + 1, Path(str(args.output_dir)))
 
@@ -304,7 +356,7 @@ class _Teller(TrainerCallback):
         step = state.global_step
         loss = state.log_history[-1].get("loss") if state.log_history else None
         self._watch.on_step(self._done[step], self._total, loss)
-        if step in self._copies and state.is_world_process_zero:
+        if step in self._copies:
             self._watch.on_copy(self._copies[step])
         is_due = step % self._every == 0 or step == self._n_steps
         if args.world_size == 1:  # the clocks of several processes differ, and all must save together

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ from kdaudit.metrics.association import ratio_estimate
 from kdaudit.metrics.estimate import Estimate
 from kdaudit.models.checkpoint import Checkpoint
 from kdaudit.models.lengths import LengthRules, length_rules
-from kdaudit.models.loading import loaded
 from kdaudit.results import Agreement, Utility
 from kdaudit.signals.batch import Batch, make_batch
 from kdaudit.signals.engine import measure
@@ -55,8 +55,7 @@ def measure_utility(
     models: Mapping[str, Checkpoint],
     held_out: HeldOut,
     *,
-    device: str,
-    dtype: str,
+    opened: Callable[[Checkpoint], AbstractContextManager[PreTrainedModel]],
     batch_tokens: int,
     seed: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -66,8 +65,7 @@ def measure_utility(
     Args:
         models: `teacher`, `start` and `student`.
         held_out: records that the student never saw.
-        device: to compute on.
-        dtype: of unquantised models.
+        opened: gives a model in memory for the length of a `with` block.
         batch_tokens: tokens of a forward pass at most.
         seed: of the bootstrap.
         on_progress: told (tokens done, tokens in all), over all models.
@@ -87,14 +85,15 @@ def measure_utility(
         return ratio_estimate(above, below, rng=generator(seed, f"utility {name}"))
 
     losses: dict[str, Likelihoods] = {}
-    with loaded(models["teacher"], device=device, dtype=dtype) as teacher:
+    with opened(models["teacher"]) as teacher:
         losses["teacher"] = record_losses(teacher, held_out, batch_tokens=batch_tokens, on_tokens=advance)
-        with loaded(models["student"], device=device, dtype=dtype) as student:
+        with opened(models["student"]) as student:
             losses["student"] = record_losses(student, held_out, batch_tokens=batch_tokens, on_tokens=advance)
             agreed, divergence = record_agreement(
                 student, teacher, held_out, batch_tokens=batch_tokens, on_tokens=advance
             )
-    losses["start"], start_unknown = _losses_of_start(models["start"], held_out, device, dtype, batch_tokens, advance)
+    with opened(models["start"]) as start:
+        losses["start"], start_unknown = _losses_of_start(start, held_out, batch_tokens, advance)
     damaged = {name: int((~np.isfinite(found.nll)).sum()) for name, found in losses.items() if name != "start"}
     if any(damaged.values()):
         raise ModelError(
@@ -120,19 +119,13 @@ def measure_utility(
 
 
 def _losses_of_start(
-    checkpoint: Checkpoint,
-    held_out: HeldOut,
-    device: str,
-    dtype: str,
-    batch_tokens: int,
-    on_tokens: Callable[[int], None],
+    start: PreTrainedModel, held_out: HeldOut, batch_tokens: int, on_tokens: Callable[[int], None]
 ) -> tuple[Likelihoods, str]:
     """What `record_losses` gives for the start, and why it has no figures, or "": the student is not to blame."""
-    with loaded(checkpoint, device=device, dtype=dtype) as start:
-        try:
-            found = record_losses(start, held_out, batch_tokens=batch_tokens, on_tokens=on_tokens)
-        except ModelError as error:
-            return nothing_scored(len(held_out.passages)), f"the start gives no figures: {error}"
+    try:
+        found = record_losses(start, held_out, batch_tokens=batch_tokens, on_tokens=on_tokens)
+    except ModelError as error:
+        return nothing_scored(len(held_out.passages)), f"the start gives no figures: {error}"
     n_damaged = int((~np.isfinite(found.nll)).sum())
     return found, f"the losses of the start on {n_damaged} held-out records are not finite" if n_damaged else ""
 

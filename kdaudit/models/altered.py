@@ -114,10 +114,15 @@ def model_class(alteration: Alteration) -> type[PreTrainedModel]:
     return made
 
 
-def save(model: PreTrainedModel, folder: Path) -> None:
+def save(model: PreTrainedModel, folder: Path, weights: Mapping[str, Any] | None = None) -> None:
     """Save a model so that plain transformers loads a changed one with its changes, or not at all.
 
     The folder of a changed model gets the modelling file, and its config.json points to it.
+
+    Args:
+        model: what is saved.
+        folder: where.
+        weights: its weights by name, where it does not hold them itself.
 
     Raises:
         OutputError: a file cannot be written.
@@ -126,7 +131,8 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     is_altered = getattr(model.config, RECORD, None) is not None
     with writing(folder):
         # Of models that bring their code transformers translates no names of weights from an older format.
-        model.save_pretrained(folder, save_original_format=not is_altered)
+        told: dict[str, Any] = {} if weights is None else {"state_dict": dict(weights)}
+        model.save_pretrained(folder, save_original_format=not is_altered, **told)
     alteration = read_alteration(folder, "--out")
     if alteration is not None:
         write_text(folder / MODELLING_FILE, _modelling_file(alteration))

@@ -33,11 +33,28 @@ TRAINING: Mapping[str, tuple[Collection[str], str]] = {
     "ACCELERATE_DYNAMO_BACKEND": (OFF, "compiles the student"),
     **{
         f"ACCELERATE_USE_{name}": (OFF, ENGINE)
-        for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG", "SAGEMAKER")
+        for name in ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG", "SAGEMAKER")
     },
     "ACCELERATE_DOWNCAST_BF16": (OFF, LOWERS),
     "ACCELERATE_TORCH_DEVICE": ({""}, "puts the student on a device that --device does not name"),
 }
+
+SHARDING: Mapping[str, tuple[Collection[str], str, str]] = {
+    "FSDP_VERSION": ({"2"}, "is not the FSDP2 that kdaudit trains by", "fsdp_version: 2"),
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": (
+        OFF, "leaves all processes but one without weights, those of the teacher too",
+        "fsdp_cpu_ram_efficient_loading: false",
+    ),
+    "FSDP_OFFLOAD_PARAMS": (
+        OFF, "keeps the student on the CPU, which nobody has tried with kdaudit", "fsdp_offload_params: false",
+    ),
+    "FSDP_IGNORED_MODULES": ({""}, "leaves weights out of what the processes sum", "no fsdp_ignored_modules"),
+    "FSDP_ACTIVATION_CHECKPOINTING": (
+        OFF, "renames layers of the student (--gradient-checkpointing does the same work)",
+        "fsdp_activation_checkpointing: false",
+    ),
+}  # fmt: skip
+"""Under FSDP, by name: the values that are taken, in lower case, what any other does, and what to write instead."""
 
 RECORDED = (
     "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG", "DISABLE_ADDMM_CUDA_LT", "DNNL_MAX_CPU_ISA",
@@ -85,6 +102,19 @@ def check_training_environment(*, gradient_accumulation: int) -> None:
     parts = {*OFF, "auto", "1", str(gradient_accumulation)}
     split = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": (parts, "is not what --gradient-accumulation says")}
     _refuse({**TRAINING, **split})
+    if is_sharded():
+        for name, (taken, effect, wanted) in SHARDING.items():
+            value = os.environ.get(name, "")
+            if value.strip().lower() not in taken:
+                raise ConfigError(
+                    f"FSDP is asked for with {name} set to {value[:MAX_SHOWN]!r}: it {effect}",
+                    hint=f"write {wanted} into accelerate's configuration file",
+                )
+
+
+def is_sharded() -> bool:
+    """Whether accelerate is asked to cut the student over the processes."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").strip().lower() not in OFF
 
 
 def check_precision(mixed_precision: str) -> None:

@@ -29,6 +29,10 @@ Inputs = Mapping[str, torch.Tensor]
 
 PROBE_TOKENS = 64  # of each text, where a model's own logits are needed: they exist for all tokens at once
 AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}  # nats, largest difference of one token
+FACTORS, DIVISORS = ("logit_scale", "lm_head_multiplier"), ("logits_scaling",)
+"""What configurations call the number that logits are multiplied or divided by."""
+CAPS = ("final_logit_softcapping", "logits_soft_cap")
+"""What they call the number that logits are kept below."""
 HEAD_AGREEMENT = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}  # of the largest logit
 
 
@@ -65,8 +69,8 @@ class Runner:
 def settle(model: PreTrainedModel, probe: Sequence[Passage], frame: Frame) -> Runner:
     """Decide on a few passages how this model can be run, checking every shortcut against its own logits.
 
-    The head is applied in chunks of tokens only where that gives the model's own logits (soft-capped or
-    scaled logits do not), and a prefix is computed once only where its cache gives what one full pass gives.
+    The head is applied in chunks of tokens only where that gives the model's own logits, and a prefix is computed once
+    only where its cache gives what one full pass gives.
 
     Args:
         model: in eval mode.
@@ -246,23 +250,43 @@ class EncoderDecoder(torch.nn.Module):
 
 
 class ScaledHead(torch.nn.Module):
-    """An output embedding that reads states times a factor and adds a bias to all logits."""
+    """An output embedding that reads states times a factor and adds a bias to all logits, or scales or caps these."""
 
-    def __init__(self, output: torch.nn.Module, *, scale: float = 1.0, bias: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        output: torch.nn.Module,
+        *,
+        scale: float = 1.0,
+        bias: torch.Tensor | None = None,
+        factor: float | None = None,
+        cap: float | None = None,
+    ) -> None:
         super().__init__()
-        self.output, self.scale, self.bias = output, scale, bias
+        self.output, self.scale, self.bias, self.factor, self.cap = output, scale, bias, factor, cap
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(n, H) -> (n, V)."""
         logits: torch.Tensor = self.output(states * self.scale)
-        return logits if self.bias is None else logits + self.bias.to(logits.device)
+        if self.bias is not None:
+            logits = logits + self.bias.to(logits.device)  # the model may have gone to another device since
+        if self.factor is not None:
+            logits = logits * self.factor
+        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
 
 
 def _heads(model: PreTrainedModel) -> Iterator[torch.nn.Module]:
-    """What may read logits off states: the output embedding alone, BART's with its bias, T5's of scaled states."""
+    """What may read logits off states: the output embedding alone, or with what a family adds to it.
+
+    BART adds a bias, T5 scales the states, Cohere, Granite and Falcon-H1 the logits, and Gemma caps these.
+    """
     output = model.get_output_embeddings()
     if output is None:
         return
+    given = {name: getattr(model.config.get_text_config(), name, None) for name in (*FACTORS, *DIVISORS, *CAPS)}
+    known = {name: float(value) for name, value in given.items() if isinstance(value, int | float) and value}
+    for name, value in known.items():  # before the output alone: small logits are almost what they are under a cap
+        factor = value if name in FACTORS else 1 / value
+        yield ScaledHead(output, cap=value) if name in CAPS else ScaledHead(output, factor=factor)
     yield output
     bias = getattr(model, "final_logits_bias", None)
     if isinstance(bias, torch.Tensor):

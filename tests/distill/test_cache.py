@@ -1,6 +1,7 @@
 """The teacher written down: what it holds is what the live teacher says, and it is written once."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from kdaudit.distill.batches import collate, inputs_of, n_targets
 from kdaudit.distill.cache import CacheKey, TeacherCache, open_cache
 from kdaudit.distill.losses import distillation_loss
 from kdaudit.distill.student import Speaker, speaker
+from kdaudit.errors import ModelError
 from kdaudit.targets.causal import CAUSAL
 from tests import tiny
 from tests.distill.training import PROBE, some_examples
@@ -94,6 +96,45 @@ def test_it_is_written_once_and_a_damaged_shard_is_written_again(
     np.testing.assert_array_equal(first.shard_of, again.shard_of)
     whole = [one.read(list(range(len(EXAMPLES))), 0, CPU).log_probs for one in (first, again)]
     assert torch.equal(*whole)
+
+
+def test_any_number_of_processes_writes_the_files_of_one(
+    teacher: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "SHARD_TOKENS", 60)
+    monkeypatch.setattr(cache, "SHOWN_SECONDS", -1)
+    calls: list[int] = []
+
+    def write(folder: Path, process: int, n_processes: int) -> list[tuple[int, int]]:
+        def speak() -> Speaker:
+            calls.append(process)
+            return speaker(teacher, PROBE)
+
+        told: list[tuple[int, int]] = []
+        open_cache(
+            folder, KEY, EXAMPLES, speak, kind=CAUSAL, n_epochs=1, device=CPU, batch_tokens=100, process=process,
+            n_processes=n_processes, on_tokens=lambda done, total: told.append((done, total)),
+        )  # fmt: skip
+        return told
+
+    def content(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in files(folder)}
+
+    write(tmp_path / "one", 0, 1)
+    whole = content(tmp_path / "one")
+    for process in (2, 0):
+        with pytest.raises(ModelError, match="files of the teacher's cache are not there"):
+            write(tmp_path / "three", process, 3)
+    assert 0 < len(content(tmp_path / "three")) < len(whole)
+    assert write(tmp_path / "three", 1, 3)[-1][0] < sum(one.size for one in EXAMPLES)
+    assert content(tmp_path / "three") == whole
+    assert calls == [0, 2, 0, 1]
+    files(tmp_path / "three")[0].unlink()
+    for process in range(2):  # another number continues
+        with suppress(ModelError):
+            write(tmp_path / "three", process, 2)
+    assert content(tmp_path / "three") == whole
+    assert len(calls) == 5
 
 
 @pytest.mark.parametrize("changes", [{"temperature": 1.0}, {"top_k": 3}, {"teacher": "u"}, {"dtype": "bfloat16"}])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from kdaudit.distill.utility import HeldOut, measure_utility, record_losses
 from kdaudit.models.checkpoint import find
+from kdaudit.models.loading import loaded
 from kdaudit.results.file import encode as encode_result
 from kdaudit.targets.causal import CAUSAL
 from kdaudit.targets.passage import encode
@@ -23,7 +25,8 @@ TEXTS = tiny.texts(40, seed=3)
 def measured(folders: dict[str, Path], *, vocabulary: int | None = None) -> dict[str, Any]:
     held_out = HeldOut(tuple(encode(tiny.tokenizer(), TEXTS)), Frame(CAUSAL), vocabulary)
     models = {name: find(str(folder), option="--x") for name, folder in folders.items()}
-    utility = measure_utility(models, held_out, device="cpu", dtype="float32", batch_tokens=300, seed=0)
+    opened = partial(loaded, device="cpu", dtype="float32")
+    utility = measure_utility(models, held_out, opened=opened, batch_tokens=300, seed=0)
     found: dict[str, Any] = encode_result(utility, "utility")
     return found
 

@@ -20,7 +20,7 @@ REFUSED = {
     "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",
 }  # fmt: skip
 REFUSED_IN_TRAINING = {
-    "ACCELERATE_DYNAMO_BACKEND": "INDUCTOR", "ACCELERATE_USE_FSDP": "true", "ACCELERATE_USE_DEEPSPEED": "1",
+    "ACCELERATE_DYNAMO_BACKEND": "INDUCTOR", "ACCELERATE_USE_DEEPSPEED": "1",
     "ACCELERATE_USE_MEGATRON_LM": "true", "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
     "ACCELERATE_TORCH_DEVICE": "meta", "ACCELERATE_USE_SAGEMAKER": "true",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_DOWNCAST_BF16": "maybe",
@@ -43,6 +43,41 @@ def test_what_would_train_otherwise_is_refused_by_its_name(name: str, monkeypatc
     environment.check_environment()
     with pytest.raises(ConfigError, match=f"the environment sets {name} to "):
         environment.check_training_environment(gradient_accumulation=2)
+
+
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "way_out"),
+    [
+        ("FSDP_VERSION", "1", "fsdp_version: 2"),
+        ("FSDP_CPU_RAM_EFFICIENT_LOADING", "true", "fsdp_cpu_ram_efficient_loading: false"),
+        ("FSDP_OFFLOAD_PARAMS", "true", "fsdp_offload_params: false"),
+        ("FSDP_IGNORED_MODULES", "lm_head", "no fsdp_ignored_modules"),
+        ("FSDP_ACTIVATION_CHECKPOINTING", "true", "fsdp_activation_checkpointing: false"),
+    ],
+)
+def test_fsdp_is_refused_where_it_would_train_otherwise(
+    name: str, value: str, way_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    environment.check_training_environment(gradient_accumulation=1)  # without FSDP it says nothing
+    monkeypatch.delenv(name)
+    for key in FSDP:
+        monkeypatch.setenv(key, FSDP[key])
+    environment.check_training_environment(gradient_accumulation=1)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"{name} set to '{value}'") as caught:
+        environment.check_training_environment(gradient_accumulation=1)
+    assert way_out in caught.value.hint
+
+
+def test_fsdp_over_cpus_is_refused(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in FSDP:
+        monkeypatch.setenv(key, FSDP[key])
+    check_refused(recipe.distill(tmp_path / "student"), "shards nothing over CPUs", "leave FSDP out")
+    assert not (tmp_path / "student").exists()
 
 
 def test_torch_that_was_set_to_other_defaults_is_refused() -> None:

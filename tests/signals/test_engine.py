@@ -11,7 +11,7 @@ import transformers
 from numpy.typing import NDArray
 
 from kdaudit.errors import ModelError
-from kdaudit.signals import engine, vocabulary
+from kdaudit.signals import engine, running, vocabulary
 from kdaudit.signals.engine import device_name, measure
 from kdaudit.signals.running import PROBE_TOKENS, settle
 from kdaudit.signals.tokens import TokenSignals
@@ -102,7 +102,7 @@ def test_a_prefix_gives_what_one_pass_over_everything_gives(architecture: str, l
     model, front = model_of(architecture), Frame(CAUSAL, lead, prefix(30))
     runner = settle(model, passages()[:3], front)
     assert (runner.n_cached > 0) == (architecture != "mamba")
-    assert (runner.head is None) == (architecture == "gemma2")
+    assert runner.head is not None
     check_each(model, passages(), front, run(model, passages(), front))
 
 
@@ -214,9 +214,48 @@ def test_logits_of_a_whole_batch_never_exist_at_once(monkeypatch: pytest.MonkeyP
     assert sum(rows for rows, _ in chunks) >= 6 * 199
 
 
-def test_logits_that_the_head_alone_does_not_give_are_the_models_own() -> None:
-    assert settle(model_of("gemma2"), passages()[:2], ALONE).head is None
-    assert settle(model_of("gpt2"), passages()[:2], ALONE).head is not None
+@pytest.mark.parametrize("front", [ALONE, Frame(CAUSAL, (), prefix(30))], ids=["alone", "prefix"])
+def test_logits_that_no_head_gives_are_the_models_own(front: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("gpt2")
+    expected = run(model, passages(), front)
+    assert settle(model, passages()[:2], front).head is not None
+    monkeypatch.setattr(running, "_heads", lambda _: iter(()))
+    assert settle(model, passages()[:2], front).head is None
+    for found, other in zip(run(model, passages(), front), expected, strict=True):
+        assert stacked(found) == pytest.approx(stacked(other), abs=TOLERANCE)
+
+
+LIKE: dict[str, Any] = {
+    "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,
+}  # fmt: skip
+CHANGED: dict[str, dict[str, Any]] = {
+    "CohereConfig": {"logit_scale": 0.3}, "GraniteConfig": {"logits_scaling": 7.0},
+    "FalconH1Config": {"lm_head_multiplier": 0.6}, "Gemma2Config": {"head_dim": 16, "final_logit_softcapping": 0.5},
+    "RecurrentGemmaConfig": {"logits_soft_cap": 0.5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGED)
+@pytest.mark.parametrize("spread", [0.02, 4.0])
+def test_a_head_scales_or_caps_its_logits_as_the_model_does(name: str, spread: float) -> None:
+    settings = getattr(transformers, name)(**LIKE, **CHANGED[name])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(settings).eval()
+        ids = torch.randint(1, 300, (2, 12))
+    torch.nn.Module.get_parameter(model, "lm_head.weight").data.mul_(spread / 0.02)
+    with torch.no_grad():
+        own = model(input_ids=ids, use_cache=False).logits
+        split = running.split_head(model, {"input_ids": ids}, own)
+        assert split is not None
+        states = 30 * torch.randn(5, 32)
+        head: Any = split.head
+        factor, cap = head.factor, head.cap
+        plain = model.get_output_embeddings()(states)
+        expected = plain * factor if cap is None else cap * torch.tanh(plain / cap)
+        assert (factor is None) != (cap is None)
+        torch.testing.assert_close(head(states), expected)
 
 
 def mask_words(model: Any) -> Any:
