@@ -26,6 +26,12 @@ MASK_PLAN = re.compile(r"partition|pll|pll-word|random:([1-9][0-9]{0,2}|1000)")
 SIGNALS = FULL, REDUCED = ("full", "reduced")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+LAYERS, TENSORS = DEVICE_MAPS = ("auto", "tp")
+"""How a model lies on several devices: layer by layer, or every layer in parts (tensor parallelism)."""
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3")
+FLASH = "flash_attention"
+"""What the names of attention that needs no padding begin with."""
+MEMORY = re.compile(r"(?:cpu=)?([0-9]+(?:\.[0-9]+)?)([KMGT])(i?)B")
 TEACHER, LONE = "teacher", "model"
 """The names of a teacher, and of a model that is audited by itself, in results and gates."""
 TOLERANCE = 0.02
@@ -174,9 +180,19 @@ class AuditConfig:
         "What the run folder keeps of a pass: full (numbers of every token) or reduced (the scores). Default: full, "
         "and reduced from 200,000 records on.", COMPUTE, choices=SIGNALS)] = None
     device: Annotated[str, Option("The device: auto, cuda, cuda:N, mps or cpu.", COMPUTE)] = "auto"
+    device_map: Annotated[str | None, Option(
+        "Put each model on several devices: auto (its layers on the GPUs, then on the CPU) or tp (every layer in "
+        "parts, one in each process that torchrun starts). Default: one device.", COMPUTE, choices=DEVICE_MAPS)] = None
+    max_memory: Annotated[str | None, Option(
+        "What a model and its batches may take of each GPU, and of the CPU, under --device-map auto, such as "
+        "24GiB,24GiB,cpu=64GiB. Default: what is free.", COMPUTE)] = None
     dtype: Annotated[str, Option(
         "The precision: auto, float32, bfloat16 or float16. auto is float32 on a CPU, and the checkpoint's own "
         "elsewhere.", COMPUTE, choices=DTYPES)] = "auto"
+    attention: Annotated[str | None, Option(
+        "How attention is computed: eager, sdpa, flash_attention_2 or flash_attention_3. The last two need a package "
+        "and a GPU, and read batches without padding. Default: as transformers decides.",
+        COMPUTE, choices=ATTENTIONS)] = None
     teacher_load: Annotated[str | None, Option(
         "Quantise the teacher with bitsandbytes: 4bit or 8bit.", MODELS, choices=LOADS)] = None
     student_load: Annotated[str | None, Option(
@@ -255,7 +271,7 @@ class AuditConfig:
         names = {"teacher", "students", "teacher_reference", "student_references", "reference"}
         names |= {"model", "model_reference", "teacher_run", "teacher_base", "student_bases", "model_base"}
         names |= {"members", "nonmembers", "shots", "train", "manifest", "key_file", "out", "gates", "overwrite"}
-        names |= {"data", "member_field", "member_text_field", "nonmember_text_field", "signals"}
+        names |= {"data", "member_field", "member_text_field", "nonmember_text_field", "max_memory", "signals"}
         found = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -408,6 +424,39 @@ def _contradictions(config: AuditConfig) -> Iterator[str]:
         yield f"--id-field: '{config.id_field}' is the field of the text; ids are written into the run's files"
     if config.device not in DEVICES and not config.device.startswith("cuda:"):
         yield f"--device: '{config.device}' is none of {', '.join(DEVICES)}, cuda:N"
+    if config.device_map is not None and config.device not in {"auto", "cuda"}:
+        yield f"--device-map {config.device_map}: it takes all GPUs, and --device {config.device} names one device"
+    if config.max_memory is not None and config.device_map != LAYERS:
+        yield "--max-memory: it says what --device-map auto may take, and that is not given"
+    if config.max_memory is not None:
+        try:
+            memory_by_device(config.max_memory)
+        except ConfigError as error:
+            yield str(error)
+
+
+def memory_by_device(text: str) -> dict[int | str, int]:
+    """Bytes by device, as --max-memory says: one size for each GPU in their order, and one for the CPU.
+
+    Args:
+        text: such as 24GiB,24GiB,cpu=64GiB; GB are 10^9 bytes and GiB 2^30.
+
+    Raises:
+        ConfigError: a part of it cannot be read as a size, or the CPU has two.
+    """
+    found: dict[int | str, int] = {}
+    for part in (part.strip() for part in text.split(",")):
+        match = MEMORY.fullmatch(part)
+        device: int | str = "cpu" if part.startswith("cpu=") else len([one for one in found if one != "cpu"])
+        if match is None or not float(match[1]):
+            raise ConfigError(
+                f"--max-memory: '{part}' cannot be read as a size; write 24GiB or 24GB, and cpu=64GiB for the CPU"
+            )
+        if device in found:
+            raise ConfigError("--max-memory: it names cpu= twice")
+        power = " KMGT".index(match[2])
+        found[device] = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    return found
 
 
 def _data_contradictions(config: AuditConfig) -> Iterator[str]:

@@ -84,9 +84,18 @@ class AuditKeywords(TypedDict, total=False):
     reduced from 200,000 records on."""
     device: str
     """The device: auto, cuda, cuda:N, mps or cpu."""
+    device_map: str | None
+    """Put each model on several devices: auto (its layers on the GPUs, then on the CPU) or tp (every layer in parts,
+    one in each process that torchrun starts). Default: one device."""
+    max_memory: str | None
+    """What a model and its batches may take of each GPU, and of the CPU, under device_map auto, such as
+    24GiB,24GiB,cpu=64GiB. Default: what is free."""
     dtype: str
     """The precision: auto, float32, bfloat16 or float16. auto is float32 on a CPU, and the checkpoint's own
     elsewhere."""
+    attention: str | None
+    """How attention is computed: eager, sdpa, flash_attention_2 or flash_attention_3. The last two need a package and a
+    GPU, and read batches without padding. Default: as transformers decides."""
     teacher_load: str | None
     """Quantise the teacher with bitsandbytes: 4bit or 8bit."""
     student_load: str | None

@@ -95,7 +95,7 @@ CHANGES: dict[str, Any] = {
     "teacher_load": "4bit", "student_load": "4bit", "trust_remote_code": True, "allow_pickle": True,
     "paper_compat": True, "kind": "masked", "mask_plan": "pll", "mask_groups": 5, "answer_field": "chosen",
     "pairs": "text", "txt_record": "file", "skip_empty": True, "chat_template": "teacher",
-    "score": "all",
+    "score": "all", "device_map": "auto", "attention": "eager",
     "settings": ("min-k.fraction=0.1",),
 }  # fmt: skip
 FREE: dict[str, Any] = {
@@ -108,6 +108,7 @@ FREE: dict[str, Any] = {
 OF_A_MANIFEST: dict[str, Any] = {"train": ("t",), "key_file": Path("key")}
 OF_A_MODEL_ALONE = {"model", "model_reference", "model_load", "model_base"}
 OF_A_RUN = {"teacher_run"}
+OF_A_MAP = {"max_memory"}
 TOGETHER: tuple[dict[str, Any], ...] = (
     {"data": ("d",), "member_field": "label"},
     {"data": ("d",), "member_text_field": "a", "nonmember_text_field": "b"},
@@ -118,7 +119,7 @@ TOGETHER: tuple[dict[str, Any], ...] = (
 
 def test_every_field_either_changes_the_measurement_or_counts_by_its_content() -> None:
     together = {name for apart in TOGETHER for name in apart}
-    named = CHANGES.keys() | FREE.keys() | OF_A_MANIFEST.keys() | OF_A_MODEL_ALONE | OF_A_RUN | together
+    named = CHANGES.keys() | FREE.keys() | OF_A_MANIFEST.keys() | OF_A_MODEL_ALONE | OF_A_RUN | OF_A_MAP | together
     assert {field.name for field in fields(AuditConfig)} == named
 
 
@@ -126,6 +127,11 @@ def test_every_field_either_changes_the_measurement_or_counts_by_its_content() -
 def test_what_changes_the_measurement_changes_the_identity(name: str) -> None:
     changed = replace(PLAIN, **{name: CHANGES[name]}).identity()
     assert {key for key in changed if changed[key] != PLAIN.identity()[key]} == {name}
+
+
+def test_a_run_may_go_on_with_more_memory() -> None:
+    mapped = replace(PLAIN, device_map="auto")
+    assert replace(mapped, max_memory="24GiB,cpu=8GiB").identity() == mapped.identity()
 
 
 def test_what_a_model_alone_is_given_changes_the_identity_by_its_precision_alone() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -12,14 +12,15 @@ import numpy as np
 from kdaudit.attacks import ATTACKS, expand
 from kdaudit.attacks.base import Attack
 from kdaudit.audit.data import AuditData, Rendering
-from kdaudit.config import FULL, AuditConfig, option_of
+from kdaudit.config import FULL, LOADS, AuditConfig, option_of
 from kdaudit.errors import CheckpointError, ConfigError, RecordsError
 from kdaudit.models.checkpoint import Checkpoint, find
 from kdaudit.models.context import scoring_batch_tokens, shared_window
+from kdaudit.models.devices import Placement, Spread, computes_on, room_for_whole, settle_spread
 from kdaudit.models.headers import is_dequantised
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.kinship import holds_same_tensors
-from kdaudit.models.loading import choose_device, choose_dtype, load_tokenizer
+from kdaudit.models.loading import check_attention, choose_device, choose_dtype, load_tokenizer, placed, why_not
 from kdaudit.records import texts_of
 from kdaudit.records.sets import fingerprints
 from kdaudit.targets.frames import check_answers, frame_of, hides_words
@@ -37,6 +38,13 @@ ALONE: Mapping[str, Attack] = {
 """The attacks that need no more of a model than its plain pass: those that a start (a reference) is attacked by too."""
 PAPER_SETTINGS: Mapping[str, Mapping[str, float]] = {"min-k": {"fraction": 0.9}, "min-k++": {"fraction": 0.1}}
 """What arXiv:2505.11837 uses, for --paper-compat only, whatever --set says of the audit's own figures."""
+HEAD_ELEMENTS = 2**26
+"""Tokens x vocabulary that exist at one time on an accelerator, in the dtype of the run and three times in float32."""
+FROM_HEADERS = (
+    "planned from the headers of the weight files: whether one checkpoint is a copy of another one, and whether "
+    "weights are those that a manifest describes, is checked when the audit runs"
+)
+SMALLER = "lower --batch-tokens, load it in 4bit, or give more devices or more of their memory (--max-memory)"
 MANY = 200_000
 """Records from which the run folder keeps scores alone, unless --signals says otherwise."""
 MOST_UNKNOWN = 0.5
@@ -103,8 +111,23 @@ class Plan:
     """What is hidden from masked models, and from encoders that read no prompts."""
     dequantised: frozenset[str] = frozenset()
     """Fingerprints of the checkpoints whose packed weights compute as whole ones on this device."""
+    attention: str | None = None
+    """How it is computed; None: as transformers decides."""
+    spread: Spread | None = None
+    """How each model lies on several devices, if it does."""
+    placements: Mapping[str, Placement] = field(default_factory=dict)
+    """By fingerprint, where the parts of a model lie."""
+    not_held: Mapping[str, str] = field(default_factory=dict)
+    """By fingerprint, why a model cannot lie so: such a plan can be shown and not run."""
+    compared: Mapping[str, str] = field(default_factory=dict)
+    """By fingerprint of models on several devices: the device on which they are run whole once, to compare."""
     keeps_signals: bool = True
     """Whether the signals of every token stay in the run folder, or the scores alone."""
+
+    @property
+    def placed(self) -> str:
+        """The device, and how models lie on several, as results and plans say it."""
+        return self.device if self.spread is None else f"{self.device} (--device-map {self.spread.way})"
 
     @property
     def alone(self) -> dict[str, Attack]:
@@ -147,15 +170,30 @@ class Plan:
 
     def memory_bytes(self, one: Pass) -> float:
         """Expected peak of one pass, from the weights and the states of the largest batch; a rough figure."""
-        width = {"float32": 4, "bfloat16": 2, "float16": 2}[self.dtype]
-        largest_batch = max(one.longest, min(self.batch_tokens, one.n_tokens))
-        states = largest_batch * one.checkpoint.hidden_size * width * 16
-        is_dequantised = one.checkpoint.fingerprint in self.dequantised
-        return one.checkpoint.memory_bytes(self.dtype, is_dequantised=is_dequantised) + states + 3 * 2**24
+        fingerprint = one.checkpoint.fingerprint
+        if fingerprint in self.placements:
+            return sum(share.peak for share in self.placements[fingerprint].shares)
+        weights = one.checkpoint.memory_bytes(self.dtype, is_dequantised=fingerprint in self.dequantised)
+        return weights + _states_bytes(one, self.batch_tokens, self.device, self.dtype)
+
+
+def _states_bytes(one: Pass, batch_tokens: int, device: str, dtype: str) -> int:
+    """Expected bytes of the largest batch of a pass, beside the weights."""
+    width = {"float32": 4, "bfloat16": 2, "float16": 2}[dtype]
+    largest_batch = max(one.longest, min(batch_tokens, one.n_tokens))
+    states = largest_batch * one.checkpoint.hidden_size * width * 16
+    if not device.startswith("cuda"):
+        return states + 3 * 2**24
+    logits = min(HEAD_ELEMENTS, largest_batch * max(1, one.checkpoint.vocab_size))
+    return states + logits * (width + 3 * 4)
 
 
 def find_subjects(
-    config: AuditConfig, loads: Mapping[str, str] = MappingProxyType({}), *, recorded: Subject | None = None
+    config: AuditConfig,
+    loads: Mapping[str, str] = MappingProxyType({}),
+    *,
+    recorded: Subject | None = None,
+    is_hashed: bool = True,
 ) -> tuple[Subject, ...]:
     """Find every checkpoint of the audit.
 
@@ -163,12 +201,13 @@ def find_subjects(
         config: names them.
         recorded: the teacher, where it is known from an earlier run.
         loads: by model, how its manifest says that it computes; what `config` says comes first.
+        is_hashed: whether weights are read; else copies are not found.
 
     Raises:
         CheckpointError: one is not a checkpoint, two of the models are the same, or they are of several kinds.
     """
     options: dict[str, Any] = {"allow_pickle": config.allow_pickle, "trust_remote_code": config.trust_remote_code}
-    options |= {"kind": config.kind}
+    options |= {"kind": config.kind, "is_hashed": is_hashed}
     audited = config.audited
     targets = [
         recorded.checkpoint
@@ -178,7 +217,8 @@ def find_subjects(
     ]
     subjects = []
     for one, target in zip(audited, targets, strict=True):
-        twin = audited[next(k for k, other in enumerate(targets) if _is_same(other, target))].name
+        alike = (k for k, other in enumerate(targets) if _is_same(other, target, reads=is_hashed))
+        twin = audited[next(alike)].name
         if twin != one.name:
             raise CheckpointError(
                 f"{one.option}: {target.name} ({one.name}) is the same checkpoint as the {twin.replace('-', ' ')}",
@@ -201,9 +241,9 @@ def _labelled(subjects: Sequence[Subject]) -> list[tuple[str, Checkpoint]]:
     return [*((one.name, one.checkpoint) for one in subjects), *references]
 
 
-def _is_same(one: Checkpoint, other: Checkpoint) -> bool:
+def _is_same(one: Checkpoint, other: Checkpoint, *, reads: bool) -> bool:
     """Whether two checkpoints compute the same, however they were saved; equal files may be configured otherwise."""
-    if one.weights_sha256 == other.weights_sha256 or one.load != other.load:
+    if one.weights_sha256 == other.weights_sha256 or one.load != other.load or not reads:
         return one.fingerprint == other.fingerprint
     return holds_same_tensors(one, other, exactly=True)
 
@@ -215,6 +255,7 @@ def make_plan(
     *,
     notes: Sequence[str] = (),
     splits: Mapping[str, str] = MappingProxyType({}),
+    only_plan: bool = False,
 ) -> Plan:
     """Settle tokenizers, cuts, attacks and passes.
 
@@ -224,10 +265,11 @@ def make_plan(
         data: the records.
         notes: what else is to stand among the warnings.
         splits: by the fingerprint of a recorded checkpoint, how its tokenizer split the texts.
+        only_plan: it is shown and not run, so that it may be for devices that are not here.
 
     Raises:
-        ConfigError: an attack that was asked for by name can run on no model, or a recorded checkpoint has a tokenizer
-            that no other one has.
+        ConfigError: a model does not fit on the devices, an attack that was asked for by name can run on no model, or a
+            recorded checkpoint has a tokenizer that no other one has.
         RecordsError: texts of both sets are the same without the BOS that they begin with.
     """
     checkpoints = on_disk(subjects)
@@ -278,22 +320,105 @@ def make_plan(
                 f"--attack {plan.attack.name}: {_all_obstacles(plan)}",
                 hint="kdaudit attack --list-attacks says what each attack needs",
             )
-    device = choose_device(config.device)
+    spread = settle_spread(config, only_plan=only_plan)
+    device = computes_on(spread, choose_device(config.device))
+    dtype = choose_dtype(config.dtype, device, checkpoints)
+    check_attention(config.attention, dtype, only_plan=only_plan)
+    batch_tokens = config.batch_tokens or scoring_batch_tokens(device)
+    passes = _passes(subjects, attacks, passages, tokenizer_of)
+    placements = _placements(passes, spread, batch_tokens, device, dtype)
+    not_held = _not_held(checkpoints, placements)
+    if not_held and not only_plan:
+        raise ConfigError("\n".join(f"--device-map auto: {why}" for why in not_held.values()), hint=SMALLER)
+    compared, uncompared = _compared(checkpoints, spread, placements, dtype) if not only_plan else ({}, [])
     dequantised = frozenset(one for one, checkpoint in checkpoints.items() if is_dequantised(checkpoint, device))
     return Plan(
         subjects=subjects,
         attacks=attacks,
-        passes=_passes(subjects, attacks, passages, tokenizer_of),
+        passes=passes,
         passages=passages,
         tokenizer_of=tokenizer_of,
         device=device,
-        dtype=choose_dtype(config.dtype, device, checkpoints),
-        batch_tokens=config.batch_tokens or scoring_batch_tokens(device),
-        warnings=(*_warnings(config, data, passages), *twice, *_dequantised(distinct(subjects), dequantised), *notes),
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        warnings=(
+            *_warnings(config, data, passages),
+            *twice,
+            *_dequantised(distinct(subjects), dequantised),
+            *_hardly_quantised(checkpoints, placements),
+            *uncompared,
+            *notes,
+        ),
         masking=masking,
         dequantised=dequantised,
+        spread=spread,
+        placements=placements,
+        not_held=not_held,
+        compared=compared,
+        attention=config.attention,
         keeps_signals=len(data.records) < MANY if config.signals is None else config.signals == FULL,
     )
+
+
+def _placements(
+    passes: Sequence[Pass], spread: Spread | None, batch_tokens: int, device: str, dtype: str
+) -> dict[str, Placement]:
+    """By fingerprint, where the parts of each model lie, with room for the largest batch of its passes."""
+    if spread is None:
+        return {}
+    states: dict[str, int] = {}
+    for one in passes:
+        needed = _states_bytes(one, batch_tokens, device, dtype)
+        states[one.checkpoint.fingerprint] = max(states.get(one.checkpoint.fingerprint, 0), needed)
+    checkpoints = {one.checkpoint.fingerprint: one.checkpoint for one in passes}
+    found = {
+        fingerprint: placed(one, device=device, dtype=dtype, spread=spread, states=states[fingerprint])
+        for fingerprint, one in checkpoints.items()
+    }
+    return {fingerprint: placement for fingerprint, placement in found.items() if placement is not None}
+
+
+def _hardly_quantised(checkpoints: Mapping[str, Checkpoint], placements: Mapping[str, Placement]) -> Iterator[str]:
+    """What to say of models of which a quantisation leaves most weights as they are."""
+    for fingerprint, placement in placements.items():
+        one = checkpoints[fingerprint]
+        if one.stored is None and placement.packed_share < 0.5:
+            yield (
+                f"{one.load} quantises {placement.packed_share:.0%} of the weights of {one.name}: transformers leaves "
+                "embeddings, heads and the experts of a mixture whole"
+            )
+
+
+def _compared(
+    checkpoints: Mapping[str, Checkpoint], spread: Spread | None, placements: Mapping[str, Placement], dtype: str
+) -> tuple[dict[str, str], list[str]]:
+    """By fingerprint, where a model on several devices has room as a whole; and what to say of those that have none."""
+    found, notes = {}, []
+    for fingerprint, one in checkpoints.items() if spread is not None else ():
+        placement = placements.get(fingerprint)
+        if placement is not None and not placement.is_split:
+            continue
+        weights = one.memory_bytes(dtype) if placement is None else sum(share.weights for share in placement.shares)
+        device = room_for_whole(weights)
+        if device == "cpu" and one.stored not in {None, *LOADS}:
+            device = None  # most of the packages that unpack such weights compute on GPUs alone
+        if device is not None:
+            found[fingerprint] = device
+        else:
+            notes.append(
+                f"{one.name} lies on several devices, and what it says there was not compared with what it says on "
+                f"one: none that computes it has room for its {weights / 1e9:,.1f} GB"
+            )
+    return found, notes
+
+
+def _not_held(checkpoints: Mapping[str, Checkpoint], placements: Mapping[str, Placement]) -> dict[str, str]:
+    """By fingerprint, why a model cannot lie as it is placed."""
+    return {
+        fingerprint: f"{checkpoints[fingerprint].name} does not fit: {why}"
+        for fingerprint, placement in placements.items()
+        if (why := why_not(checkpoints[fingerprint], placement))
+    }
 
 
 def _with_leads(data: AuditData, leads: Sequence[str]) -> tuple[int, int]:

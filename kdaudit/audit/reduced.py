@@ -17,6 +17,7 @@ from kdaudit.audit.measure import Progress, SignalFiles, measure_passes
 from kdaudit.audit.plan import Plan
 from kdaudit.audit.scoring import Cell, Scores, as_scores, cells_of, nothing_found, put, read_signals, score_shard
 from kdaudit.errors import ModelError
+from kdaudit.models.devices import as_first, writes
 from kdaudit.signals import store
 from kdaudit.signals.likelihoods import Floats
 
@@ -30,7 +31,7 @@ class ShardScores:
     """Where the scores of one shard lie."""
 
     number: int
-    """Of the shard."""
+    """The number of the shard."""
     shard: list[int]
     path: Path
 
@@ -89,13 +90,13 @@ def measure_in_blocks(
     Raises:
         ModelError: a checkpoint cannot be loaded or scored.
     """
-    cells = cells_of(plan, with_paper=with_paper)
+    cells, compared = cells_of(plan, with_paper=with_paper), set[str]()
     for block in _blocks(plan, shards, own):
-        absent = [i for i in block if not kept[i].is_whole(cells)]
+        absent = as_first(plan.spread, [i for i in block if not kept[i].is_whole(cells)])
         if not absent:
             continue
-        measure_passes(plan, shards, files, on_progress=on_progress, own=own, now=absent)
-        for i in absent:
+        measure_passes(plan, shards, files, on_progress=on_progress, own=own, now=absent, compared=compared)
+        for i in absent if writes(plan.spread) else ():
             scored = score_shard(plan, shards[i], read_signals(files, i), with_paper=with_paper)
             store.write_columns(kept[i].path, {_name(cell): values for cell, values in scored.items()})
             for paths in files.values():

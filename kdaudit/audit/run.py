@@ -17,6 +17,7 @@ from kdaudit.audit.data import AuditData
 from kdaudit.audit.earlier import describe_earlier, with_earlier, write_likelihoods
 from kdaudit.audit.folder import (
     COMPLETE,
+    RunFolder,
     RunManifest,
     identify,
     open_folder,
@@ -37,9 +38,11 @@ from kdaudit.audit.together import hash_of, measure_together, runs_on
 from kdaudit.audit.units import measure_alone, work_of
 from kdaudit.config import AuditConfig
 from kdaudit.dates import today
+from kdaudit.errors import ConfigError
 from kdaudit.lock import locked
 from kdaudit.metrics.scores import Parts
 from kdaudit.models.checkpoint import Checkpoint
+from kdaudit.models.devices import attends, held_together
 from kdaudit.models.environment import check_environment, n_threads, recorded_environment
 from kdaudit.ranks import ALONE, Rank
 from kdaudit.records import Read
@@ -74,6 +77,8 @@ def run_audit(
     Raises:
         KdauditError: see `kdaudit.errors`; what was measured until then is kept in the run folder.
     """
+    if attends(config):
+        raise ConfigError("--device-map tp: it is for the command line, whose first process alone gives results")
     planned, gates = plan_run(config, read_source=read_source)
     with locked(config.out):
         result = _measure(planned, gates, command, rank, on_plan, on_progress)
@@ -123,12 +128,31 @@ def measure_share(
     return Share(rank, len(own) - n_before, len(own))
 
 
-def plan_run(config: AuditConfig, *, read_source: Read = records.read) -> tuple[Planned, tuple[Gate, ...]]:
+def attend_audit(config: AuditConfig, *, read_source: Read = records.read) -> None:
+    """Hold a part of every model of an audit for as long as the first process measures, and write nothing.
+
+    Args:
+        config: of the audit, the same as that of the first process.
+        read_source: gives the records of a source that `config` or a manifest names.
+
+    Raises:
+        KdauditError: see `kdaudit.errors`.
+    """
+    plan = plan_run(config, read_source=read_source)[0].plan
+    with held_together(plan.spread):
+        work = work_of(plan, RunFolder(config.out).signals, with_paper=config.paper_compat)
+        measure_alone(work, on_progress=lambda *_: None)
+
+
+def plan_run(
+    config: AuditConfig, *, read_source: Read = records.read, only_plan: bool = False
+) -> tuple[Planned, tuple[Gate, ...]]:
     """What an audit will do, with everything refused that can be refused before a model is loaded; nothing is written.
 
     Args:
         config: what to audit.
         read_source: gives the records of a source that `config` or a manifest names.
+        only_plan: it is shown and not run: no weights are read, not even for a hash.
 
     Raises:
         KdauditError: something that was given cannot be used.
@@ -136,7 +160,8 @@ def plan_run(config: AuditConfig, *, read_source: Read = records.read) -> tuple[
     asked = read_request(config)
     check_environment()
     config = replace(config, settings=asked.settings)
-    return plan_audit(config, [attack for attack, _ in asked.attacks], read_source=read_source), asked.gates
+    attacks = [attack for attack, _ in asked.attacks]
+    return plan_audit(config, attacks, read_source=read_source, only_plan=only_plan), asked.gates
 
 
 def _measure(
@@ -163,10 +188,10 @@ def _measure(
         models=models,
         data=_describe_data(data, plan, config),
         compute={
-            "device": plan.device,
+            "device": plan.placed,
             "dtype": plan.dtype,
             "batch_tokens": plan.batch_tokens,
-            "processes": rank.n,
+            "processes": max(rank.n, plan.spread.n_processes if plan.spread is not None else 1),
             "threads": n_threads(),
             "chat_date": lineage.chat_date,
             "environment": recorded_environment(),
@@ -174,9 +199,10 @@ def _measure(
     )
     write_manifest(folder, about, status="running")
     measure = partial(measure_together, out=config.out, rank=rank) if rank.is_one_of_several else measure_alone
-    measured = score_plan(
-        plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat, measure=measure
-    )
+    with held_together(plan.spread):
+        measured = score_plan(
+            plan, folder.signals, on_progress=on_progress, with_paper=config.paper_compat, measure=measure
+        )
     scores = with_earlier(measured, planned.earlier)
     notes = check_alive(plan, scores, len(data.members))
     parts = split_records(data, share=config.calibration_share, seed=config.seed)
@@ -248,7 +274,7 @@ def _describe_model(subject: Subject, plan: Plan, lineage: Lineage) -> AuditedMo
     return replace(
         describe_checkpoint(subject.checkpoint),
         dtype=plan.dtype,
-        device=plan.device,
+        device=plan.placed,
         reference=describe_checkpoint(subject.reference) if subject.reference else None,
         distillation=lineage.describe(subject.name),
     )

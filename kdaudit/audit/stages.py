@@ -13,7 +13,7 @@ from kdaudit.audit.data import AuditData, read_data
 from kdaudit.audit.earlier import Earlier, check_fits, check_records, read_earlier
 from kdaudit.audit.lineage import Lineage, check_lineage, trace
 from kdaudit.audit.measure import Progress
-from kdaudit.audit.plan import Plan, find_subjects, is_shown_shots, make_plan, on_disk
+from kdaudit.audit.plan import FROM_HEADERS, Plan, find_subjects, is_shown_shots, make_plan, on_disk
 from kdaudit.audit.references import check_references
 from kdaudit.audit.renderings import show_each
 from kdaudit.audit.scoring import Scores
@@ -24,6 +24,7 @@ from kdaudit.draws import generator
 from kdaudit.metrics.scores import Parts, split_parts
 from kdaudit.metrics.texts import overlap
 from kdaudit.metrics.validity import blind_baseline
+from kdaudit.models.devices import computes_on, settle_spread
 from kdaudit.models.headers import check_headers
 from kdaudit.models.loading import choose_device
 from kdaudit.records import Read, texts_of
@@ -43,33 +44,39 @@ class Planned:
     """The run that scored the teacher."""
 
 
-def plan_audit(config: AuditConfig, attacks: Sequence[Attack], *, read_source: Read = records.read) -> Planned:
+def plan_audit(
+    config: AuditConfig, attacks: Sequence[Attack], *, read_source: Read = records.read, only_plan: bool = False
+) -> Planned:
     """Read the records, find the checkpoints, and settle what runs on what.
 
     Args:
         config: of the audit.
         attacks: those for which non-members may have to be taken out as shots; none where nothing may.
         read_source: gives the records of a source.
+        only_plan: it is shown and not run: no weights are read, not even for a hash.
 
     Raises:
         KdauditError: something that was given cannot be used.
     """
     config, lineage = trace(config)
     earlier = read_earlier(config.teacher_run) if config.teacher_run is not None else None
-    subjects = find_subjects(config, lineage.loads, recorded=earlier.subject if earlier else None)
+    recorded = earlier.subject if earlier else None
+    subjects = find_subjects(config, lineage.loads, recorded=recorded, is_hashed=not only_plan)
     needs_shots = any(attack.needs_shots and is_shown_shots(attack, config, subjects[0]) for attack in attacks)
     data = read_data(config, lineage, needs_shots=needs_shots, read_source=read_source)
-    for subject in subjects:
+    for subject in subjects if not only_plan else ():
         check_lineage(lineage, subject.name, subject.checkpoint, subject.reference)
+    device = computes_on(settle_spread(config, only_plan=only_plan), choose_device(config.device))
     for checkpoint in on_disk(subjects).values():
-        check_headers(checkpoint, choose_device(config.device))
+        check_headers(checkpoint, device)
     data = show_each(data, subjects, config, lineage)
     if earlier is not None:
         check_records(earlier, data, config)
-    notes = check_references(subjects, lineage)
+    notes = (FROM_HEADERS,) if only_plan else check_references(subjects, lineage)
     if earlier is None:
-        return Planned(config, lineage, data, make_plan(config, subjects, data, notes=notes))
-    plan = make_plan(config, subjects, data, notes=(*notes, earlier.note), splits=earlier.splits)
+        return Planned(config, lineage, data, make_plan(config, subjects, data, notes=notes, only_plan=only_plan))
+    notes = (*notes, earlier.note)
+    plan = make_plan(config, subjects, data, notes=notes, splits=earlier.splits, only_plan=only_plan)
     check_fits(earlier, plan, data, config)
     return Planned(config, lineage, data, plan, earlier)
 

@@ -12,7 +12,7 @@ import typer
 from kdaudit.cli import output
 from kdaudit.cli.command import Command, ConfigFile, Given, Quiet
 from kdaudit.cli.places import check_places
-from kdaudit.config import COMPUTE, MEASURE, AuditConfig
+from kdaudit.config import COMPUTE, LAYERS, MEASURE, TENSORS, AuditConfig
 from kdaudit.config_file import WAIVERS
 from kdaudit.errors import ConfigError, ExitCode
 from kdaudit.options import Option, options_of, refuse
@@ -86,10 +86,15 @@ def attack(given: Given) -> None:
     config = given.build(AuditConfig)
     shown = given.build(AttackSwitches)
     from kdaudit.audit.request import read_request
+    from kdaudit.models.devices import attends
     from kdaudit.verdict import exit_code
 
     rank = _rank(config, shown.shard)
     read_request(config)  # a typo is said before torch is loaded, which takes seconds
+    if attends(config):
+        if not shown.plan_only:
+            attend(config)
+        return
     if shown.plan_only:
         if rank.number == 0 or rank.is_shard:
             print_plan(config, rank)
@@ -113,8 +118,18 @@ def attack(given: Given) -> None:
 
 
 def _rank(config: AuditConfig, shard: Rank | None) -> Rank:
-    """Which part of the work this process does."""
+    """Which part of the work this process does; those that hold one model together do not divide it."""
     rank = launched()
+    if config.device_map == TENSORS and shard is not None:
+        raise ConfigError(
+            "--shard: it divides the work, and the processes of --device-map tp do all of it together",
+            hint="leave one of them out",
+        )
+    if config.device_map == LAYERS and rank.is_one_of_several:
+        raise ConfigError(
+            f"--device-map auto: each of the {rank.n} processes that were started would take all GPUs",
+            hint="start one process; or give --device-map tp, by which they hold each model together",
+        )
     if rank.is_one_of_several and shard is not None:
         raise ConfigError(
             f"--shard: it divides the work by hand, and a launcher has started {rank.n} processes that divide it",
@@ -130,18 +145,34 @@ def _rank(config: AuditConfig, shard: Rank | None) -> Rank:
         raise ConfigError(
             "-: standard input can be read by one process, not by several", hint="write it to a file first"
         )
-    return shard or rank
+    return ALONE if config.device_map == TENSORS else shard or rank
 
 
 def print_plan(config: AuditConfig, rank: Rank = ALONE) -> None:
-    """Print what an audit would do, on stdout."""
+    """Print what an audit would do, on stdout.
+
+    Raises:
+        KdauditError: something that was given cannot be used; or, after the plan, a model does not fit on the devices.
+    """
     check_places(config)
+    from kdaudit.audit.plan import SMALLER
     from kdaudit.audit.run import plan_run
     from kdaudit.cli.progress import hush_libraries
 
     hush_libraries()
-    planned, _ = plan_run(config)
+    planned, _ = plan_run(config, only_plan=True)
     output.print_plan(planned.plan, planned.data, rank, is_result=True)
+    if planned.plan.not_held:
+        raise ConfigError("\n".join(planned.plan.not_held.values()), hint=SMALLER)
+
+
+def attend(config: AuditConfig) -> None:
+    """Hold a part of every model while another process audits them; it says everything."""
+    from kdaudit.audit.run import attend_audit
+    from kdaudit.cli.progress import hush_libraries
+
+    hush_libraries()
+    attend_audit(config)
 
 
 def measure_with_progress(config: AuditConfig, rank: Rank, *, is_quiet: bool) -> None:

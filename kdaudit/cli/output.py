@@ -129,7 +129,7 @@ def print_plan(plan: Plan, data: AuditData, rank: Rank = ALONE, *, is_result: bo
         work = f"{counted(len(plan.passes), 'view')} of them, {plan.n_passes:,} passes of a text in all,"
     title = (
         f"Plan: {len(data.members)} members, {len(data.nonmembers)} non-members, {len(data.shots)} shots; "
-        f"{work} on {plan.device} in {plan.dtype}, one model in memory at a time"
+        f"{work} on {plan.placed} in {plan.dtype}, one model in memory at a time"
     )
     rows = []
     for one in plan.passes:
@@ -159,9 +159,41 @@ def print_plan(plan: Plan, data: AuditData, rank: Rank = ALONE, *, is_result: bo
         notes.append("the run folder keeps scores, not what models say of every token (--signals full keeps both)")
     head = ("model", "checkpoint", "parameters", "view", *(("passes",) if plan.is_in_parts else ()), "tokens", "memory")
     show(
-        [Table(title, head, rows, right=(2, *range(4, len(head)))), Notes([*attacks, *divided]), *_warnings(notes)],
+        [
+            Table(title, head, rows, right=(2, *range(4, len(head)))),
+            *_devices(plan),
+            Notes([*attacks, *divided]),
+            *_warnings(notes),
+        ],
         is_result=is_result,
     )
+
+
+def _devices(plan: Plan) -> list[Block]:
+    """Where the parts of each model lie, where they may lie on several devices."""
+    rows = []
+    named: dict[str, str] = {}
+    for one in plan.passes:
+        named.setdefault(one.checkpoint.fingerprint, one.label)
+    for fingerprint, label in named.items():
+        for share in plan.placements[fingerprint].shares if fingerprint in plan.placements else ():
+            others = ", ".join(share.others) or "-"
+            device = f"GPU {share.device}" if isinstance(share.device, int) else share.device
+            limit = "no room" if share.limit is None else f"{share.limit / 1e9:,.1f} GB"
+            sizes = (f"{share.weights / 1e9:,.1f} GB", f"{share.peak / 1e9:,.1f} GB", limit)
+            fits = "yes" if share.limit is not None and share.peak <= share.limit else "no"
+            rows.append((label, device, f"{share.n_layers:,}", others, *sizes, fits))
+    if not rows:
+        return []
+    head = ("model", "device", "layers", "other parts", "weights", "expected peak", "may take", "fits")
+    note = "The expected peak is the weights and the largest batch. GB are 10^9 bytes."
+    spilled = [(label, plan.placements[one].spilled) for one, label in named.items() if one in plan.placements]
+    slow = [
+        f"of {label}, {size / 1e9:,.1f} GB lie on no GPU: every batch waits until they are copied to one"
+        for label, size in spilled
+        if size
+    ]
+    return [Table("Devices", head, rows, note, right=(2, 4, 5, 6)), *_warnings(slow)]
 
 
 def _divided(plan: Plan, rank: Rank) -> list[str]:

@@ -51,7 +51,7 @@ def spearman(
 ) -> Estimate:
     """Spearman's rank correlation of x and y, with a percentile bootstrap over records, ranked again in each.
 
-    `n` counts the records, `m` is 0. With more than `many` records replicates are fewer, and the interval is normal
+    `n` counts the records, `m` is 0. With more than `many` records the replicates are fewer, and the interval is normal
     with their standard deviation.
 
     Args:

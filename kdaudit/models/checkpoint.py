@@ -19,6 +19,7 @@ from kdaudit.models.sizes import check_settings
 from kdaudit.models.weights import (
     ADAPTER_CONFIG,
     count_weights,
+    name_files,
     read_json,
     sha256_files,
     sha256_text,
@@ -125,6 +126,7 @@ def find(
     kind: str | None = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
+    is_hashed: bool = True,
 ) -> Checkpoint:
     """Find a checkpoint (a folder, a GGUF file, or a Hub id with or without @revision) and fingerprint it.
 
@@ -136,6 +138,7 @@ def find(
         kind: as which kind of model it is read (causal, masked, seq2seq); None: as its architecture says.
         allow_pickle: whether pickled weights are read.
         trust_remote_code: whether code that the checkpoint brings is run.
+        is_hashed: whether its weights are read; else its fingerprint is good for this machine and day alone.
 
     Raises:
         CheckpointError: it is not a checkpoint: no such folder, no weights, no tokenizer, only pickled weights, or no
@@ -148,7 +151,7 @@ def find(
     under = None
     if is_file(folder / ADAPTER_CONFIG):
         trust: dict[str, Any] = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
-        under = _find_base(folder, option, given=base, kind=kind, **trust)
+        under = _find_base(folder, option, given=base, kind=kind, is_hashed=is_hashed, **trust)
     elif base is not None:
         raise CheckpointError(
             f"{option}-base: only an adapter stands on a base, and {name} is a whole model",
@@ -163,7 +166,7 @@ def find(
         )
     is_one_file = is_file(folder)
     n_parameters, n_bytes, dtype = count_gguf(folder, option) if is_one_file else count_weights(weights, option)
-    digest = sha256_files(weights)
+    digest = sha256_files(weights) if is_hashed else name_files(weights)
     if under is not None:
         _check_load(load, under.stored, option, name)
         adapter_config = sha256_files([folder / ADAPTER_CONFIG])
@@ -287,7 +290,14 @@ def _empty(config: Any, option: str, folder: Path, kind: str, *, trust_remote_co
 
 
 def _find_base(
-    folder: Path, option: str, *, given: str | None, kind: str | None, allow_pickle: bool, trust_remote_code: bool
+    folder: Path,
+    option: str,
+    *,
+    given: str | None,
+    kind: str | None,
+    allow_pickle: bool,
+    trust_remote_code: bool,
+    is_hashed: bool,
 ) -> Checkpoint:
     """The base of the adapter in `folder`: as given, else where its adapter_config.json says."""
     trust: dict[str, Any] = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
@@ -303,7 +313,7 @@ def _find_base(
             f"{option}: the base of the adapter {folder} is an adapter itself ({name})",
             hint="merge the base first (peft: merge_and_unload, then save_pretrained)",
         )
-    return find(name, option=part, kind=kind, **trust)
+    return find(name, option=part, kind=kind, is_hashed=is_hashed, **trust)
 
 
 def _base_name(folder: Path, option: str) -> str:

@@ -8,18 +8,20 @@ from contextlib import contextmanager, nullcontext
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from kdaudit.config import DTYPES
+from kdaudit.config import DTYPES, FLASH
 from kdaudit.errors import CheckpointError, ConfigError, ModelError
 from kdaudit.foreign import reading, reason
 from kdaudit.models.adapters import with_adapter
 from kdaudit.models.altered import model_class, read_alteration, read_config
 from kdaudit.models.checkpoint import Checkpoint, has_tokenizer
+from kdaudit.models.devices import Placement, Sizes, Spread, check_divisible, place, told_of
 from kdaudit.models.fit import check_fit
 from kdaudit.models.gguf import place_of, without_bar
 from kdaudit.models.kinds import WORDS, auto_class, is_of_kind
 from kdaudit.models.repeatable import check_repeats, switch_off_sampling
 from kdaudit.models.sizes import check_built
 from kdaudit.models.tokenizer import as_filed, check_readable
+from kdaudit.models.weights import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -83,6 +85,41 @@ def take_gpu(number: int) -> None:
         torch.cuda.set_device(number % n_gpus)
 
 
+def check_attention(attention: str | None, dtype: str, *, only_plan: bool = False) -> None:
+    """Refuse attention that cannot be computed here.
+
+    Args:
+        attention: as --attention says.
+        dtype: of the run.
+        only_plan: nothing is computed here.
+
+    Raises:
+        ConfigError: its package or a GPU is not there, or it does not compute in this precision.
+    """
+    if attention is None or not attention.startswith(FLASH):
+        return
+    if dtype == "float32":
+        raise ConfigError(
+            f"--attention {attention}: it does not compute in float32", hint="give --dtype bfloat16 or float16"
+        )
+    from transformers.utils import import_utils
+
+    is_second = attention.endswith("2")
+    is_there = import_utils.is_flash_attn_2_available if is_second else import_utils.is_flash_attn_3_available
+    if not only_plan and not is_there():
+        raise ConfigError(
+            f"--attention {attention}: it needs a GPU and the package {'flash-attn' if is_second else 'flash-attn-3'}",
+            hint="leave it out, or give --attention sdpa",
+        )
+
+
+def attention_of(checkpoint: Checkpoint) -> str:
+    """The attention that config.json asks for, "" where it leaves that to transformers."""
+    whole = checkpoint.base or checkpoint
+    said = {} if whole.is_gguf else read_json(whole.folder / "config.json", whole.name)
+    return str(said.get("attn_implementation") or "")
+
+
 def choose_dtype(wanted: str, device: str, checkpoints: Mapping[str, Checkpoint]) -> str:
     """One dtype for all models of an audit; `auto` is float32 on a CPU, else what all of them are stored in."""
     if wanted != "auto":
@@ -93,7 +130,15 @@ def choose_dtype(wanted: str, device: str, checkpoints: Mapping[str, Checkpoint]
 
 
 @contextmanager
-def loaded(checkpoint: Checkpoint, *, device: str, dtype: str) -> Iterator[PreTrainedModel]:
+def loaded(
+    checkpoint: Checkpoint,
+    *,
+    device: str,
+    dtype: str,
+    placement: Placement | None = None,
+    spread: Spread | None = None,
+    attention: str | None = None,
+) -> Iterator[PreTrainedModel]:
     """The model in memory, in eval mode, for the length of a `with` block.
 
     Its weights are given back at the end, whoever still holds the model.
@@ -104,7 +149,7 @@ def loaded(checkpoint: Checkpoint, *, device: str, dtype: str) -> Iterator[PreTr
     """
     import torch
 
-    model = load(checkpoint, device=device, dtype=dtype)
+    model = load(checkpoint, device=device, dtype=dtype, placement=placement, spread=spread, attention=attention)
     try:
         yield model
     finally:
@@ -116,8 +161,24 @@ def loaded(checkpoint: Checkpoint, *, device: str, dtype: str) -> Iterator[PreTr
             torch.cuda.empty_cache()
 
 
-def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
+def load(
+    checkpoint: Checkpoint,
+    *,
+    device: str,
+    dtype: str,
+    placement: Placement | None = None,
+    spread: Spread | None = None,
+    attention: str | None = None,
+) -> PreTrainedModel:
     """The model in memory, in eval mode, without gradients, for as long as the caller holds it.
+
+    Args:
+        checkpoint: to load.
+        device: where it lies, if on one.
+        dtype: in which it computes.
+        placement: on which devices its parts lie; None: all on `device`.
+        spread: whether processes hold it together; all of them call this then.
+        attention: how it is computed; None: as transformers decides.
 
     Raises:
         CheckpointError: its language-model head is not in its files.
@@ -130,25 +191,27 @@ def load(checkpoint: Checkpoint, *, device: str, dtype: str) -> PreTrainedModel:
     with reading(what, ModelError):
         loading, how = loader(whole)
     shapes = None if whole.is_gguf else _shapes(whole, loading, how)
-    place, told = place_of(whole.folder)
+    folder, told = place_of(whole.folder)
+    spread_over = told_of(placement, spread)
     with (
         reading(what, ModelError), _saying_what_memory_needs(checkpoint), _hiding_advice_on_pickles(checkpoint),
         without_bar() if whole.is_gguf else nullcontext(),
     ):  # fmt: skip
         model, info = loading.from_pretrained(
-            place,
+            folder,
             **how,
             **told,
+            **({} if attention is None else {"attn_implementation": attention}),
             dtype=getattr(torch, dtype),
             local_files_only=True,
             use_safetensors=None if checkpoint.allow_pickle or whole.is_gguf else True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # else the reason goes into a log, not into the error: they are refused below
-            **quantisation(checkpoint, device, dtype, shapes),
+            **{**quantisation(checkpoint, device, dtype, shapes), **spread_over},
         )
-        if checkpoint.load is None:
+        if checkpoint.load is None and not spread_over:
             model.to(device)
-        else:
+        elif checkpoint.load is not None:
             _without_packing(model)
     check_whole(model, info, whole)
     if checkpoint.base is not None:
@@ -227,6 +290,79 @@ def _hiding_advice_on_pickles(checkpoint: Checkpoint) -> Iterator[None]:
         yield
     except (UnpicklingError, EOFError) as error:
         raise ModelError(f"the pickled weights of {checkpoint.name} are damaged or hold more than weights") from error
+
+
+def placed(checkpoint: Checkpoint, *, device: str, dtype: str, spread: Spread, states: int) -> Placement | None:
+    """Where the parts of a model will lie; None where processes hold it together. Nothing but config.json is read.
+
+    Args:
+        checkpoint: to be loaded.
+        device: the kind that computes.
+        dtype: in which it computes.
+        spread: how it lies on several devices.
+        states: bytes of the largest batch.
+
+    Raises:
+        ConfigError: processes cannot hold it together: an adapter, a quantised one, an architecture without a plan.
+        ModelError: it cannot be built.
+    """
+    import torch
+    from transformers.quantizers.auto import get_hf_quantizer
+
+    whole = checkpoint.base or checkpoint
+    if whole.is_gguf:
+        raise ConfigError(
+            f"--device-map {spread.way}: {checkpoint.name} is a GGUF file, which is dequantised on one device",
+            hint="give the checkpoint that it was made of",
+        )
+    with reading(f"{checkpoint.name} cannot be loaded", ModelError):
+        loading, how = loader(whole)
+        empty = built_empty(whole, loading, how)
+    if not spread.limits:
+        _check_held_together(checkpoint)
+        check_divisible(empty, checkpoint.name, spread.n_processes)
+        return None
+    with reading(f"{checkpoint.name} cannot be loaded", ModelError):
+        empty.to(getattr(torch, dtype))
+        quantiser: Any = None
+        where: Any = {"": device}
+        if checkpoint.load is not None:
+            packing = quantisation(checkpoint, device, dtype, empty).get("quantization_config")
+            quantiser = get_hf_quantizer(empty.config, packing, where, weights_only=True, user_agent={})[0]
+        if quantiser is not None:
+            quantiser.preprocess_model(
+                model=empty, dtype=getattr(torch, dtype), device_map=where, checkpoint_files=None, use_kernels=False
+            )
+        beside = checkpoint.n_bytes - whole.n_bytes if checkpoint.base is not None else 0  # of an adapter
+        return place(empty, Sizes(quantiser), spread.limits, states + beside)
+
+
+def _check_held_together(checkpoint: Checkpoint) -> None:
+    kinds = (("an adapter", checkpoint.base), (f"quantised ({checkpoint.load})", checkpoint.load))
+    for words, is_so in kinds:
+        if is_so:
+            raise ConfigError(
+                f"--device-map tp: {checkpoint.name} is {words}, which processes cannot hold together",
+                hint="give --device-map auto",
+            )
+
+
+def why_not(checkpoint: Checkpoint, placement: Placement) -> str:
+    """Why a model cannot lie so; "" where it can."""
+    lacking = sum(share.weights for share in placement.shares if share.limit is None)
+    if lacking:
+        return f"{lacking / 1e9:,.1f} GB of its weights fit on no device"
+    if placement.spilled and checkpoint.load is not None:
+        return (
+            f"{placement.spilled / 1e9:,.1f} GB of its weights would lie on the CPU, where the layers of a model that "
+            "computes on GPUs cannot be quantised"
+        )
+    if placement.spilled and checkpoint.base is not None:
+        return (
+            f"{placement.spilled / 1e9:,.1f} GB of its weights would lie on the CPU, where a base takes no adapter; "
+            "merge the adapter first (peft: merge_and_unload, then save_pretrained)"
+        )
+    return ""
 
 
 def _shapes(checkpoint: Checkpoint, loading: Any, how: Mapping[str, Any]) -> PreTrainedModel | None:

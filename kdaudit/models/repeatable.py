@@ -12,6 +12,7 @@ from datetime import date, datetime, time, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from kdaudit.errors import ConfigError, ModelError
+from kdaudit.models.devices import input_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -103,11 +104,12 @@ def check_repeats(model: PreTrainedModel, name: str) -> None:
     n_tokens = min(PROBE_TOKENS, vocabulary, int(context) // 2)
     if n_tokens < 1:
         return
-    ids = torch.arange(n_tokens, device=model.device)[None]
+    device = input_device(model)
+    ids = torch.arange(n_tokens, device=device)[None]
     given = {"input_ids": ids}
     if getattr(model.config, "is_encoder_decoder", False):
         given["decoder_input_ids"] = ids
-    devices = [model.device] if model.device.type == "cuda" else []
+    devices = [*range(torch.cuda.device_count())] if device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
         try:
             first, second = (model(**given, use_cache=False).logits.float() for _ in range(2))

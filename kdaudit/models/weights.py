@@ -265,6 +265,15 @@ def sha256_files(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
+def name_files(files: list[Path]) -> str:
+    """A name for files that is another one for other files, and for the same ones after a change; none is read."""
+    versions = []
+    for path in files:
+        with path.open("rb") as file:
+            versions.append(_version(file))
+    return sha256_text(repr(versions))
+
+
 _digests: dict[tuple[int, ...], bytes] = {}
 """By what the operating system says of a file: the SHA-256 of its content."""
 

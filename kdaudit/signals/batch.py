@@ -47,6 +47,30 @@ def make_batch(showings: Sequence[Showing], kind: Kind, device: torch.device) ->
     return Batch(inputs, *(torch.from_numpy(part).to(device) for part in (rows, columns, targets)))
 
 
+def make_packed_batch(showings: Sequence[Showing], device: torch.device) -> Batch:
+    """Some showings of a causal model one after the other in one row, without padding; positions begin anew with each.
+
+    Flash attention reads from the positions where a text ends, and lets no token see another text.
+
+    Args:
+        showings: at least one.
+        device: where the tensors lie.
+    """
+    sizes = [one.ids.size for one in showings]
+    starts = itertools.accumulate(sizes[:-1], initial=0)
+    inputs = {
+        "input_ids": np.concatenate([one.ids for one in showings]),
+        "position_ids": np.concatenate([np.arange(size) for size in sizes]),
+    }
+    columns = np.concatenate([one.columns + start for one, start in zip(showings, starts, strict=True)])
+    targets = np.concatenate([one.targets for one in showings])
+    parts = (np.zeros(columns.size), columns, targets)
+    return Batch(
+        {name: torch.from_numpy(row.astype(np.int64))[None].to(device) for name, row in inputs.items()},
+        *(torch.from_numpy(part.astype(np.int64)).to(device) for part in parts),
+    )
+
+
 def by_showing(columns: Sequence[NDArray[np.float32]], showings: Sequence[Showing]) -> list[Columns]:
     """The signals of a batch, showing by showing."""
     ends = itertools.accumulate((one.targets.size for one in showings), initial=0)

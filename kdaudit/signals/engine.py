@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 
 from kdaudit.errors import ModelError
+from kdaudit.models.devices import input_device, is_held_together
 from kdaudit.signals.batch import Columns, in_text_order
 from kdaudit.signals.running import Runner, explaining_unread_tokens, is_out_of_memory, settle
 from kdaudit.signals.tokens import TokenSignals
@@ -62,7 +64,13 @@ def measure(
             model's vocabulary, or one text alone does not fit into memory.
     """
     runner: Runner | None = None
-    budget = batch_tokens
+    budget, device = batch_tokens, input_device(model)
+
+    def smaller(batch: Sequence[TargetPlan], width: int) -> int:
+        if is_held_together(model):  # the other processes wait within this batch
+            raise ModelError(f"memory runs out on a batch of {width * len(batch)} tokens", hint="lower --batch-tokens")
+        return _halved(budget, batch, width, frame)
+
     for shard in shards:
         plans = [frame.plan(passage) for passage in shard]
         _check_vocabulary(model, plans)
@@ -78,16 +86,16 @@ def measure(
                 batch = batch[:PROBE_PASSAGES]
                 shown = [passage for passage in probe if frame.plan(passage).showings][: len(batch)]
                 settled_on = shown or [shard[i] for i in dict.fromkeys(i for i, _ in batch)]
-                runner = _unless_memory_ends(model.device, settle, model, settled_on, frame)
+                runner = _unless_memory_ends(device, settle, model, settled_on, frame)
                 if runner is None:
-                    budget = _halved(budget, [plans[i] for i, _ in batch], _width(shown_next[: len(batch)]), frame)
+                    budget = smaller([plans[i] for i, _ in batch], _width(shown_next[: len(batch)]))
                 elif runner.head is None:
                     budget = min(budget, max(1, OWN_LOGITS_ELEMENTS // _vocab_size(model)))
                 continue
             showings = [plans[i].showings[k] for i, k in batch]
-            measured = _unless_memory_ends(model.device, way.run, showings, frame.kind, model.device)
+            measured = _unless_memory_ends(device, way.run, showings, frame.kind, device)
             if measured is None:
-                budget = _halved(budget, [plans[i] for i, _ in batch], _width(shown_next[: len(batch)]), frame)
+                budget = smaller([plans[i] for i, _ in batch], _width(shown_next[: len(batch)]))
                 continue
             for (i, k), columns in zip(batch, measured, strict=True):
                 found[i][k] = columns
@@ -126,6 +134,9 @@ def _batch_size(showings: Sequence[Showing], budget: int, runner: Runner | None)
     """How many of the showings (longest first) fit and may go together; a cached prefix takes memory, so it counts."""
     if runner is not None and runner.n_cached:
         budget *= 2  # what is cached is stored, not computed
+    if runner is not None and runner.is_packed:
+        ends = itertools.accumulate(one.size for one in showings)
+        return runner.rules.n_alike([one.size for one in showings[: max(1, sum(end <= budget for end in ends))]])
     n_fitting = max(1, min(len(showings), budget // showings[0].size))
     while n_fitting > 1 and n_fitting * _width(showings[:n_fitting]) > budget:
         n_fitting -= 1

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from kdaudit.config import FLASH
 from kdaudit.errors import ModelError
+from kdaudit.models.devices import input_device, is_held_together
 from kdaudit.models.lengths import ALIKE, EVERY_LENGTH_BY_ITSELF, LengthRules, forgetting, length_rules
-from kdaudit.signals.batch import Columns, by_showing, make_batch
+from kdaudit.signals.batch import Columns, by_showing, make_batch, make_packed_batch
 from kdaudit.signals.vocabulary import Head, reduce_vocabulary
 from kdaudit.targets.passage import Passage
 from kdaudit.targets.plan import Frame, Kind, Showing
@@ -43,6 +45,8 @@ class Runner:
     """Lengths that go through the model together are read by the same rules."""
     without_cache: Runner | None = None
     """Where a prefix is cached: what is taken where a text's length has other rules than the prefix."""
+    is_packed: bool = False
+    """Whether the texts of a batch stand one after the other in one row, without padding."""
 
     def at(self, n_tokens: int) -> Runner:
         """What runs texts that are, with all that stands before them, `n_tokens` long."""
@@ -52,8 +56,9 @@ class Runner:
     def run(self, showings: Sequence[Showing], kind: Kind, device: torch.device) -> list[Columns]:
         """The signals of some showings, one forward pass for all of them."""
         shown = [one.after(self.n_cached) for one in showings]
-        batch = make_batch(shown, kind, device)
-        states = self.states(batch.inputs)[batch.rows, batch.columns]
+        batch = make_packed_batch(shown, device) if self.is_packed else make_batch(shown, kind, device)
+        states = self.states(batch.inputs)  # on the device of the last part
+        states = states[batch.rows.to(states.device), batch.columns.to(states.device)]
         return by_showing(reduce_vocabulary(states, batch.targets, self.head), shown)
 
 
@@ -71,10 +76,10 @@ def settle(model: PreTrainedModel, probe: Sequence[Passage], frame: Frame) -> Ru
     Raises:
         ModelError: the logits hold NaN, or depend on later tokens where the kind of model does not allow that.
     """
-    kind, alone = frame.kind, replace(frame, prefix=())
+    kind, alone, device = frame.kind, replace(frame, prefix=()), input_device(model)
     with torch.inference_mode():
         shown = [alone.plan(first_tokens(passage, kind)).showings[0] for passage in probe]
-        inputs = make_batch(shown, kind, model.device).inputs
+        inputs = make_batch(shown, kind, device).inputs
         own = _first_pass(model, inputs)
         first = own[0, : shown[0].ids.size]
         if bool(torch.isnan(first).any()):
@@ -86,22 +91,49 @@ def settle(model: PreTrainedModel, probe: Sequence[Passage], frame: Frame) -> Ru
         split = split_head(model, inputs, own, with_rest=not kind.is_causal)
         bare = Runner(_own_logits(model), None) if split is None else Runner(_states_of(model, split.body), split.head)
         plain = replace(bare, rules=_rules(model, bare, probe[0], alone))
+        if kind.is_causal and packs(model):
+            plain = _packed_if_same(model, plain, shown if len(shown) > 1 else shown * 2, kind)
         if not frame.prefix or not kind.is_causal:
             return plain
         pair = probe if len(probe) > 1 else [first_tokens(probe[0], kind)] * 2  # a cache may serve one text and no more
         whole = [frame.plan(passage).showings[0] for passage in pair]
         try:
-            expected = plain.run(whole, kind, model.device)
+            expected = plain.run(whole, kind, device)
             cached = _cached_runner(model, plain, frame.before)
             if cached is None:
                 return plain
-            found = cached.run(whole, kind, model.device)
+            found = cached.run(whole, kind, device)
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, MemoryError) as error:
-            if is_out_of_memory(error) and pair is probe:
+            if is_out_of_memory(error) and (pair is probe or is_held_together(model)):
                 raise
             return plain
-    gap = max(float(np.abs(a[0] - b[0]).max(initial=0)) for a, b in zip(expected, found, strict=True))
-    return cached if gap <= _agreement(model) else plain
+    return cached if _largest_gap(expected, found) <= agreement(model) else plain
+
+
+def _largest_gap(expected: Sequence[Columns], found: Sequence[Columns]) -> float:
+    """Nats, between the log-probabilities of any token."""
+    return max(float(np.abs(a[0] - b[0]).max(initial=0)) for a, b in zip(expected, found, strict=True))
+
+
+def packs(model: PreTrainedModel) -> bool:
+    """Whether a model's attention reads from positions where one text ends and the next one begins, at no cost."""
+    return str(getattr(model.config, "_attn_implementation", "")).startswith(FLASH)
+
+
+def _packed_if_same(model: PreTrainedModel, plain: Runner, shown: Sequence[Showing], kind: Kind) -> Runner:
+    """The runner without padding, where it gives what padded batches give.
+
+    A state that runs through the row, as recurrent layers have one, would carry one text into the next.
+    """
+    packed = replace(plain, is_packed=True)
+    device = input_device(model)
+    try:
+        expected, found = (runner.run(shown, kind, device) for runner in (plain, packed))
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
+        return plain
+    return packed if _largest_gap(expected, found) <= agreement(model) else plain
 
 
 def _rules(model: PreTrainedModel, runner: Runner, probe: Passage, frame: Frame) -> LengthRules:
@@ -117,9 +149,9 @@ def _rules(model: PreTrainedModel, runner: Runner, probe: Passage, frame: Frame)
     pair = [plan.showings[0] for plan in map(frame.plan, (first, probe)) if plan.showings]
     if len(pair) < 2 or known.rule(pair[0].size) != known.rule(pair[1].size):
         return known
-    alone, within = (runner.run([one], frame.kind, model.device)[0][0] for one in pair)
+    alone, within = (runner.run([one], frame.kind, input_device(model))[0][0] for one in pair)
     gap = np.abs(alone - within[: alone.size])
-    return known if float(np.median(gap)) <= _agreement(model) else EVERY_LENGTH_BY_ITSELF
+    return known if float(np.median(gap)) <= agreement(model) else EVERY_LENGTH_BY_ITSELF
 
 
 def _first_pass(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
@@ -142,7 +174,7 @@ def _check_causal(model: PreTrainedModel, ids: torch.Tensor, logits: torch.Tenso
     again = model(input_ids=changed, use_cache=False).logits[0, :half].float().log_softmax(-1)
     is_likely = scores > -20  # far in the tail, rounding alone makes large differences
     gaps = torch.where(is_likely, (again - scores).abs(), 0).amax(dim=-1)
-    if float(gaps.median()) > _agreement(model):
+    if float(gaps.median()) > agreement(model):
         raise ModelError(
             "the model's predictions depend on later tokens, so it is not a causal language model",
             hint="encoders (BERT and the like) are masked language models: --as masked reads them so",
@@ -223,7 +255,7 @@ class ScaledHead(torch.nn.Module):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(n, H) -> (n, V)."""
         logits: torch.Tensor = self.output(states * self.scale)
-        return logits if self.bias is None else logits + self.bias
+        return logits if self.bias is None else logits + self.bias.to(logits.device)
 
 
 def _heads(model: PreTrainedModel) -> Iterator[torch.nn.Module]:
@@ -249,6 +281,7 @@ class Rest(torch.nn.Module):
         self.given = _Given(getattr(model, name))
         self.rest = copy.copy(model)
         self.rest._modules = {**model._modules, name: self.given}  # of the copy alone
+        self.rest.__dict__.pop("forward", None)  # a hook of accelerate, which would call the model itself
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(n, H) -> (n, V)."""
@@ -316,7 +349,7 @@ def _own_logits(model: PreTrainedModel) -> Callable[[Inputs], torch.Tensor]:
 def _cached_runner(model: PreTrainedModel, plain: Runner, before: tuple[int, ...]) -> Runner | None:
     """All tokens before the texts but the last in a key/value cache; None where the model has no such cache."""
     body: Any = getattr(model, model.base_model_prefix) if plain.head is not None else model
-    kept = torch.tensor([before[:-1]], device=model.device)
+    kept = torch.tensor([before[:-1]], device=input_device(model))
     if kept.shape[1] == 0:
         return None
     forget = forgetting(model)
@@ -375,11 +408,11 @@ def _dtype(model: PreTrainedModel) -> torch.dtype:
     return model.dtype if model.dtype in AGREEMENT else torch.float32
 
 
-def _agreement(model: PreTrainedModel) -> float:
+def agreement(model: PreTrainedModel) -> float:
     """Nats by which one token may differ between two ways of computing it."""
     is_quantised = getattr(model, "is_quantized", False)
     return AGREEMENT[torch.bfloat16 if is_quantised else _dtype(model)]
 
 
 def _gap(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a.float() - b.float()).abs().max())
+    return float((a.float() - b.to(a.device).float()).abs().max())

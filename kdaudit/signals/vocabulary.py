@@ -57,6 +57,7 @@ def vocabulary_statistics(logits: torch.Tensor, targets: torch.Tensor) -> torch.
         targets: (n,), int64.
     """
     shifted = logits.float()
+    targets = targets.to(shifted.device)  # a head may lie on another device than what it reads
     shifted = shifted - shifted.amax(dim=-1, keepdim=True)
     at_target = shifted.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     shifted.clamp_(min=TAIL)  # a word that can never come has logit -inf, and 0 times that is NaN
