@@ -81,7 +81,7 @@ def run(config: object, folder: Path, n: int, profiled: str | None) -> None:
     """All stages of an audit, in their order."""
     from kdaudit import records
     from kdaudit.audit import measure as passes
-    from kdaudit.audit.assess import adjust_for_many, assess_attack
+    from kdaudit.audit.assess import adjust_for_many, assess_attacks
     from kdaudit.audit.folder import RunFolder, write_scores
     from kdaudit.audit.request import read_request
     from kdaudit.audit.stages import compare_sets, plan_audit, score_plan, split_records
@@ -111,7 +111,8 @@ def run(config: object, folder: Path, n: int, profiled: str | None) -> None:
     with stage("comparing the sets", n, profiled):
         judging, validity = compare_sets(plan, data, scores, parts, seed=config.seed)
     with stage("judging", n, profiled):
-        judged = adjust_for_many({one.attack.name: assess_attack(one, scores, judging) for one in plan.attacks})
+        found_of = zip(plan.attacks, assess_attacks(plan.attacks, scores, judging), strict=True)
+        judged = adjust_for_many({one.attack.name: found for one, found in found_of})
     with stage("mixed supervision", n, profiled):
         describe_supervision(plan, scores, judged, n_members=judging.n_members, seed=config.seed)
     kept = {"signals": folder / "signals", "scores.parquet": run_folder.scores}
