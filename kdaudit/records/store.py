@@ -25,8 +25,8 @@ ROWS, CHARACTERS = 1024, 2**22
 """Either makes a batch of rows full."""
 NAMES = ("id", "text", "line", "n_prompt", "file", "form", "more")
 """The columns; `more` holds what few records have: a chat, and gaps."""
-ENCODED = frozenset({"text", "file"})
-"""Those that may hold half of a surrogate pair: what a template writes, and the names of files."""
+NUMBERS = frozenset({"line", "n_prompt"})
+"""Columns of numbers. The others hold bytes: half of a surrogate pair may stand in a text or in the name of a file."""
 
 Rows = NDArray[np.int64]
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class Records(Sequence[Record]):
         """One of NAMES of every record, `more` apart."""
         for batch in self._in_order(name):
             values = batch.column(0).to_pylist()
-            yield from map(_text, values) if name in ENCODED else values
+            yield from values if name in NUMBERS else map(_text, values)
 
     def _found(self, place: int) -> tuple[Any, int]:
         row = int(self.rows[place])
@@ -106,7 +106,7 @@ class Records(Sequence[Record]):
                 within = self.rows[some] - self.starts[k]
                 first, last = int(within[0]), int(within[-1])
                 is_run = last - first + 1 == within.size and bool((np.diff(within) == 1).all())
-                yield batch.slice(first, within.size) if is_run else batch.take(within)
+                yield batch.slice(first, within.size) if is_run else batch.take(_numbers(within))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +129,25 @@ class Texts(Sequence[str]):
         return self.records.column("text")
 
 
-def _record(own_id: str, text: bytes, line: int, n_prompt: int, file: bytes, form: str, more: bytes | None) -> Record:
+def _record(own_id: bytes, text: bytes, line: int, n_prompt: int, file: bytes, form: bytes, more: bytes) -> Record:
     chat, gaps = pickle.loads(more) if more else (None, ())  # this process wrote it into a nameless file
-    return Record(own_id, _text(text), line, n_prompt, _text(file), form, chat, gaps)
+    return Record(_text(own_id), _text(text), line, n_prompt, _text(file), _text(form), chat, gaps)
+
+
+def _numbers(values: NDArray[np.integer[Any]]) -> Any:
+    """A column of numbers; pyarrow's own way from Python to a column loads pandas, a third of a second."""
+    import pyarrow as pa  # heavy
+
+    return pa.Array.from_buffers(pa.int64(), values.size, [None, pa.py_buffer(values.astype(np.int64))])
+
+
+def _bytes(values: Sequence[bytes]) -> Any:
+    """A column of bytes."""
+    import pyarrow as pa
+
+    ends = np.cumsum([0, *map(len, values)], dtype=np.int64)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(values))]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(values), buffers)
 
 
 def _text(raw: bytes) -> str:
@@ -160,9 +176,9 @@ class Writer:
         Raises:
             DiskFullError: the folder for temporary files is full.
         """
-        more = pickle.dumps((record.chat, record.gaps)) if record.chat or record.gaps else None
-        text, file = _raw(record.text), _raw(record.file)
-        self._waiting.append((record.id, text, record.line, record.n_prompt, file, record.form, more))
+        more = pickle.dumps((record.chat, record.gaps)) if record.chat or record.gaps else b""
+        text, own_id, file, form = (_raw(one) for one in (record.text, record.id, record.file, record.form))
+        self._waiting.append((own_id, text, record.line, record.n_prompt, file, form, more))
         self._n_characters += len(text)
         if len(self._waiting) >= ROWS or self._n_characters >= CHARACTERS:
             self._close_batch()
@@ -192,11 +208,11 @@ class Writer:
 
         if not self._waiting:
             return
-        raw = pa.large_binary()
-        kinds = [pa.string(), raw, pa.int64(), pa.int64(), raw, pa.string(), raw]
-        schema = pa.schema(list(zip(NAMES, kinds, strict=True)))
-        columns = zip(zip(*self._waiting, strict=True), kinds, strict=True)
-        batch = pa.record_batch([pa.array(values, kind) for values, kind in columns], schema=schema)
+        columns = [
+            _numbers(np.array(values)) if name in NUMBERS else _bytes(values)
+            for name, values in zip(NAMES, zip(*self._waiting, strict=True), strict=True)
+        ]
+        batch = pa.RecordBatch.from_arrays(columns, names=list(NAMES))
         self._waiting, self._n_characters = [], 0
         self._batches.append(batch)
         self._n_bytes += batch.nbytes
@@ -205,7 +221,7 @@ class Writer:
         with _naming_a_full_disk():
             if self._out is None:
                 self._file = tempfile.TemporaryFile(prefix="kdaudit-")  # noqa: SIM115 # mapped, then closed, by `records`
-                self._out = pa.ipc.new_file(self._file, schema)
+                self._out = pa.ipc.new_file(self._file, batch.schema)
             for one in self._batches:
                 self._out.write_batch(one)
         self._batches = []
@@ -263,18 +279,15 @@ def completed(records: Records, ids: Sequence[str] | None, *, is_many: bool) -> 
         ids: (n,), of each record, whether it needs one or not; None: all have one.
         is_many: whether the file of a record says anything.
     """
-    import pyarrow as pa
-    from pyarrow import compute
-
     batches = []
     for batch, start in zip(records.batches, records.starts.tolist(), strict=True):
         n = batch.num_rows
         whole = batch
         if ids is not None:
-            own = batch.column("id")
-            given = pa.array(ids[start : start + n], pa.string())
-            whole = whole.set_column(NAMES.index("id"), "id", compute.if_else(compute.equal(own, ""), given, own))
+            own = batch.column("id").to_pylist()
+            made = [one or _raw(given) for one, given in zip(own, ids[start : start + n], strict=True)]
+            whole = whole.set_column(NAMES.index("id"), "id", _bytes(made))
         if not is_many:
-            whole = whole.set_column(NAMES.index("file"), "file", pa.array([b""] * n, pa.large_binary()))
+            whole = whole.set_column(NAMES.index("file"), "file", _bytes([b""] * n))
         batches.append(whole)
     return of_batches(batches)

@@ -327,6 +327,6 @@ def test_reading_a_file_loads_no_heavy_library(write: Write) -> None:
     source = write("a.jsonl", lines({"text": "x"}))
     code = (
         f"import sys\nfrom kdaudit.records import read\nread({source!r}, option='--members')\n"
-        "print(sorted({'datasets', 'huggingface_hub', 'torch'} & set(sys.modules)))"
+        "print(sorted({'pandas', 'datasets', 'huggingface_hub', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
