@@ -99,7 +99,7 @@ def parse_shard(text: str) -> Rank:
     if not 1 <= number <= n:
         raise ConfigError(
             f"--shard: '{text}' is " + (f"none of 1/{n} to {n}/{n}" if n else "not of the form I/N"),
-            hint="--shard 1/16 to --shard 16/16 are the sixteen parts of an audit",
+            hint=f"--shard 1/{n or 16} to --shard {n or 16}/{n or 16} are the {n or 16} parts of an audit",
         )
     return Rank(number - 1, n, is_shard=True)
 
@@ -109,7 +109,7 @@ def _read(environ: Mapping[str, str], name: str, least: int, most: int | None) -
     if text.isascii() and text.isdigit() and least <= int(text) and (most is None or int(text) <= most):
         return int(text)
     says = f"sets {name} to {text[:40]!r}" if text else f"does not set {name}, but the rest of what a launcher sets"
-    span = f"from {least}" if most is None else f"of {least} to {most}"
+    span = f"from {least}" if most is None else f"from {least} to {most}"
     raise ConfigError(
         f"the environment {says}: it must be a whole number {span}",
         hint="start with torchrun, accelerate launch or srun, which set it, or unset what is left of a launcher "

@@ -88,14 +88,24 @@ class Watch:
             RankError: a process that has units to measure will measure none.
         """
         self._lacking = [unit for unit in self._lacking if not unit.is_measured]
-        self._on_progress(stage_of_all(self._rank), len(self._units) - len(self._lacking), len(self._units))
-        for share in self.shares():
+        shares = self.shares()
+        absent = [one.rank.number for one in shares if self._has_not_begun(one.rank.number)]
+        stage = stage_of_all(self._rank)
+        if absent and len(self._lacking) == sum(one.total - one.done for one in shares):  # rank 0 has no more to do
+            ranks = f"rank {absent[0]}, which has" if len(absent) == 1 else f"{len(absent)} ranks, which have"
+            stage = f"{stage}: waiting for {ranks} not begun"
+        self._on_progress(stage, len(self._units) - len(self._lacking), len(self._units))
+        for share in shares:
             number, now = share.rank.number, time.monotonic()
             beat = heartbeat.read(self._out, number)
             self._seen[number] = heartbeat.sight(self._seen.get(number), beat, now)
             if error := heartbeat.trouble(self._seen[number], share, self._own, now):
                 raise error
         return bool(self._lacking)
+
+    def _has_not_begun(self, number: int) -> bool:
+        seen = self._seen.get(number)
+        return seen is not None and seen.beat is None
 
     def shares(self) -> list[Share]:
         """How far the other processes have come that still have units to measure."""

@@ -132,7 +132,7 @@ def _rank(config: AuditConfig, shard: Rank | None) -> Rank:
         )
     if rank.is_one_of_several and shard is not None:
         raise ConfigError(
-            f"--shard: it divides the work by hand, and a launcher has started {rank.n} processes that divide it",
+            f"--shard: a launcher has started {rank.n} processes, which divide the work by themselves",
             hint="leave --shard out, or start one process",
         )
     if rank.is_one_of_several and "-" in {

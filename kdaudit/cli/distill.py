@@ -60,7 +60,7 @@ def _distill(given: Given) -> None:
             content = run_distill(config, command=given.line, told=told)
         except KeyboardInterrupt:
             if is_main:
-                output.note(f"interrupted; the same command continues from the last checkpoint in {config.out}")
+                output.note(f"interrupted; the same command continues from the last whole checkpoint in {config.out}")
             raise
     if content and is_main:
         output.print_student(content, config.out, is_quiet=is_quiet)

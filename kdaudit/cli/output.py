@@ -179,21 +179,25 @@ def _devices(plan: Plan) -> list[Block]:
         for share in plan.placements[fingerprint].shares if fingerprint in plan.placements else ():
             others = ", ".join(share.others) or "-"
             device = f"GPU {share.device}" if isinstance(share.device, int) else share.device
-            limit = "no room" if share.limit is None else f"{share.limit / 1e9:,.1f} GB"
-            sizes = (f"{share.weights / 1e9:,.1f} GB", f"{share.peak / 1e9:,.1f} GB", limit)
+            limit = "no room" if share.limit is None else _gigabytes(share.limit)
+            sizes = (_gigabytes(share.weights), _gigabytes(share.peak), limit)
             fits = "yes" if share.limit is not None and share.peak <= share.limit else "no"
             rows.append((label, device, f"{share.n_layers:,}", others, *sizes, fits))
     if not rows:
         return []
     head = ("model", "device", "layers", "other parts", "weights", "expected peak", "may take", "fits")
-    note = "The expected peak is the weights and the largest batch. GB are 10^9 bytes."
+    note = "The expected peak is the weights and the largest batch. GB are 10^9 bytes. A device without a row is empty."
     spilled = [(label, plan.placements[one].spilled) for one, label in named.items() if one in plan.placements]
     slow = [
-        f"of {label}, {size / 1e9:,.1f} GB lie on no GPU: every batch waits until they are copied to one"
+        f"of {label}, {_gigabytes(size)} lie on no GPU: every batch waits until they are copied to one"
         for label, size in spilled
         if size
     ]
     return [Table("Devices", head, rows, note, right=(2, 4, 5, 6)), *_warnings(slow)]
+
+
+def _gigabytes(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
 
 
 def _divided(plan: Plan, rank: Rank) -> list[str]:
@@ -204,7 +208,11 @@ def _divided(plan: Plan, rank: Rank) -> list[str]:
     if rank.is_shard:
         own = each * sum(rank.takes(shard) for shard in range(n_shards))
         return [f"{rank}: {own:,} of {n_units:,} units of work are measured here, and nothing is judged"]
-    return [f"{rank.n} processes divide {n_units:,} units of work"] if rank.is_one_of_several else []
+    if not rank.is_one_of_several:
+        return []
+    n_idle = max(0, rank.n - n_shards)
+    idle = f"; {counted(n_idle, 'process has', 'processes have')} nothing to do, since the texts fill {n_shards}"
+    return [f"{rank.n} processes divide {counted(n_units, 'unit')} of work" + (idle if n_idle else "")]
 
 
 def print_distill_plan(prepared: Prepared) -> None:

@@ -273,6 +273,9 @@ class _DistillTrainer(Trainer):
             else:
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A checkpoint lacks frozen and tied weights by design: the trainer would call that a loss."""
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """The same files as those of one process, which any number of processes can continue."""
         if not self._is_sharded:

@@ -234,7 +234,7 @@ def _membership(run: Run, release: str) -> str:
             if found is not None and found.value is not None:
                 told.append(f"{words} {interval(found)}")
     if result.validity.status == "failed":
-        told.append("the two sets differ without any model, so no figure says anything about membership")
+        told.append("the two sets differ in more than membership, so no figure says anything about membership")
     return "; ".join([*told, f"guessing has an AUC and an accuracy of 0.5; {_verdict(run)}"])
 
 

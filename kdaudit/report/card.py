@@ -117,7 +117,7 @@ def _title(result: AuditResult) -> str:
     if status == "not_gated":
         return "No verdict: no limit was set"
     if result.validity.status == "failed":
-        return "No verdict: the two sets differ without any model"
+        return "No verdict: the two sets differ in more than membership"
     if status == "fail":
         return f"Fail: {len(_of(gates, 'fail'))} of {limits} broken"
     if status == "inconclusive":
@@ -136,7 +136,7 @@ def _plain(result: AuditResult) -> Iterator[str]:
     """What is given away, in natural frequencies."""
     if result.validity.status == "failed":
         yield (
-            "Members and non-members can be told apart without any model, so none of these figures says what a model "
+            "Members and non-members differ in more than membership, so none of these figures says what a model "
             "remembers."
         )
         return
@@ -151,7 +151,7 @@ def _plain(result: AuditResult) -> Iterator[str]:
 def right_guesses(result: AuditResult) -> str:
     """`student 93, teacher 88`: right guesses in 100 by the strongest attack on each model."""
     if result.validity.status == "failed":
-        return "the two sets differ without any model"
+        return "the two sets differ in more than membership"
     shown = sorted(shown_models(result), key=lambda one: one.model == TEACHER)
     return ", ".join(f"{one.model} {in_100(one.auc.value)}" for one in shown) or "nothing was measured"
 
@@ -320,7 +320,7 @@ def _teacher_tile(result: AuditResult, one: Shown, of_several: str) -> Iterator[
 def _trust_tile(result: AuditResult) -> Tile:
     validity = result.validity
     if validity.status == "failed":
-        return Tile("They differ", "the two sets can be told apart without any model: no figure can be trusted", "fail")
+        return Tile("They differ", "the two sets differ in more than membership: no figure can be trusted", "fail")
     if validity.blind_auc.value is None:
         return Tile("Not known", "whether the two sets differ without any model", "inconclusive")
     blind = f"AUC {interval(validity.blind_auc)}"

@@ -14,7 +14,7 @@ from kdaudit.results.mitigation import Arm, Mitigation, Student
 from kdaudit.verdict.sentences import comparable, distinct
 
 QUESTION = "Which student leaks less and is as useful?"
-SETS_DIFFER = "members and held-out records can be told apart without any model, so no finding means anything"
+SETS_DIFFER = "members and held-out records differ in more than membership, so no finding means anything"
 RELAXING = ("helps",)
 """Findings of an arm that nobody needs to be warned of; a plain run is none and needs no warning either."""
 
@@ -60,7 +60,7 @@ def _status(table: Mitigation) -> Status:
 
 def _title(table: Mitigation) -> str:
     if table.validity.status == "failed":
-        return "No verdict: the two sets differ without any model"
+        return "No verdict: the two sets differ in more than membership"
     if table.recommended is not None:
         return f"Take {table.recommended}: it keeps every limit"
     if table.is_failed:

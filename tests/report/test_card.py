@@ -101,7 +101,7 @@ def test_a_waived_failure_is_amber_with_its_reason_and_its_last_day() -> None:
 def test_figures_that_cannot_be_trusted_are_shown_nowhere() -> None:
     result = audit(["student.auc <= 0.6"], validity=INVALID)
     found = shown(result)
-    assert found.title == "No verdict: the two sets differ without any model"
+    assert found.title == "No verdict: the two sets differ in more than membership"
     assert "times in 100" not in found.plain[0]
     assert card.tiles(result)[0].value == "They differ"
     assert shown(replace(result, verdict=judge(result.attacks, INVALID, []))).tone == "inconclusive"
@@ -216,4 +216,4 @@ def test_several_runs_are_told_in_one_sentence_and_those_that_say_nothing_say_so
     assert verdict is not None
     assert (verdict.title, verdict.tone) == ("Fail: 1 of 2 runs", "fail")
     assert "leaky: student 93, teacher 88; better: student 56, teacher 88. Chance is 50." in verdict.plain[0]
-    assert card.right_guesses(replace(LEAKY, validity=INVALID)) == "the two sets differ without any model"
+    assert card.right_guesses(replace(LEAKY, validity=INVALID)) == "the two sets differ in more than membership"

@@ -338,7 +338,7 @@ def test_without_an_arm_to_take_it_fails_and_where_the_sets_differ_nothing_is_de
     assert mitigation_card.verdict_card(ungated, "", None).title == "No limit was set: 1 of 4 arms found to help"
     invalid = replace(TABLE, validity=replace(TABLE.validity, status="failed"))
     card = mitigation_card.verdict_card(invalid, "", None)
-    assert card.title == "No verdict: the two sets differ without any model"
+    assert card.title == "No verdict: the two sets differ in more than membership"
     assert "times in 100" not in card.plain[0]
     assert "They differ" in [tile.value for tile in mitigation_card.tiles(invalid)]
 
