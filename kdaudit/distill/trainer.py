@@ -213,7 +213,9 @@ class _DistillTrainer(Trainer):
         """One cycle, or linear with warm-up."""
         chosen: Any = optimizer or self.optimizer
         share = self._settings.warmup
-        if self._settings.schedule == "linear":
+        if num_training_steps == 1:  # of a single step every schedule is the end, where nothing is learnt
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, lambda _: 1.0)
+        elif self._settings.schedule == "linear":
             n_warm = math.ceil(share * num_training_steps)
             self.lr_scheduler = get_linear_schedule_with_warmup(chosen, n_warm, num_training_steps)
         else:

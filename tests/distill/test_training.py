@@ -33,6 +33,13 @@ def test_the_loss_falls_and_the_weights_move(tmp_path: Path) -> None:
     assert largest_gap(trained, student()) > 1e-3
 
 
+@pytest.mark.parametrize("schedule", ["one-cycle", "linear"])
+def test_a_single_step_is_taken_at_the_learning_rate(schedule: str, tmp_path: Path) -> None:
+    trained, settings = student(), replace(SETTINGS, schedule=schedule, weight_decay=0.0)
+    run(trained, tmp_path, terms=HARD, settings=settings, plan=plan_of(some_examples(), epochs=1, step_tokens=10**6))
+    assert largest_gap(trained, student()) == pytest.approx(SETTINGS.lr, rel=1e-3)  # the size of AdamW's first step
+
+
 @pytest.mark.parametrize("n_parts", [3, 7])
 def test_splitting_a_step_changes_no_weight(n_parts: int, tmp_path: Path) -> None:
     whole, split = student(), student()
