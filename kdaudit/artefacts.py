@@ -61,7 +61,7 @@ def remove_leftovers(path: Path) -> None:
     with suppress(OSError):
         for found in os.scandir(path.parent):
             named = pattern.fullmatch(found.name)
-            if named is None or _is_alive(int(named[1])):
+            if named is None or is_alive(int(named[1])):
                 continue
             if found.is_dir(follow_symlinks=False):
                 shutil.rmtree(found, ignore_errors=True)
@@ -69,7 +69,8 @@ def remove_leftovers(path: Path) -> None:
                 os.unlink(found)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of this host has this id; one of another user counts."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

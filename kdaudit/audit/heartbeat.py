@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kdaudit.artefacts import is_alive
 from kdaudit.errors import KdauditError, RankError
 from kdaudit.ranks import Rank
 
@@ -122,15 +123,7 @@ def is_gone(beat: Beat) -> bool:
 
     In a container of the same host name an id means another process: only beats that stand still may be asked about.
     """
-    if beat.state != RUNNING or beat.host != socket.gethostname():
-        return False
-    try:
-        os.kill(beat.process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # another user's
-        return False
-    return False
+    return beat.state == RUNNING and beat.host == socket.gethostname() and not is_alive(beat.process)
 
 
 def gather(out: Path) -> None:

@@ -21,6 +21,7 @@ from kdaudit.models.headers import is_dequantised
 from kdaudit.models.kinds import WORDS, same_kind
 from kdaudit.models.kinship import holds_same_tensors
 from kdaudit.models.loading import check_attention, choose_device, choose_dtype, load_tokenizer, placed, why_not
+from kdaudit.models.sizes import in_words
 from kdaudit.records import texts_of
 from kdaudit.records.sets import fingerprints
 from kdaudit.targets.frames import check_answers, frame_of, hides_words
@@ -407,7 +408,7 @@ def _compared(
         else:
             notes.append(
                 f"{one.name} lies on several devices, and what it says there was not compared with what it says on "
-                f"one: none that computes it has room for its {weights / 1e9:,.1f} GB"
+                f"one: none that computes it has room for its {in_words(weights)}"
             )
     return found, notes
 

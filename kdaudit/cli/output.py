@@ -17,6 +17,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from kdaudit.cli.layout import one_below_the_other, said_once, side_by_side, without_interval, wrap
+from kdaudit.models.sizes import in_words
 from kdaudit.ranks import ALONE, Rank
 from kdaudit.report.blocks import Block, Detail, Notes, Paragraph, Section, Table, Verbatim, VerdictCard, shown
 from kdaudit.report.text import counted, plain, visible
@@ -138,7 +139,7 @@ def print_plan(plan: Plan, data: AuditData, rank: Rank = ALONE, *, is_result: bo
         is_dequantised = checkpoint.fingerprint in plan.dequantised
         name += f" ({checkpoint.load}{', dequantised' if is_dequantised else ''})" if checkpoint.load else ""
         name += f" (GGUF, {checkpoint.dtype}, dequantised)" if checkpoint.is_gguf else ""
-        memory = f"about {_megabytes(plan.memory_bytes(one))}"
+        memory = f"about {in_words(plan.memory_bytes(one))}"
         passes = (f"{one.n_passes:,}",) if plan.is_in_parts else ()
         read = (one.view.name, *passes, f"{one.n_tokens:,}", memory)
         rows.append((one.label, name, f"{checkpoint.n_parameters:,}", *read))
@@ -179,8 +180,8 @@ def _devices(plan: Plan) -> list[Block]:
         for share in plan.placements[fingerprint].shares if fingerprint in plan.placements else ():
             others = ", ".join(share.others) or "-"
             device = f"GPU {share.device}" if isinstance(share.device, int) else share.device
-            limit = "no room" if share.limit is None else _gigabytes(share.limit)
-            sizes = (_gigabytes(share.weights), _gigabytes(share.peak), limit)
+            limit = "no room" if share.limit is None else in_words(share.limit)
+            sizes = (in_words(share.weights), in_words(share.peak), limit)
             fits = "yes" if share.limit is not None and share.peak <= share.limit else "no"
             rows.append((label, device, f"{share.n_layers:,}", others, *sizes, fits))
     if not rows:
@@ -189,15 +190,11 @@ def _devices(plan: Plan) -> list[Block]:
     note = "The expected peak is the weights and the largest batch. GB are 10^9 bytes. A device without a row is empty."
     spilled = [(label, plan.placements[one].spilled) for one, label in named.items() if one in plan.placements]
     slow = [
-        f"of {label}, {_gigabytes(size)} lie on no GPU: every batch waits until they are copied to one"
+        f"of {label}, {in_words(size)} lie on no GPU: every batch waits until they are copied to one"
         for label, size in spilled
         if size
     ]
     return [Table("Devices", head, rows, note, right=(2, 4, 5, 6)), *_warnings(slow)]
-
-
-def _gigabytes(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
 
 
 def _divided(plan: Plan, rank: Rank) -> list[str]:
@@ -236,7 +233,7 @@ def print_distill_plan(prepared: Prepared) -> None:
     ):
         where = checkpoint.name + (f" ({checkpoint.load})" if checkpoint.load else "")
         where += f" (GGUF, {checkpoint.dtype}, dequantised)" if checkpoint.is_gguf else ""
-        held = "not in memory while training" if memory is None else f"about {_megabytes(memory)} and activations"
+        held = "not in memory while training" if memory is None else f"about {in_words(memory)} and activations"
         rows.append((name, where, f"{checkpoint.n_parameters:,}", held))
     table = Table(title, ("model", "checkpoint", "parameters", "memory"), rows, right=(2, 3))
     show([table, *_warnings((*prepared.notes, *prepared.progress))], is_result=False)
@@ -459,7 +456,3 @@ def _write(text: str, stream: TextIO) -> None:
         stream.flush()
     except BrokenPipeError:
         leave_pipe(stream)
-
-
-def _megabytes(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"

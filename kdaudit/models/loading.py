@@ -19,7 +19,7 @@ from kdaudit.models.fit import check_fit
 from kdaudit.models.gguf import place_of, without_bar
 from kdaudit.models.kinds import WORDS, auto_class, is_of_kind
 from kdaudit.models.repeatable import check_repeats, switch_off_sampling
-from kdaudit.models.sizes import check_built
+from kdaudit.models.sizes import check_built, in_words
 from kdaudit.models.tokenizer import as_filed, check_readable
 from kdaudit.models.weights import read_json
 
@@ -351,15 +351,15 @@ def why_not(checkpoint: Checkpoint, placement: Placement) -> str:
     """Why a model cannot lie so; "" where it can."""
     lacking = sum(share.weights for share in placement.shares if share.limit is None)
     if lacking:
-        return f"{lacking / 1e9:,.1f} GB of its weights fit on no device"
+        return f"{in_words(lacking)} of its weights fit on no device"
     if placement.spilled and checkpoint.load is not None:
         return (
-            f"{placement.spilled / 1e9:,.1f} GB of its weights would lie on the CPU, where the layers of a model that "
+            f"{in_words(placement.spilled)} of its weights would lie on the CPU, where the layers of a model that "
             "computes on GPUs cannot be quantised"
         )
     if placement.spilled and checkpoint.base is not None:
         return (
-            f"{placement.spilled / 1e9:,.1f} GB of its weights would lie on the CPU, where a base takes no adapter; "
+            f"{in_words(placement.spilled)} of its weights would lie on the CPU, where a base takes no adapter; "
             "merge the adapter first (peft: merge_and_unload, then save_pretrained)"
         )
     return ""

@@ -109,7 +109,7 @@ def check_fits(model: Any, what: str) -> None:
     needed = 4 * sum(part.numel() for part in (*model.parameters(), *model.buffers()))
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
-        raise ModelError(f"{what}: the model takes {needed / 1e9:,.1f} GB, and this machine has {there / 1e9:,.1f} GB")
+        raise ModelError(f"{what}: the model takes {in_words(needed)}, and this machine has {in_words(there)}")
 
 
 def _entries(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -127,3 +127,10 @@ def _entries(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _short(value: float) -> str:
     digits = str(value)
     return digits if len(digits) <= SHOWN_DIGITS else f"{digits[:SHOWN_DIGITS]}…"
+
+
+def in_words(n_bytes: float) -> str:
+    """`1.5 GB`, `108 MB`, `0.3 MB`, where a GB are 10^9 bytes."""
+    if n_bytes >= 1e9:
+        return f"{n_bytes / 1e9:,.1f} GB"
+    return f"{n_bytes / 1e6:.0f} MB" if n_bytes >= 1e7 else f"{n_bytes / 1e6:.1f} MB"
