@@ -19,6 +19,7 @@ from kdaudit.audit import stages, supervision
 from kdaudit.cli.main import main
 from kdaudit.metrics import thresholds
 from kdaudit.mitigate import figures
+from kdaudit.views import build
 from tests import tiny
 
 CONTEXT = 128  # tokens: two shots fit into half of it
@@ -57,6 +58,14 @@ class Given:
     def attack(self, out: Path, *options: object) -> Done:
         """`kdaudit attack` on all of this but the start."""
         return kdaudit("attack", *self.arguments(), "--out", out, *options)
+
+    def attack_in_shards(self, out: Path, n_characters: int, *options: object) -> Path:
+        """The folder of an audit that nothing stopped, whose texts stand in shards of so many characters."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(build, "SHARD_CHARS", n_characters)
+            done = self.attack(out, *options)
+        assert done.code == 0, done.err
+        return out
 
     def arguments(self) -> list[str]:
         names = ("teacher", "student", "members", "nonmembers")

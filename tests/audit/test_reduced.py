@@ -22,12 +22,7 @@ def small_shards_and_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def full(given: Given, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("full") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "SHARD_CHARS", 250)
-        done = given.attack(out, *OPTIONS, "--reference", given.start)
-    assert done.code == 0, done.err
-    return out
+    return given.attack_in_shards(tmp_path_factory.mktemp("full") / "run", 250, *OPTIONS, "--reference", given.start)
 
 
 def check_reduced(out: Path, full: Path) -> None:

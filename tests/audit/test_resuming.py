@@ -34,12 +34,7 @@ def options(given: Given) -> tuple[object, ...]:
 @pytest.fixture(scope="module")
 def uninterrupted(given: Given, options: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nothing stopped."""
-    out = tmp_path_factory.mktemp("uninterrupted") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "SHARD_CHARS", SHARD_CHARS)
-        done = given.attack(out, *options)
-    assert done.code == 0, done.err
-    return out
+    return given.attack_in_shards(tmp_path_factory.mktemp("uninterrupted") / "run", SHARD_CHARS, *options)
 
 
 def stopping_after(n_shards: int, error: BaseException) -> tuple[Write, list[Path]]:

@@ -37,12 +37,7 @@ def options(given: Given) -> tuple[object, ...]:
 @pytest.fixture(scope="module")
 def alone(given: Given, options: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of one process."""
-    out = tmp_path_factory.mktemp("alone") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "SHARD_CHARS", SHARD_CHARS)
-        done = given.attack(out, *options)
-    assert done.code == 0, done.err
-    return out
+    return given.attack_in_shards(tmp_path_factory.mktemp("alone") / "run", SHARD_CHARS, *options)
 
 
 def check_same(out: Path, alone: Path) -> None:
