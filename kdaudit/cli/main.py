@@ -23,6 +23,9 @@ UsageProblem: type[Exception] = next(kind for kind in typer.BadParameter.__mro__
 COMPLETION = "_KDAUDIT_COMPLETE"
 """The variable by which a shell asks what could come next."""
 
+LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+"""What torch reads before its first tensor: whether it asks Linux for memory in pages of 2 MiB."""
+
 app = typer.Typer(
     name="kdaudit",
     help="Audit language models for membership inference: does a distilled student leak its training data?",
@@ -65,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     The code of a finding, 1, is a command's own answer alone: typer would also give it for an empty file (EOFError) and
     for a closed pipe, and a library that exits by itself could.
     """
+    os.environ.setdefault(LARGE_PAGES, "1")  # small ones cost passes on a CPU a tenth of their time
     try:
         answer = app(args=argv, prog_name="kdaudit", standalone_mode=False)  # 130 on Ctrl-C
         code = answer if isinstance(answer, int) else ExitCode.PASSED

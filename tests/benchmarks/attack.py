@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from kdaudit.cli.main import LARGE_PAGES
 
 PAIRS = 5
 SINGLE_PASS = ("loss", "zlib", "min-k", "min-k++", "gap-k")
@@ -32,6 +35,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128, help="tokens of a text of the 124 M model")
     parser.add_argument("--records", type=int, default=64, help="texts of the 124 M model")
     options = parser.parse_args()
+    os.environ.setdefault(LARGE_PAGES, "1")  # as the command sets it, for the bare passes too
     parts: dict[str, Callable[[], None]] = {
         "help": time_help,
         "passes": lambda: time_passes(options),
@@ -79,9 +83,11 @@ def _time_one(label: str, checkpoint: Path, texts: list[str], folder: Path, devi
         hook = body.register_forward_pre_hook(lambda *call: batches.append(call[2].get("input_ids")), with_kwargs=True)
         _measure_shards(plan, one, shards, model, folder / f"{label}-warm")
         hook.remove()
-        # the model itself hands its body the ids by position: what came by name are the engine's own batches,
-        # the first of them the probe that settles how the model is run
-        bare_batches = [batch for batch in batches if batch is not None][1:]
+        # the model itself hands its body the ids by position: what came by name are the engine's own batches, the last
+        # of them those of the texts, behind the tries that settle how the model is run
+        own = [batch for batch in batches if batch is not None]
+        first = next(i for i in range(len(own), -1, -1) if sum(len(batch) for batch in own[i:]) == len(texts))
+        bare_batches = own[first:]
         n_tokens = sum(batch.numel() for batch in bare_batches)
 
         def stage(run: int) -> None:

@@ -16,7 +16,7 @@ import kdaudit as package
 from kdaudit.attacks import ATTACKS, GROUPS
 from kdaudit.attacks.settings import written
 from kdaudit.cli.command import Command
-from kdaudit.cli.main import COMMANDS, main
+from kdaudit.cli.main import COMMANDS, LARGE_PAGES, main
 from kdaudit.cli.progress import StageBars
 from kdaudit.errors import ExitCode
 from tests.commands import FINISHED, Given, check_refused, fewer_resamples, kdaudit
@@ -120,6 +120,17 @@ def test_the_example_of_a_help_page_names_options_that_the_command_has(command: 
     assert command.example in " ".join(shown.split())
     for option in re.findall(r"--[a-z-]+", command.example):
         assert re.search(rf"{option}\b", shown.split("Example:")[0])
+
+
+@pytest.mark.parametrize("chosen", [None, "0"])
+def test_memory_is_asked_for_in_large_pages_unless_the_user_says_otherwise(
+    chosen: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(LARGE_PAGES, raising=False)
+    if chosen is not None:
+        monkeypatch.setenv(LARGE_PAGES, chosen)
+    assert kdaudit("--version").code == ExitCode.PASSED
+    assert os.environ[LARGE_PAGES] == (chosen or "1")
 
 
 def test_version_is_the_packages() -> None:

@@ -287,9 +287,10 @@ def test_half_precision_stays_near_full_precision(dtype: torch.dtype) -> None:
         assert stacked(found) == pytest.approx(stacked(other), abs=0.05)
 
 
-def test_an_encoder_is_refused() -> None:
+@pytest.mark.parametrize("batch_tokens", [1, 10_000])
+def test_an_encoder_is_refused_whether_or_not_two_texts_go_together(batch_tokens: int) -> None:
     with pytest.raises(ModelError, match="not a causal language model") as caught:
-        run(model_of("bert"), passages())
+        run(model_of("bert"), passages(), batch_tokens=batch_tokens)
     assert "BERT" in caught.value.hint
 
 
