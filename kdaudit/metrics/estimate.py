@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import scipy
 
-from kdaudit.metrics.bounds import auc_bound, clopper_pearson
+from kdaudit.metrics.bounds import auc_bound, clopper_pearson, normal_quantile
 from kdaudit.metrics.scores import Integers
 
 QUANTILE_GRID: tuple[float, ...] = (
@@ -177,7 +177,7 @@ def _bound(figure: Estimate | Difference, level: float, within: Range | None, *,
     open_end = bottom if is_lower else top
     tail = 1 - level if is_lower else level
     if isinstance(figure, Difference) and figure.se is not None:
-        return min(max(figure.value + float(scipy.special.ndtri(tail)) * figure.se, bottom), top)
+        return min(max(figure.value + normal_quantile(tail) * figure.se, bottom), top)
     if isinstance(figure, Estimate) and figure.logit_value is not None and figure.logit_se is not None:
         if figure.is_separable and figure.value == open_end:
             return open_end
@@ -198,6 +198,4 @@ def _quantile(quantiles: tuple[float, ...], tail: float) -> float:
     if TAIL - _ROUNDING <= tail <= 1 - TAIL + _ROUNDING:
         return float(np.interp(tail, QUANTILE_GRID, quantiles))
     median, last = np.interp([0.5, TAIL if tail < 0.5 else 1 - TAIL], QUANTILE_GRID, quantiles)
-    return float(
-        median + (last - median) * scipy.special.ndtri(tail) / scipy.special.ndtri(TAIL if tail < 0.5 else 1 - TAIL)
-    )
+    return float(median + (last - median) * normal_quantile(tail) / normal_quantile(TAIL if tail < 0.5 else 1 - TAIL))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-
-import scipy
+from statistics import NormalDist
 
 from kdaudit.metrics import METRICS
 from kdaudit.metrics.bootstrap import RESAMPLES
@@ -44,7 +43,7 @@ def auc_of_chosen(result: AuditResult, name: str, model: str) -> Estimate | None
         return auc
     if name == found.attack:
         return replace(auc, low=found.low, high=found.high, level=found.level)
-    one_sided = float(scipy.special.ndtr(found.critical_value))
+    one_sided = NormalDist().cdf(found.critical_value)
     return replace(auc, low=lower_bound(auc, one_sided), high=upper_bound(auc, one_sided), level=found.level)
 
 

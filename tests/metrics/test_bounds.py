@@ -7,16 +7,29 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import expit, logit
+from scipy.special import expit, logit, ndtri
 from scipy.stats import chi2, norm
 
 from kdaudit.metrics.auc import auc_difference, auc_estimate
-from kdaudit.metrics.bounds import auc_bound, edge_weight, newcombe_bound
+from kdaudit.metrics.bounds import auc_bound, edge_weight, newcombe_bound, normal_quantile
 from kdaudit.metrics.estimate import lower_bound, upper_bound
 from tests.metrics.coverage import KINDS, auc_coverage, difference_coverage
 
 levels = st.floats(0.5005, 0.99999)
 sizes = st.integers(2, 3000)
+
+
+@given(st.floats(1e-12, 1 - 1e-12))
+def test_the_normal_quantile_is_scipys(tail: float) -> None:
+    assert normal_quantile(tail) == pytest.approx(float(ndtri(tail)), rel=1e-12, abs=1e-15)
+
+
+@given(st.floats(0.5, 0.9), st.floats(0.001, 30), levels)
+def test_in_the_middle_a_bound_is_delongs_on_the_logit_scale(value: float, logit_se: float, level: float) -> None:
+    centre = float(logit(value))
+    for tail in (level, 1 - level):
+        expected = float(expit(centre + norm.ppf(tail) * logit_se))
+        assert auc_bound(value, centre, logit_se, 50, 60, tail) == pytest.approx(expected, abs=1e-14)
 
 
 def newcombe_by_polynomial(value: float, n: int, m: int, level: float) -> list[float]:
