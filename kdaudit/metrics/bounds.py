@@ -25,7 +25,7 @@ spreads differ.
 STEPS = 60  # bisections down to rounding error
 
 normal_quantile = NormalDist().inv_cdf
-"""Of Python itself: loading scipy.special takes longer than judging the gates of a run does."""
+"""It comes with Python: loading scipy.special takes longer than judging the gates of a run does."""
 
 
 def auc_bound(value: float, logit_value: float, logit_se: float, n: int, m: int, tail: float) -> float:
