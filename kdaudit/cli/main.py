@@ -36,8 +36,10 @@ app = typer.Typer(
 COMMANDS = (
     attack.COMMAND, distill.COMMAND, manifest.COMMAND, mitigate.COMMAND, report.COMMAND, demo.COMMAND, docs.COMMAND,
 )  # fmt: skip
+KNOWN = [option for command in COMMANDS if command.reads_file for option in command.options]
+"""What a configuration file may hold."""
 for command in COMMANDS:
-    add(app, command, known=[option for other in COMMANDS for option in other.options if other.reads_file])
+    add(app, command, known=KNOWN)
 
 
 def print_version(wanted: bool) -> None:
