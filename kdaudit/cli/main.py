@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     The code of a finding, 1, is a command's own answer alone: typer would also give it for an empty file (EOFError) and
     for a closed pipe, and a library that exits by itself could.
     """
-    os.environ.setdefault(LARGE_PAGES, "1")  # small ones cost passes on a CPU a tenth of their time
+    os.environ.setdefault(LARGE_PAGES, "1")  # memory for logits is handed out in large pieces
     try:
         answer = app(args=argv, prog_name="kdaudit", standalone_mode=False)  # 130 on Ctrl-C
         code = answer if isinstance(answer, int) else ExitCode.PASSED

@@ -84,14 +84,14 @@ def settle(model: PreTrainedModel, probe: Sequence[Passage], frame: Frame) -> Ru
     with torch.inference_mode():
         shown = [alone.plan(first_tokens(passage, kind)).showings[0] for passage in probe]
         inputs = make_batch(shown[:1] if kind.is_causal else shown, kind, device).inputs
-        if kind.is_causal:
-            inputs, own = _causal_pass(model, inputs["input_ids"], is_room_for_two=len(shown) > 1)
-        else:
-            own = _first_pass(model, inputs)
-        if bool(torch.isnan(own[0, : shown[0].ids.size]).any()):
+        own = _first_pass(model, inputs)
+        first = own[0, : shown[0].ids.size]
+        if bool(torch.isnan(first).any()):
             raise ModelError(
                 "the model's logits hold NaN", hint="its weights are damaged, or they overflow in this dtype (--dtype)"
             )
+        if kind.is_causal:
+            _check_causal(model, inputs["input_ids"], first)
         split = split_head(model, inputs, own, with_rest=not kind.is_causal)
         bare = Runner(_own_logits(model), None) if split is None else Runner(_states_of(model, split.body), split.head)
         plain = replace(bare, rules=_rules(model, bare, probe[0], alone))
@@ -168,23 +168,24 @@ def _first_pass(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
     return logits
 
 
-def _causal_pass(model: PreTrainedModel, ids: torch.Tensor, *, is_room_for_two: bool) -> tuple[Inputs, torch.Tensor]:
-    """What was read, and its logits: other tokens in the second half must leave those of the first half as they are.
+def _check_causal(model: PreTrainedModel, ids: torch.Tensor, logits: torch.Tensor) -> None:
+    """Other tokens in the second half of a text must leave the logits of its first half as they are.
+
+    The changed text is read in a pass of its own: experts that choose among all tokens of a batch would choose alike
+    for both.
 
     Args:
         model: in eval mode.
         ids: (1, S), one text.
-        is_room_for_two: read the changed text in the same pass, where rounding and neighbours are the same for both.
+        logits: (S, V), the model's own for it.
 
     Raises:
         ModelError: the first half depends on the second.
     """
-    half = max(1, ids.shape[1] // 2)
+    half = max(1, logits.shape[0] // 2)
     changed = torch.cat([ids[:, :half], torch.where(ids[:, half:] > 0, ids[:, half:] - 1, 1)], dim=1)
-    read = {"input_ids": torch.cat([ids, changed]) if is_room_for_two else ids}
-    own = _first_pass(model, read)
-    again = own if is_room_for_two else _first_pass(model, {"input_ids": changed})
-    scores, others = (logits[:half].float().log_softmax(-1) for logits in (own[0], again[-1]))
+    again = _first_pass(model, {"input_ids": changed})[0]
+    scores, others = (some[:half].float().log_softmax(-1) for some in (logits, again))
     is_likely = scores > -20  # far in the tail, rounding alone makes large differences
     gaps = torch.where(is_likely, (others - scores).abs(), 0).amax(dim=-1)
     if float(gaps.median()) > agreement(model):
@@ -192,7 +193,6 @@ def _causal_pass(model: PreTrainedModel, ids: torch.Tensor, *, is_room_for_two: 
             "the model's predictions depend on later tokens, so it is not a causal language model",
             hint="encoders (BERT and the like) are masked language models: --as masked reads them so",
         )
-    return read, own
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from kdaudit.distill.cache import CacheKey, open_cache
 from kdaudit.distill.student import speaker
 from kdaudit.distill.utility import HeldOut, record_agreement, record_losses
 from kdaudit.signals import vocabulary
+from kdaudit.signals.engine import PROBE_PASSAGES
 from kdaudit.signals.running import PROBE_TOKENS
 from kdaudit.targets.causal import CAUSAL
 from kdaudit.targets.passage import encode
@@ -97,7 +98,7 @@ def test_in_the_utility(architecture: str) -> None:
     with MostRows(tiny.VOCABULARY) as mode:
         record_losses(student, held_out, batch_tokens=400)
         record_agreement(student, teacher, held_out, batch_tokens=400)
-    assert 0 < mode.found <= 4 * PROBE_TOKENS  # the engine settles on some passages together
+    assert 0 < mode.found <= PROBE_PASSAGES * PROBE_TOKENS  # the engine settles on some passages together
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert", "t5", "bart"])
