@@ -74,7 +74,7 @@ def measure_passes(
             if absent:
                 lacking.append((one, absent))
         if lacking:
-            first, probe = lacking[0][0], shards[0][: 4 * PROBE_PASSAGES]
+            first, probe = lacking[0][0], shards[0][: 2 * PROBE_PASSAGES]  # some may hold nothing to score
             fingerprint = first.checkpoint.fingerprint
             whole = _signals_of_whole(plan, first, probe) if fingerprint not in compared else None
             with loaded(

@@ -26,7 +26,7 @@ T = TypeVar("T")
 ENGINE_VERSION = 4  # the key of a signal holds the target plan
 """Raised whenever a change in this package can move a signal; part of every cache key."""
 
-PROBE_PASSAGES = 2  # more would cost short runs a tenth of their time
+PROBE_PASSAGES = 2  # a cached prefix and a packed row may serve one text and no more
 OWN_LOGITS_ELEMENTS = 2**27  # tokens x vocabulary of one batch where a model's own logits have to be used
 
 

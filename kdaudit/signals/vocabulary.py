@@ -50,8 +50,8 @@ def reduce_vocabulary(states: torch.Tensor, targets: torch.Tensor, head: Head | 
 def vocabulary_statistics(logits: torch.Tensor, targets: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
     """The four statistics of each row, as (4, n) float32.
 
-    All is computed in `room`: memory that is taken anew for each block of a page's size costs a CPU up to three times
-    what the arithmetic costs, since the system hands it out empty, page by page.
+    All is computed in `room`: memory that is taken anew for each block can cost a CPU three times what the arithmetic
+    costs, since the system hands it out empty, page by page.
 
     The deviation is centred before squaring: E[x^2] - E[x]^2 in float32 gives 0.008 nats for a uniform
     distribution over 50257 words, where 0 is right.
